@@ -1,0 +1,375 @@
+//! What can be typed.
+
+use crate::device::DeviceChoice;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use tallow_data::toy::Toy;
+
+/// Trains, evaluates and runs Transformer translation models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tallow",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_long_help = "\
+EXAMPLES
+  Train on the shipped toy corpus, then translate with the result:
+    tallow train configs/numbers-en-de.toml
+    echo 'twenty-one thousand three hundred and five' | tallow translate runs/numbers-en-de
+
+  Score a model on a test set, as sacreBLEU would:
+    tallow eval runs/multi30k-en-de --source test.en --target test.de
+
+`tallow help COMMAND` has examples for each command; FORMAT.md documents every config key and every file."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a model from a config
+    #[command(after_long_help = TRAIN_EXAMPLES)]
+    Train(TrainArguments),
+    /// Translate lines from standard input or a file
+    #[command(after_long_help = TRANSLATE_EXAMPLES)]
+    Translate(TranslateArguments),
+    /// Translate a test set with a model and score the result
+    #[command(after_long_help = EVAL_EXAMPLES)]
+    Eval(EvalArguments),
+    /// Score a file of translations against references
+    #[command(after_long_help = SCORE_EXAMPLES)]
+    Score(ScoreArguments),
+    /// Average the weights of several checkpoints
+    #[command(after_long_help = AVERAGE_EXAMPLES)]
+    Average(AverageArguments),
+    /// Learn a tokenizer, or use one
+    #[command(subcommand)]
+    Tokenizer(TokenizerCommand),
+    /// Write a toy corpus
+    #[command(after_long_help = TOY_EXAMPLES)]
+    Toy(ToyArguments),
+    /// Print every effective config value and where it came from
+    Explain(ExplainArguments),
+    /// Print a completion script for a shell
+    #[command(after_long_help = COMPLETION_EXAMPLES)]
+    Completions(CompletionsArguments),
+}
+
+const TRAIN_EXAMPLES: &str = "\
+EXAMPLES
+  tallow train configs/numbers-en-de.toml
+  tallow train configs/numbers-en-de.toml --set train.max_updates=100 --set name=short
+  tallow train configs/numbers-en-de.toml --resume      # after Ctrl-C
+
+Ctrl-C finishes the update, writes a checkpoint and exits with code 130; a second one stops at once.
+The run lies in runs/<name>: best/ is the best model, metrics.jsonl the log, events/ is for TensorBoard.";
+
+const TRANSLATE_EXAMPLES: &str = "\
+EXAMPLES
+  echo 'A dog runs.' | tallow translate runs/multi30k-en-de
+  tallow translate runs/multi30k-en-de --beam 1 < test.en > test.de
+  tallow translate runs/multi30k-en-de --n-best 5 --format json < test.en
+  tallow translate runs/multi30k-en-de --sample --temperature 0.7 --seed 3 < test.en
+
+MODEL is a run (its best model), a checkpoint, a model directory, or owner/name on the Hugging Face Hub.
+Every input line gives one output line. From a terminal, each line is translated when you press Enter.";
+
+const EVAL_EXAMPLES: &str = "\
+EXAMPLES
+  tallow eval runs/numbers-en-de                        # the test set of its config
+  tallow eval runs/multi30k-en-de --source test.en --target test.de --beam 5
+  tallow eval runs/multi30k-en-de/checkpoints/500 --valid --metrics bleu,chrf,ter --json";
+
+const SCORE_EXAMPLES: &str = "\
+EXAMPLES
+  tallow score output.de --reference test.de
+  tallow translate MODEL < test.en | tallow score - --reference test.de --metrics bleu,chrf
+  tallow score output.de --reference a.de --reference b.de --lowercase --tokenize intl --json
+
+The numbers are those of sacreBLEU 2.6 with the same settings; the signature names the settings.";
+
+const AVERAGE_EXAMPLES: &str = "\
+EXAMPLES
+  tallow average runs/multi30k-en-de --last 5 --output averaged
+  tallow average runs/a/checkpoints/900 runs/a/checkpoints/1000 --output averaged";
+
+const TOY_EXAMPLES: &str = "\
+EXAMPLES
+  tallow toy numbers --output data/numbers-en-de        # the shipped corpus
+  tallow toy reverse --output data/reverse";
+
+const COMPLETION_EXAMPLES: &str = "\
+EXAMPLES
+  tallow completions bash > ~/.local/share/bash-completion/completions/tallow
+  tallow completions zsh > ~/.zfunc/_tallow";
+
+/// `--set` of every command that takes a config.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArguments {
+    /// The config, a TOML file
+    pub(crate) config: PathBuf,
+    /// Set a config value, as section.key=value; may be given many times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// Where to compute.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArguments {
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: DeviceChoice,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArguments,
+    /// Continue the run from its last checkpoint
+    #[arg(long, conflicts_with = "overwrite")]
+    pub(crate) resume: bool,
+    /// Remove what an earlier run left in the run directory
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+/// How to search; what is not given comes from the model's run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Search")]
+pub(crate) struct SearchArguments {
+    /// Hypotheses kept at every step; 1 is greedy
+    #[arg(long)]
+    pub(crate) beam: Option<usize>,
+    /// Exponent of the length in a hypothesis' score
+    #[arg(long)]
+    pub(crate) length_penalty: Option<f64>,
+    /// Most target tokens
+    #[arg(long)]
+    pub(crate) max_length: Option<usize>,
+    /// Fewest target tokens
+    #[arg(long)]
+    pub(crate) min_length: Option<usize>,
+    /// Translations for each line
+    #[arg(long)]
+    pub(crate) n_best: Option<usize>,
+    /// No sequence of this many tokens occurs twice
+    #[arg(long)]
+    pub(crate) no_repeat_ngram: Option<usize>,
+    /// Draw tokens at random instead of searching
+    #[arg(long)]
+    pub(crate) sample: bool,
+    /// What logits are divided by before sampling
+    #[arg(long)]
+    pub(crate) temperature: Option<f64>,
+    /// Sample among this many most probable pieces
+    #[arg(long)]
+    pub(crate) top_k: Option<usize>,
+    /// Sample among the fewest pieces whose probabilities reach this sum
+    #[arg(long)]
+    pub(crate) top_p: Option<f64>,
+    /// Seed of sampling
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Set any other key of [decode], as decode.key=value
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Threads that translate a batch each; default: one for each core
+    #[arg(long)]
+    pub(crate) workers: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// One translation a line; with --n-best, `line ||| translation ||| score`
+    Text,
+    /// One JSON object a line, with scores, tokens and n-best
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TranslateArguments {
+    /// A run, a checkpoint, a model directory or owner/name on the Hub
+    pub(crate) model: String,
+    /// The lines to translate; - is standard input
+    #[arg(long, default_value = "-")]
+    pub(crate) input: PathBuf,
+    /// What to print for each line
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: OutputFormat,
+    /// Add the cross-attention weights of the best translation (with --format json)
+    #[arg(long)]
+    pub(crate) attention: bool,
+    /// Translate each line as soon as it is read, also from a pipe
+    #[arg(long)]
+    pub(crate) interactive: bool,
+    #[command(flatten)]
+    pub(crate) search: SearchArguments,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MetricName {
+    /// BLEU
+    Bleu,
+    /// chrF2, or chrF2++ with --chrf-word-order 2
+    Chrf,
+    /// TER
+    Ter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenizationName {
+    #[value(name = "13a")]
+    Thirteen,
+    Intl,
+    Char,
+    None,
+}
+
+/// How to score.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Scores")]
+pub(crate) struct MetricArguments {
+    /// Which scores, separated by commas
+    #[arg(long, short, value_enum, value_delimiter = ',', default_values = ["bleu", "chrf"])]
+    pub(crate) metrics: Vec<MetricName>,
+    /// How BLEU cuts lines into tokens
+    #[arg(long, value_enum, default_value = "13a")]
+    pub(crate) tokenize: TokenizationName,
+    /// Ignore case (TER ignores it always, unless --ter-case-sensitive)
+    #[arg(long)]
+    pub(crate) lowercase: bool,
+    /// Word n-grams of chrF; 2 is chrF++
+    #[arg(long, default_value_t = 0)]
+    pub(crate) chrf_word_order: usize,
+    /// Let TER see case
+    #[arg(long)]
+    pub(crate) ter_case_sensitive: bool,
+    /// Print JSON in the shape of sacreBLEU's
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Digits after the decimal point
+    #[arg(long, short, default_value_t = 1)]
+    pub(crate) width: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArguments {
+    /// A run, a checkpoint, a model directory or owner/name on the Hub
+    pub(crate) model: String,
+    /// The lines to translate; default: the test set of the run's config
+    #[arg(long, requires = "target")]
+    pub(crate) source: Option<PathBuf>,
+    /// Reference translations; may be given several times
+    #[arg(long, requires = "source")]
+    pub(crate) target: Vec<PathBuf>,
+    /// Use the validation set of the run's config
+    #[arg(long, conflicts_with = "source")]
+    pub(crate) valid: bool,
+    /// Write the translations to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) metric: MetricArguments,
+    #[command(flatten)]
+    pub(crate) search: SearchArguments,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArguments {
+    /// The translations; - is standard input
+    pub(crate) hypotheses: PathBuf,
+    /// Reference translations; may be given several times
+    #[arg(long, short, required = true)]
+    pub(crate) reference: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) metric: MetricArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AverageArguments {
+    /// A run, or two or more checkpoints or model directories
+    #[arg(required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// Average the last checkpoints of a run
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) last: usize,
+    /// Where the average is written; it must not exist
+    #[arg(long, short)]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenizerCommand {
+    /// Learn a vocabulary as a config's [text] and [data] say
+    Train(TokenizerTrainArguments),
+    /// Print the pieces, or with --ids the ids, of each line of standard input
+    Encode(TokenizerUseArguments),
+    /// Print the text of each line of ids
+    Decode(TokenizerUseArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenizerTrainArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArguments,
+    /// The folder for tokenizer.json
+    #[arg(long, short)]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenizerUseArguments {
+    /// A tokenizer.json, or a folder, model or run that has one
+    pub(crate) tokenizer: PathBuf,
+    /// Print ids instead of pieces
+    #[arg(long)]
+    pub(crate) ids: bool,
+    /// Use the target side's tokenizer, where the sides have their own
+    #[arg(long)]
+    pub(crate) target: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ToyArguments {
+    /// numbers, reverse, copy or sort
+    pub(crate) toy: Toy,
+    /// The folder to write to
+    #[arg(long, short)]
+    pub(crate) output: PathBuf,
+    /// Seed of all random choices
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Training pairs
+    #[arg(long)]
+    pub(crate) train: Option<usize>,
+    /// Validation pairs
+    #[arg(long)]
+    pub(crate) valid: Option<usize>,
+    /// Test pairs
+    #[arg(long)]
+    pub(crate) test: Option<usize>,
+    /// The greatest number or value
+    #[arg(long)]
+    pub(crate) maximum: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}

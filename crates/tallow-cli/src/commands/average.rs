@@ -1,0 +1,78 @@
+//! `tallow average`.
+
+use crate::arguments::AverageArguments;
+use crate::located::Located;
+use crate::threads;
+use anyhow::{Result, bail};
+use candle_core::Device;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tallow_text::Tokenizers;
+use tallow_train::{RunDirectory, average};
+
+pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
+    threads::set_operation_threads(1);
+    if arguments.output.exists() {
+        bail!(
+            "{}: exists already; choose another --output",
+            arguments.output.display()
+        );
+    }
+    let directories = directories(&arguments)?;
+    let tokenizers = Tokenizers::open(&directories[0])?;
+    for directory in &directories[1..] {
+        let other = Tokenizers::open(directory)?;
+        if (other.source.sha256(), other.target.sha256()) != (tokenizers.source.sha256(), tokenizers.target.sha256()) {
+            bail!(
+                "{} and {} have different tokenizers",
+                directories[0].display(),
+                directory.display()
+            );
+        }
+    }
+    let (architecture, params) = average(&directories, &Device::Cpu)?;
+    let decode = Located {
+        directory: directories[0].clone(),
+        config: None,
+    }
+    .decode_config();
+    tallow_model::save(
+        &arguments.output,
+        &architecture,
+        &params,
+        None,
+        decode.beam,
+        decode.max_length,
+    )?;
+    tokenizers.save(&arguments.output)?;
+    let names: Vec<String> = directories
+        .iter()
+        .map(|directory| directory.display().to_string())
+        .collect();
+    eprintln!(
+        "{} is the average of\n  {}",
+        arguments.output.display(),
+        names.join("\n  ")
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn directories(arguments: &AverageArguments) -> Result<Vec<PathBuf>> {
+    let [only] = arguments.models.as_slice() else {
+        return Ok(arguments.models.clone());
+    };
+    let run = RunDirectory::new(only);
+    if !run.is_run() {
+        bail!("{}: not a run; give a run, or at least two checkpoints", only.display());
+    }
+    let saved = run.saved_updates()?;
+    if saved.len() < 2 {
+        bail!(
+            "{}: this run keeps {} checkpoints; train.keep_last keeps more",
+            only.display(),
+            saved.len()
+        );
+    }
+    let recent = saved.len().saturating_sub(arguments.last.max(2));
+    Ok(saved[recent..].iter().map(|update| run.checkpoint(*update)).collect())
+}

@@ -1,0 +1,104 @@
+//! `tallow eval`.
+
+use crate::arguments::EvalArguments;
+use crate::commands::train::validation_set;
+use crate::located::Located;
+use crate::progress::{duration, thousands};
+use crate::threads;
+use anyhow::{Context, Result, bail};
+use std::process::ExitCode;
+use std::time::Instant;
+use tallow_data::{CorpusFiles, ParallelText, read_lines};
+use tallow_decode::Translator;
+use tallow_train::perplexity;
+
+/// Padded tokens of a batch whose perplexity is measured.
+const BATCH_TOKENS: usize = 4096;
+
+pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
+    threads::set_operation_threads(1);
+    let device = arguments.device.device.open()?;
+    let located = Located::find(&arguments.model)?;
+    let (text, references) = test_set(&arguments, &located)?;
+    let config = arguments.search.decode_config(&located)?;
+    let (opened, tokenizers) = located.open(&device)?;
+    let model = opened.for_inference()?;
+    let workers = arguments.search.workers(&device);
+    let translator = Translator::new(&model, &tokenizers, &config, &device, arguments.search.seed, workers)?;
+    let begin = Instant::now();
+    let translations = translator.translate(&text.source, 0)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
+    if let Some(path) = &arguments.output {
+        let lines: String = hypotheses.iter().flat_map(|line| [line, "\n"]).collect();
+        std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let tokens: usize = translations
+        .iter()
+        .flat_map(|t| t.candidates.first())
+        .map(|best| best.hypothesis.tokens.len() + 1)
+        .sum();
+    let set = validation_set(text, &tokenizers, BATCH_TOKENS)?;
+    let (nats, target_tokens) = perplexity(&model, &set.corpus, BATCH_TOKENS, workers, &device)?;
+    eprintln!(
+        "{}: {} lines, beam {}, {} tokens/s, {}",
+        located.directory.display(),
+        hypotheses.len(),
+        config.beam,
+        thousands(tokens as f64 / seconds),
+        duration(seconds)
+    );
+    println!(
+        "{}",
+        arguments
+            .metric
+            .print(&arguments.metric.scores(&hypotheses, &references)?)
+    );
+    if !arguments.metric.json {
+        println!(
+            "exact match = {:.1} %",
+            tallow_score::exact_match(&hypotheses, &references)?
+        );
+        println!(
+            "perplexity = {:.3} per target token",
+            (nats / target_tokens as f64).exp()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The lines to translate with their first references, and all references.
+fn test_set(arguments: &EvalArguments, located: &Located) -> Result<(ParallelText, Vec<Vec<String>>)> {
+    let files = match (&arguments.source, arguments.target.first(), &located.config) {
+        (Some(source), Some(target), _) => CorpusFiles::two_files(source, target),
+        (_, _, Some(config)) if arguments.valid => config
+            .data
+            .valid
+            .clone()
+            .context("the run's config has no data.valid; give --source and --target")?,
+        (_, _, Some(config)) => config
+            .data
+            .test
+            .clone()
+            .context("the run's config has no data.test; give --source and --target")?,
+        _ => bail!(
+            "{}: this model belongs to no run; give --source and --target",
+            arguments.model
+        ),
+    };
+    let text = ParallelText::open(&files)?;
+    let mut references = vec![text.target.clone()];
+    for path in arguments.target.iter().skip(1) {
+        let more = read_lines(path)?.lines;
+        if more.len() != text.source.len() {
+            bail!(
+                "{}: {} lines, but {} to translate",
+                path.display(),
+                more.len(),
+                text.source.len()
+            );
+        }
+        references.push(more);
+    }
+    Ok((text, references))
+}

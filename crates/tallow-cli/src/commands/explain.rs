@@ -1,0 +1,29 @@
+//! `tallow explain`.
+
+use crate::arguments::ExplainArguments;
+use crate::config::{Config, Origin};
+use anyhow::Result;
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+pub(crate) fn run(arguments: ExplainArguments) -> Result<ExitCode> {
+    let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
+    let mut out = stdout().lock();
+    let mut section = None;
+    for (of, key, value) in composed.values()? {
+        if of != section {
+            section = of;
+            writeln!(out, "\n[{}]", of.unwrap_or_default())?;
+        }
+        let origin = match composed.origin(of, key) {
+            Origin::Default => "default".to_string(),
+            Origin::File => arguments.config.config.display().to_string(),
+            Origin::CommandLine => "--set".to_string(),
+        };
+        match value {
+            Some(value) => writeln!(out, "{:<50} # {origin}", format!("{key} = {value}"))?,
+            None => writeln!(out, "{:<50} # {origin}", format!("# {key} is not set"))?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,14 @@
+//! One file per verb.
+
+pub(crate) mod average;
+pub(crate) mod completions;
+pub(crate) mod eval;
+pub(crate) mod explain;
+pub(crate) mod score;
+pub(crate) mod tokenizer;
+pub(crate) mod toy;
+pub(crate) mod train;
+pub(crate) mod translate;
+
+mod scoring;
+mod searching;

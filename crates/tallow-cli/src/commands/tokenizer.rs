@@ -1,0 +1,101 @@
+//! `tallow tokenizer`.
+
+use crate::arguments::{TokenizerCommand, TokenizerTrainArguments, TokenizerUseArguments};
+use crate::commands::train::learn;
+use crate::config::Config;
+use crate::lines::{input, next_line};
+use crate::threads;
+use anyhow::{Context, Result, bail};
+use std::io::{BufWriter, Write, stdout};
+use std::path::Path;
+use std::process::ExitCode;
+use tallow_data::ParallelText;
+use tallow_text::{Tokenizer, Tokenizers};
+
+pub(crate) fn run(command: TokenizerCommand) -> Result<ExitCode> {
+    threads::set_operation_threads(1);
+    match command {
+        TokenizerCommand::Train(arguments) => train(&arguments)?,
+        TokenizerCommand::Encode(arguments) => encode(&arguments)?,
+        TokenizerCommand::Decode(arguments) => decode(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn train(arguments: &TokenizerTrainArguments) -> Result<()> {
+    let config = Config::compose(&arguments.config.config, &arguments.config.set)?.config;
+    if !config.text.learns() {
+        bail!("text.path and text.hub name a tokenizer that exists; remove them to learn one");
+    }
+    let texts = config
+        .data
+        .train
+        .iter()
+        .map(ParallelText::open)
+        .collect::<Result<Vec<_>, _>>()?;
+    let tokenizers = learn(&config, &texts)?;
+    let output = &arguments.output;
+    std::fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
+    tokenizers.save(output)?;
+    let pieces = tokenizers.source.vocabulary_size();
+    eprintln!("{}: {pieces} {} pieces", output.display(), config.text.kind);
+    if pieces < config.text.vocabulary {
+        eprintln!(
+            "the text has no more; text.vocabulary asked for {}",
+            config.text.vocabulary
+        );
+    }
+    Ok(())
+}
+
+fn open(arguments: &TokenizerUseArguments) -> Result<Tokenizer> {
+    let tokenizers = Tokenizers::open(&arguments.tokenizer)?;
+    Ok(if arguments.target {
+        tokenizers.target
+    } else {
+        tokenizers.source
+    })
+}
+
+fn encode(arguments: &TokenizerUseArguments) -> Result<()> {
+    let tokenizer = open(arguments)?;
+    each_line(|line| {
+        Ok(if arguments.ids {
+            tokenizer
+                .encode(line)?
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
+        } else {
+            tokenizer.pieces(line)?.join(" ")
+        })
+    })
+}
+
+fn decode(arguments: &TokenizerUseArguments) -> Result<()> {
+    let tokenizer = open(arguments)?;
+    each_line(|line| {
+        let id = |word: &str| {
+            word.parse::<u32>()
+                .with_context(|| format!("{word:?} is not the id of a piece"))
+        };
+        let ids = line.split_whitespace().map(id).collect::<Result<Vec<u32>>>()?;
+        Ok(tokenizer.decode(&ids)?)
+    })
+}
+
+fn each_line(answer: impl Fn(&str) -> Result<String>) -> Result<()> {
+    let mut reader = input(Path::new("-"))?;
+    let mut writer = BufWriter::new(stdout().lock());
+    let (mut number, mut repaired) = (0u64, 0);
+    while let Some(line) = next_line(&mut *reader, &mut repaired)? {
+        number += 1;
+        writeln!(writer, "{}", answer(&line).with_context(|| format!("line {number}"))?)?;
+    }
+    writer.flush()?;
+    if repaired > 0 {
+        eprintln!("warning: {repaired} lines were not valid UTF-8; bad bytes were read as U+FFFD");
+    }
+    Ok(())
+}

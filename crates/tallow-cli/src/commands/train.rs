@@ -1,0 +1,274 @@
+//! `tallow train`.
+
+use crate::arguments::TrainArguments;
+use crate::commands::scoring;
+use crate::config::{Config, may_change};
+use crate::progress::{Progress, duration, thousands};
+use crate::{INTERRUPTED, hub, record, threads};
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tallow_data::{Corpus, Filters, ParallelText};
+use tallow_decode::Translator;
+use tallow_model::{Architecture, Params};
+use tallow_text::Tokenizers;
+use tallow_train::{Ending, RunDirectory, Trainer, TrainerParts, ValidationSet};
+
+pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
+    let begin = Instant::now();
+    let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
+    let config = composed.config;
+    threads::set_operation_threads(config.train.threads_per_worker);
+    let device = arguments.device.device.open()?;
+    let missing = config.data.missing_files();
+    if !missing.is_empty() {
+        bail!(
+            "{}: files are missing:\n  {}",
+            arguments.config.config.display(),
+            missing.join("\n  ")
+        );
+    }
+    let run = RunDirectory::new(config.run_directory());
+    let resume_from = prepare_directory(&run, arguments.resume, arguments.overwrite)?;
+
+    let texts = config
+        .data
+        .train
+        .iter()
+        .map(ParallelText::open)
+        .collect::<Result<Vec<_>, _>>()?;
+    let tokenizers = match resume_from {
+        Some(_) => Tokenizers::open(run.path())?,
+        None => open_or_learn(&config, &texts, run.path())?,
+    };
+    let corpus = Arc::new(encode(&texts, &tokenizers, &config.data.filters())?);
+    drop(texts);
+    report_corpus(&corpus);
+    let valid = match &config.data.valid {
+        Some(files) => Some(validation_set(
+            ParallelText::open(files)?,
+            &tokenizers,
+            config.data.batch_tokens,
+        )?),
+        None => None,
+    };
+    let architecture = Architecture {
+        model: config.model.clone(),
+        source_vocabulary: tokenizers.source.vocabulary_size(),
+        target_vocabulary: tokenizers.target.vocabulary_size(),
+        shared_vocabulary: tokenizers.is_shared(),
+        eos_id: tokenizers.target.eos_id(),
+        unk_id: tokenizers.target.unk_id(),
+    };
+    let params = Params::initialise(&architecture, config.seed, DType::F32, &device)?;
+    let cores = if device.is_cpu() {
+        threads::cores() / config.train.threads_per_worker
+    } else {
+        1
+    };
+    let workers = config.train.workers.resolve(cores, params.elements());
+    let fingerprint = record::fingerprint(&config, &corpus, &tokenizers, workers)?;
+    if resume_from.is_none() {
+        std::fs::write(run.config(), config.to_toml()?)
+            .with_context(|| format!("cannot write {}", run.config().display()))?;
+        record::write(&run.record(), &fingerprint, &corpus, Value::Null)?;
+    }
+    let parts = TrainerParts {
+        architecture,
+        params,
+        logits_bias: None,
+        tokenizers: tokenizers.clone(),
+        corpus: corpus.clone(),
+        valid,
+        train: config.train.clone(),
+        data: config.data.clone(),
+        decode: config.decode.clone(),
+        fingerprint: fingerprint.clone(),
+        run: run.clone(),
+        device: device.clone(),
+    };
+    let mut trainer = match resume_from {
+        Some(update) => {
+            let (trainer, changes) = Trainer::resume(parts, update, may_change)?;
+            eprintln!("resuming {} from update {update}", run.path().display());
+            changes.iter().for_each(|change| eprintln!("  changed since: {change}"));
+            std::fs::write(run.config(), config.to_toml()?)
+                .with_context(|| format!("cannot write {}", run.config().display()))?;
+            trainer
+        }
+        None => Trainer::new(parts)?,
+    };
+    let stop = stop_at_signals()?;
+    let progress = Progress::new();
+    let outcome = trainer.run(&progress, &stop);
+    progress.finish();
+    let outcome = outcome?;
+    let resume = format!("tallow train {} --resume", arguments.config.config.display());
+    match outcome.ending {
+        Ending::Interrupted => {
+            eprintln!(
+                "stopped after update {}; everything is saved. Go on with\n  {resume}",
+                outcome.update
+            );
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        Ending::Converged => {
+            let patience = config.train.patience;
+            eprintln!(
+                "no better model in {patience} validations: training ends after update {}",
+                outcome.update
+            );
+        }
+        Ending::Finished => eprintln!("training ends after update {}", outcome.update),
+    }
+    let mut results = json!({ "update": outcome.update, "best": outcome.best.map(|(update, value)| {
+        json!({ "update": update, "metric": trainer.metric(), "value": value })
+    }) });
+    if let Some(files) = &config.data.test {
+        results["test"] = test(&config, ParallelText::open(files)?, &run, &device, workers)?;
+    }
+    record::write(&run.record(), &fingerprint, &corpus, results)?;
+    eprintln!(
+        "{} in all. Translate with\n  tallow translate {}",
+        duration(begin.elapsed().as_secs_f64()),
+        run.path().display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the run directory ready, or says why it is not, and returns the update to resume from.
+fn prepare_directory(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<Option<u64>> {
+    let path = run.path().display();
+    let saved = run.saved_updates()?;
+    let used = run.is_run() || run.config().exists();
+    if resume {
+        return match saved.last() {
+            Some(update) => Ok(Some(*update)),
+            None => bail!("{path}: there is no checkpoint to resume from; leave out --resume to begin"),
+        };
+    }
+    if used && overwrite {
+        for directory in [run.checkpoints(), run.best(), run.events()] {
+            if directory.exists() {
+                std::fs::remove_dir_all(&directory)
+                    .with_context(|| format!("cannot remove {}", directory.display()))?;
+            }
+        }
+        for file in [run.config(), run.record(), run.metrics(), run.timing()] {
+            if file.exists() {
+                std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+            }
+        }
+    } else if used {
+        bail!(
+            "{path}: there is a run already. Continue it with --resume, replace it with --overwrite, or give this one \
+             another name with --set name=..."
+        );
+    }
+    std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {path}"))?;
+    Ok(None)
+}
+
+fn open_or_learn(config: &Config, texts: &[ParallelText], directory: &Path) -> Result<Tokenizers> {
+    let tokenizers = match (&config.text.path, &config.text.hub) {
+        (Some(path), _) => Tokenizers::open(path)?,
+        (None, Some(name)) => Tokenizers::open(&hub::fetch(name, &[("tokenizer.json", false)])?)?,
+        (None, None) => {
+            let begin = Instant::now();
+            let tokenizers = learn(config, texts)?;
+            let pieces = tokenizers.source.vocabulary_size();
+            let took = duration(begin.elapsed().as_secs_f64());
+            let both = if tokenizers.is_shared() {
+                "for both sides"
+            } else {
+                "on each side"
+            };
+            eprintln!("learned {pieces} {} pieces {both} ({took})", config.text.kind);
+            tokenizers
+        }
+    };
+    tokenizers.save(directory)?;
+    Ok(tokenizers)
+}
+
+/// Learns the tokenizers that a config asks for from its training text.
+pub(crate) fn learn(config: &Config, texts: &[ParallelText]) -> Result<Tokenizers> {
+    let source = texts.iter().flat_map(|text| &text.source);
+    let target = texts.iter().flat_map(|text| &text.target);
+    Ok(Tokenizers::learn(&config.text, source, target, threads::cores())?)
+}
+
+fn encode(texts: &[ParallelText], tokenizers: &Tokenizers, filters: &Filters) -> Result<Corpus> {
+    let cores = threads::cores();
+    Ok(Corpus::build(
+        texts,
+        tokenizers.target.eos_id(),
+        filters,
+        |lines| tokenizers.source.encode_batch(lines, cores),
+        |lines| tokenizers.target.encode_batch(lines, cores),
+    )?)
+}
+
+fn report_corpus(corpus: &Corpus) {
+    for report in corpus.reports() {
+        eprintln!("{report}");
+    }
+    let (source, target) = corpus
+        .pairs()
+        .fold((0, 0), |(s, t), pair| (s + pair.source.len(), t + pair.target.len()));
+    let [pairs, source, target] = [corpus.len(), source, target].map(|count| thousands(count as f64));
+    eprintln!("{pairs} training pairs, {source} source and {target} target tokens");
+}
+
+/// Text to validate or test on: every line counts, so nothing is filtered.
+pub(crate) fn validation_set(
+    text: ParallelText,
+    tokenizers: &Tokenizers,
+    batch_tokens: usize,
+) -> Result<ValidationSet> {
+    let corpus = encode(std::slice::from_ref(&text), tokenizers, &Filters::NONE)?;
+    Ok(ValidationSet {
+        source: text.source,
+        target: text.target,
+        corpus,
+        batch_tokens,
+    })
+}
+
+/// Translates the test set with the best model, prints the scores and returns them.
+fn test(config: &Config, text: ParallelText, run: &RunDirectory, device: &Device, workers: usize) -> Result<Value> {
+    let opened = tallow_model::open(&run.best(), device)?;
+    let model = opened.for_inference()?;
+    let tokenizers = Tokenizers::open(&run.best())?;
+    let translator = Translator::new(&model, &tokenizers, &config.decode, device, config.seed, workers)?;
+    let translations = translator.translate(&text.source, 0)?;
+    let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
+    let references = [text.target.clone()];
+    eprintln!("test set, {} lines, beam {}:", hypotheses.len(), config.decode.beam);
+    let scores = scoring::default_scores(&hypotheses, &references)?;
+    let exact = tallow_score::exact_match(&hypotheses, &references)?;
+    println!("{}", tallow_score::to_text(&scores, 1));
+    println!("exact match = {exact:.1} %");
+    Ok(json!({ "scores": tallow_score::to_json(&scores, 4), "exact_match": exact }))
+}
+
+/// A flag that the first SIGINT or SIGTERM sets; the second ends the process.
+fn stop_at_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            // The person has asked twice: whatever is being written has its old version beside it.
+            #[allow(clippy::exit)]
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("\nfinishing this update and saving; Ctrl-C again stops at once");
+    };
+    ctrlc::set_handler(handler).context("Ctrl-C cannot be caught")?;
+    Ok(stop)
+}

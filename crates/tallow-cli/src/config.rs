@@ -1,0 +1,384 @@
+//! A run's config: a TOML file, `--set` on top of it, defaults beneath.
+
+use crate::keys::{keys_of, nearest};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tallow_data::DataConfig;
+use tallow_decode::DecodeConfig;
+use tallow_model::{ModelConfig, Tie};
+use tallow_text::TextConfig;
+use tallow_train::TrainConfig;
+use toml::{Table, Value};
+
+/// Everything about a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The run's name; it lies in `runs/<name>`. Default: the file's name.
+    pub(crate) name: String,
+    /// The seed of all random numbers. Default 1.
+    pub(crate) seed: u64,
+    /// The run directory, if it is not `runs/<name>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) text: TextConfig,
+    pub(crate) data: DataConfig,
+    pub(crate) model: ModelConfig,
+    pub(crate) train: TrainConfig,
+    pub(crate) decode: DecodeConfig,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Default,
+    File,
+    CommandLine,
+}
+
+/// A config together with the layers it was put together from.
+#[derive(Clone, Debug)]
+pub(crate) struct Composed {
+    pub(crate) config: Config,
+    file: Table,
+    command_line: Table,
+}
+
+/// The sections and, for each, its keys and a check of one value.
+type Check = fn(Value) -> Result<(), toml::de::Error>;
+
+fn check<T: for<'de> Deserialize<'de>>(section: Value) -> Result<(), toml::de::Error> {
+    T::deserialize(section).map(|_| ())
+}
+
+fn sections() -> [(&'static str, &'static [&'static str], Check); 5] {
+    [
+        ("text", keys_of::<TextConfig>(), check::<TextConfig>),
+        ("data", keys_of::<DataConfig>(), check::<DataConfig>),
+        ("model", keys_of::<ModelConfig>(), check::<ModelConfig>),
+        ("train", keys_of::<TrainConfig>(), check::<TrainConfig>),
+        ("decode", keys_of::<DecodeConfig>(), check::<DecodeConfig>),
+    ]
+}
+
+impl Config {
+    /// Reads a file, lays `--set section.key=value` over it, and checks everything. All faults are reported at once.
+    pub(crate) fn compose(path: &Path, set: &[String]) -> Result<Composed> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
+        let file: Table = toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        Self::layer(file, set, &path.display().to_string(), stem.unwrap_or_default())
+    }
+
+    fn layer(file: Table, set: &[String], name: &str, default_name: String) -> Result<Composed> {
+        let mut faults = Vec::new();
+        let mut command_line = Table::new();
+        for assignment in set {
+            if let Err(fault) = assign(&mut command_line, assignment) {
+                faults.push(fault);
+            }
+        }
+        faults.extend(faults_of(&file));
+        faults.extend(
+            faults_of(&command_line)
+                .into_iter()
+                .map(|fault| format!("--set {fault}")),
+        );
+        if !faults.is_empty() {
+            bail!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
+        }
+        let mut merged = Table::new();
+        merged.insert("seed".into(), Value::Integer(1));
+        merged.insert("name".into(), Value::String(default_name));
+        merge(&mut merged, &file);
+        merge(&mut merged, &command_line);
+        let config: Config = merged
+            .try_into()
+            .with_context(|| format!("{name}: this config cannot be used"))?;
+        let faults = config.validate();
+        if !faults.is_empty() {
+            bail!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
+        }
+        Ok(Composed {
+            config,
+            file,
+            command_line,
+        })
+    }
+
+    /// Every fault of the values.
+    fn validate(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
+            faults.push(format!("name: {:?} cannot name a directory under runs/", self.name));
+        }
+        if self.seed > i64::MAX as u64 {
+            faults.push(format!("seed: {} is greater than {}", self.seed, i64::MAX));
+        }
+        faults.extend(self.text.validate());
+        faults.extend(self.data.validate());
+        faults.extend(self.model.validate());
+        faults.extend(self.train.validate());
+        faults.extend(self.decode.validate());
+        if self.model.tie == Tie::All && !self.text.shared && self.text.learns() {
+            faults.push("model.tie: \"all\" needs text.shared = true; separate vocabularies can tie \"output\"".into());
+        }
+        faults
+    }
+
+    /// Where the run lies.
+    pub(crate) fn run_directory(&self) -> PathBuf {
+        self.output
+            .clone()
+            .unwrap_or_else(|| Path::new("runs").join(&self.name))
+    }
+
+    /// The config as a TOML document.
+    pub(crate) fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).context("the config cannot be written as TOML")
+    }
+
+    /// Every value as `section.key` and text, for comparison with another run's.
+    pub(crate) fn flat(&self) -> Result<Vec<(String, String)>> {
+        let table = Table::try_from(self).context("the config cannot be written as TOML")?;
+        let mut flat = Vec::new();
+        for (key, value) in table {
+            match value {
+                Value::Table(section) => {
+                    flat.extend(
+                        section
+                            .into_iter()
+                            .map(|(inner, value)| (format!("{key}.{inner}"), value.to_string())),
+                    );
+                }
+                value => flat.push((key, value.to_string())),
+            }
+        }
+        Ok(flat)
+    }
+}
+
+/// Keys that may change when a run is resumed: what decides when to stop, to look and to keep, and the learning rate.
+pub(crate) fn may_change(key: &str) -> bool {
+    const FIXED: [&str; 4] = ["train.optimizer", "train.ema_decay", "train.accumulate", "train.metric"];
+    const FREE: [&str; 5] = ["name", "output", "data.valid", "data.test", "data.prefetch_batches"];
+    (key.starts_with("train.") && !FIXED.contains(&key)) || key.starts_with("decode.") || FREE.contains(&key)
+}
+
+impl Composed {
+    /// Where the value of a key came from.
+    pub(crate) fn origin(&self, section: Option<&str>, key: &str) -> Origin {
+        let has = |table: &Table| match section {
+            None => table.contains_key(key),
+            Some(section) => table
+                .get(section)
+                .and_then(Value::as_table)
+                .is_some_and(|table| table.contains_key(key)),
+        };
+        if has(&self.command_line) {
+            Origin::CommandLine
+        } else if has(&self.file) {
+            Origin::File
+        } else {
+            Origin::Default
+        }
+    }
+
+    /// Every key in order, with its effective value if it has one.
+    pub(crate) fn values(&self) -> Result<Vec<(Option<&'static str>, &'static str, Option<Value>)>> {
+        let table = Table::try_from(&self.config).context("the config cannot be written as TOML")?;
+        let mut values = Vec::new();
+        let sections = sections();
+        for key in keys_of::<Config>() {
+            if !sections.iter().any(|section| section.0 == *key) {
+                values.push((None, *key, table.get(*key).cloned()));
+            }
+        }
+        for (name, keys, _) in sections {
+            let section = table.get(name).and_then(Value::as_table);
+            values.extend(
+                keys.iter()
+                    .map(|key| (Some(name), *key, section.and_then(|s| s.get(*key)).cloned())),
+            );
+        }
+        Ok(values)
+    }
+}
+
+/// `section.key=value` into a table. The value is TOML; what is no TOML is taken as a string.
+fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
+    let Some((path, value)) = assignment.split_once('=') else {
+        return Err(format!("--set {assignment}: write it as section.key=value"));
+    };
+    let (path, value) = (path.trim(), value.trim());
+    let parsed = toml::from_str::<Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut t| t.remove("value"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.to_string()));
+    match path.split_once('.') {
+        None => {
+            table.insert(path.to_string(), value);
+        }
+        Some((section, key)) => {
+            let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            let Value::Table(section) = section else {
+                return Err(format!(
+                    "--set {path}: {path} is set twice, once as a value and once as a section"
+                ));
+            };
+            section.insert(key.to_string(), value);
+        }
+    }
+    Ok(())
+}
+
+/// Lays one table over another; sections are merged, values replaced.
+fn merge(below: &mut Table, above: &Table) {
+    for (key, value) in above {
+        match (below.get_mut(key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
+            _ => {
+                below.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Unknown keys and values of the wrong type, each key checked by itself so that none hides another.
+fn faults_of(table: &Table) -> Vec<String> {
+    let mut faults = Vec::new();
+    let known = keys_of::<Config>();
+    let sections = sections();
+    for (key, value) in table {
+        let Some((name, keys, check)) = sections.iter().find(|section| section.0 == key) else {
+            let single = Table::from_iter([(key.clone(), value.clone())]);
+            if !known.contains(&key.as_str()) {
+                faults.push(unknown(key, known));
+            } else if let Err(error) = Config::deserialize(Value::Table(single)) {
+                faults.push(format!("{key}: {}", error.message()));
+            }
+            continue;
+        };
+        let Value::Table(section) = value else {
+            faults.push(format!("{name}: must be a section, [{name}], not a value"));
+            continue;
+        };
+        for (inner, value) in section {
+            if !keys.contains(&inner.as_str()) {
+                faults.push(unknown(&format!("{name}.{inner}"), &qualified(name, keys)));
+            } else if let Err(error) = check(Value::Table(Table::from_iter([(inner.clone(), value.clone())]))) {
+                faults.push(format!("{name}.{inner}: {}", error.message()));
+            }
+        }
+    }
+    faults
+}
+
+fn qualified(section: &str, keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| format!("{section}.{key}")).collect()
+}
+
+/// The fault of a key that does not exist, with the nearest one that does, in its own section or another.
+fn unknown<S: AsRef<str>>(key: &str, known: &[S]) -> String {
+    let here: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    let name = key.rsplit('.').next().unwrap_or(key);
+    let elsewhere: Vec<String> = sections()
+        .iter()
+        .filter(|section| section.1.contains(&name))
+        .map(|s| format!("{}.{name}", s.0))
+        .collect();
+    let suggestion = match (elsewhere.first(), nearest(key, &here)) {
+        (Some(found), _) => format!("; there is {found}"),
+        (None, Some(found)) => format!("; did you mean {found}?"),
+        (None, None) => "; FORMAT.md lists all keys".into(),
+    };
+    format!("{key}: unknown key{suggestion}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATA: &str = "[data]\ntrain = [{ source = \"a\", target = \"b\" }]\n";
+
+    fn compose(text: &str, set: &[&str]) -> Result<Composed> {
+        let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+        Config::layer(toml::from_str(text)?, &set, "run.toml", "run".into())
+    }
+
+    #[test]
+    fn layers() {
+        let text = format!("seed = 7\n{DATA}[model]\nheads = 8\n[train]\nworkers = \"auto\"\n");
+        let composed = compose(
+            &text,
+            &["model.d_model=64", "train.workers=3", "text.kind=char", "name=x"],
+        )
+        .unwrap();
+        let config = &composed.config;
+        assert_eq!((config.seed, config.model.heads, config.model.d_model), (7, 8, 64));
+        assert_eq!(config.train.workers, tallow_train::Workers::Count(3));
+        assert_eq!(config.run_directory(), Path::new("runs/x"));
+        assert_eq!(composed.origin(Some("model"), "heads"), Origin::File);
+        assert_eq!(composed.origin(Some("model"), "d_model"), Origin::CommandLine);
+        assert_eq!(composed.origin(Some("model"), "norm"), Origin::Default);
+        assert_eq!(composed.origin(None, "seed"), Origin::File);
+        // What is written can be read again.
+        let again = compose(&config.to_toml().unwrap(), &[]).unwrap();
+        assert_eq!(&again.config, config);
+    }
+
+    #[test]
+    fn every_fault_at_once_with_the_nearest_key() {
+        let text = format!(
+            "sed = 1\nname = 3\n{DATA}[modle]\nx = 1\n[model]\nd_mdoel = 3\nheads = \"many\"\nlearning_rate = 1\n\
+             [train]\nschedule = \"wavy\"\n"
+        );
+        let error = compose(&text, &["train.worker=2", "decode.beam=wide", "nonsense"])
+            .unwrap_err()
+            .to_string();
+        for part in [
+            "sed: unknown key; did you mean seed?",
+            "name: invalid type",
+            "modle: unknown key; did you mean model?",
+            "model.d_mdoel: unknown key; did you mean model.d_model?",
+            "model.heads: invalid type",
+            "model.learning_rate: unknown key; there is train.learning_rate",
+            "train.schedule: unknown variant `wavy`",
+            "--set train.worker: unknown key; did you mean train.workers?",
+            "--set decode.beam: invalid type",
+            "--set nonsense: write it as section.key=value",
+        ] {
+            assert!(error.contains(part), "{part}\n{error}");
+        }
+    }
+
+    #[test]
+    fn values_are_checked_together() {
+        let text =
+            format!("{DATA}[model]\nd_model = 30\nheads = 4\n[train]\nmax_updates = 0\n[text]\nshared = false\n");
+        let error = compose(&text, &[]).unwrap_err().to_string();
+        for part in ["model.heads: 4", "train.max_updates: 0", "model.tie"] {
+            assert!(error.contains(part), "{part}\n{error}");
+        }
+        assert!(compose("", &[]).unwrap_err().to_string().contains("data.train"));
+    }
+
+    #[test]
+    fn what_a_resumed_run_may_change() {
+        for key in ["train.max_updates", "decode.beam", "data.valid", "name"] {
+            assert!(may_change(key), "{key}");
+        }
+        for key in [
+            "model.d_model",
+            "text.kind",
+            "data.train",
+            "data.batch_tokens",
+            "train.optimizer",
+            "seed",
+        ] {
+            assert!(!may_change(key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `--device`.
+
+use anyhow::{Result, bail};
+use candle_core::Device;
+use std::str::FromStr;
+
+/// Where tensors live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum DeviceChoice {
+    #[default]
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} is not `cpu`, `cuda` or `cuda:N`");
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", number)) => number.parse().map(Self::Cuda).map_err(|_| bad()),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    pub(crate) fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(_) if !cfg!(feature = "cuda") => bail!(
+                "this binary was built without CUDA: build it with `--features cuda` (scripts/cuda-build.sh does so on \
+                 any machine), or use --device cpu"
+            ),
+            Self::Cuda(number) => match Device::new_cuda(number) {
+                Ok(device) => Ok(device),
+                Err(error) => bail!("CUDA device {number} cannot be used: {error}. Use --device cpu"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!("cpu".parse(), Ok(DeviceChoice::Cpu));
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
+        for bad in ["gpu", "cuda:", "cuda:x", "cpu:1", ""] {
+            assert!(bad.parse::<DeviceChoice>().unwrap_err().contains("cuda:N"));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The command line of Tallow: flags, config composition, devices, progress bars, everything printed.
+//!
+//! `main` only prepares the process and dispatches to a file per verb under `commands/`. Data goes to standard
+//! output, talk to standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // This is the crate that talks.
+
+mod arguments;
+mod commands;
+mod config;
+mod device;
+mod hub;
+mod keys;
+mod lines;
+mod located;
+mod progress;
+mod record;
+mod threads;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// The system's allocator returns large buffers to the kernel and faults them in again; this one keeps them, which
+/// doubles the speed of operations with large results.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The exit code of a run that was interrupted and can be resumed: 128 + SIGINT, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // A reader that has seen enough (`| head`) is no error.
+    match dispatch(arguments.command) {
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Train(arguments) => commands::train::run(arguments),
+        Command::Translate(arguments) => commands::translate::run(arguments),
+        Command::Eval(arguments) => commands::eval::run(arguments),
+        Command::Score(arguments) => commands::score::run(arguments),
+        Command::Average(arguments) => commands::average::run(arguments),
+        Command::Tokenizer(arguments) => commands::tokenizer::run(arguments),
+        Command::Toy(arguments) => commands::toy::run(arguments),
+        Command::Explain(arguments) => commands::explain::run(arguments),
+        Command::Completions(arguments) => commands::completions::run(arguments),
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<std::io::Error>().map(|e| e.kind());
+    error
+        .chain()
+        .any(|cause| kind(cause) == Some(std::io::ErrorKind::BrokenPipe))
+}

@@ -1,0 +1,50 @@
+//! `run.json`: what a run was made from and what came out.
+
+use crate::config::Config;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::path::Path;
+use tallow_data::Corpus;
+use tallow_text::Tokenizers;
+use tallow_train::Fingerprint;
+
+/// The version of the file's format.
+const VERSION: u64 = 1;
+
+/// What seeds, text and machine make of a config: the things a resumed run must share.
+pub(crate) fn fingerprint(
+    config: &Config,
+    corpus: &Corpus,
+    tokenizers: &Tokenizers,
+    workers: usize,
+) -> Result<Fingerprint> {
+    Ok(Fingerprint {
+        seed: config.seed,
+        data: corpus.files().map(|file| file.sha256.clone()).collect(),
+        tokenizers: vec![tokenizers.source.sha256(), tokenizers.target.sha256()],
+        config: config.flat()?.into_iter().filter(|(key, _)| key != "seed").collect(),
+        workers,
+        instruction_set: tallow_ops::instruction_set().to_string(),
+    })
+}
+
+/// Writes the record of a run.
+pub(crate) fn write(path: &Path, fingerprint: &Fingerprint, corpus: &Corpus, results: Value) -> Result<()> {
+    let files: Vec<Value> = corpus
+        .files()
+        .map(|file| json!({ "path": file.path, "sha256": file.sha256 }))
+        .collect();
+    let record = json!({
+        "version": VERSION,
+        "tallow": env!("CARGO_PKG_VERSION"),
+        "seed": fingerprint.seed,
+        "workers": fingerprint.workers,
+        "instruction_set": fingerprint.instruction_set,
+        "data": files,
+        "tokenizers_sha256": fingerprint.tokenizers,
+        "results": results,
+    });
+    let aside = path.with_extension("json.partial");
+    std::fs::write(&aside, format!("{record:#}\n")).with_context(|| format!("cannot write {}", aside.display()))?;
+    std::fs::rename(&aside, path).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,98 @@
+//! Measures how fast a corpus is read and planned, and how much of its batches is padding.
+//!
+//! ```sh
+//! cargo run --release -p tallow-data --example padding -- SOURCE TARGET [BATCH_TOKENS] [POOL_PAIRS]
+//! ```
+//!
+//! White space separates the tokens. Text that was cut into subwords before gives the figures of that tokenizer.
+
+#![allow(clippy::print_stdout)] // A program, not the library.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tallow_data::{Batch, Corpus, CorpusFiles, DataConfig, ParallelText, Sampler};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [source, target, numbers @ ..] = arguments.as_slice() else {
+        return Err("give a source file and a target file".into());
+    };
+    let mut config = DataConfig::default();
+    if let Some(number) = numbers.first() {
+        config.batch_tokens = number.parse()?;
+    }
+    if let Some(number) = numbers.get(1) {
+        config.pool_pairs = number.parse()?;
+    }
+
+    let start = Instant::now();
+    let text = ParallelText::open(&CorpusFiles::two_files(source, target))?;
+    println!("read     {:7.1} ms  {}", milliseconds(start), text.report);
+
+    let start = Instant::now();
+    let (mut source_ids, mut target_ids) = (HashMap::new(), HashMap::new());
+    let encode_source = |lines: &[&str]| Ok::<_, Infallible>(encode(&mut source_ids, lines));
+    let encode_target = |lines: &[&str]| Ok::<_, Infallible>(encode(&mut target_ids, lines));
+    let corpus = Corpus::build(&[text], 0, &config.filters(), encode_source, encode_target)?;
+    println!("encoded  {:7.1} ms", milliseconds(start));
+    for report in corpus.reports() {
+        println!("         {report}");
+    }
+
+    let sampler = Sampler::new(Arc::new(corpus), &config, 1);
+    let start = Instant::now();
+    let plan = sampler.epoch(0);
+    println!("planned  {:7.1} ms  {} batches", milliseconds(start), plan.len());
+
+    let start = Instant::now();
+    let batches: Vec<Batch> = plan.iter().map(|indices| sampler.corpus().batch(indices)).collect();
+    let rows: usize = batches.iter().map(|batch| batch.pad(0, 1, 1).rows).sum();
+    println!("padded   {:7.1} ms  {rows} pairs", milliseconds(start));
+
+    let tokens: usize = batches
+        .iter()
+        .map(|batch| batch.source_tokens() + batch.target_tokens())
+        .sum();
+    let cells: usize = batches.iter().map(Batch::cells).sum();
+    println!(
+        "padding  {:7.2} %   of the cells of whole batches",
+        share(tokens, cells)
+    );
+    for workers in [2, 4] {
+        let cells: usize = batches
+            .iter()
+            .flat_map(|batch| batch.shards(workers))
+            .map(|shard| shard.cells())
+            .sum();
+        println!(
+            "padding  {:7.2} %   of the cells in {workers} shards",
+            share(tokens, cells)
+        );
+    }
+    let size: usize = batches.iter().map(Batch::padded_tokens).sum();
+    let fill = size as f64 / (batches.len() * config.batch_tokens) as f64;
+    println!("filled   {:7.2} %   of the token budget on average", 100.0 * fill);
+    Ok(())
+}
+
+fn encode<'a>(ids: &mut HashMap<String, u32>, lines: &[&'a str]) -> Vec<Vec<u32>> {
+    let mut id = |word: &'a str| {
+        let next = ids.len() as u32 + 2;
+        *ids.entry(word.to_owned()).or_insert(next)
+    };
+    lines
+        .iter()
+        .map(|line| line.split_whitespace().map(&mut id).collect())
+        .collect()
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1000.0
+}
+
+fn share(tokens: usize, cells: usize) -> f64 {
+    100.0 * (cells - tokens) as f64 / cells as f64
+}

@@ -1,0 +1,270 @@
+//! Encoded, filtered pairs in memory.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use crate::config::weight_is_valid;
+use crate::error::{BoxError, DataError};
+use crate::filter::{FilterReport, Filters};
+use crate::lines::{FileRecord, is_blank};
+use crate::parallel::ParallelText;
+
+/// How many pairs are handed to the encoders at a time.
+const CHUNK: usize = 4096;
+
+/// One or more parallel corpora, encoded: every sequence ends with `</s>`, and all of them lie one after the other
+/// in a single vector.
+#[derive(Debug)]
+pub struct Corpus {
+    tokens: Vec<u32>,
+    /// Pair `i` has its source at `offsets[2i]..offsets[2i + 1]` and its target at `offsets[2i + 1]..offsets[2i + 2]`.
+    offsets: Vec<usize>,
+    ids: Vec<u64>,
+    parts: Vec<Part>,
+}
+
+/// One of the corpora that make up a [`Corpus`].
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) weight: f64,
+    /// The indices of its pairs.
+    pub(crate) pairs: Range<usize>,
+    /// The id of its first line.
+    first_id: u64,
+    files: Vec<FileRecord>,
+    report: FilterReport,
+}
+
+/// A view of one encoded pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair<'a> {
+    /// The number, from 0, of the pair's line among all lines of all corpora in their order, before any filter:
+    /// the same under other filters and in every epoch, so that random numbers can be keyed by it.
+    pub id: u64,
+    /// The source tokens, the last of them `</s>`.
+    pub source: &'a [u32],
+    /// The target tokens, the last of them `</s>`.
+    pub target: &'a [u32],
+}
+
+impl Corpus {
+    /// Encodes and filters parallel text. The encoders are called with up to 4096 lines at a time and return the
+    /// tokens of each line without `</s>`; `end_id`, the number of `</s>` in both vocabularies, is appended here.
+    /// Blank lines and duplicates are dropped before they are encoded.
+    ///
+    /// A pair whose line was dropped leaves a gap in the ids and a count in [`Corpus::reports`].
+    ///
+    /// # Errors
+    /// No text at all, a weight that is not positive, an encoder that fails or returns another number of sequences
+    /// than it was given, and filters that leave nothing of all corpora.
+    pub fn build<E: Into<BoxError>>(
+        texts: &[ParallelText],
+        end_id: u32,
+        filters: &Filters,
+        mut encode_source: impl FnMut(&[&str]) -> Result<Vec<Vec<u32>>, E>,
+        mut encode_target: impl FnMut(&[&str]) -> Result<Vec<Vec<u32>>, E>,
+    ) -> Result<Self, DataError> {
+        if texts.is_empty() {
+            return Err(DataError::NoCorpus);
+        }
+        let mut corpus = Self {
+            tokens: Vec::new(),
+            offsets: vec![0],
+            ids: Vec::new(),
+            parts: Vec::new(),
+        };
+        // The texts themselves are compared, not sums of them: a collision would drop a pair for nothing.
+        let mut seen = HashSet::new();
+        let mut first_id = 0;
+        for text in texts {
+            let name = text.name();
+            if !weight_is_valid(text.weight) {
+                return Err(DataError::Weight {
+                    name,
+                    weight: text.weight,
+                });
+            }
+            let mut report = FilterReport {
+                corpus: name,
+                read: text.source.len() as u64,
+                ..FilterReport::default()
+            };
+            let mut candidates = Vec::with_capacity(text.source.len());
+            for (index, (source, target)) in text.source.iter().zip(&text.target).enumerate() {
+                let line = index as u64 + 1;
+                if filters.drop_empty && (is_blank(source) || is_blank(target)) {
+                    report.empty.add(line);
+                } else if filters.drop_duplicates && !seen.insert((source.as_str(), target.as_str())) {
+                    report.duplicate.add(line);
+                } else {
+                    candidates.push(index);
+                }
+            }
+            let first_pair = corpus.len();
+            for chunk in candidates.chunks(CHUNK) {
+                let source = encode_chunk(text, 0, &text.source, chunk, &mut encode_source)?;
+                let target = encode_chunk(text, 1, &text.target, chunk, &mut encode_target)?;
+                for ((&index, source), target) in chunk.iter().zip(&source).zip(&target) {
+                    if filters.admit(source.len() + 1, target.len() + 1, index as u64 + 1, &mut report) {
+                        corpus.push(first_id + index as u64, source, target, end_id);
+                    }
+                }
+            }
+            let pairs = first_pair..corpus.len();
+            report.kept = pairs.len() as u64;
+            // Blank lines were met before those that encode to nothing.
+            report.empty.lines.sort_unstable();
+            let next_id = first_id + report.read;
+            corpus.parts.push(Part {
+                weight: text.weight,
+                pairs,
+                first_id,
+                files: text.files.clone(),
+                report,
+            });
+            first_id = next_id;
+        }
+        if corpus.is_empty() {
+            let reports: Vec<String> = corpus.reports().map(FilterReport::to_string).collect();
+            return Err(DataError::AllDropped {
+                read: first_id,
+                report: reports.join("; "),
+            });
+        }
+        Ok(corpus)
+    }
+
+    fn push(&mut self, id: u64, source: &[u32], target: &[u32], end_id: u32) {
+        for side in [source, target] {
+            self.tokens.extend_from_slice(side);
+            self.tokens.push(end_id);
+            self.offsets.push(self.tokens.len());
+        }
+        self.ids.push(id);
+    }
+
+    /// The number of pairs.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are no pairs; never true of what [`Corpus::build`] returns.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The pair of an index below [`Corpus::len`].
+    ///
+    /// # Panics
+    /// When there is no such pair, as for a slice.
+    pub fn pair(&self, index: usize) -> Pair<'_> {
+        let [start, middle, end] = [
+            self.offsets[2 * index],
+            self.offsets[2 * index + 1],
+            self.offsets[2 * index + 2],
+        ];
+        Pair {
+            id: self.ids[index],
+            source: &self.tokens[start..middle],
+            target: &self.tokens[middle..end],
+        }
+    }
+
+    /// All pairs in the order of the files.
+    pub fn pairs(&self) -> impl ExactSizeIterator<Item = Pair<'_>> {
+        (0..self.len()).map(|index| self.pair(index))
+    }
+
+    /// The numbers of source and target tokens of a pair, each with `</s>`.
+    ///
+    /// # Panics
+    /// As [`Corpus::pair`].
+    pub fn lengths(&self, index: usize) -> (usize, usize) {
+        let pair = self.pair(index);
+        (pair.source.len(), pair.target.len())
+    }
+
+    /// What the filters did, corpus by corpus.
+    pub fn reports(&self) -> impl ExactSizeIterator<Item = &FilterReport> {
+        self.parts.iter().map(|part| &part.report)
+    }
+
+    /// The files of all corpora with their sums, for the record of a run: a resumed run can tell that they changed.
+    pub fn files(&self) -> impl Iterator<Item = &FileRecord> {
+        self.parts.iter().flat_map(|part| &part.files)
+    }
+
+    /// The corpus, as messages name it, and the line number, from 1, of the pair with this id.
+    pub fn origin(&self, id: u64) -> Option<(&str, u64)> {
+        let part = self
+            .parts
+            .iter()
+            .find(|part| (part.first_id..part.first_id + part.report.read).contains(&id))?;
+        Some((&part.report.corpus, id - part.first_id + 1))
+    }
+
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+}
+
+impl Filters {
+    /// Whether a pair of these lengths (with `</s>`) stays; counts it otherwise.
+    fn admit(&self, source: usize, target: usize, line: u64, report: &mut FilterReport) -> bool {
+        let (shorter, longer) = (source.min(target), source.max(target));
+        if self.drop_empty && shorter < 2 {
+            report.empty.add(line);
+        } else if self.max_length.is_some_and(|most| longer > most) {
+            report.too_long.add(line);
+        } else if self
+            .max_length_ratio
+            .is_some_and(|most| longer as f64 > most * shorter as f64)
+        {
+            report.ratio.add(line);
+        } else {
+            return true;
+        }
+        false
+    }
+}
+
+/// Encodes the lines of `chunk`, which are lines of side 0 (source) or 1 (target) of `text`.
+fn encode_chunk<E: Into<BoxError>>(
+    text: &ParallelText,
+    side: usize,
+    lines: &[String],
+    chunk: &[usize],
+    encode: &mut impl FnMut(&[&str]) -> Result<Vec<Vec<u32>>, E>,
+) -> Result<Vec<Vec<u32>>, DataError> {
+    let lines: Vec<&str> = chunk.iter().map(|&index| lines[index].as_str()).collect();
+    let place = || {
+        // A TSV has one file for both sides.
+        let file = text
+            .files
+            .get(side)
+            .or(text.files.first())
+            .map(|file| file.path.display().to_string());
+        let line = |index: Option<&usize>| index.map_or(0, |&index| index as u64 + 1);
+        (file.unwrap_or_default(), line(chunk.first()), line(chunk.last()))
+    };
+    let encoded = encode(&lines).map_err(|error| {
+        let (file, first, last) = place();
+        DataError::Encode {
+            file,
+            first,
+            last,
+            error: error.into(),
+        }
+    })?;
+    if encoded.len() != lines.len() {
+        let (file, first, last) = place();
+        return Err(DataError::EncodedCount {
+            file,
+            first,
+            last,
+            expected: lines.len(),
+            got: encoded.len(),
+        });
+    }
+    Ok(encoded)
+}

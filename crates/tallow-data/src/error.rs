@@ -1,0 +1,206 @@
+//! Everything that can go wrong between a file and a batch.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error of the caller's encoder, whatever its type.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What went wrong, with the file and the line (counted from 1) where there is one, and the way out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file cannot be opened.
+    #[error("{}: cannot open: {error}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+
+    /// A file breaks off or its compressed data is damaged.
+    #[error("{}: line {line}: cannot read on: {error}{}", path.display(), hint(*gzip, error))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The line being read.
+        line: u64,
+        /// Whether the file is compressed.
+        gzip: bool,
+        /// The reason of the system or of the decompressor.
+        error: io::Error,
+    },
+
+    /// A file or a directory cannot be written.
+    #[error("{}: cannot write: {error}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+
+    /// A line is not UTF-8.
+    #[error("{}: line {line}: not UTF-8 at byte {byte} of the line{hint}", path.display())]
+    InvalidUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+        /// The first bad byte of the line, counted from 1.
+        byte: usize,
+        /// What the file seems to be instead, and how to convert it.
+        hint: &'static str,
+    },
+
+    /// The two sides of a parallel corpus differ in length.
+    #[error(
+        "{}: line {} is missing: this file has {shorter_lines} lines, {} has {longer_lines}; \
+         line N of both must be translations of each other",
+        shorter.display(),
+        shorter_lines + 1,
+        longer.display()
+    )]
+    LineCounts {
+        /// The file with fewer lines.
+        shorter: PathBuf,
+        /// Its number of lines.
+        shorter_lines: u64,
+        /// The file with more lines.
+        longer: PathBuf,
+        /// Its number of lines.
+        longer_lines: u64,
+    },
+
+    /// A line of a TSV file does not hold two columns.
+    #[error(
+        "{}: line {line}: {columns} column(s) where a source, one tab and a target are expected{}",
+        path.display(),
+        if *columns > 2 { "; `cut -f1,2` keeps the first two" } else { "" }
+    )]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+        /// The number of columns found.
+        columns: usize,
+    },
+
+    /// A corpus without a single line.
+    #[error("{}: line 1 is missing: the file is empty", path.display())]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A corpus entry names no files, or too many.
+    #[error("a corpus needs either `source` and `target` or `tsv`, and this one has {found}")]
+    CorpusForm {
+        /// The keys that were given.
+        found: String,
+    },
+
+    /// A corpus weight that is no positive number.
+    #[error(
+        "{name}: weight {weight}: a weight must be a number above 0 and at most {}",
+        crate::config::MAX_WEIGHT
+    )]
+    Weight {
+        /// The corpus.
+        name: String,
+        /// The weight.
+        weight: f64,
+    },
+
+    /// No corpus was given at all.
+    #[error("no corpus was given: data.train is empty")]
+    NoCorpus,
+
+    /// The filters left nothing of all corpora.
+    #[error("no pair is left of {read}: {report}; loosen data.max_length or data.max_length_ratio, or check the files")]
+    AllDropped {
+        /// The number of pairs before the filters.
+        read: u64,
+        /// What was dropped and why.
+        report: String,
+    },
+
+    /// The caller's encoder failed.
+    #[error("{file}: lines {first} to {last}: cannot encode: {error}")]
+    Encode {
+        /// The file the text came from.
+        file: String,
+        /// The first line of the group that failed.
+        first: u64,
+        /// The last line of the group that failed.
+        last: u64,
+        /// The encoder's reason.
+        error: BoxError,
+    },
+
+    /// The caller's encoder returned another number of sequences than it was given.
+    #[error("{file}: lines {first} to {last}: the encoder returned {got} sequences for {expected} lines")]
+    EncodedCount {
+        /// The file the text came from.
+        file: String,
+        /// The first line of the group.
+        first: u64,
+        /// The last line of the group.
+        last: u64,
+        /// The number of lines given.
+        expected: usize,
+        /// The number of sequences returned.
+        got: usize,
+    },
+
+    /// A cursor beyond the end of its epoch.
+    #[error(
+        "the data position to resume from is batch {batch} of epoch {epoch}, which has only {batches}: \
+         the corpus, the seed or a key of [data] has changed since the checkpoint was written"
+    )]
+    Cursor {
+        /// The epoch, counted from 0.
+        epoch: u64,
+        /// The batch asked for, counted from 0.
+        batch: u64,
+        /// The number of batches of that epoch.
+        batches: usize,
+    },
+
+    /// The thread that prepares batches could not be started.
+    #[error("cannot start the thread that prepares batches: {0}")]
+    Thread(io::Error),
+
+    /// The thread that prepares batches broke down: an error of this crate.
+    #[error("the thread that prepares batches broke down: {0}")]
+    Broken(String),
+
+    /// Options of a toy corpus that cannot be met.
+    #[error("toy {toy}: {reason}")]
+    Toy {
+        /// The toy's name.
+        toy: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+
+    /// A toy would replace a file by another one.
+    #[error("{}: exists with other content; remove it or choose another directory", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What to try when a file breaks off.
+fn hint(gzip: bool, error: &io::Error) -> &'static str {
+    if gzip {
+        "; the gzip data is damaged or incomplete: fetch or compress the file again"
+    } else if error.kind() == io::ErrorKind::IsADirectory {
+        "; name a file in it"
+    } else {
+        ""
+    }
+}

@@ -1,0 +1,133 @@
+//! Which pairs are worth training on, and the account of those that are not.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What [`crate::Corpus::build`] drops. [`Filters::NONE`] keeps every line, as scoring a test set needs.
+///
+/// A pair is counted under the first reason that applies, in the order of the fields of [`FilterReport`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Filters {
+    /// Drop pairs with a side that is blank or encodes to nothing.
+    pub drop_empty: bool,
+    /// Drop pairs whose two lines both occurred earlier, in any of the corpora.
+    pub drop_duplicates: bool,
+    /// Drop pairs with a side of more tokens than this, `</s>` included.
+    pub max_length: Option<usize>,
+    /// Drop pairs whose longer side has more than this many times the tokens of the shorter one, `</s>` included.
+    pub max_length_ratio: Option<f64>,
+}
+
+impl Filters {
+    /// Drops nothing.
+    pub const NONE: Self = Self {
+        drop_empty: false,
+        drop_duplicates: false,
+        max_length: None,
+        max_length_ratio: None,
+    };
+}
+
+/// How many pairs one reason dropped, and which came first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// The number of pairs.
+    pub count: u64,
+    /// The line numbers, from 1, of the first [`Dropped::EXAMPLES`] that were met.
+    pub lines: Vec<u64>,
+}
+
+impl Dropped {
+    /// How many line numbers are kept.
+    pub const EXAMPLES: usize = 3;
+
+    pub(crate) fn add(&mut self, line: u64) {
+        self.count += 1;
+        if self.lines.len() < Self::EXAMPLES {
+            self.lines.push(line);
+        }
+    }
+}
+
+/// What the filters made of one corpus. `read` is the sum of all other counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FilterReport {
+    /// The corpus, as messages name it.
+    pub corpus: String,
+    /// Pairs before the filters.
+    pub read: u64,
+    /// Pairs that remain.
+    pub kept: u64,
+    /// Pairs with an empty side.
+    pub empty: Dropped,
+    /// Pairs that occurred earlier.
+    pub duplicate: Dropped,
+    /// Pairs with a side longer than `max_length`.
+    pub too_long: Dropped,
+    /// Pairs whose sides differ in length by more than `max_length_ratio`.
+    pub ratio: Dropped,
+}
+
+impl FilterReport {
+    /// The number of pairs that were dropped for any reason.
+    pub fn dropped(&self) -> u64 {
+        self.empty.count + self.duplicate.count + self.too_long.count + self.ratio.count
+    }
+}
+
+/// One line such as `train.tsv: kept 7 of 10 pairs; dropped 2 empty (lines 3, 9), 1 too long (line 4)`.
+impl fmt::Display for FilterReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: kept {} of {} pairs", self.corpus, self.kept, self.read)?;
+        let reasons = [
+            (&self.empty, "empty"),
+            (&self.duplicate, "duplicate"),
+            (&self.too_long, "too long"),
+            (&self.ratio, "with too different lengths"),
+        ];
+        let mut separator = "; dropped ";
+        for (dropped, reason) in reasons.into_iter().filter(|(dropped, _)| dropped.count > 0) {
+            let lines: Vec<String> = dropped.lines.iter().map(u64::to_string).collect();
+            let word = if dropped.count == 1 { "line" } else { "lines" };
+            let more = if dropped.count > Dropped::EXAMPLES as u64 {
+                ", ..."
+            } else {
+                ""
+            };
+            write!(
+                f,
+                "{separator}{} {reason} ({word} {}{more})",
+                dropped.count,
+                lines.join(", ")
+            )?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_reads_as_a_sentence() {
+        let mut report = FilterReport {
+            corpus: "a.tsv".into(),
+            read: 10,
+            kept: 10,
+            ..FilterReport::default()
+        };
+        assert_eq!(report.to_string(), "a.tsv: kept 10 of 10 pairs");
+        for line in [2, 3, 5, 8] {
+            report.empty.add(line);
+        }
+        report.ratio.add(9);
+        report.kept = 5;
+        let expected = "a.tsv: kept 5 of 10 pairs; dropped 4 empty (lines 2, 3, 5, ...), \
+                        1 with too different lengths (line 9)";
+        assert_eq!(report.to_string(), expected);
+        assert_eq!(report.dropped(), 5);
+    }
+}

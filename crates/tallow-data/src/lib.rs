@@ -1,0 +1,42 @@
+//! Aligned corpora to filtered, bucketed, padded batches.
+//!
+//! ```text
+//! files --ParallelText--> lines --Corpus--> encoded pairs --Sampler--> plan of an epoch
+//!       --BatchStream--> Batch --shards--> one Batch per worker --pad--> PaddedBatch
+//! ```
+//!
+//! Three promises hold over the whole crate:
+//!
+//! - **Nothing is lost silently.** Input that cannot be read is one [`DataError`] that names file and line;
+//!   pairs that filters drop are counted by reason ([`FilterReport`]); small repairs such as a stripped carriage
+//!   return are counted too ([`ReadReport`]).
+//! - **The order of the data is a function of the seed and the epoch** ([`Sampler`]), never of thread timing, so
+//!   that a [`BatchStream`] started at the [`Cursor`] of a checkpoint continues as if it had never stopped.
+//! - **The crate knows no tensors and no tokenizer.** Encoding is a closure that the caller passes to
+//!   [`Corpus::build`]; a [`PaddedBatch`] holds plain row-major vectors.
+
+mod batch;
+mod config;
+mod corpus;
+mod cursor;
+mod error;
+mod filter;
+mod lines;
+mod padding;
+mod parallel;
+mod sampler;
+mod shuffle;
+mod stream;
+pub mod toy;
+
+pub use batch::{Batch, Example};
+pub use config::{CorpusFiles, DataConfig};
+pub use corpus::{Corpus, Pair};
+pub use cursor::Cursor;
+pub use error::{BoxError, DataError};
+pub use filter::{Dropped, FilterReport, Filters};
+pub use lines::{FileRecord, LineReader, ReadReport, TextFile, read_lines, read_lines_from};
+pub use padding::PaddedBatch;
+pub use parallel::ParallelText;
+pub use sampler::{Sampler, fixed_batches};
+pub use stream::BatchStream;

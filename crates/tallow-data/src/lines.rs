@@ -1,0 +1,393 @@
+//! Text files, line by line.
+//!
+//! The one rule of what a line is, for training text and for text to be translated: lines end at LF and at
+//! nothing else (not at U+2028, a form feed or a lone CR, which stay characters of the line); one CR right before
+//! the LF or the end of the file is stripped and counted; a byte order mark at the start of the file is stripped
+//! and counted; NUL is a character. Gzip is recognised by its magic bytes (RFC 1952, section 2.3.1), not by name.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::ops::AddAssign;
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::DataError;
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What reading found and repaired.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ReadReport {
+    /// Lines read; for parallel text, pairs.
+    pub lines: u64,
+    /// Lines that ended in CR LF; the CR was stripped.
+    pub carriage_returns: u64,
+    /// Files that began with a byte order mark, which was stripped.
+    pub byte_order_marks: u64,
+    /// Lines that are empty or white space alone; for parallel text, pairs with such a side. They are kept here: the
+    /// filters of a corpus drop them.
+    pub empty: u64,
+}
+
+impl AddAssign for ReadReport {
+    fn add_assign(&mut self, other: Self) {
+        self.lines += other.lines;
+        self.carriage_returns += other.carriage_returns;
+        self.byte_order_marks += other.byte_order_marks;
+        self.empty += other.empty;
+    }
+}
+
+impl fmt::Display for ReadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} lines", self.lines)?;
+        if self.empty > 0 {
+            write!(f, ", {} empty", self.empty)?;
+        }
+        if self.carriage_returns > 0 {
+            write!(f, ", {} ended in a carriage return (stripped)", self.carriage_returns)?;
+        }
+        if self.byte_order_marks > 0 {
+            write!(f, ", {} byte order mark(s) (stripped)", self.byte_order_marks)?;
+        }
+        Ok(())
+    }
+}
+
+/// The identity of a file that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileRecord {
+    /// The path as it was given.
+    pub path: PathBuf,
+    /// SHA-256 of the content in lower-case hexadecimal; of a gzip file, of what it decompresses to.
+    pub sha256: String,
+}
+
+/// A file's lines in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextFile {
+    /// The lines without their ends.
+    pub lines: Vec<String>,
+    /// What reading found.
+    pub report: ReadReport,
+    /// The file's path and sum.
+    pub record: FileRecord,
+}
+
+/// Reads a text file, plain or gzip, into memory. An empty file has no lines and is no error here.
+///
+/// # Errors
+/// A file that cannot be opened or read to its end, damaged gzip data, and a line that is not UTF-8.
+pub fn read_lines(path: &Path) -> Result<TextFile, DataError> {
+    let file = File::open(path).map_err(|error| DataError::Open {
+        path: path.to_owned(),
+        error,
+    })?;
+    read_lines_from(BufReader::with_capacity(1 << 16, file), path)
+}
+
+/// Reads text, plain or gzip, from anything that can be read, such as standard input. `name` stands for the
+/// path in messages.
+///
+/// # Errors
+/// As for [`read_lines`].
+pub fn read_lines_from(reader: impl BufRead, name: &Path) -> Result<TextFile, DataError> {
+    let mut reader = LineReader::new(reader, name)?;
+    let mut lines = Vec::new();
+    for line in &mut reader {
+        lines.push(line?);
+    }
+    let (report, record) = reader.finish();
+    Ok(TextFile { lines, report, record })
+}
+
+/// Input whose first bytes were looked at and put back.
+type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
+
+enum Content<R: BufRead> {
+    Plain(Peeked<R>),
+    Gzip(Box<BufReader<MultiGzDecoder<Peeked<R>>>>),
+}
+
+/// Yields the lines of a reader one after the other, for text that should not be held in memory. The first error
+/// ends it.
+pub struct LineReader<R: BufRead> {
+    content: Content<R>,
+    name: PathBuf,
+    report: ReadReport,
+    digest: Sha256,
+    finished: bool,
+}
+
+impl<R: BufRead> LineReader<R> {
+    /// Starts reading; `name` stands for the path in messages.
+    ///
+    /// # Errors
+    /// When the first bytes cannot be read.
+    pub fn new(mut reader: R, name: &Path) -> Result<Self, DataError> {
+        let mut magic = Vec::with_capacity(GZIP_MAGIC.len());
+        // Byte by byte: a pipe may deliver a single one, and a person who has typed an empty line waits for its answer.
+        while magic.len() < GZIP_MAGIC.len() && GZIP_MAGIC.starts_with(&magic) {
+            let read = reader.by_ref().take(1).read_to_end(&mut magic);
+            let fault = |error| DataError::Read {
+                path: name.to_owned(),
+                line: 1,
+                gzip: false,
+                error,
+            };
+            if read.map_err(fault)? == 0 {
+                break;
+            }
+        }
+        let gzip = magic == GZIP_MAGIC;
+        let peeked = Cursor::new(magic).chain(reader);
+        let content = if gzip {
+            Content::Gzip(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(peeked))))
+        } else {
+            Content::Plain(peeked)
+        };
+        let (report, digest) = (ReadReport::default(), Sha256::new());
+        Ok(Self {
+            content,
+            name: name.to_owned(),
+            report,
+            digest,
+            finished: false,
+        })
+    }
+
+    /// What has been found so far; complete once the iterator has ended.
+    pub fn report(&self) -> ReadReport {
+        self.report
+    }
+
+    /// The report, and the sum of what has been read.
+    pub fn finish(self) -> (ReadReport, FileRecord) {
+        let sha256 = self
+            .digest
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        (
+            self.report,
+            FileRecord {
+                path: self.name,
+                sha256,
+            },
+        )
+    }
+
+    fn read_line(&mut self) -> Result<Option<String>, DataError> {
+        let number = self.report.lines + 1;
+        let mut bytes = Vec::new();
+        let (read, gzip) = match &mut self.content {
+            Content::Plain(reader) => (reader.read_until(b'\n', &mut bytes), false),
+            Content::Gzip(reader) => (reader.read_until(b'\n', &mut bytes), true),
+        };
+        let read = read.map_err(|error: io::Error| DataError::Read {
+            path: self.name.clone(),
+            line: number,
+            gzip,
+            error,
+        })?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.digest.update(&bytes);
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+        }
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+            self.report.carriage_returns += 1;
+        }
+        if number == 1 && bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+            self.report.byte_order_marks += 1;
+        }
+        let line = String::from_utf8(bytes).map_err(|error| DataError::InvalidUtf8 {
+            path: self.name.clone(),
+            line: number,
+            byte: error.utf8_error().valid_up_to() + 1,
+            hint: if number == 1 {
+                foreign_format(error.as_bytes())
+            } else {
+                ""
+            },
+        })?;
+        self.report.lines += 1;
+        if is_blank(&line) {
+            self.report.empty += 1;
+        }
+        Ok(Some(line))
+    }
+}
+
+impl<R: BufRead> Iterator for LineReader<R> {
+    type Item = Result<String, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.finished {
+            return None;
+        }
+        let line = self.read_line().transpose();
+        self.finished = !matches!(line, Some(Ok(_)));
+        line
+    }
+}
+
+/// Whether a line says nothing: empty or white space alone.
+pub(crate) fn is_blank(line: &str) -> bool {
+    line.trim().is_empty()
+}
+
+/// Names what the start of a file that is not UTF-8 looks like.
+fn foreign_format(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "; this looks like UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "; this looks like zstd: only gzip is decompressed here",
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => "; this looks like xz: only gzip is decompressed here",
+        [b'P', b'K', 3, 4, ..] => "; this looks like a zip archive: only gzip is decompressed here",
+        [0x1f, 0x8b, ..] => "; this was compressed by gzip twice: decompress it once",
+        _ => "; convert the file, for example with `iconv -f LATIN1 -t UTF-8`",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<TextFile, DataError> {
+        read_lines_from(bytes, Path::new("x.txt"))
+    }
+
+    fn message(bytes: &[u8]) -> String {
+        read(bytes).unwrap_err().to_string()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn lines_end_at_line_feeds_alone() {
+        let text = read("a\u{2028}b\u{85}c\u{b}d\u{c}e\rf\n\nlast".as_bytes()).unwrap();
+        assert_eq!(text.lines, ["a\u{2028}b\u{85}c\u{b}d\u{c}e\rf", "", "last"]);
+        assert_eq!(
+            text.report,
+            ReadReport {
+                lines: 3,
+                carriage_returns: 0,
+                byte_order_marks: 0,
+                empty: 1
+            }
+        );
+        assert!(read(b"").unwrap().lines.is_empty());
+        assert_eq!(read(b"\n").unwrap().lines, [""]);
+    }
+
+    #[test]
+    fn one_carriage_return_is_stripped_and_counted() {
+        let text = read(b"a\r\nb\r\r\nc\n\r\nd\r").unwrap();
+        assert_eq!(text.lines, ["a", "b\r", "c", "", "d"]);
+        assert_eq!(text.report.carriage_returns, 4);
+        assert_eq!(text.report.empty, 1);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_stripped_at_the_start_only() {
+        let text = read("\u{feff}a\n\u{feff}b\n".as_bytes()).unwrap();
+        assert_eq!(text.lines, ["a", "\u{feff}b"]);
+        assert_eq!(text.report.byte_order_marks, 1);
+    }
+
+    #[test]
+    fn nul_is_a_character() {
+        assert_eq!(read(b"a\0b\n\0\n").unwrap().lines, ["a\0b", "\0"]);
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf8_is_named() {
+        let expected = "x.txt: line 2: not UTF-8 at byte 3 of the line";
+        assert_eq!(message(b"good\nab\xff\n"), expected);
+        assert_eq!(message(&gzip(b"good\nab\xff\n")), expected);
+        // A character that is cut off by the end of the line.
+        assert_eq!(message(b"good\nab\xc3\n"), expected);
+        assert!(
+            message(
+                "\u{feff}gr\u{fc}n"
+                    .encode_utf16()
+                    .flat_map(u16::to_le_bytes)
+                    .collect::<Vec<_>>()
+                    .as_slice()
+            )
+            .ends_with("UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`")
+        );
+        assert!(message(b"\x28\xb5\x2f\xfd\x04").contains("zstd"));
+        assert!(message(b"gr\xfcn\n").contains("iconv -f LATIN1"));
+    }
+
+    #[test]
+    fn gzip_is_recognised_by_content() {
+        let plain = read(b"eins\nzwei\n").unwrap();
+        assert_eq!(read(&gzip(b"eins\nzwei\n")).unwrap(), plain);
+        // Two members one after the other are one text (RFC 1952, section 2.2).
+        assert_eq!(read(&[gzip(b"eins\n"), gzip(b"zwei\n")].concat()).unwrap(), plain);
+        // `printf 'eins\nzwei\n' | sha256sum`
+        let sum = "cea7589481795a99cc8b7989cc24706fd26d46cde9fc381d07db562de08b2e18";
+        assert_eq!(
+            plain.record,
+            FileRecord {
+                path: "x.txt".into(),
+                sha256: sum.into()
+            }
+        );
+    }
+
+    #[test]
+    fn damaged_gzip_is_one_error_with_its_line() {
+        let whole = gzip(b"eins\nzwei\ndrei\n");
+        let error = message(&whole[..whole.len() - 9]);
+        assert!(error.starts_with("x.txt: line "), "{error}");
+        assert!(
+            error.ends_with("the gzip data is damaged or incomplete: fetch or compress the file again"),
+            "{error}"
+        );
+        assert!(message(&[whole, b"rest".to_vec()].concat()).contains("damaged"));
+        assert!(message(b"\x1f\x8b").contains("damaged"));
+        assert_eq!(read(b"\x1f").unwrap().lines, ["\x1f"]);
+        assert_eq!(read(b"\x1fx\n").unwrap().lines, ["\x1fx"]);
+    }
+
+    #[test]
+    fn the_iterator_ends_at_its_first_error() {
+        let mut reader = LineReader::new(&b"a\n\xff\nb\n"[..], Path::new("x.txt")).unwrap();
+        assert_eq!(reader.next().unwrap().unwrap(), "a");
+        assert!(reader.next().unwrap().is_err());
+        assert!(reader.next().is_none());
+    }
+
+    #[test]
+    fn a_missing_file_and_a_directory_are_named() {
+        let error = read_lines(Path::new("no/such/file")).unwrap_err().to_string();
+        assert!(error.starts_with("no/such/file: cannot open: "), "{error}");
+        let error = read_lines(&std::env::temp_dir()).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&std::env::temp_dir().display().to_string()),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! The order of the training data: which pairs form which batch of which epoch.
+
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::config::DataConfig;
+use crate::corpus::{Corpus, Part};
+use crate::shuffle::{Purpose, SplitMix64};
+
+/// Plans epochs. The plan is a function of the corpus, the batch size, the pool size, the seed and the number of the
+/// epoch, and of nothing else.
+///
+/// An epoch is planned in four steps:
+///
+/// 1. Each corpus contributes its pairs as often as its weight says ([`crate::CorpusFiles::weight`]).
+/// 2. All of these are shuffled and cut into pools.
+/// 3. Each pool is sorted by the longer side, ties staying in their random order, and cut into batches that are as
+///    large as `batch_tokens` allows. A pair that is longer than that forms a batch of its own.
+/// 4. The batches of all pools are shuffled.
+///
+/// So padding is small, batches come in random order, and their composition changes from epoch to epoch.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    corpus: Arc<Corpus>,
+    batch_tokens: usize,
+    pool_pairs: usize,
+    seed: u64,
+}
+
+impl Sampler {
+    /// A sampler for the `batch_tokens` and `pool_pairs` of a configuration. `seed` is the seed of the run.
+    pub fn new(corpus: Arc<Corpus>, config: &DataConfig, seed: u64) -> Self {
+        Self {
+            corpus,
+            batch_tokens: config.batch_tokens,
+            pool_pairs: config.pool_pairs,
+            seed,
+        }
+    }
+
+    /// The corpus.
+    pub fn corpus(&self) -> &Arc<Corpus> {
+        &self.corpus
+    }
+
+    /// The batches of an epoch in order, each a list of pair indices for [`Corpus::batch`]. No batch is empty.
+    pub fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
+        let mut pairs = Vec::new();
+        for (number, part) in self.corpus.parts().iter().enumerate() {
+            let generator = SplitMix64::keyed(self.seed, Purpose::Subset, &[epoch, number as u64]);
+            draw(part, generator, &mut pairs);
+        }
+        SplitMix64::keyed(self.seed, Purpose::Pairs, &[epoch]).shuffle(&mut pairs);
+        let pool = if self.pool_pairs == 0 {
+            pairs.len()
+        } else {
+            self.pool_pairs
+        };
+        let mut batches = Vec::new();
+        for pool in pairs.chunks_mut(pool.max(1)) {
+            cut_by_length(&self.corpus, pool, self.batch_tokens, &mut batches);
+        }
+        SplitMix64::keyed(self.seed, Purpose::Batches, &[epoch]).shuffle(&mut batches);
+        batches
+    }
+}
+
+impl Corpus {
+    /// The pairs of these indices as a batch.
+    ///
+    /// # Panics
+    /// When an index is not below [`Corpus::len`].
+    pub fn batch(&self, indices: &[usize]) -> Batch {
+        Batch {
+            examples: indices.iter().map(|&index| self.pair(index).into()).collect(),
+        }
+    }
+}
+
+/// Every pair of the corpus once, whatever the weights, in batches of at most `batch_tokens` from short to long
+/// pairs: for validation, where order does not matter and shall not change.
+pub fn fixed_batches(corpus: &Corpus, batch_tokens: usize) -> Vec<Vec<usize>> {
+    let mut pairs: Vec<usize> = (0..corpus.len()).collect();
+    let mut batches = Vec::new();
+    cut_by_length(corpus, &mut pairs, batch_tokens, &mut batches);
+    batches
+}
+
+/// Adds the pairs of one corpus for one epoch: `weight` times as many as it has, rounded, and at least one. All are
+/// repeated as often as the weight has whole units; the rest is a random sample without repetition.
+fn draw(part: &Part, mut generator: SplitMix64, pairs: &mut Vec<usize>) {
+    let size = part.pairs.len();
+    if size == 0 {
+        return;
+    }
+    let wanted = ((part.weight * size as f64).round() as usize).max(1);
+    for _ in 0..wanted / size {
+        pairs.extend(part.pairs.clone());
+    }
+    let rest = wanted % size;
+    if rest > 0 {
+        let mut sample: Vec<usize> = part.pairs.clone().collect();
+        generator.shuffle(&mut sample);
+        pairs.extend_from_slice(&sample[..rest]);
+    }
+}
+
+/// Sorts pairs by the length of the longer side, ties staying as they are, and cuts them into batches.
+///
+/// The longer side is what the budget counts. Sorting the shorter side too would save a few percent of padding more,
+/// but pairs of the same two lengths would then meet in a batch epoch after epoch; and workers sort their shares by
+/// both lengths anyway ([`Batch::shards`]).
+fn cut_by_length(corpus: &Corpus, pairs: &mut [usize], batch_tokens: usize, batches: &mut Vec<Vec<usize>>) {
+    let longer = |index| {
+        let (source, target) = corpus.lengths(index);
+        source.max(target)
+    };
+    pairs.sort_by_cached_key(|&index| longer(index));
+    let mut batch = Vec::new();
+    let mut longest = 0;
+    for &index in &*pairs {
+        let length = longer(index);
+        longest = longest.max(length);
+        if !batch.is_empty() && (batch.len() + 1) * longest > batch_tokens {
+            batches.push(std::mem::take(&mut batch));
+            longest = length;
+        }
+        batch.push(index);
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+}

@@ -1,0 +1,362 @@
+//! Cardinal numbers in English and German words: a language pair in miniature, with compounds (`einundzwanzig`),
+//! another word order (`twenty-one`: one-and-twenty) and words that change inside others (`eins`, `ein`).
+
+use super::{Split, ToyOptions};
+use crate::shuffle::{Purpose, SplitMix64};
+
+/// The largest number that [`english`] and [`german`] can spell.
+pub const MAXIMUM: u32 = 999_999;
+
+const ENGLISH_SMALL: [&str; 20] = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+];
+const ENGLISH_TENS: [&str; 10] = [
+    "", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+];
+
+/// `ein`, not `eins`: so it stands in front of `und`, `hundert` and `tausend`.
+const GERMAN_SMALL: [&str; 20] = [
+    "null",
+    "ein",
+    "zwei",
+    "drei",
+    "vier",
+    "fünf",
+    "sechs",
+    "sieben",
+    "acht",
+    "neun",
+    "zehn",
+    "elf",
+    "zwölf",
+    "dreizehn",
+    "vierzehn",
+    "fünfzehn",
+    "sechzehn",
+    "siebzehn",
+    "achtzehn",
+    "neunzehn",
+];
+const GERMAN_TENS: [&str; 10] = [
+    "", "", "zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig",
+];
+
+/// A number up to [`MAXIMUM`] in English: hyphens between tens and units, `and` inside every group of three digits
+/// and before a last group below one hundred, no commas, such as `one thousand and five` and `three hundred and
+/// twenty-one thousand six hundred`. Larger numbers come as digits.
+pub fn english(number: u32) -> String {
+    let (thousands, rest) = (number / 1000, number % 1000);
+    match (thousands, rest) {
+        (1000.., _) => number.to_string(),
+        (0, _) => english_group(rest),
+        (_, 0) => format!("{} thousand", english_group(thousands)),
+        (_, 1..100) => format!("{} thousand and {}", english_group(thousands), english_group(rest)),
+        _ => format!("{} thousand {}", english_group(thousands), english_group(rest)),
+    }
+}
+
+/// A number below 1000.
+fn english_group(number: u32) -> String {
+    let (hundreds, rest) = ((number / 100) as usize, (number % 100) as usize);
+    let below_hundred = match (rest / 10, rest % 10) {
+        (0 | 1, _) => ENGLISH_SMALL[rest].to_owned(),
+        (tens, 0) => ENGLISH_TENS[tens].to_owned(),
+        (tens, units) => format!("{}-{}", ENGLISH_TENS[tens], ENGLISH_SMALL[units]),
+    };
+    match (hundreds, rest) {
+        (0, _) => below_hundred,
+        (_, 0) => format!("{} hundred", ENGLISH_SMALL[hundreds]),
+        _ => format!("{} hundred and {below_hundred}", ENGLISH_SMALL[hundreds]),
+    }
+}
+
+/// A number up to [`MAXIMUM`] in German, in one word, with `einhundert` and `eintausend`, and with `eins` at the end
+/// only, such as `einhunderteins` and `einundzwanzigtausenddreihundertfünf`. Larger numbers come as digits.
+pub fn german(number: u32) -> String {
+    let (thousands, rest) = (number / 1000, number % 1000);
+    let mut word = match thousands {
+        0 if rest == 0 => GERMAN_SMALL[0].to_owned(),
+        0 => german_group(rest),
+        1000.. => return number.to_string(),
+        _ => format!("{}tausend{}", german_group(thousands), german_group(rest)),
+    };
+    if number % 100 == 1 {
+        word.push('s');
+    }
+    word
+}
+
+/// A number below 1000 as it stands inside a word: with `ein`, and nothing at all for 0.
+fn german_group(number: u32) -> String {
+    let (hundreds, rest) = ((number / 100) as usize, (number % 100) as usize);
+    let below_hundred = match (rest / 10, rest % 10) {
+        (0, 0) => String::new(),
+        (0 | 1, _) => GERMAN_SMALL[rest].to_owned(),
+        (tens, 0) => GERMAN_TENS[tens].to_owned(),
+        (tens, units) => format!("{}und{}", GERMAN_SMALL[units], GERMAN_TENS[tens]),
+    };
+    if hundreds == 0 {
+        below_hundred
+    } else {
+        format!("{}hundert{below_hundred}", GERMAN_SMALL[hundreds])
+    }
+}
+
+pub(super) fn options() -> ToyOptions {
+    ToyOptions {
+        seed: 1,
+        train: 20_000,
+        valid: 500,
+        test: 1_000,
+        maximum: MAXIMUM,
+        train_length: None,
+        test_length: None,
+    }
+}
+
+/// The three splits, which share no number. Numbers of one word, from which all others are made, are in train.
+pub(super) fn splits(options: &ToyOptions) -> Result<Vec<Split>, String> {
+    let &ToyOptions {
+        seed,
+        train,
+        valid,
+        test,
+        maximum,
+        train_length,
+        test_length,
+    } = options;
+    if train_length.is_some() || test_length.is_some() {
+        return Err("lengths belong to the toys of sequences; numbers are bounded by their maximum".into());
+    }
+    if maximum > MAXIMUM {
+        return Err(format!("maximum {maximum}: the largest number is {MAXIMUM}"));
+    }
+    let total = train.checked_add(valid).and_then(|sum| sum.checked_add(test));
+    let Some(total) = total.filter(|&total| total <= maximum as usize + 1) else {
+        return Err(format!(
+            "{train} + {valid} + {test} different numbers are more than there are up to {maximum}; \
+             ask for fewer pairs or for a larger maximum"
+        ));
+    };
+    let atoms: Vec<u32> = (0..=maximum).filter(|&number| is_atom(number)).collect();
+    if atoms.len() > train {
+        return Err(format!(
+            "train {train}: the {} numbers of one word do not fit; ask for more",
+            atoms.len()
+        ));
+    }
+    let mut generator = SplitMix64::keyed(seed, Purpose::ToyNumbers, &[]);
+    let mut others = draw(total - atoms.len(), maximum, &mut generator);
+    // What was drawn first is smaller on average than what was drawn last: without another shuffle, the test set
+    // would differ in kind from the training set.
+    generator.shuffle(&mut others);
+    let test_numbers = others.split_off(others.len() - test);
+    let valid_numbers = others.split_off(others.len() - valid);
+    let mut train_numbers = [atoms, others].concat();
+    generator.shuffle(&mut train_numbers);
+    let splits = [
+        ("train", train_numbers),
+        ("valid", valid_numbers),
+        ("test", test_numbers),
+    ];
+    let spell = |number| (english(number), german(number));
+    Ok(splits
+        .map(|(name, numbers)| Split {
+            name,
+            pairs: numbers.into_iter().map(spell).collect(),
+        })
+        .into())
+}
+
+/// Whether a number brings a word, or a form of it, that no combination of smaller numbers shows.
+fn is_atom(number: u32) -> bool {
+    matches!(
+        number,
+        0..=20 | 30 | 40 | 50 | 60 | 70 | 80 | 90 | 100 | 1_000 | 10_000 | 100_000
+    )
+}
+
+/// Draws `count` different numbers that are no atoms: the even draws uniformly from all numbers that are left, the
+/// odd draws uniformly from those of a uniformly chosen number of digits, so that small numbers have their share.
+fn draw(count: usize, maximum: u32, generator: &mut SplitMix64) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..=maximum).filter(|&number| !is_atom(number)).collect();
+    generator.shuffle(&mut order);
+    // One queue for all numbers and one for each number of digits, all in the same random order: the next number of a
+    // queue that was not taken from another one is any of those left with equal chance.
+    let mut by_digits: Vec<Vec<u32>> = Vec::new();
+    for &number in order.iter().rev() {
+        let digits = number.max(1).ilog10() as usize;
+        by_digits.resize(by_digits.len().max(digits + 1), Vec::new());
+        by_digits[digits].push(number);
+    }
+    let mut taken = vec![false; maximum as usize + 1];
+    let mut left = order.into_iter();
+    let mut drawn = Vec::with_capacity(count);
+    while drawn.len() < count {
+        let next = if drawn.len() % 2 == 0 || by_digits.is_empty() {
+            left.find(|&number| !taken[number as usize])
+        } else {
+            let digits = generator.below(by_digits.len() as u64) as usize;
+            let queue = &mut by_digits[digits];
+            let next = std::iter::from_fn(|| queue.pop()).find(|&number| !taken[number as usize]);
+            if next.is_none() {
+                by_digits.swap_remove(digits);
+                continue;
+            }
+            next
+        };
+        let Some(number) = next else { break };
+        taken[number as usize] = true;
+        drawn.push(number);
+    }
+    drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn tricky_numbers_written_out() {
+        let expected = [
+            (0, "zero", "null"),
+            (1, "one", "eins"),
+            (6, "six", "sechs"),
+            (7, "seven", "sieben"),
+            (10, "ten", "zehn"),
+            (11, "eleven", "elf"),
+            (12, "twelve", "zwölf"),
+            (16, "sixteen", "sechzehn"),
+            (17, "seventeen", "siebzehn"),
+            (20, "twenty", "zwanzig"),
+            (21, "twenty-one", "einundzwanzig"),
+            (30, "thirty", "dreißig"),
+            (40, "forty", "vierzig"),
+            (60, "sixty", "sechzig"),
+            (66, "sixty-six", "sechsundsechzig"),
+            (70, "seventy", "siebzig"),
+            (77, "seventy-seven", "siebenundsiebzig"),
+            (100, "one hundred", "einhundert"),
+            (101, "one hundred and one", "einhunderteins"),
+            (111, "one hundred and eleven", "einhundertelf"),
+            (121, "one hundred and twenty-one", "einhunderteinundzwanzig"),
+            (200, "two hundred", "zweihundert"),
+            (1_000, "one thousand", "eintausend"),
+            (1_001, "one thousand and one", "eintausendeins"),
+            (1_005, "one thousand and five", "eintausendfünf"),
+            (1_100, "one thousand one hundred", "eintausendeinhundert"),
+            (1_101, "one thousand one hundred and one", "eintausendeinhunderteins"),
+            (21_000, "twenty-one thousand", "einundzwanzigtausend"),
+            (
+                21_305,
+                "twenty-one thousand three hundred and five",
+                "einundzwanzigtausenddreihundertfünf",
+            ),
+            (100_000, "one hundred thousand", "einhunderttausend"),
+            (101_000, "one hundred and one thousand", "einhunderteintausend"),
+            (
+                101_101,
+                "one hundred and one thousand one hundred and one",
+                "einhunderteintausendeinhunderteins",
+            ),
+            (
+                321_600,
+                "three hundred and twenty-one thousand six hundred",
+                "dreihunderteinundzwanzigtausendsechshundert",
+            ),
+            (
+                700_716,
+                "seven hundred thousand seven hundred and sixteen",
+                "siebenhunderttausendsiebenhundertsechzehn",
+            ),
+            (
+                999_999,
+                "nine hundred and ninety-nine thousand nine hundred and ninety-nine",
+                "neunhundertneunundneunzigtausendneunhundertneunundneunzig",
+            ),
+            (1_000_000, "1000000", "1000000"),
+        ];
+        for (number, in_english, in_german) in expected {
+            assert_eq!(english(number), in_english);
+            assert_eq!(german(number), in_german);
+        }
+    }
+
+    #[test]
+    fn no_two_numbers_are_spelled_alike() {
+        for spell in [english, german] {
+            let mut seen = HashSet::with_capacity(MAXIMUM as usize + 1);
+            let twice = (0..=MAXIMUM).find(|&number| !seen.insert(spell(number)));
+            assert_eq!(twice, None);
+        }
+    }
+
+    #[test]
+    fn splits_are_disjoint_and_atoms_are_in_train() {
+        let options = ToyOptions {
+            train: 600,
+            valid: 100,
+            test: 300,
+            maximum: 999,
+            ..options()
+        };
+        let splits = splits(&options).unwrap();
+        let sizes: Vec<_> = splits.iter().map(|split| (split.name, split.pairs.len())).collect();
+        assert_eq!(sizes, [("train", 600), ("valid", 100), ("test", 300)]);
+        // All 1000 numbers are asked for: disjoint splits hold each exactly once.
+        let all: HashSet<_> = splits.iter().flat_map(|split| &split.pairs).collect();
+        assert_eq!(all.len(), 1000);
+        let train: HashSet<&str> = splits[0].pairs.iter().map(|(source, _)| source.as_str()).collect();
+        for atom in ["zero", "one", "nineteen", "twenty", "thirty", "ninety", "one hundred"] {
+            assert!(train.contains(atom), "{atom}");
+        }
+    }
+
+    #[test]
+    fn small_numbers_have_their_share() {
+        let mut generator = SplitMix64::keyed(3, Purpose::ToyNumbers, &[]);
+        let drawn = draw(6_000, MAXIMUM, &mut generator);
+        assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 6_000);
+        let share = |range: std::ops::Range<u32>| drawn.iter().filter(|number| range.contains(number)).count();
+        // The 72 numbers of two digits that are no atoms go first, within about 360 of the 3,000 odd draws. The others
+        // are shared by four numbers of digits: about 72 + 660 each. Uniform draws add 5 and 27.
+        assert_eq!(share(21..100), 72);
+        assert!((650..820).contains(&share(100..1_000)), "{}", share(100..1_000));
+        assert!((680..840).contains(&share(1_000..10_000)), "{}", share(1_000..10_000));
+    }
+
+    #[test]
+    fn options_that_cannot_be_met_are_named() {
+        let message = |change: fn(&mut ToyOptions)| {
+            let mut options = options();
+            change(&mut options);
+            splits(&options).map(|_| ()).unwrap_err()
+        };
+        assert!(message(|options| options.maximum = 999).contains("are more than there are up to 999"));
+        assert!(message(|options| options.maximum = 1_000_000).contains("the largest number is 999999"));
+        assert!(message(|options| options.train = 20).starts_with("train 20: the 32 numbers of one word"));
+        assert!(message(|options| options.train = usize::MAX).contains("are more than"));
+        assert!(message(|options| options.train_length = Some(3)).contains("lengths belong"));
+    }
+}

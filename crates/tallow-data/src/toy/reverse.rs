@@ -1,0 +1,6 @@
+//! Sequences reversed: the last value comes first, so the model must attend far away and count.
+
+/// The values from the last to the first.
+pub fn target(source: &[u32]) -> Vec<u32> {
+    source.iter().rev().copied().collect()
+}

@@ -1,0 +1,353 @@
+//! From files to encoded pairs: what is read, what is refused, what is dropped.
+#![allow(clippy::unwrap_used)] // Helpers here fail the test that calls them.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tallow_data::{
+    Corpus, CorpusFiles, DataConfig, DataError, Dropped, FilterReport, Filters, ParallelText, ReadReport,
+};
+
+/// A directory with files of these names and contents.
+fn files(contents: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in contents {
+        fs::write(directory.path().join(name), content).unwrap();
+    }
+    directory
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn two_files(directory: &Path) -> CorpusFiles {
+    CorpusFiles::two_files(directory.join("a.en"), directory.join("a.de"))
+}
+
+/// Opens `a.en` and `a.de` of these contents.
+fn open(source: &[u8], target: &[u8]) -> Result<ParallelText, DataError> {
+    ParallelText::open(&two_files(files(&[("a.en", source), ("a.de", target)]).path()))
+}
+
+fn open_tsv(content: &[u8]) -> Result<ParallelText, DataError> {
+    ParallelText::open(&CorpusFiles::tsv(files(&[("a.tsv", content)]).path().join("a.tsv")))
+}
+
+/// The message without the directory.
+fn message(result: Result<impl std::fmt::Debug, DataError>) -> String {
+    let message = result.unwrap_err().to_string();
+    let words: Vec<&str> = message
+        .split(' ')
+        .map(|word| word.rsplit('/').next().unwrap_or(word))
+        .collect();
+    words.join(" ")
+}
+
+/// One token for each word: its number of bytes, plus 100.
+fn by_word(lines: &[&str]) -> Result<Vec<Vec<u32>>, Infallible> {
+    Ok(lines
+        .iter()
+        .map(|line| line.split_whitespace().map(|word| word.len() as u32 + 100).collect())
+        .collect())
+}
+
+fn build(texts: &[ParallelText], filters: &Filters) -> Result<Corpus, DataError> {
+    Corpus::build(texts, 7, filters, by_word, by_word)
+}
+
+fn dropped(lines: &[u64]) -> Dropped {
+    Dropped {
+        count: lines.len() as u64,
+        lines: lines.to_vec(),
+    }
+}
+
+fn ids(corpus: &Corpus) -> Vec<u64> {
+    corpus.pairs().map(|pair| pair.id).collect()
+}
+
+#[test]
+fn two_files_gzip_and_tsv_hold_the_same_text() {
+    let two = open(b"a man\na dog\n", b"ein Mann\nein Hund").unwrap();
+    assert_eq!(two.source, ["a man", "a dog"]);
+    assert_eq!(two.target, ["ein Mann", "ein Hund"]);
+    assert_eq!(
+        two.report,
+        ReadReport {
+            lines: 2,
+            ..ReadReport::default()
+        }
+    );
+    let compressed = open(&gzip(b"a man\na dog\n"), &gzip(b"ein Mann\nein Hund")).unwrap();
+    for (plain, compressed) in two.files.iter().zip(&compressed.files) {
+        assert_eq!(plain.sha256, compressed.sha256);
+    }
+    for tsv in [
+        b"a man\tein Mann\na dog\tein Hund\n".to_vec(),
+        gzip(b"a man\tein Mann\r\na dog\tein Hund\r\n"),
+    ] {
+        let tsv = open_tsv(&tsv).unwrap();
+        assert_eq!((tsv.source, tsv.target), (two.source.clone(), two.target.clone()));
+        assert_eq!(tsv.files.len(), 1);
+    }
+}
+
+#[test]
+fn repairs_and_empty_pairs_are_counted() {
+    let text = open(
+        "\u{feff}a\r\n\r\nc\n \nz\0\n".as_bytes(),
+        "\u{feff}A\nB\r\nC\nD\n\n".as_bytes(),
+    )
+    .unwrap();
+    assert_eq!(text.source, ["a", "", "c", " ", "z\0"]);
+    assert_eq!(
+        text.report,
+        ReadReport {
+            lines: 5,
+            carriage_returns: 3,
+            byte_order_marks: 2,
+            empty: 3
+        }
+    );
+    let shown = "5 lines, 3 empty, 3 ended in a carriage return (stripped), 2 byte order mark(s) (stripped)";
+    assert_eq!(text.report.to_string(), shown);
+    let tsv = open_tsv(b"a\tA\r\n\nb\t\n\t\n").unwrap();
+    assert_eq!(tsv.target, ["A", "", "", ""]);
+    assert_eq!(
+        tsv.report,
+        ReadReport {
+            lines: 4,
+            carriage_returns: 1,
+            byte_order_marks: 0,
+            empty: 3
+        }
+    );
+}
+
+#[test]
+fn bad_files_are_one_error_with_file_and_line() {
+    let expected = "a.de: line 2 is missing: this file has 1 lines, a.en has 3; \
+                    line N of both must be translations of each other";
+    assert_eq!(message(open(b"a\nb\nc\n", b"A\n")), expected);
+    assert!(message(open(b"a\n", b"A\nB\n")).starts_with("a.en: line 2 is missing: this file has 1 lines, a.de has 2"));
+    assert!(message(open(b"a\nb\n", b"A\nB\xc3\n")).starts_with("a.de: line 2: not UTF-8 at byte 2 of the line"));
+    assert_eq!(message(open(b"", b"A\n")), "a.en: line 1 is missing: the file is empty");
+    assert_eq!(
+        message(open(b"a\n", &gzip(b""))),
+        "a.de: line 1 is missing: the file is empty"
+    );
+    assert_eq!(message(open_tsv(b"")), "a.tsv: line 1 is missing: the file is empty");
+    assert_eq!(
+        message(open_tsv(b"a\tA\nb B\n")),
+        "a.tsv: line 2: 1 column(s) where a source, one tab and a target are expected"
+    );
+    assert_eq!(
+        message(open_tsv(b"a\tA\tCC-BY\n")),
+        "a.tsv: line 1: 3 column(s) where a source, one tab and a target are expected; `cut -f1,2` keeps the first two"
+    );
+    assert!(message(open_tsv(b"a\tA\nb\t\xff\n")).starts_with("a.tsv: line 2: not UTF-8 at byte 3 of the line"));
+    let cut_off = gzip(&b"a line of text that is long enough\n".repeat(1000));
+    let cut_off = message(open(&cut_off[..cut_off.len() / 2], b"A\n"));
+    assert!(
+        cut_off.starts_with("a.en: line ") && cut_off.ends_with("fetch or compress the file again"),
+        "{cut_off}"
+    );
+    let missing = ParallelText::open(&CorpusFiles::two_files("no-such.en", "no-such.de"));
+    assert!(message(missing).starts_with("no-such.en: cannot open: "));
+    let neither = message(ParallelText::open(&CorpusFiles::default()));
+    assert_eq!(
+        neither,
+        "a corpus needs either `source` and `target` or `tsv`, and this one has none of them"
+    );
+}
+
+#[test]
+fn pairs_are_stored_with_end_of_sentence_and_stable_ids() {
+    let texts = [
+        open(b"a\n\nbb cc\n", b"AAA\nB\nC\n").unwrap(),
+        open_tsv(b"ddd\tD DD\n").unwrap(),
+    ];
+    let corpus = build(&texts, &DataConfig::default().filters()).unwrap();
+    let pairs: Vec<_> = corpus
+        .pairs()
+        .map(|pair| (pair.id, pair.source.to_vec(), pair.target.to_vec()))
+        .collect();
+    // The second line is empty: it leaves a gap in the ids.
+    let expected = [
+        (0, vec![101, 7], vec![103, 7]),
+        (2, vec![102, 102, 7], vec![101, 7]),
+        (3, vec![103, 7], vec![101, 102, 7]),
+    ];
+    assert_eq!(pairs, expected);
+    assert_eq!(corpus.lengths(2), (2, 3));
+    assert_eq!(corpus.files().count(), 3);
+    let origin = |id| {
+        corpus
+            .origin(id)
+            .map(|(name, line)| (name.rsplit('/').next().unwrap().to_owned(), line))
+    };
+    assert_eq!(origin(2), Some(("a.de".into(), 3)));
+    assert_eq!(origin(3), Some(("a.tsv".into(), 1)));
+    assert_eq!(origin(4), None);
+}
+
+#[test]
+fn every_filter_counts_what_it_drops() {
+    let text = open_tsv(
+        b"one two\teins zwei\n\
+          \tleer\n\
+          one two\teins zwei\n\
+          1 2 3 4\t1\n\
+          one two\teins drei\n\
+          1 2 3 4 5\t1 2 3 4 5\n\
+          blank\t \n\
+          1 2 3\t1\n\
+          one two\teins zwei\n",
+    )
+    .unwrap();
+    let mut filters = Filters {
+        drop_empty: true,
+        drop_duplicates: true,
+        max_length: Some(5),
+        max_length_ratio: Some(2.0),
+    };
+    let corpus = build(std::slice::from_ref(&text), &filters).unwrap();
+    let report = corpus.reports().next().unwrap();
+    let expected = FilterReport {
+        corpus: text.name(),
+        read: 9,
+        kept: 3,
+        empty: dropped(&[2, 7]),
+        duplicate: dropped(&[3, 9]),
+        // 5 tokens and </s> are 6; 4 and </s> are still 5.
+        too_long: dropped(&[6]),
+        // 5 to 2 is more than twice as long; 4 to 2 is not.
+        ratio: dropped(&[4]),
+    };
+    assert_eq!(*report, expected);
+    assert_eq!(ids(&corpus), [0, 4, 7]);
+    assert_eq!(report.kept + report.dropped(), report.read);
+    let shown = "kept 3 of 9 pairs; dropped 2 empty (lines 2, 7), 2 duplicate (lines 3, 9), 1 too long (line 6), \
+                 1 with too different lengths (line 4)";
+    assert!(report.to_string().ends_with(shown), "{report}");
+
+    filters.drop_duplicates = false;
+    assert_eq!(
+        ids(&build(std::slice::from_ref(&text), &filters).unwrap()),
+        [0, 2, 4, 7, 8]
+    );
+    // For scoring nothing may be dropped: a blank line is `</s>` alone.
+    let all = build(std::slice::from_ref(&text), &Filters::NONE).unwrap();
+    assert_eq!(all.len(), 9);
+    assert_eq!(all.pair(1).source, [7]);
+}
+
+#[test]
+fn duplicates_are_found_across_corpora() {
+    let texts = [
+        open_tsv(b"a\tA\nb\tB\n").unwrap(),
+        open_tsv(b"b\tB\na\tB\nab\t\nc\tC\n").unwrap(),
+    ];
+    let filters = Filters {
+        drop_duplicates: true,
+        ..Filters::NONE
+    };
+    let corpus = build(&texts, &filters).unwrap();
+    assert_eq!(ids(&corpus), [0, 1, 3, 4, 5]);
+    let duplicates: Vec<_> = corpus.reports().map(|report| report.duplicate.clone()).collect();
+    assert_eq!(duplicates, [dropped(&[]), dropped(&[1])]);
+}
+
+#[test]
+fn a_very_long_line_is_dropped_and_counted() {
+    let long = "word ".repeat(20_000);
+    assert_eq!(long.len(), 100_000);
+    let text = open(format!("a\n{long}\nb\n").as_bytes(), b"A\nB\nC\n").unwrap();
+    let corpus = build(&[text], &DataConfig::default().filters()).unwrap();
+    assert_eq!(ids(&corpus), [0, 2]);
+    assert_eq!(corpus.reports().next().unwrap().too_long, dropped(&[2]));
+}
+
+#[test]
+fn a_corpus_of_which_nothing_is_left_says_why() {
+    let text = open_tsv(b"\tA\nb b b\tB\n").unwrap();
+    let filters = Filters {
+        drop_empty: true,
+        max_length: Some(3),
+        ..Filters::NONE
+    };
+    let error = message(build(std::slice::from_ref(&text), &filters));
+    let expected = "no pair is left of 2: a.tsv: kept 0 of 2 pairs; dropped 1 empty (line 1), 1 too long (line 2); \
+                    loosen data.max_length or data.max_length_ratio, or check the files";
+    assert_eq!(error, expected);
+    // Beside another corpus, an empty one is reported but no error.
+    let other = open_tsv(b"c\tC\n").unwrap();
+    let corpus = build(&[text, other], &filters).unwrap();
+    assert_eq!(corpus.reports().map(|report| report.kept).collect::<Vec<_>>(), [0, 1]);
+    assert!(matches!(build(&[], &filters), Err(DataError::NoCorpus)));
+}
+
+#[test]
+fn an_encoder_that_fails_is_named_with_its_lines() {
+    let text = open(b"a\n\nb\n", b"A\nB\nC\n").unwrap();
+    let filters = DataConfig::default().filters();
+    let fail = |_: &[&str]| Err::<Vec<Vec<u32>>, _>("no such piece");
+    let well = |lines: &[&str]| Ok::<_, &str>(vec![vec![1]; lines.len()]);
+    let none = |_: &[&str]| Ok::<_, &str>(Vec::new());
+    let texts = [text];
+    let error = message(Corpus::build(&texts, 0, &filters, well, fail));
+    assert_eq!(error, "a.de: lines 1 to 3: cannot encode: no such piece");
+    let error = message(Corpus::build(&texts, 0, &filters, none, well));
+    assert_eq!(
+        error,
+        "a.en: lines 1 to 3: the encoder returned 0 sequences for 2 lines"
+    );
+    // A line that encodes to nothing is as empty as a blank one.
+    let nothing = |lines: &[&str]| Ok::<_, &str>(vec![vec![]; lines.len()]);
+    assert!(message(Corpus::build(&texts, 0, &filters, well, nothing)).contains("dropped 3 empty (lines 1, 2, 3)"));
+}
+
+#[test]
+fn a_weight_must_be_positive() {
+    for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let text = ParallelText {
+            weight,
+            ..open_tsv(b"a\tA\n").unwrap()
+        };
+        assert!(
+            matches!(build(&[text], &Filters::NONE), Err(DataError::Weight { .. })),
+            "{weight}"
+        );
+    }
+}
+
+#[test]
+fn many_chunks_keep_their_order() {
+    let lines: String = (0..10_000)
+        .map(|number| format!("{}\n", "x".repeat(1 + number % 97)))
+        .collect();
+    let corpus = build(&[open(lines.as_bytes(), lines.as_bytes()).unwrap()], &Filters::NONE).unwrap();
+    assert_eq!(corpus.len(), 10_000);
+    for (number, pair) in corpus.pairs().enumerate() {
+        assert_eq!(
+            (pair.id, pair.source),
+            (number as u64, [101 + number as u32 % 97, 7].as_slice())
+        );
+        assert_eq!(pair.source, pair.target);
+    }
+}
+
+#[test]
+fn paths_are_kept_as_they_were_given() {
+    let directory = files(&[("a.en", b"a\n"), ("a.de", b"A\n")]);
+    let text = ParallelText::open(&two_files(directory.path())).unwrap();
+    let paths: Vec<PathBuf> = text.files.into_iter().map(|file| file.path).collect();
+    assert_eq!(paths, [directory.path().join("a.en"), directory.path().join("a.de")]);
+}

@@ -1,0 +1,305 @@
+//! The order of the data: what an epoch holds, how it is cut into batches, and how a run resumes.
+#![allow(clippy::unwrap_used)] // Helpers here fail the test that calls them.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use tallow_data::{
+    Batch, BatchStream, Corpus, Cursor, DataConfig, DataError, Filters, ParallelText, ReadReport, Sampler,
+    fixed_batches,
+};
+
+/// A text whose lines are numbers of tokens.
+fn text(lengths: &[(usize, usize)], weight: f64) -> ParallelText {
+    let lines = |side: fn(&(usize, usize)) -> usize| lengths.iter().map(|pair| side(pair).to_string()).collect();
+    let (source, target) = (lines(|pair| pair.0), lines(|pair| pair.1));
+    ParallelText {
+        source,
+        target,
+        weight,
+        report: ReadReport::default(),
+        files: Vec::new(),
+    }
+}
+
+fn encode(lines: &[&str]) -> Result<Vec<Vec<u32>>, Infallible> {
+    Ok(lines.iter().map(|line| (0..line.parse().unwrap()).collect()).collect())
+}
+
+fn corpus(texts: &[ParallelText]) -> Arc<Corpus> {
+    Arc::new(Corpus::build(texts, 0, &Filters::NONE, encode, encode).unwrap())
+}
+
+/// Lengths that vary, the sides somewhat alike.
+fn lengths(count: usize) -> Vec<(usize, usize)> {
+    (0..count)
+        .map(|i| (3 + i * 7919 % 41, 2 + i * 7919 % 41 + i * 31 % 7))
+        .collect()
+}
+
+fn sampler(corpus: &Arc<Corpus>, batch_tokens: usize, pool_pairs: usize, seed: u64) -> Sampler {
+    let config = DataConfig {
+        batch_tokens,
+        pool_pairs,
+        ..DataConfig::default()
+    };
+    Sampler::new(corpus.clone(), &config, seed)
+}
+
+/// How often each pair occurs in an epoch.
+fn counts(plan: &[Vec<usize>]) -> HashMap<usize, usize> {
+    let mut counts = HashMap::new();
+    for &index in plan.iter().flatten() {
+        *counts.entry(index).or_insert(0) += 1;
+    }
+    counts
+}
+
+#[test]
+fn an_epoch_holds_every_pair_once_within_the_budget() {
+    let corpus = corpus(&[text(&lengths(700), 1.0), text(&lengths(301), 1.0)]);
+    for pool_pairs in [0, 1, 64, 5000] {
+        for epoch in 0..3 {
+            let plan = sampler(&corpus, 512, pool_pairs, 1).epoch(epoch);
+            let counts = counts(&plan);
+            assert_eq!(counts.len(), 1001);
+            assert!(counts.values().all(|&count| count == 1));
+            for indices in &plan {
+                assert!(!indices.is_empty());
+                assert!(corpus.batch(indices).padded_tokens() <= 512);
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_are_as_large_as_the_budget_allows() {
+    // 10 tokens and </s> on the longer side: 5 rows make 55, the sixth would make 66.
+    let corpus = corpus(&[text(&[(3, 10); 23], 1.0)]);
+    let mut sizes: Vec<usize> = sampler(&corpus, 65, 0, 1).epoch(0).iter().map(Vec::len).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [3, 5, 5, 5, 5]);
+}
+
+#[test]
+fn a_pair_longer_than_the_budget_is_a_batch_of_its_own() {
+    let corpus = corpus(&[text(&[(2, 2), (500, 2), (2, 2), (2, 600)], 1.0)]);
+    let mut plan = sampler(&corpus, 20, 0, 1).epoch(0);
+    for batch in &mut plan {
+        batch.sort_unstable();
+    }
+    plan.sort();
+    assert_eq!(plan, [vec![0, 2], vec![1], vec![3]]);
+}
+
+#[test]
+fn a_corpus_smaller_than_one_batch_is_one_batch() {
+    let corpus = corpus(&[text(&[(2, 2), (3, 3)], 1.0)]);
+    let sampler = sampler(&corpus, 4096, 100_000, 1);
+    assert_eq!(sampler.epoch(0).len(), 1);
+    let cursors: Vec<Cursor> = BatchStream::start(sampler, Cursor::default(), 2)
+        .unwrap()
+        .take(3)
+        .map(|item| item.unwrap().1)
+        .collect();
+    assert_eq!(cursors, [1, 2, 3].map(|epoch| Cursor { epoch, batch: 0 }));
+}
+
+#[test]
+fn padding_is_small_and_pools_trade_it_for_mixing() {
+    let corpus = corpus(&[text(&lengths(5000), 1.0)]);
+    let padding = |pool_pairs| {
+        let plan = sampler(&corpus, 1024, pool_pairs, 1).epoch(0);
+        let batches: Vec<Batch> = plan.iter().map(|indices| corpus.batch(indices)).collect();
+        let cells: usize = batches.iter().map(Batch::cells).sum();
+        let tokens: usize = batches
+            .iter()
+            .map(|batch| batch.source_tokens() + batch.target_tokens())
+            .sum();
+        1.0 - tokens as f64 / cells as f64
+    };
+    let (sorted, pooled, unsorted) = (padding(0), padding(500), padding(1));
+    assert!(sorted < 0.06, "{sorted}");
+    assert!(pooled < 0.15, "{pooled}");
+    // Pools of one pair are not sorted at all, and hold one pair to a batch.
+    assert_eq!(unsorted, 0.0);
+    assert!(sorted < pooled);
+}
+
+#[test]
+fn order_and_composition_change_with_epoch_and_seed_only() {
+    let corpus = corpus(&[text(&lengths(1000), 1.0)]);
+    let plan = sampler(&corpus, 512, 0, 1).epoch(4);
+    assert_eq!(sampler(&corpus, 512, 0, 1).epoch(4), plan);
+    let composition = |plan: &[Vec<usize>]| -> HashSet<Vec<usize>> {
+        let sorted = |batch: &Vec<usize>| {
+            let mut batch = batch.clone();
+            batch.sort_unstable();
+            batch
+        };
+        plan.iter().map(sorted).collect()
+    };
+    for other in [
+        sampler(&corpus, 512, 0, 1).epoch(5),
+        sampler(&corpus, 512, 0, 2).epoch(4),
+    ] {
+        let (one, two) = (composition(&plan), composition(&other));
+        let shared = one.intersection(&two).count();
+        assert!(
+            shared * 10 < one.len(),
+            "{shared} of {} batches are the same",
+            one.len()
+        );
+    }
+    // Random order: not from short to long.
+    let longest: Vec<usize> = plan
+        .iter()
+        .map(|indices| corpus.batch(indices).padded_tokens() / indices.len())
+        .collect();
+    let rises = longest.windows(2).filter(|pair| pair[0] <= pair[1]).count();
+    assert!(
+        rises * 10 > longest.len() * 3 && rises * 10 < longest.len() * 7,
+        "{rises} of {}",
+        longest.len()
+    );
+}
+
+/// Plans that must never change, because resumed runs depend on them; computed by fixtures/plan.py.
+#[test]
+fn the_plan_of_a_seed_is_fixed() {
+    let lengths = |longer: &[usize]| longer.iter().map(|length| (1, length - 1)).collect::<Vec<_>>();
+    let first = text(&lengths(&[2, 2, 2, 3, 3, 3, 4, 4, 9]), 1.0);
+    let second = text(&lengths(&[2, 3, 4, 5, 5]), 1.5);
+    let sampler = sampler(&corpus(&[first, second]), 12, 8, 3);
+    let expected: [&[usize]; 7] = [
+        &[10, 6],
+        &[9, 1, 9, 5],
+        &[8],
+        &[12, 13],
+        &[12],
+        &[11, 7, 11],
+        &[2, 0, 4, 3],
+    ];
+    assert_eq!(sampler.epoch(0), expected);
+    let expected: [&[usize]; 8] = [
+        &[12],
+        &[5, 6],
+        &[13, 13],
+        &[10, 7],
+        &[11],
+        &[9, 2, 4, 10],
+        &[8],
+        &[9, 1, 0, 3],
+    ];
+    assert_eq!(sampler.epoch(7), expected);
+}
+
+#[test]
+fn weights_set_how_often_a_pair_is_drawn() {
+    let corpus = corpus(&[
+        text(&lengths(100), 1.0),
+        text(&lengths(101), 0.5),
+        text(&lengths(100), 2.0),
+        text(&lengths(100), 2.5),
+        text(&lengths(3), 0.01),
+    ]);
+    let sampler = sampler(&corpus, 512, 0, 1);
+    let mut halves = Vec::new();
+    for epoch in 0..40 {
+        let counts = counts(&sampler.epoch(epoch));
+        let times = |range: std::ops::Range<usize>, times| {
+            range
+                .filter(|index| counts.get(index).copied().unwrap_or(0) == times)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(times(0..100, 1).len(), 100);
+        // Half of 101, rounded.
+        assert_eq!((times(100..201, 0).len(), times(100..201, 1).len()), (50, 51));
+        assert_eq!(times(201..301, 2).len(), 100);
+        assert_eq!((times(301..401, 2).len(), times(301..401, 3).len()), (50, 50));
+        // A corpus never vanishes.
+        assert_eq!(times(401..404, 1).len(), 1);
+        halves.push(times(100..201, 1));
+    }
+    assert_eq!(
+        halves.iter().collect::<HashSet<_>>().len(),
+        40,
+        "every epoch draws another half"
+    );
+    let drawn: HashSet<usize> = halves.into_iter().flatten().collect();
+    assert_eq!(drawn.len(), 101, "in time every pair has its turn");
+}
+
+#[test]
+fn two_corpora_of_equal_weight_draw_different_halves() {
+    let corpus = corpus(&[text(&lengths(100), 0.5), text(&lengths(100), 0.5)]);
+    let counts = counts(&sampler(&corpus, 512, 0, 1).epoch(0));
+    let half = |from: usize| {
+        (0..100)
+            .filter(|index| counts.contains_key(&(from + index)))
+            .collect::<Vec<_>>()
+    };
+    assert_ne!(half(0), half(100));
+}
+
+#[test]
+fn fixed_batches_hold_every_pair_once_from_short_to_long() {
+    let corpus = corpus(&[text(&lengths(500), 3.0)]);
+    let plan = fixed_batches(&corpus, 256);
+    assert_eq!(plan, fixed_batches(&corpus, 256));
+    assert!(counts(&plan).len() == 500 && plan.iter().map(Vec::len).sum::<usize>() == 500);
+    let longest = |indices: &Vec<usize>| corpus.batch(indices).padded_tokens() / indices.len();
+    assert!(plan.is_sorted_by_key(longest));
+    assert!(plan.iter().all(|indices| corpus.batch(indices).padded_tokens() <= 256));
+}
+
+#[test]
+fn a_stream_resumed_at_any_cursor_goes_on_the_same() {
+    let corpus = corpus(&[text(&lengths(90), 1.0), text(&lengths(33), 1.5)]);
+    let sampler = sampler(&corpus, 512, 0, 9);
+    let per_epoch = sampler.epoch(0).len();
+    let take = |cursor, lookahead, count| -> Vec<(Batch, Cursor)> {
+        let stream = BatchStream::start(sampler.clone(), cursor, lookahead).unwrap();
+        stream.take(count).map(Result::unwrap).collect()
+    };
+    let whole = take(Cursor::default(), 4, 3 * per_epoch + 2);
+    let planned: Vec<Batch> = (0..3)
+        .flat_map(|epoch| sampler.epoch(epoch))
+        .map(|indices| corpus.batch(&indices))
+        .collect();
+    assert!(planned.iter().zip(&whole).all(|(planned, (batch, _))| planned == batch));
+    assert!(whole.iter().any(|(_, cursor)| *cursor == Cursor { epoch: 2, batch: 0 }));
+    for (done, (_, cursor)) in whole.iter().enumerate() {
+        // A checkpoint holds the cursor as JSON.
+        let stored = serde_json::to_string(cursor).unwrap();
+        let cursor: Cursor = serde_json::from_str(&stored).unwrap();
+        let rest = &whole[done + 1..];
+        assert_eq!(take(cursor, done % 5, rest.len()), rest);
+    }
+}
+
+#[test]
+fn a_cursor_that_does_not_fit_the_data_is_refused() {
+    let corpus = corpus(&[text(&lengths(100), 1.0)]);
+    let sampler = sampler(&corpus, 512, 0, 1);
+    let batches = sampler.epoch(6).len();
+    for batch in [batches as u64, u64::MAX] {
+        let error = BatchStream::start(sampler.clone(), Cursor { epoch: 6, batch }, 1).unwrap_err();
+        assert!(matches!(error, DataError::Cursor { epoch: 6, .. }));
+        let expected = format!(
+            "the data position to resume from is batch {batch} of epoch 6, which has only {batches}: \
+             the corpus, the seed or a key of [data] has changed since the checkpoint was written"
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn dropping_a_stream_in_the_middle_returns() {
+    let corpus = corpus(&[text(&lengths(100), 1.0)]);
+    for lookahead in [0, 1, 1000] {
+        let mut stream = BatchStream::start(sampler(&corpus, 64, 0, 1), Cursor::default(), lookahead).unwrap();
+        assert!(stream.next().unwrap().is_ok());
+    }
+}

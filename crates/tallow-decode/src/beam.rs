@@ -1,0 +1,218 @@
+//! Beam search.
+
+use crate::constraint::constrain;
+use crate::distribution::log_probabilities;
+use crate::{DecodeConfig, DecodeError, Hypothesis};
+use std::cmp::Ordering;
+use tallow_model::{Pass, Tokens, Transformer};
+
+/// A live hypothesis of a beam.
+#[derive(Clone, Debug)]
+struct Live {
+    tokens: Vec<u32>,
+    token_log_probabilities: Vec<f32>,
+    log_probability: f64,
+}
+
+/// The beam of one sentence.
+struct Beam {
+    sentence: usize,
+    live: Vec<Live>,
+    finished: Vec<Hypothesis>,
+}
+
+/// A continuation of one live hypothesis by one token.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    parent: usize,
+    token: u32,
+    token_log_probability: f32,
+    log_probability: f64,
+}
+
+impl Candidate {
+    /// Best first; among equals the better parent, then the smaller token, so that ties never depend on chance.
+    fn order(&self, other: &Self) -> Ordering {
+        let by_score = other.log_probability.total_cmp(&self.log_probability);
+        by_score
+            .then(self.parent.cmp(&other.parent))
+            .then(self.token.cmp(&other.token))
+    }
+}
+
+/// Finds the `config.n_best` best hypotheses of each sentence, best first.
+///
+/// At each step the `2 * beam` best continuations of all hypotheses of a sentence are looked at. Those that end the
+/// sentence and are among the `beam` best are finished; the `beam` best of the others live on. A sentence is done when
+/// `beam * patience` hypotheses are finished, when no live one can overtake the finished any more, or at the maximum
+/// length, where live ones are cut.
+///
+/// # Errors
+/// When the model fails or its scores are not finite.
+pub fn beam_search(
+    model: &Transformer,
+    source: &Tokens,
+    config: &DecodeConfig,
+) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
+    let architecture = model.architecture();
+    let eos = architecture.eos_id;
+    let width = config.beam;
+    let sentences = source.lengths.len();
+    let mut state = model.start(&model.encode(source, Pass::default())?, width)?;
+    let root = Live {
+        tokens: Vec::new(),
+        token_log_probabilities: Vec::new(),
+        log_probability: 0.0,
+    };
+    let mut beams: Vec<Beam> = (0..sentences)
+        .map(|sentence| Beam {
+            sentence,
+            live: vec![root.clone()],
+            finished: Vec::new(),
+        })
+        .collect();
+    let mut last = vec![architecture.target_pad_id(); sentences * width];
+    let mut results: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences];
+    for length in 1..=config.max_length {
+        let logits = model.step(&last, &mut state)?;
+        let mut next = log_probabilities(&logits, architecture.classes())?.into_iter();
+        let mut parents: Vec<u32> = Vec::with_capacity(last.len());
+        last.clear();
+        for (index, beam) in beams.iter_mut().enumerate() {
+            let rows: Vec<Vec<f32>> = next.by_ref().take(width).collect();
+            let chosen = advance(beam, rows, eos, length, config);
+            // A beam that is not full yet (or empties) repeats its first row, whose result is never read.
+            for row in 0..width {
+                let (parent, token) = chosen.get(row).copied().unwrap_or((0, eos));
+                parents.push((index * width + parent) as u32);
+                last.push(token);
+            }
+        }
+        let open: Vec<u32> = (0..beams.len() as u32)
+            .filter(|i| !is_done(&beams[*i as usize], length, config))
+            .collect();
+        state.reorder(&parents)?;
+        if open.len() < beams.len() {
+            last = open
+                .iter()
+                .flat_map(|i| last[*i as usize * width..(*i as usize + 1) * width].to_vec())
+                .collect();
+            let (still, done): (Vec<_>, Vec<_>) = beams
+                .into_iter()
+                .enumerate()
+                .partition(|(i, _)| open.binary_search(&(*i as u32)).is_ok());
+            for (_, beam) in done {
+                let sentence = beam.sentence;
+                results[sentence] = best(beam, config);
+            }
+            beams = still.into_iter().map(|(_, beam)| beam).collect();
+            if beams.is_empty() {
+                break;
+            }
+            state.keep(&open)?;
+        }
+    }
+    Ok(results)
+}
+
+/// Takes one step in one beam and returns the parent and token of every live hypothesis.
+fn advance(beam: &mut Beam, rows: Vec<Vec<f32>>, eos: u32, length: usize, config: &DecodeConfig) -> Vec<(usize, u32)> {
+    let mut candidates = Vec::new();
+    for (parent, (live, mut row)) in beam.live.iter().zip(rows).enumerate() {
+        constrain(&mut row, &live.tokens, eos, config);
+        best_of_row(&row, 2 * config.beam, |token, token_log_probability| {
+            let log_probability = live.log_probability + f64::from(token_log_probability);
+            candidates.push(Candidate {
+                parent,
+                token,
+                token_log_probability,
+                log_probability,
+            });
+        });
+    }
+    candidates.sort_by(Candidate::order);
+    candidates.truncate(2 * config.beam);
+    let mut live = Vec::with_capacity(config.beam);
+    let mut chosen = Vec::with_capacity(config.beam);
+    for (rank, candidate) in candidates.into_iter().enumerate() {
+        let parent = &beam.live[candidate.parent];
+        let mut token_log_probabilities = parent.token_log_probabilities.clone();
+        token_log_probabilities.push(candidate.token_log_probability);
+        let mut tokens = parent.tokens.clone();
+        if candidate.token == eos {
+            if rank < config.beam {
+                let score = config.score(candidate.log_probability, length);
+                let log_probability = candidate.log_probability;
+                let ended = Hypothesis {
+                    tokens,
+                    token_log_probabilities,
+                    log_probability,
+                    score,
+                    finished: true,
+                };
+                beam.finished.push(ended);
+            }
+        } else if live.len() < config.beam {
+            tokens.push(candidate.token);
+            live.push(Live {
+                tokens,
+                token_log_probabilities,
+                log_probability: candidate.log_probability,
+            });
+            chosen.push((candidate.parent, candidate.token));
+        }
+    }
+    beam.live = live;
+    chosen
+}
+
+/// Calls `found` with the `count` most probable tokens of a row, in no particular order.
+fn best_of_row(row: &[f32], count: usize, mut found: impl FnMut(u32, f32)) {
+    let mut tokens: Vec<u32> = (0..row.len() as u32)
+        .filter(|token| row[*token as usize].is_finite())
+        .collect();
+    let order = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
+    if tokens.len() > count {
+        tokens.select_nth_unstable_by(count - 1, order);
+        tokens.truncate(count);
+    }
+    tokens.into_iter().for_each(|token| found(token, row[token as usize]));
+}
+
+/// Whether a beam needs no further step.
+fn is_done(beam: &Beam, length: usize, config: &DecodeConfig) -> bool {
+    if length >= config.max_length || beam.live.is_empty() {
+        return true;
+    }
+    if beam.finished.len() as f64 >= config.beam as f64 * config.patience && beam.finished.len() >= config.n_best {
+        return true;
+    }
+    // Log-probabilities only fall, and a score is best at one of the two ends of the lengths that remain.
+    let hope = beam.live.iter().map(|live| {
+        config
+            .score(live.log_probability, length + 1)
+            .max(config.score(live.log_probability, config.max_length))
+    });
+    let hope = hope.fold(f64::NEG_INFINITY, f64::max);
+    beam.finished.iter().filter(|finished| finished.score >= hope).count() >= config.n_best
+}
+
+/// The best hypotheses of a beam that is done, finished ones and those cut at the maximum length.
+fn best(mut beam: Beam, config: &DecodeConfig) -> Vec<Hypothesis> {
+    let cut = beam
+        .live
+        .into_iter()
+        .filter(|live| live.tokens.len() >= config.max_length)
+        .map(|live| Hypothesis {
+            score: config.score(live.log_probability, live.tokens.len()),
+            tokens: live.tokens,
+            token_log_probabilities: live.token_log_probabilities,
+            log_probability: live.log_probability,
+            finished: false,
+        });
+    beam.finished.extend(cut);
+    beam.finished
+        .sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.tokens.cmp(&b.tokens)));
+    beam.finished.truncate(config.n_best);
+    beam.finished
+}

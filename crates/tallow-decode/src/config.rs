@@ -1,0 +1,169 @@
+//! The `[decode]` section of a config.
+
+use serde::{Deserialize, Serialize};
+
+/// How the score of a hypothesis is made independent of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LengthNormalization {
+    /// log p / length^penalty, as Hugging Face, Marian and CTranslate2 do.
+    #[default]
+    Plain,
+    /// log p / ((5 + length) / 6)^penalty (Wu et al. 2016, equation 14).
+    Wu,
+}
+
+/// How to search: the `[decode]` section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DecodeConfig {
+    /// Hypotheses kept at every step; 1 is greedy search. Default 5.
+    pub beam: usize,
+    /// Exponent of the length in a hypothesis' score; 0 compares plain log-probabilities. Default 1.0.
+    pub length_penalty: f64,
+    /// `plain` or `wu`. Default `plain`.
+    pub length_normalization: LengthNormalization,
+    /// Most target tokens, `</s>` included; longer translations are cut. Default 100.
+    pub max_length: usize,
+    /// Fewest target tokens, `</s>` included. Default 1.
+    pub min_length: usize,
+    /// A sentence is done after `beam * patience` finished hypotheses (Kasai et al. 2022). Default 1.0.
+    pub patience: f64,
+    /// Translations returned for each sentence. Default 1.
+    pub n_best: usize,
+    /// No sequence of this many tokens occurs twice in a translation; 0 allows all. Default 0.
+    pub no_repeat_ngram: usize,
+    /// Draws tokens at random instead of searching for the best. Default false.
+    pub sample: bool,
+    /// What logits are divided by before sampling. Default 1.0.
+    pub temperature: f64,
+    /// Samples among this many most probable pieces; 0: all. Default 0.
+    pub top_k: usize,
+    /// Samples among the fewest pieces whose probabilities reach this sum; 1: all. Default 1.0.
+    pub top_p: f64,
+    /// Most source tokens, `</s>` included; longer lines are cut and reported. Default 512.
+    pub max_source_length: usize,
+    /// Padded source tokens times hypotheses of one batch of a worker. Default 2048.
+    pub batch_tokens: usize,
+}
+
+impl Default for DecodeConfig {
+    fn default() -> Self {
+        Self {
+            beam: 5,
+            length_penalty: 1.0,
+            length_normalization: LengthNormalization::Plain,
+            max_length: 100,
+            min_length: 1,
+            patience: 1.0,
+            n_best: 1,
+            no_repeat_ngram: 0,
+            sample: false,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            max_source_length: 512,
+            batch_tokens: 2048,
+        }
+    }
+}
+
+impl DecodeConfig {
+    /// Every fault of the section, each beginning with the key's path; empty if there is none.
+    pub fn validate(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let sizes = [
+            ("beam", self.beam, 1, 1 << 10),
+            ("max_length", self.max_length, 1, 1 << 16),
+            ("min_length", self.min_length, 1, self.max_length.max(1)),
+            (
+                "n_best",
+                self.n_best,
+                1,
+                if self.sample { 1 << 10 } else { self.beam.max(1) },
+            ),
+            ("max_source_length", self.max_source_length, 2, 1 << 16),
+            ("batch_tokens", self.batch_tokens, 1, 1 << 24),
+        ];
+        for (key, value, least, most) in sizes {
+            if value < least || value > most {
+                faults.push(format!("decode.{key}: {value} is not between {least} and {most}"));
+            }
+        }
+        if !(0.0..=10.0).contains(&self.length_penalty) {
+            faults.push(format!(
+                "decode.length_penalty: {} is not between 0 and 10",
+                self.length_penalty
+            ));
+        }
+        if !(0.0..=1000.0).contains(&self.patience) || self.patience == 0.0 {
+            faults.push(format!(
+                "decode.patience: {} is not between 0 (excluded) and 1000",
+                self.patience
+            ));
+        }
+        if !self.temperature.is_finite() || self.temperature <= 0.0 {
+            faults.push(format!(
+                "decode.temperature: {} is not a positive number",
+                self.temperature
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.top_p) || self.top_p == 0.0 {
+            faults.push(format!(
+                "decode.top_p: {} is not between 0 (excluded) and 1",
+                self.top_p
+            ));
+        }
+        faults
+    }
+
+    /// The score of a hypothesis: its log-probability over its length, `</s>` included, to the power of the penalty.
+    pub fn score(&self, log_probability: f64, length: usize) -> f64 {
+        let length = length.max(1) as f64;
+        let base = match self.length_normalization {
+            LengthNormalization::Plain => length,
+            LengthNormalization::Wu => (5.0 + length) / 6.0,
+        };
+        log_probability / base.powf(self.length_penalty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores() {
+        let plain = DecodeConfig {
+            length_penalty: 0.5,
+            ..DecodeConfig::default()
+        };
+        assert!((plain.score(-8.0, 4) + 4.0).abs() < 1e-12);
+        let wu = DecodeConfig {
+            length_normalization: LengthNormalization::Wu,
+            ..DecodeConfig::default()
+        };
+        assert!((wu.score(-8.0, 7) + 4.0).abs() < 1e-12);
+        let none = DecodeConfig {
+            length_penalty: 0.0,
+            ..DecodeConfig::default()
+        };
+        assert_eq!(none.score(-8.0, 7), -8.0);
+    }
+
+    #[test]
+    fn every_fault_is_reported() {
+        assert!(DecodeConfig::default().validate().is_empty());
+        let config = DecodeConfig {
+            beam: 0,
+            temperature: 0.0,
+            top_p: 1.5,
+            min_length: 200,
+            ..DecodeConfig::default()
+        };
+        let faults = config.validate().join("\n");
+        for key in ["decode.beam", "decode.temperature", "decode.top_p", "decode.min_length"] {
+            assert!(faults.contains(key), "{faults}");
+        }
+    }
+}

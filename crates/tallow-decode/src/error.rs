@@ -1,0 +1,37 @@
+//! What can go wrong while decoding.
+
+use tallow_model::ModelError;
+use tallow_text::TextError;
+
+/// Errors of search and translation.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The settings make no sense.
+    #[error("these search settings make no sense:\n  {}", .0.join("\n  "))]
+    Config(Vec<String>),
+    /// The model produced scores that are not numbers.
+    #[error("the model's scores are not finite numbers; its weights are damaged or its training diverged")]
+    NotFinite,
+    /// The tokenizer and the model do not belong together.
+    #[error("the tokenizer has {tokenizer} {side} pieces and the model {model}: they do not belong together")]
+    Vocabulary {
+        /// Source or target.
+        side: &'static str,
+        /// Pieces of the tokenizer.
+        tokenizer: usize,
+        /// Pieces of the model.
+        model: usize,
+    },
+    /// A worker thread ended before its work was done.
+    #[error("a translation worker ended unexpectedly")]
+    Worker,
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The tokenizer failed.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}

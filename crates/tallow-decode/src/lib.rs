@@ -1,0 +1,22 @@
+//! Greedy search, beam search and sampling; text to text.
+//!
+//! A search sees the model as a function from a [`tallow_model::DecoderState`] and the last tokens to the scores of
+//! the next ones. Which sentences share a batch changes no choice of it.
+
+mod beam;
+mod config;
+mod constraint;
+mod distribution;
+mod error;
+mod hypothesis;
+mod sampling;
+mod search;
+mod translator;
+
+pub use beam::beam_search;
+pub use config::{DecodeConfig, LengthNormalization};
+pub use error::DecodeError;
+pub use hypothesis::Hypothesis;
+pub use sampling::{Choice, sample};
+pub use search::search;
+pub use translator::{Alignment, Candidate, Translation, Translator};

@@ -1,0 +1,210 @@
+//! Greedy search and sampling: every hypothesis goes its own way.
+
+use crate::constraint::constrain;
+use crate::distribution::{argmax, log_probabilities};
+use crate::{DecodeConfig, DecodeError, Hypothesis};
+use tallow_model::{Pass, Tokens, Transformer};
+use tallow_ops::{Key, Purpose};
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice<'a> {
+    /// The most probable one.
+    Greedy,
+    /// One drawn at random, from numbers that depend on the seed, the sentence, the sample and the position alone.
+    Random {
+        /// The seed.
+        seed: u64,
+        /// A number for each sentence of the batch; the line in a file, for one.
+        sentences: &'a [u64],
+    },
+}
+
+/// A hypothesis in the making.
+struct Live {
+    sentence: usize,
+    sample: usize,
+    tokens: Vec<u32>,
+    log_probabilities: Vec<f32>,
+}
+
+/// Extends hypotheses token by token, each by itself, until they end: one for each sentence if the choice is greedy,
+/// `config.n_best` if it is random. Returns them per sentence, best score first.
+///
+/// # Errors
+/// When the model fails or its scores are not finite.
+pub fn sample(
+    model: &Transformer,
+    source: &Tokens,
+    config: &DecodeConfig,
+    choice: Choice,
+) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
+    let architecture = model.architecture();
+    let (eos, start) = (architecture.eos_id, architecture.target_pad_id());
+    let sentences = source.lengths.len();
+    let samples = if matches!(choice, Choice::Greedy) {
+        1
+    } else {
+        config.n_best
+    };
+    let mut state = model.start(&model.encode(source, Pass::default())?, samples)?;
+    let mut done: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences];
+    let new = |sentence, sample| Live {
+        sentence,
+        sample,
+        tokens: Vec::new(),
+        log_probabilities: Vec::new(),
+    };
+    // Rows of the state; a sentence leaves when all its samples have ended, ended rows run along until then.
+    let mut rows: Vec<Option<Live>> = (0..sentences)
+        .flat_map(|s| (0..samples).map(move |i| (s, i)))
+        .map(|(s, i)| Some(new(s, i)))
+        .collect();
+    let mut last = vec![start; rows.len()];
+    for length in 1..=config.max_length {
+        let logits = model.step(&last, &mut state)?;
+        for (row, mut next) in log_probabilities(&logits, architecture.classes())?
+            .into_iter()
+            .enumerate()
+        {
+            let Some(live) = &mut rows[row] else { continue };
+            constrain(&mut next, &live.tokens, eos, config);
+            let token = match choice {
+                Choice::Greedy => argmax(&next),
+                Choice::Random { seed, sentences } => {
+                    let key = Key::new(seed, Purpose::Sampling)
+                        .fold(sentences[live.sentence])
+                        .fold(live.sample as u64);
+                    draw(&next, config, key.fold(length as u64))
+                }
+            };
+            live.log_probabilities.push(next[token]);
+            last[row] = token as u32;
+            if token as u32 != eos {
+                live.tokens.push(token as u32);
+            }
+            if (token as u32 == eos || length == config.max_length)
+                && let Some(live) = rows[row].take()
+            {
+                done[live.sentence].push(finish(live, token as u32 == eos, config));
+            }
+        }
+        let open: Vec<u32> = (0..state.sentences() as u32)
+            .filter(|s| rows_of(&rows, *s, samples).iter().any(Option::is_some))
+            .collect();
+        if open.is_empty() {
+            break;
+        }
+        if open.len() < state.sentences() {
+            let kept: Vec<usize> = open
+                .iter()
+                .flat_map(|s| *s as usize * samples..(*s as usize + 1) * samples)
+                .collect();
+            last = kept.iter().map(|row| last[*row]).collect();
+            rows = kept.iter().map(|row| rows[*row].take()).collect();
+            state.keep(&open)?;
+        }
+    }
+    for hypotheses in &mut done {
+        hypotheses.sort_by(|a, b| b.score.total_cmp(&a.score));
+    }
+    Ok(done)
+}
+
+fn rows_of(rows: &[Option<Live>], sentence: u32, samples: usize) -> &[Option<Live>] {
+    &rows[sentence as usize * samples..(sentence as usize + 1) * samples]
+}
+
+fn finish(live: Live, finished: bool, config: &DecodeConfig) -> Hypothesis {
+    let log_probability = live.log_probabilities.iter().map(|x| f64::from(*x)).sum();
+    Hypothesis {
+        score: config.score(log_probability, live.log_probabilities.len()),
+        tokens: live.tokens,
+        token_log_probabilities: live.log_probabilities,
+        log_probability,
+        finished,
+    }
+}
+
+/// Draws a piece: temperature first, then the `top_k` most probable, then the nucleus of `top_p` (Holtzman et al. 2020).
+fn draw(log_probabilities: &[f32], config: &DecodeConfig, key: Key) -> usize {
+    let mut pieces: Vec<usize> = (0..log_probabilities.len())
+        .filter(|i| log_probabilities[*i].is_finite())
+        .collect();
+    pieces.sort_by(|a, b| log_probabilities[*b].total_cmp(&log_probabilities[*a]).then(a.cmp(b)));
+    if config.top_k > 0 {
+        pieces.truncate(config.top_k);
+    }
+    let best = pieces.first().map_or(0.0, |i| f64::from(log_probabilities[*i]));
+    let weight = |i: &usize| ((f64::from(log_probabilities[*i]) - best) / config.temperature).exp();
+    let mut weights: Vec<f64> = pieces.iter().map(weight).collect();
+    let total: f64 = weights.iter().sum();
+    let mut sum = 0.0;
+    let nucleus = weights.iter().position(|w| {
+        sum += w;
+        sum >= config.top_p * total
+    });
+    weights.truncate(nucleus.map_or(weights.len(), |last| last + 1));
+    let target = key.uniform(1)[0] * weights.iter().sum::<f64>();
+    let mut sum = 0.0;
+    let drawn = weights.iter().position(|w| {
+        sum += w;
+        sum >= target
+    });
+    pieces.get(drawn.unwrap_or(0)).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_follow_the_distribution() {
+        let p = [0.5f32, 0.3, 0.15, 0.05];
+        let logs: Vec<f32> = p.iter().map(|p| p.ln()).collect();
+        let share = |config: DecodeConfig| -> Vec<f64> {
+            let mut counts = [0.0; 4];
+            for i in 0..20_000 {
+                counts[draw(&logs, &config, Key::new(3, Purpose::Sampling).fold(i))] += 1.0 / 20_000.0;
+            }
+            counts.to_vec()
+        };
+        let near = |got: Vec<f64>, expected: [f64; 4]| {
+            assert!(
+                got.iter().zip(expected).all(|(g, e)| (g - e).abs() < 0.015),
+                "{got:?} {expected:?}"
+            );
+        };
+        near(share(DecodeConfig::default()), [0.5, 0.3, 0.15, 0.05]);
+        near(
+            share(DecodeConfig {
+                top_k: 2,
+                ..DecodeConfig::default()
+            }),
+            [0.625, 0.375, 0.0, 0.0],
+        );
+        near(
+            share(DecodeConfig {
+                top_p: 0.9,
+                ..DecodeConfig::default()
+            }),
+            [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0.0],
+        );
+        near(
+            share(DecodeConfig {
+                temperature: 0.01,
+                ..DecodeConfig::default()
+            }),
+            [1.0, 0.0, 0.0, 0.0],
+        );
+        let hot: Vec<f64> = p.iter().map(|p| f64::from(*p).sqrt()).collect();
+        let total: f64 = hot.iter().sum();
+        near(
+            share(DecodeConfig {
+                temperature: 2.0,
+                ..DecodeConfig::default()
+            }),
+            [hot[0] / total, hot[1] / total, hot[2] / total, hot[3] / total],
+        );
+    }
+}

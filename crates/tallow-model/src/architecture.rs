@@ -1,0 +1,69 @@
+//! What a model is: its shape and its vocabularies.
+
+use crate::{ModelConfig, Tie};
+
+/// The shape of a model together with its vocabularies.
+///
+/// `<pad>` is the last piece of either vocabulary. It starts the decoder, is never predicted, and its embedding is
+/// zero and stays so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Architecture {
+    /// Layers, widths and switches.
+    pub model: ModelConfig,
+    /// Pieces of the source vocabulary, `<pad>` included.
+    pub source_vocabulary: usize,
+    /// Pieces of the target vocabulary, `<pad>` included.
+    pub target_vocabulary: usize,
+    /// Whether both sides use one vocabulary.
+    pub shared_vocabulary: bool,
+    /// The id of `</s>`, the end of every sentence on either side.
+    pub eos_id: u32,
+    /// The id of `<unk>`.
+    pub unk_id: u32,
+}
+
+/// A vocabulary beyond this is taken for a broken file.
+const LARGEST_VOCABULARY: usize = 1 << 24;
+
+impl Architecture {
+    /// The id of `<pad>` on the source side.
+    pub fn source_pad_id(&self) -> u32 {
+        self.source_vocabulary.saturating_sub(1) as u32
+    }
+
+    /// The id of `<pad>` on the target side; it also starts the decoder.
+    pub fn target_pad_id(&self) -> u32 {
+        self.target_vocabulary.saturating_sub(1) as u32
+    }
+
+    /// Pieces that can be predicted: all but `<pad>`.
+    pub fn classes(&self) -> usize {
+        self.target_vocabulary.saturating_sub(1)
+    }
+
+    /// Every fault, each beginning with the key's path; empty if there is none.
+    pub fn validate(&self) -> Vec<String> {
+        let mut faults = self.model.validate();
+        for (side, size) in [("source", self.source_vocabulary), ("target", self.target_vocabulary)] {
+            if !(3..=LARGEST_VOCABULARY).contains(&size) {
+                faults.push(format!(
+                    "text.vocabulary: {size} {side} pieces are not between 3 and {LARGEST_VOCABULARY}"
+                ));
+            } else if self.eos_id as usize >= size - 1 || self.unk_id as usize >= size - 1 {
+                faults.push(format!(
+                    "text.vocabulary: </s> = {} and <unk> = {} must stand before <pad> = {} on the {side} side",
+                    self.eos_id,
+                    self.unk_id,
+                    size - 1
+                ));
+            }
+        }
+        if self.model.tie == Tie::All && !self.shared_vocabulary {
+            faults.push("model.tie: \"all\" needs one vocabulary for both sides (text.shared = true)".into());
+        }
+        if self.shared_vocabulary && self.source_vocabulary != self.target_vocabulary {
+            faults.push("text.shared: one vocabulary has one size".into());
+        }
+        faults
+    }
+}

@@ -1,0 +1,204 @@
+//! The `[model]` section of a config.
+
+use serde::{Deserialize, Serialize};
+
+/// Where layer normalisation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norm {
+    /// After the residual addition, as in the paper and in Marian.
+    #[default]
+    Post,
+    /// Before the sublayer, with one more normalisation after the last layer (Wang et al. 2019).
+    Pre,
+}
+
+/// How the model knows the order of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// Sines and cosines of the position, for any length (section 3.5 of the paper).
+    #[default]
+    Sinusoidal,
+    /// A learned vector for each of the first `max_positions` positions.
+    Learned,
+    /// Not at all: the encoder sees a bag of tokens, the decoder only what its causal mask tells it.
+    None,
+}
+
+/// Which of the three matrices over the vocabulary are one (Press and Wolf 2017).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tie {
+    /// Source embedding, target embedding and output; needs a shared vocabulary.
+    #[default]
+    All,
+    /// Target embedding and output.
+    Output,
+    /// None.
+    None,
+}
+
+/// The non-linearity of the feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActivationKind {
+    /// max(0, x).
+    #[default]
+    Relu,
+    /// x Φ(x), with the exact error function.
+    Gelu,
+    /// x sigmoid(x), also called swish.
+    Silu,
+}
+
+/// The shape of the Transformer and its regularisation: the `[model]` section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Width of embeddings and layers. Default 256.
+    pub d_model: usize,
+    /// Inner width of the feed-forward layers. Default 1024.
+    pub feed_forward: usize,
+    /// Inner width of the decoder's feed-forward layers. Default: `feed_forward`.
+    pub decoder_feed_forward: Option<usize>,
+    /// Layers of the encoder. Default 3.
+    pub encoder_layers: usize,
+    /// Layers of the decoder. Default 3.
+    pub decoder_layers: usize,
+    /// Attention heads; they divide `d_model`. Default 4.
+    pub heads: usize,
+    /// Attention heads of the decoder. Default: `heads`.
+    pub decoder_heads: Option<usize>,
+    /// Dropout on embeddings and on the output of every sublayer. Default 0.1.
+    pub dropout: f32,
+    /// Dropout on attention weights. Default 0.
+    pub attention_dropout: f32,
+    /// Dropout after the activation inside feed-forward layers. Default 0.
+    pub activation_dropout: f32,
+    /// Where layer normalisation stands: `post` or `pre`. Default `post`.
+    pub norm: Norm,
+    /// `relu`, `gelu` or `silu`. Default `relu`.
+    pub activation: ActivationKind,
+    /// `sinusoidal`, `learned` or `none`. Default `sinusoidal`.
+    pub positions: Positions,
+    /// Length of the table of learned positions; other positions have no limit. Default 512.
+    pub max_positions: usize,
+    /// Which vocabulary matrices are one: `all`, `output` or `none`. Default `all`.
+    pub tie: Tie,
+    /// Whether attention scores are divided by the root of the head's width. Default true.
+    pub scale_attention: bool,
+    /// Whether embeddings are multiplied by the root of `d_model`. Default true.
+    pub scale_embedding: bool,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            d_model: 256,
+            feed_forward: 1024,
+            decoder_feed_forward: None,
+            encoder_layers: 3,
+            decoder_layers: 3,
+            heads: 4,
+            decoder_heads: None,
+            dropout: 0.1,
+            attention_dropout: 0.0,
+            activation_dropout: 0.0,
+            norm: Norm::Post,
+            activation: ActivationKind::Relu,
+            positions: Positions::Sinusoidal,
+            max_positions: 512,
+            tie: Tie::All,
+            scale_attention: true,
+            scale_embedding: true,
+        }
+    }
+}
+
+/// Sizes beyond which a config is taken for a mistake rather than a wish; they keep arithmetic on sizes from overflow.
+const LARGEST_WIDTH: usize = 1 << 16;
+const MOST_LAYERS: usize = 1 << 10;
+
+impl ModelConfig {
+    /// Every fault of the section, each beginning with the key's path; empty if there is none.
+    pub fn validate(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let sizes = [
+            ("d_model", self.d_model, LARGEST_WIDTH),
+            ("feed_forward", self.feed_forward, LARGEST_WIDTH),
+            ("decoder_feed_forward", self.decoder_feed_forward(), LARGEST_WIDTH),
+            ("encoder_layers", self.encoder_layers, MOST_LAYERS),
+            ("decoder_layers", self.decoder_layers, MOST_LAYERS),
+            ("heads", self.heads, LARGEST_WIDTH),
+            ("decoder_heads", self.decoder_heads(), LARGEST_WIDTH),
+            ("max_positions", self.max_positions, 1 << 20),
+        ];
+        for (key, value, most) in sizes {
+            if value == 0 || value > most {
+                faults.push(format!("model.{key}: {value} is not between 1 and {most}"));
+            }
+        }
+        for (key, heads) in [("heads", self.heads), ("decoder_heads", self.decoder_heads())] {
+            if heads > 0 && !self.d_model.is_multiple_of(heads) {
+                faults.push(format!(
+                    "model.{key}: {heads} heads do not divide model.d_model = {}",
+                    self.d_model
+                ));
+            }
+        }
+        if self.positions == Positions::Sinusoidal && !self.d_model.is_multiple_of(2) {
+            faults.push(format!(
+                "model.d_model: sinusoidal positions need an even width, not {}",
+                self.d_model
+            ));
+        }
+        for (key, rate) in [
+            ("dropout", self.dropout),
+            ("attention_dropout", self.attention_dropout),
+            ("activation_dropout", self.activation_dropout),
+        ] {
+            if !(0.0..1.0).contains(&rate) {
+                faults.push(format!("model.{key}: {rate} is not a rate from 0 to below 1"));
+            }
+        }
+        faults.dedup();
+        faults
+    }
+
+    /// Attention heads of the decoder.
+    pub fn decoder_heads(&self) -> usize {
+        self.decoder_heads.unwrap_or(self.heads)
+    }
+
+    /// Inner width of the decoder's feed-forward layers.
+    pub fn decoder_feed_forward(&self) -> usize {
+        self.decoder_feed_forward.unwrap_or(self.feed_forward)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_reported() {
+        assert!(ModelConfig::default().validate().is_empty());
+        let config = ModelConfig {
+            d_model: 255,
+            heads: 4,
+            dropout: 1.0,
+            encoder_layers: 0,
+            ..ModelConfig::default()
+        };
+        let faults = config.validate().join("\n");
+        for part in [
+            "model.heads: 4",
+            "model.d_model: sinusoidal",
+            "model.dropout: 1",
+            "model.encoder_layers: 0",
+        ] {
+            assert!(faults.contains(part), "{faults}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The decoder: a stack of causal self-attention, cross-attention and feed-forward layers.
+
+use crate::attention::{CrossAttention, SelfAttention};
+use crate::encoder::{finish, last_norm};
+use crate::feed_forward::FeedForward;
+use crate::record::Block;
+use crate::state::{DecoderState, LayerState, SelfCache};
+use crate::sublayer::{LayerPass, Weights};
+use crate::transformer::Encoded;
+use crate::{ModelConfig, ModelError, Pass};
+use candle_core::Tensor;
+use tallow_ops::AttentionMask;
+
+#[derive(Clone, Debug)]
+struct DecoderLayer {
+    of_self: SelfAttention,
+    of_encoder: CrossAttention,
+    feed_forward: FeedForward,
+}
+
+/// The decoder's layers.
+#[derive(Clone, Debug)]
+pub(crate) struct Decoder {
+    layers: Vec<DecoderLayer>,
+    last_norm: Option<Tensor>,
+}
+
+impl Decoder {
+    pub(crate) fn new(weights: &Weights, config: &ModelConfig) -> Result<Self, ModelError> {
+        let heads = config.decoder_heads();
+        let layer = |i: usize| {
+            let prefix = format!("model.decoder.layers.{i}");
+            Ok(DecoderLayer {
+                of_self: SelfAttention::new(weights, &prefix, config, heads, Block::DecoderSelf)?,
+                of_encoder: CrossAttention::new(weights, &prefix, config, heads)?,
+                feed_forward: FeedForward::new(weights, &prefix, config)?,
+            })
+        };
+        Ok(Self {
+            layers: (0..config.decoder_layers)
+                .map(layer)
+                .collect::<Result<_, ModelError>>()?,
+            last_norm: last_norm(weights, config, "decoder")?,
+        })
+    }
+
+    /// All positions at once, as in training.
+    ///
+    /// # Shapes
+    /// `x` and the result: `[b, t, d]`.
+    pub(crate) fn forward(
+        &self,
+        x: Tensor,
+        causal: &AttentionMask,
+        encoded: &Encoded,
+        pass: Pass,
+    ) -> Result<Tensor, ModelError> {
+        let mut x = x;
+        for (number, layer) in self.layers.iter().enumerate() {
+            let pass = LayerPass {
+                dropout: pass.dropout,
+                record: pass.record,
+                stack: 1,
+                layer: number,
+            };
+            x = layer.of_self.forward(&x, causal, pass)?;
+            x = layer.of_encoder.forward(&x, &encoded.hidden_bsd, &encoded.mask, pass)?;
+            x = layer.feed_forward.forward(&x, pass)?;
+        }
+        finish(x, self.last_norm.as_ref())
+    }
+
+    /// The state before the first token, with `hypotheses` rows for each sentence.
+    pub(crate) fn start(&self, encoded: &Encoded, hypotheses: usize) -> Result<DecoderState, ModelError> {
+        let state = |layer: &DecoderLayer| {
+            Ok(LayerState {
+                of_self: SelfCache::default(),
+                of_encoder: layer.of_encoder.cache(&encoded.hidden_bsd)?,
+            })
+        };
+        let layers = self.layers.iter().map(state).collect::<Result<_, ModelError>>()?;
+        Ok(DecoderState::new(
+            layers,
+            encoded.mask.clone(),
+            encoded.hidden_bsd.dim(0)?,
+            hypotheses,
+        ))
+    }
+
+    /// The next position of every row.
+    ///
+    /// # Shapes
+    /// `x` and the result: `[rows, 1, d]`.
+    pub(crate) fn step(&self, x: Tensor, state: &mut DecoderState) -> Result<Tensor, ModelError> {
+        let still = LayerPass {
+            dropout: None,
+            record: None,
+            stack: 1,
+            layer: 0,
+        };
+        let mut x = x;
+        for (layer, memory) in self.layers.iter().zip(&mut state.layers) {
+            x = layer.of_self.step(&x, &mut memory.of_self, state.position)?;
+            x = layer.of_encoder.step(&x, &memory.of_encoder, &state.mask)?;
+            x = layer.feed_forward.forward(&x, still)?;
+        }
+        state.position += 1;
+        finish(x, self.last_norm.as_ref())
+    }
+}

@@ -1,0 +1,239 @@
+//! The model directory: `config.json`, `generation_config.json` and `model.safetensors`.
+
+use crate::{Architecture, ModelError, Params, Transformer, marian};
+use candle_core::{DType, Device, Tensor};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+/// The file that describes the architecture.
+pub const CONFIG_FILE: &str = "config.json";
+/// The file that holds the weights.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+const GENERATION_FILE: &str = "generation_config.json";
+const LOGITS_BIAS: &str = "final_logits_bias";
+
+/// Names that Hugging Face writes although they repeat another tensor or are computed.
+const REDUNDANT: [&str; 6] = [
+    "lm_head.weight",
+    "model.encoder.embed_tokens.weight",
+    "model.decoder.embed_tokens.weight",
+    "model.encoder.embed_positions.weight",
+    "model.decoder.embed_positions.weight",
+    "model.shared.weight",
+];
+
+fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError + '_ {
+    move |source| ModelError::File {
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+/// Writes a model into a directory, which is made if it does not exist. `beam` and `max_length` are the search
+/// settings that `generation_config.json` recommends.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn save(
+    directory: &Path,
+    architecture: &Architecture,
+    params: &Params,
+    logits_bias: Option<&Tensor>,
+    beam: usize,
+    max_length: usize,
+) -> Result<(), ModelError> {
+    std::fs::create_dir_all(directory).map_err(file_error(directory))?;
+    write_json(&directory.join(CONFIG_FILE), &marian::to_config(architecture))?;
+    let generation = marian::to_generation_config(architecture, beam, max_length);
+    write_json(&directory.join(GENERATION_FILE), &generation)?;
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in params.parts()? {
+        tensors.insert(name, bytes(&tensor)?);
+    }
+    let bias = match logits_bias {
+        Some(bias) => bias.clone(),
+        None => Tensor::zeros((1, architecture.target_vocabulary), DType::F32, &Device::Cpu)?,
+    };
+    tensors.insert(LOGITS_BIAS.to_string(), bytes(&bias)?);
+    let views: Result<Vec<(&str, TensorView)>, _> = tensors
+        .iter()
+        .map(|(name, (shape, data))| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data)?)))
+        .collect();
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let path = directory.join(WEIGHTS_FILE);
+    let serialised = views
+        .and_then(|views| safetensors::serialize(views, Some(metadata)))
+        .map_err(|error| ModelError::Weights {
+            path: path.clone(),
+            faults: vec![error.to_string()],
+        })?;
+    std::fs::write(&path, serialised).map_err(file_error(&path))
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), ModelError> {
+    std::fs::write(path, format!("{value:#}\n")).map_err(file_error(path))
+}
+
+/// Shape and little-endian bytes of a tensor, as f32.
+fn bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), ModelError> {
+    let values = tensor
+        .to_device(&Device::Cpu)?
+        .to_dtype(DType::F32)?
+        .flatten_all()?
+        .to_vec1::<f32>()?;
+    Ok((
+        tensor.dims().to_vec(),
+        values.into_iter().flat_map(f32::to_le_bytes).collect(),
+    ))
+}
+
+/// Reads what a directory's model is, without its weights.
+///
+/// # Errors
+/// When `config.json` is missing, no JSON, or describes something unsupported; all faults are listed.
+pub fn read_architecture(directory: &Path) -> Result<Architecture, ModelError> {
+    let path = directory.join(CONFIG_FILE);
+    let text = std::fs::read_to_string(&path).map_err(file_error(&path))?;
+    let faults = |faults| ModelError::Config {
+        path: path.clone(),
+        faults,
+    };
+    let config: Value = serde_json::from_str(&text).map_err(|error| faults(vec![error.to_string()]))?;
+    marian::from_config(&config).map_err(faults)
+}
+
+/// A model read from a directory.
+#[derive(Debug)]
+pub struct Opened {
+    /// What the model is.
+    pub architecture: Architecture,
+    /// Its parameters.
+    pub params: Params,
+    /// The constant that is added to its logits, if it is not zero.
+    pub logits_bias: Option<Tensor>,
+}
+
+impl Opened {
+    /// The model, for inference.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn for_inference(&self) -> Result<Transformer, ModelError> {
+        Transformer::for_inference(&self.architecture, &self.params, self.logits_bias.clone())
+    }
+}
+
+/// Opens a model directory.
+///
+/// # Errors
+/// When a file is missing or damaged, or tensors are missing, misshapen or surplus; all faults are listed.
+pub fn open(directory: &Path, device: &Device) -> Result<Opened, ModelError> {
+    let architecture = read_architecture(directory)?;
+    let path = directory.join(WEIGHTS_FILE);
+    let buffer = std::fs::read(&path).map_err(file_error(&path))?;
+    let faults = |faults| ModelError::Weights {
+        path: path.clone(),
+        faults,
+    };
+    let file = SafeTensors::deserialize(&buffer).map_err(|error| faults(vec![error.to_string()]))?;
+    check(&file, &architecture).map_err(faults)?;
+    let params = Params::from_parts(&architecture, device, |name, _| read_tensor(&file, name, &path))?;
+    check_frozen_rows(&params, &path)?;
+    let logits_bias = match file.tensor(LOGITS_BIAS) {
+        Ok(_) => Some(read_tensor(&file, LOGITS_BIAS, &path)?.to_device(device)?),
+        Err(_) => None,
+    };
+    let is_zero = |bias: &Tensor| -> Result<bool, ModelError> {
+        Ok(bias.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| *value == 0.0))
+    };
+    let logits_bias = match logits_bias {
+        Some(bias) if is_zero(&bias)? => None,
+        other => other,
+    };
+    Ok(Opened {
+        architecture,
+        params,
+        logits_bias,
+    })
+}
+
+/// Compares the names and shapes of a file with those of an architecture.
+fn check(file: &SafeTensors, architecture: &Architecture) -> Result<(), Vec<String>> {
+    let mut expected: BTreeMap<String, Vec<usize>> = crate::inventory::inventory(architecture)
+        .into_iter()
+        .flat_map(|plan| plan.parts)
+        .map(|part| (part.name, part.shape))
+        .collect();
+    expected.insert(LOGITS_BIAS.into(), vec![1, architecture.target_vocabulary]);
+    let mut faults = Vec::new();
+    for (name, shape) in &expected {
+        match file.tensor(name) {
+            // Without one, nothing is added to the logits.
+            Err(_) if name == LOGITS_BIAS => {}
+            Err(_) => faults.push(format!("{name} is missing")),
+            Ok(view) if view.shape() != shape => {
+                faults.push(format!("{name} has the shape {:?} instead of {shape:?}", view.shape()));
+            }
+            Ok(view) if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
+                faults.push(format!(
+                    "{name} holds {:?}; only F32, F16 and BF16 can be read",
+                    view.dtype()
+                ));
+            }
+            Ok(_) => {}
+        }
+    }
+    for name in file.names() {
+        if !expected.contains_key(name) && !REDUNDANT.contains(&name) {
+            faults.push(format!("{name} does not belong to this model"));
+        }
+    }
+    const SHOWN: usize = 12;
+    if faults.len() > SHOWN {
+        let more = faults.len() - SHOWN;
+        faults.truncate(SHOWN);
+        faults.push(format!("and {more} more"));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+fn read_tensor(file: &SafeTensors, name: &str, path: &Path) -> Result<Tensor, ModelError> {
+    let fault = |error: safetensors::SafeTensorError| ModelError::Weights {
+        path: PathBuf::from(path),
+        faults: vec![format!("{name}: {error}")],
+    };
+    let view = file.tensor(name).map_err(fault)?;
+    let dtype = match view.dtype() {
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        _ => DType::F32,
+    };
+    Ok(Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?.to_dtype(DType::F32)?)
+}
+
+/// The embedding of `<pad>` must be zero: it starts the decoder, and CTranslate2 deletes it.
+fn check_frozen_rows(params: &Params, path: &Path) -> Result<(), ModelError> {
+    let mut faults = Vec::new();
+    for parameter in params.iter() {
+        if let Some(row) = parameter.frozen_row {
+            let values = parameter.var.as_tensor().get(row)?.to_vec1::<f32>()?;
+            // An untied output layer has a row for <pad> that is never used, whatever it holds.
+            if parameter.name != "lm_head.weight" && values.iter().any(|value| *value != 0.0) {
+                faults.push(format!(
+                    "{}: row {row}, the embedding of <pad>, is not zero",
+                    parameter.name
+                ));
+            }
+        }
+    }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(ModelError::Weights {
+            path: path.to_path_buf(),
+            faults,
+        })
+    }
+}

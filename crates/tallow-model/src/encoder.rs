@@ -1,0 +1,66 @@
+//! The encoder: a stack of self-attention and feed-forward layers.
+
+use crate::attention::SelfAttention;
+use crate::feed_forward::FeedForward;
+use crate::record::Block;
+use crate::sublayer::{EPSILON, LayerPass, Weights};
+use crate::{ModelConfig, ModelError, Norm, Pass};
+use candle_core::Tensor;
+use tallow_ops::{AttentionMask, layer_norm};
+
+/// The encoder's layers.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoder {
+    layers: Vec<(SelfAttention, FeedForward)>,
+    last_norm: Option<Tensor>,
+}
+
+impl Encoder {
+    pub(crate) fn new(weights: &Weights, config: &ModelConfig) -> Result<Self, ModelError> {
+        let layer = |i: usize| {
+            let prefix = format!("model.encoder.layers.{i}");
+            Ok((
+                SelfAttention::new(weights, &prefix, config, config.heads, Block::EncoderSelf)?,
+                FeedForward::new(weights, &prefix, config)?,
+            ))
+        };
+        Ok(Self {
+            layers: (0..config.encoder_layers)
+                .map(layer)
+                .collect::<Result<_, ModelError>>()?,
+            last_norm: last_norm(weights, config, "encoder")?,
+        })
+    }
+
+    /// # Shapes
+    /// `x` and the result: `[b, s, d]`.
+    pub(crate) fn forward(&self, x: Tensor, mask: &AttentionMask, pass: Pass) -> Result<Tensor, ModelError> {
+        let mut x = x;
+        for (layer, (attention, feed_forward)) in self.layers.iter().enumerate() {
+            let pass = LayerPass {
+                dropout: pass.dropout,
+                record: pass.record,
+                stack: 0,
+                layer,
+            };
+            x = attention.forward(&x, mask, pass)?;
+            x = feed_forward.forward(&x, pass)?;
+        }
+        finish(x, self.last_norm.as_ref())
+    }
+}
+
+/// The normalisation after the last layer, which only pre-norm models have.
+pub(crate) fn last_norm(weights: &Weights, config: &ModelConfig, stack: &str) -> Result<Option<Tensor>, ModelError> {
+    match config.norm {
+        Norm::Post => Ok(None),
+        Norm::Pre => weights.get(&format!("model.{stack}.layer_norm")).map(Some),
+    }
+}
+
+pub(crate) fn finish(x: Tensor, last_norm: Option<&Tensor>) -> Result<Tensor, ModelError> {
+    match last_norm {
+        Some(scale_shift) => Ok(layer_norm(&x, scale_shift, EPSILON)?),
+        None => Ok(x),
+    }
+}

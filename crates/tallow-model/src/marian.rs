@@ -1,0 +1,363 @@
+//! `config.json`: the mapping between an [`Architecture`] and Hugging Face's MarianMT configuration.
+//!
+//! A post-norm model with sinusoidal positions and scaled attention is written as a Marian model. Anything else keeps
+//! the same keys under `model_type` "tallow", with the switches that Marian lacks beside them.
+
+use crate::{ActivationKind, Architecture, ModelConfig, Norm, Positions, Tie};
+use serde_json::{Map, Value, json};
+
+/// The version of the keys that are ours.
+const VERSION: u64 = 1;
+/// Tokens that Marian's configuration allows a sentence; positions are computed, so it limits nothing here.
+const MARIAN_POSITIONS: usize = 512;
+
+/// Whether Hugging Face's MarianMT can express the architecture.
+pub fn is_marian(architecture: &Architecture) -> bool {
+    let model = &architecture.model;
+    model.norm == Norm::Post && model.positions == Positions::Sinusoidal && model.scale_attention
+}
+
+/// The contents of `config.json`.
+pub(crate) fn to_config(architecture: &Architecture) -> Value {
+    let model = &architecture.model;
+    let (pad, eos) = (architecture.target_pad_id(), architecture.eos_id);
+    let marian = is_marian(architecture);
+    let activation = match model.activation {
+        ActivationKind::Relu => "relu",
+        ActivationKind::Gelu => "gelu",
+        ActivationKind::Silu => "swish",
+    };
+    let max_positions = if model.positions == Positions::Learned {
+        model.max_positions
+    } else {
+        MARIAN_POSITIONS
+    };
+    let mut config = json!({
+        "architectures": [if marian { "MarianMTModel" } else { "TallowModel" }],
+        "model_type": if marian { "marian" } else { "tallow" },
+        "is_encoder_decoder": true,
+        "d_model": model.d_model,
+        "encoder_layers": model.encoder_layers,
+        "decoder_layers": model.decoder_layers,
+        "num_hidden_layers": model.encoder_layers,
+        "encoder_attention_heads": model.heads,
+        "decoder_attention_heads": model.decoder_heads(),
+        "encoder_ffn_dim": model.feed_forward,
+        "decoder_ffn_dim": model.decoder_feed_forward(),
+        "activation_function": activation,
+        "dropout": rate(model.dropout),
+        "attention_dropout": rate(model.attention_dropout),
+        "activation_dropout": rate(model.activation_dropout),
+        "vocab_size": architecture.source_vocabulary,
+        "decoder_vocab_size": architecture.target_vocabulary,
+        "max_position_embeddings": max_positions,
+        "share_encoder_decoder_embeddings": model.tie == Tie::All,
+        "tie_word_embeddings": model.tie != Tie::None,
+        "scale_embedding": model.scale_embedding,
+        "static_position_embeddings": model.positions == Positions::Sinusoidal,
+        "normalize_before": model.norm == Norm::Pre,
+        "normalize_embedding": false,
+        "add_final_layer_norm": model.norm == Norm::Pre,
+        "add_bias_logits": false,
+        "pad_token_id": pad,
+        "decoder_start_token_id": pad,
+        "bos_token_id": eos,
+        "eos_token_id": eos,
+        "forced_eos_token_id": eos,
+        "bad_words_ids": [[pad]],
+        "use_cache": true,
+        "torch_dtype": "float32",
+        "tallow_version": VERSION,
+        "tallow_unk_id": architecture.unk_id,
+        "tallow_shared_vocabulary": architecture.shared_vocabulary,
+    });
+    if !marian && let Value::Object(keys) = &mut config {
+        keys.insert("tallow_positions".into(), json!(model.positions));
+        keys.insert("tallow_scale_attention".into(), json!(model.scale_attention));
+    }
+    config
+}
+
+/// The contents of `generation_config.json`: the ids once more, and how to search by default.
+pub(crate) fn to_generation_config(architecture: &Architecture, beam: usize, max_length: usize) -> Value {
+    let (pad, eos) = (architecture.target_pad_id(), architecture.eos_id);
+    json!({
+        "bad_words_ids": [[pad]],
+        "bos_token_id": eos,
+        "decoder_start_token_id": pad,
+        "eos_token_id": eos,
+        "forced_eos_token_id": eos,
+        "pad_token_id": pad,
+        "max_length": max_length,
+        "num_beams": beam,
+    })
+}
+
+/// A rate as a short decimal: 0.1, not 0.10000000149011612.
+fn rate(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
+}
+
+/// Reads keys and collects every fault.
+struct Reader<'a> {
+    keys: &'a Map<String, Value>,
+    faults: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn size(&mut self, key: &str, default: Option<usize>) -> usize {
+        match self.keys.get(key) {
+            Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
+                Some(size) => return size,
+                None => self.faults.push(format!("{key}: {value} is not a whole number")),
+            },
+            None => match default {
+                Some(default) => return default,
+                None => self.faults.push(format!("{key}: missing")),
+            },
+        }
+        0
+    }
+
+    fn flag(&mut self, key: &str, default: bool) -> bool {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => default,
+            Some(Value::Bool(flag)) => *flag,
+            Some(value) => {
+                self.faults.push(format!("{key}: {value} is neither true nor false"));
+                default
+            }
+        }
+    }
+
+    fn rate(&mut self, key: &str) -> f32 {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => 0.0,
+            Some(value) => match value.as_f64() {
+                Some(rate) => rate as f32,
+                None => {
+                    self.faults.push(format!("{key}: {value} is not a number"));
+                    0.0
+                }
+            },
+        }
+    }
+
+    fn text(&mut self, key: &str) -> String {
+        match self.keys.get(key) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => {
+                self.faults.push(format!("{key}: {value} is not a string"));
+                String::new()
+            }
+            None => {
+                self.faults.push(format!("{key}: missing"));
+                String::new()
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: &str, unsupported: bool) {
+        if self.flag(key, false) == unsupported {
+            self.faults.push(format!("{key}: {unsupported} is not supported"));
+        }
+    }
+}
+
+/// Understands a `config.json`, or says everything about it that is wrong or not supported.
+pub(crate) fn from_config(config: &Value) -> Result<Architecture, Vec<String>> {
+    let Value::Object(keys) = config else {
+        return Err(vec!["it does not hold a JSON object".into()]);
+    };
+    let mut reader = Reader {
+        keys,
+        faults: Vec::new(),
+    };
+    let model_type = reader.text("model_type");
+    let ours = model_type == "tallow";
+    if !ours && model_type != "marian" && !model_type.is_empty() {
+        reader.faults.push(format!(
+            "model_type: {model_type:?} is neither \"marian\" nor \"tallow\""
+        ));
+        return Err(reader.faults);
+    }
+    let version = reader.size("tallow_version", Some(1));
+    if version as u64 > VERSION {
+        reader.faults.push(format!(
+            "tallow_version: {version} is newer than this program, which knows {VERSION}"
+        ));
+    }
+    let activation = match reader.text("activation_function").as_str() {
+        "relu" => ActivationKind::Relu,
+        "gelu" => ActivationKind::Gelu,
+        "swish" | "silu" => ActivationKind::Silu,
+        other => {
+            reader.faults.push(format!(
+                "activation_function: {other:?} is not among relu, gelu, swish, silu"
+            ));
+            ActivationKind::Relu
+        }
+    };
+    reader.refuse("normalize_embedding", true);
+    let norm = if reader.flag("normalize_before", false) {
+        Norm::Pre
+    } else {
+        Norm::Post
+    };
+    let (positions, scale_attention) = if ours {
+        let positions = keys.get("tallow_positions").cloned().unwrap_or(json!("sinusoidal"));
+        let positions = serde_json::from_value(positions).unwrap_or_else(|_| {
+            reader
+                .faults
+                .push("tallow_positions: not among sinusoidal, learned, none".into());
+            Positions::Sinusoidal
+        });
+        (positions, reader.flag("tallow_scale_attention", true))
+    } else {
+        if norm == Norm::Pre {
+            reader
+                .faults
+                .push("normalize_before: true is not supported in a Marian model".into());
+        }
+        reader.refuse("add_final_layer_norm", true);
+        (Positions::Sinusoidal, true)
+    };
+    let shared_tables = reader.flag("share_encoder_decoder_embeddings", true);
+    let tie = match (shared_tables, reader.flag("tie_word_embeddings", true)) {
+        (true, true) => Tie::All,
+        (false, true) => Tie::Output,
+        (false, false) => Tie::None,
+        (true, false) => {
+            reader
+                .faults
+                .push("tie_word_embeddings: false beside shared embeddings is not supported".into());
+            Tie::All
+        }
+    };
+    let source_vocabulary = reader.size("vocab_size", None);
+    let target_vocabulary = match keys.get("decoder_vocab_size") {
+        None | Some(Value::Null) => source_vocabulary,
+        Some(_) => reader.size("decoder_vocab_size", None),
+    };
+    let eos = reader.size("eos_token_id", None);
+    for key in ["pad_token_id", "decoder_start_token_id"] {
+        let id = reader.size(key, None);
+        if id.checked_add(1) != Some(target_vocabulary) {
+            let last = target_vocabulary.saturating_sub(1);
+            reader
+                .faults
+                .push(format!("{key}: {id} is not the last piece, {last}, as <pad> must be"));
+        }
+    }
+    let feed_forward = reader.size("encoder_ffn_dim", None);
+    let decoder_feed_forward = reader.size("decoder_ffn_dim", None);
+    let heads = reader.size("encoder_attention_heads", None);
+    let decoder_heads = reader.size("decoder_attention_heads", None);
+    let unk = reader.size("tallow_unk_id", Some(1));
+    let model = ModelConfig {
+        d_model: reader.size("d_model", None),
+        feed_forward,
+        decoder_feed_forward: (decoder_feed_forward != feed_forward).then_some(decoder_feed_forward),
+        encoder_layers: reader.size("encoder_layers", None),
+        decoder_layers: reader.size("decoder_layers", None),
+        heads,
+        decoder_heads: (decoder_heads != heads).then_some(decoder_heads),
+        dropout: reader.rate("dropout"),
+        attention_dropout: reader.rate("attention_dropout"),
+        activation_dropout: reader.rate("activation_dropout"),
+        norm,
+        activation,
+        positions,
+        max_positions: reader.size("max_position_embeddings", Some(MARIAN_POSITIONS)),
+        tie,
+        scale_attention,
+        scale_embedding: reader.flag("scale_embedding", false),
+    };
+    let shared_vocabulary = reader.flag("tallow_shared_vocabulary", tie == Tie::All);
+    let architecture = Architecture {
+        model,
+        source_vocabulary,
+        target_vocabulary,
+        shared_vocabulary,
+        eos_id: u32::try_from(eos).unwrap_or(u32::MAX),
+        unk_id: u32::try_from(unk).unwrap_or(u32::MAX),
+    };
+    let mut faults = reader.faults;
+    if faults.is_empty() {
+        faults = architecture.validate();
+    }
+    if faults.is_empty() {
+        Ok(architecture)
+    } else {
+        Err(faults)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn architecture(model: ModelConfig) -> Architecture {
+        Architecture {
+            model,
+            source_vocabulary: 100,
+            target_vocabulary: 100,
+            shared_vocabulary: true,
+            eos_id: 0,
+            unk_id: 1,
+        }
+    }
+
+    #[test]
+    fn every_architecture_survives() {
+        let models = [
+            ModelConfig::default(),
+            ModelConfig {
+                norm: Norm::Pre,
+                positions: Positions::Learned,
+                max_positions: 77,
+                ..ModelConfig::default()
+            },
+            ModelConfig {
+                positions: Positions::None,
+                scale_attention: false,
+                ..ModelConfig::default()
+            },
+            ModelConfig {
+                tie: Tie::None,
+                decoder_heads: Some(8),
+                decoder_feed_forward: Some(12),
+                activation: ActivationKind::Silu,
+                ..ModelConfig::default()
+            },
+            ModelConfig {
+                tie: Tie::Output,
+                activation: ActivationKind::Gelu,
+                ..ModelConfig::default()
+            },
+        ];
+        for model in models {
+            let mut before = architecture(model);
+            let after = from_config(&to_config(&before)).unwrap();
+            if before.model.positions != Positions::Learned {
+                before.model.max_positions = MARIAN_POSITIONS;
+            }
+            assert_eq!(before, after);
+        }
+    }
+
+    #[test]
+    fn all_faults_at_once() {
+        let mut config = to_config(&architecture(ModelConfig::default()));
+        config["normalize_embedding"] = json!(true);
+        config["d_model"] = json!("wide");
+        config["activation_function"] = json!("mish");
+        config["pad_token_id"] = json!(3);
+        let faults = from_config(&config).unwrap_err().join("\n");
+        for part in ["normalize_embedding", "d_model", "mish", "pad_token_id: 3"] {
+            assert!(faults.contains(part), "{faults}");
+        }
+        assert!(from_config(&json!([1])).is_err());
+        assert!(from_config(&json!({"model_type": "bert"})).unwrap_err()[0].contains("bert"));
+    }
+}

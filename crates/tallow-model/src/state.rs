@@ -1,0 +1,160 @@
+//! What a decoder remembers between tokens.
+
+use crate::ModelError;
+use candle_core::Tensor;
+use tallow_ops::AttentionMask;
+
+/// Positions that a new buffer has room for.
+const FIRST_CAPACITY: usize = 16;
+
+/// Keys and values of the positions so far, in buffers with room for more: `[rows, h, capacity, k]`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SelfCache(Option<(Tensor, Tensor)>);
+
+impl SelfCache {
+    /// Writes one position and returns all up to it: `[rows, h, position + 1, k]`.
+    pub(crate) fn append(&mut self, k: &Tensor, v: &Tensor, position: usize) -> Result<(Tensor, Tensor), ModelError> {
+        let (rows, heads, _, width) = k.dims4()?;
+        let capacity = self.0.as_ref().map_or(Ok(0), |(keys, _)| keys.dim(2))?;
+        if position >= capacity {
+            let wanted = (capacity * 2).max(FIRST_CAPACITY).max(position + 1);
+            let grow = |old: Option<&Tensor>| -> Result<Tensor, ModelError> {
+                let buffer = Tensor::zeros((rows, heads, wanted, width), k.dtype(), k.device())?;
+                if let Some(old) = old {
+                    buffer.slice_set(old, 2, 0)?;
+                }
+                Ok(buffer)
+            };
+            let old = self.0.as_ref();
+            self.0 = Some((grow(old.map(|o| &o.0))?, grow(old.map(|o| &o.1))?));
+        }
+        let Some((keys, values)) = &self.0 else {
+            return Err(ModelError::Batch("an empty decoder cache".into()));
+        };
+        keys.slice_set(&k.contiguous()?, 2, position)?;
+        values.slice_set(&v.contiguous()?, 2, position)?;
+        Ok((keys.narrow(2, 0, position + 1)?, values.narrow(2, 0, position + 1)?))
+    }
+
+    fn select(&mut self, rows: &Tensor) -> Result<(), ModelError> {
+        if let Some((keys, values)) = &self.0 {
+            self.0 = Some((keys.index_select(rows, 0)?, values.index_select(rows, 0)?));
+        }
+        Ok(())
+    }
+}
+
+/// The encoder's output as one layer's keys and values: `[sentences, h, s, k]`.
+#[derive(Clone, Debug)]
+pub(crate) struct CrossCache {
+    pub(crate) keys: Tensor,
+    pub(crate) values: Tensor,
+}
+
+/// What one decoder layer remembers.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerState {
+    pub(crate) of_self: SelfCache,
+    pub(crate) of_encoder: CrossCache,
+}
+
+/// What a decoder remembers between tokens: a value that search reorders and shrinks.
+///
+/// Every sentence has the same number of hypotheses, side by side: row = sentence * hypotheses + hypothesis.
+#[derive(Clone, Debug)]
+pub struct DecoderState {
+    pub(crate) layers: Vec<LayerState>,
+    pub(crate) mask: AttentionMask,
+    pub(crate) position: usize,
+    sentences: usize,
+    hypotheses: usize,
+}
+
+impl DecoderState {
+    pub(crate) fn new(layers: Vec<LayerState>, mask: AttentionMask, sentences: usize, hypotheses: usize) -> Self {
+        Self {
+            layers,
+            mask,
+            position: 0,
+            sentences,
+            hypotheses,
+        }
+    }
+
+    /// Sentences that are still decoded.
+    pub fn sentences(&self) -> usize {
+        self.sentences
+    }
+
+    /// Rows of a batch: sentences times hypotheses.
+    pub fn rows(&self) -> usize {
+        self.sentences * self.hypotheses
+    }
+
+    /// Tokens decoded so far.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Reorders hypotheses: row `i` continues what row `rows[i]` was. Rows stay within their sentence.
+    ///
+    /// # Errors
+    /// When the rows are not as many as the state's, or one leaves its sentence.
+    pub fn reorder(&mut self, rows: &[u32]) -> Result<(), ModelError> {
+        let stays = |(i, row): (usize, &u32)| *row as usize / self.hypotheses == i / self.hypotheses;
+        if rows.len() != self.rows() || !rows.iter().enumerate().all(stays) {
+            return Err(ModelError::Batch(format!(
+                "rows {rows:?} do not reorder {} rows",
+                self.rows()
+            )));
+        }
+        if rows.iter().enumerate().all(|(i, row)| *row as usize == i) {
+            return Ok(());
+        }
+        self.select_rows(rows)
+    }
+
+    /// Drops every sentence that is not in `sentences`, and brings the others into that order.
+    ///
+    /// # Errors
+    /// When a sentence is not in the state.
+    pub fn keep(&mut self, sentences: &[u32]) -> Result<(), ModelError> {
+        let identity = sentences
+            .iter()
+            .enumerate()
+            .all(|(i, sentence)| *sentence as usize == i);
+        if identity && sentences.len() == self.sentences {
+            return Ok(());
+        }
+        if sentences.is_empty() || sentences.iter().any(|sentence| *sentence as usize >= self.sentences) {
+            return Err(ModelError::Batch(format!(
+                "sentences {sentences:?} are not among {}",
+                self.sentences
+            )));
+        }
+        let hypotheses = self.hypotheses as u32;
+        let rows: Vec<u32> = sentences
+            .iter()
+            .flat_map(|s| s * hypotheses..(s + 1) * hypotheses)
+            .collect();
+        self.mask = self.mask.select(sentences)?;
+        self.sentences = sentences.len();
+        let device = self.layers.first().map(|layer| layer.of_encoder.keys.device().clone());
+        let Some(device) = device else { return Ok(()) };
+        let indices = Tensor::new(sentences, &device)?;
+        for layer in &mut self.layers {
+            layer.of_encoder.keys = layer.of_encoder.keys.index_select(&indices, 0)?;
+            layer.of_encoder.values = layer.of_encoder.values.index_select(&indices, 0)?;
+        }
+        self.select_rows(&rows)
+    }
+
+    fn select_rows(&mut self, rows: &[u32]) -> Result<(), ModelError> {
+        let device = self.layers.first().map(|layer| layer.of_encoder.keys.device().clone());
+        let Some(device) = device else { return Ok(()) };
+        let indices = Tensor::new(rows, &device)?;
+        self.layers
+            .iter_mut()
+            .try_for_each(|layer| layer.of_self.select(&indices))
+    }
+}

@@ -1,0 +1,117 @@
+//! What surrounds attention and feed-forward: where a layer is in the model, its dropout, its normalisation.
+
+use crate::parameter::Params;
+use crate::record::{AttentionRecord, Block};
+use crate::{ModelConfig, ModelError, Norm};
+use candle_core::Tensor;
+use tallow_ops::{Dropout, DropoutStream, residual, residual_norm};
+
+/// PyTorch's epsilon of LayerNorm, which Marian models are run with.
+pub(crate) const EPSILON: f64 = 1e-5;
+
+/// Access to parameters while a model is put together.
+pub(crate) struct Weights<'a> {
+    pub(crate) params: &'a Params,
+    /// Whether operations on the weights are recorded for a backward pass.
+    pub(crate) tracked: bool,
+}
+
+impl Weights<'_> {
+    pub(crate) fn get(&self, name: &str) -> Result<Tensor, ModelError> {
+        let var = &self.params.get(name)?.var;
+        Ok(if self.tracked {
+            var.as_tensor().clone()
+        } else {
+            var.as_detached_tensor()
+        })
+    }
+}
+
+/// Places where dropout happens inside a layer. The numbers key the masks, so they never change.
+#[derive(Clone, Copy, Debug)]
+#[repr(u64)]
+pub(crate) enum Site {
+    Embedding = 0,
+    SelfOutput = 1,
+    SelfWeights = 2,
+    CrossOutput = 3,
+    CrossWeights = 4,
+    FeedForwardOutput = 5,
+    FeedForwardInner = 6,
+}
+
+/// Dropout rates of a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    pub(crate) output: f32,
+    pub(crate) attention: f32,
+    pub(crate) activation: f32,
+}
+
+impl Rates {
+    pub(crate) fn new(config: &ModelConfig) -> Self {
+        Self {
+            output: config.dropout,
+            attention: config.attention_dropout,
+            activation: config.activation_dropout,
+        }
+    }
+}
+
+/// What accompanies a forward pass through one layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerPass<'a> {
+    pub(crate) dropout: Option<&'a DropoutStream>,
+    pub(crate) record: Option<&'a AttentionRecord>,
+    /// 0 for the encoder, 1 for the decoder.
+    pub(crate) stack: u64,
+    pub(crate) layer: usize,
+}
+
+impl LayerPass<'_> {
+    /// Dropout at a place in this layer; none outside training or at a rate of zero.
+    pub(crate) fn dropout(&self, site: Site, rate: f32) -> Option<Dropout> {
+        let number = (self.stack << 32) | ((self.layer as u64) << 8) | site as u64;
+        self.dropout
+            .filter(|_| rate > 0.0)
+            .map(|stream| stream.at(number, rate))
+    }
+
+    pub(crate) fn record(&self, block: Block, weights_bhts: Option<Tensor>) {
+        if let (Some(record), Some(weights)) = (self.record, weights_bhts) {
+            record.push(block, self.layer, weights);
+        }
+    }
+}
+
+/// The residual connection and normalisation around a sublayer.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    scale_shift: Tensor,
+    order: Norm,
+}
+
+impl Connection {
+    pub(crate) fn new(weights: &Weights, name: &str, order: Norm) -> Result<Self, ModelError> {
+        Ok(Self {
+            scale_shift: weights.get(name)?,
+            order,
+        })
+    }
+
+    /// What the sublayer sees of `x`.
+    pub(crate) fn enter(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        match self.order {
+            Norm::Post => Ok(x.clone()),
+            Norm::Pre => Ok(tallow_ops::layer_norm(x, &self.scale_shift, EPSILON)?),
+        }
+    }
+
+    /// `x` with the sublayer's output `y` added.
+    pub(crate) fn leave(&self, x: &Tensor, y: &Tensor, dropout: Option<&Dropout>) -> Result<Tensor, ModelError> {
+        Ok(match self.order {
+            Norm::Post => residual_norm(x, y, dropout, &self.scale_shift, EPSILON)?,
+            Norm::Pre => residual(x, y, dropout)?,
+        })
+    }
+}

@@ -1,0 +1,277 @@
+//! The whole model.
+
+use crate::decoder::Decoder;
+use crate::encoder::Encoder;
+use crate::parameter::Params;
+use crate::position::sinusoidal;
+use crate::record::AttentionRecord;
+use crate::state::DecoderState;
+use crate::sublayer::{LayerPass, Rates, Site, Weights};
+use crate::{Architecture, ModelError, Positions, Tie, Tokens};
+use candle_core::Tensor;
+use tallow_ops::{Activation, AttentionMask, CrossEntropyOptions, DropoutStream, cross_entropy, embed, linear};
+
+/// Sinusoidal positions that are computed ahead; longer sentences compute theirs.
+const READY_POSITIONS: usize = 256;
+
+/// What accompanies a forward pass. The default is inference: no dropout, nothing recorded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pass<'a> {
+    /// Dropout masks, in training.
+    pub dropout: Option<&'a DropoutStream>,
+    /// Where attention weights are collected.
+    pub record: Option<&'a AttentionRecord>,
+}
+
+/// What the encoder made of a batch.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The output of the last layer: `[b, s, d]`.
+    pub hidden_bsd: Tensor,
+    /// Which source positions are no padding.
+    pub mask: AttentionMask,
+}
+
+/// The input side of a stack: its embedding table and its positions.
+#[derive(Clone, Debug)]
+struct Input {
+    table_vd: Tensor,
+    scale: f64,
+    kind: Positions,
+    /// Sinusoidal or learned positions from 0 on: `[positions, d]`.
+    positions: Option<Tensor>,
+    dropout: f32,
+    stack: u64,
+}
+
+impl Input {
+    fn new(weights: &Weights, architecture: &Architecture, stack: &str) -> Result<Self, ModelError> {
+        let model = &architecture.model;
+        let name = if model.tie == Tie::All {
+            "model.shared"
+        } else {
+            &format!("model.{stack}.embed_tokens")
+        };
+        let table_vd = weights.get(&format!("{name}.weight"))?;
+        let positions = match model.positions {
+            Positions::None => None,
+            Positions::Learned => Some(weights.get(&format!("model.{stack}.embed_positions.weight"))?),
+            Positions::Sinusoidal => Some(sinusoidal(
+                0,
+                READY_POSITIONS,
+                model.d_model,
+                table_vd.dtype(),
+                table_vd.device(),
+            )?),
+        };
+        Ok(Self {
+            table_vd,
+            scale: if model.scale_embedding {
+                (model.d_model as f64).sqrt()
+            } else {
+                1.0
+            },
+            kind: model.positions,
+            positions,
+            dropout: Rates::new(model).output,
+            stack: u64::from(stack == "decoder"),
+        })
+    }
+
+    /// # Shapes
+    /// `ids`: u32 `[b, t]`, whose first column stands at position `start`; the result: `[b, t, d]`.
+    fn forward(&self, ids: &Tensor, start: usize, dropout: Option<&DropoutStream>) -> Result<Tensor, ModelError> {
+        let (_, length) = ids.dims2()?;
+        let positions = match &self.positions {
+            None => None,
+            Some(table) if start + length <= table.dim(0)? => Some(table.narrow(0, start, length)?),
+            Some(table) if self.kind == Positions::Sinusoidal => {
+                Some(sinusoidal(start, length, table.dim(1)?, table.dtype(), table.device())?)
+            }
+            Some(table) => {
+                return Err(ModelError::TooLong {
+                    length: start + length,
+                    limit: table.dim(0)?,
+                });
+            }
+        };
+        let pass = LayerPass {
+            dropout,
+            record: None,
+            stack: self.stack,
+            layer: 0,
+        };
+        let dropout = pass.dropout(Site::Embedding, self.dropout);
+        Ok(embed(
+            ids,
+            &self.table_vd,
+            self.scale,
+            positions.as_ref(),
+            dropout.as_ref(),
+        )?)
+    }
+}
+
+/// An encoder-decoder Transformer.
+#[derive(Clone, Debug)]
+pub struct Transformer {
+    architecture: Architecture,
+    source: Input,
+    target: Input,
+    encoder: Encoder,
+    decoder: Decoder,
+    output_vd: Tensor,
+    /// A constant added to the logits, `[1, v]`; only imported models have one that is not zero.
+    logits_bias: Option<Tensor>,
+}
+
+impl Transformer {
+    /// A model whose operations are recorded, for training. It shares its weights with `params` and sees their updates.
+    ///
+    /// # Errors
+    /// When the parameters are not those of the architecture.
+    pub fn for_training(
+        architecture: &Architecture,
+        params: &Params,
+        logits_bias: Option<Tensor>,
+    ) -> Result<Self, ModelError> {
+        Self::new(architecture, &Weights { params, tracked: true }, logits_bias)
+    }
+
+    /// A model that records nothing, for inference. It shares its weights with `params` and sees their updates.
+    ///
+    /// # Errors
+    /// When the parameters are not those of the architecture.
+    pub fn for_inference(
+        architecture: &Architecture,
+        params: &Params,
+        logits_bias: Option<Tensor>,
+    ) -> Result<Self, ModelError> {
+        Self::new(architecture, &Weights { params, tracked: false }, logits_bias)
+    }
+
+    fn new(architecture: &Architecture, weights: &Weights, logits_bias: Option<Tensor>) -> Result<Self, ModelError> {
+        let faults = architecture.validate();
+        if !faults.is_empty() {
+            return Err(ModelError::Architecture(faults));
+        }
+        let target = Input::new(weights, architecture, "decoder")?;
+        let output_vd = match architecture.model.tie {
+            Tie::None => weights.get("lm_head.weight")?,
+            Tie::All | Tie::Output => target.table_vd.clone(),
+        };
+        Ok(Self {
+            source: Input::new(weights, architecture, "encoder")?,
+            target,
+            encoder: Encoder::new(weights, &architecture.model)?,
+            decoder: Decoder::new(weights, &architecture.model)?,
+            output_vd,
+            logits_bias,
+            architecture: architecture.clone(),
+        })
+    }
+
+    /// What the model is.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Runs the encoder.
+    ///
+    /// # Errors
+    /// When an id is outside the vocabulary or a sentence is longer than learned positions.
+    pub fn encode(&self, source: &Tokens, pass: Pass) -> Result<Encoded, ModelError> {
+        let x_bsd = self.source.forward(&source.ids, 0, pass.dropout)?;
+        let mask = AttentionMask::padding(&source.lengths, source.shape().1, x_bsd.dtype(), x_bsd.device())?;
+        Ok(Encoded {
+            hidden_bsd: self.encoder.forward(x_bsd, &mask, pass)?,
+            mask,
+        })
+    }
+
+    /// Runs the decoder over whole targets, each position seeing the true tokens before it (teacher forcing).
+    ///
+    /// # Shapes
+    /// `target`: the labels shifted right, starting with `<pad>`; the result: hidden states `[b, t, d]`.
+    ///
+    /// # Errors
+    /// When the batches differ, an id is outside the vocabulary or a sentence is longer than learned positions.
+    pub fn decode(&self, target: &Tokens, encoded: &Encoded, pass: Pass) -> Result<Tensor, ModelError> {
+        let x_btd = self.target.forward(&target.ids, 0, pass.dropout)?;
+        let causal = AttentionMask::causal(target.shape().1, x_btd.dtype(), x_btd.device())?;
+        self.decoder.forward(x_btd, &causal, encoded, pass)
+    }
+
+    /// The scores of every piece, `<pad>` included.
+    ///
+    /// # Shapes
+    /// `hidden`: `[.., d]`; the result: `[.., v]`.
+    ///
+    /// # Errors
+    /// When the width is not the model's.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
+        let logits = linear(hidden, &self.output_vd, None, Activation::None)?;
+        match &self.logits_bias {
+            Some(bias) => Ok(logits.broadcast_add(&bias.flatten_all()?)?),
+            None => Ok(logits),
+        }
+    }
+
+    /// The sum over target tokens of the label-smoothed cross-entropy, in nats.
+    ///
+    /// # Shapes
+    /// `labels`: as many as `target_input` has ids, in the same layout; the result: a scalar.
+    ///
+    /// # Errors
+    /// When batch and labels do not fit, or those of [`Transformer::encode`].
+    pub fn loss(
+        &self,
+        source: &Tokens,
+        target_input: &Tokens,
+        labels: &[u32],
+        smoothing: f64,
+        dropout: Option<&DropoutStream>,
+    ) -> Result<Tensor, ModelError> {
+        let pass = Pass { dropout, record: None };
+        let hidden_btd = self.decode(target_input, &self.encode(source, pass)?, pass)?;
+        let (batch, length, width) = hidden_btd.dims3()?;
+        let options = CrossEntropyOptions {
+            smoothing,
+            classes: self.architecture.classes(),
+            ignored_label: self.architecture.target_pad_id(),
+        };
+        let hidden_nd = hidden_btd.reshape((batch * length, width))?;
+        Ok(cross_entropy(
+            &hidden_nd,
+            &self.output_vd,
+            self.logits_bias.as_ref(),
+            labels,
+            options,
+        )?)
+    }
+
+    /// The decoder's state before the first token, with `hypotheses` rows for each sentence.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn start(&self, encoded: &Encoded, hypotheses: usize) -> Result<DecoderState, ModelError> {
+        self.decoder.start(encoded, hypotheses)
+    }
+
+    /// Feeds one token to every row and returns the scores of the next: `[rows, v]`.
+    ///
+    /// # Errors
+    /// When there is not one token per row.
+    pub fn step(&self, tokens: &[u32], state: &mut DecoderState) -> Result<Tensor, ModelError> {
+        if tokens.len() != state.rows() {
+            return Err(ModelError::Batch(format!(
+                "{} tokens for {} rows",
+                tokens.len(),
+                state.rows()
+            )));
+        }
+        let ids = Tensor::from_slice(tokens, (tokens.len(), 1), self.output_vd.device())?;
+        let x = self.target.forward(&ids, state.position(), None)?;
+        self.logits(&self.decoder.step(x, state)?.squeeze(1)?)
+    }
+}

@@ -1,0 +1,73 @@
+//! Label-smoothed cross-entropy of an output layer.
+
+mod reference;
+
+use candle_core::{Result, Tensor, bail};
+
+/// Which pieces can be predicted, and how sure the model should be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CrossEntropyOptions {
+    /// Share of the probability that the target distribution spreads evenly over all pieces (Szegedy et al. 2016), as
+    /// PyTorch defines it: the label itself receives `1 - smoothing + smoothing / classes`.
+    pub smoothing: f64,
+    /// Only the first `classes` pieces can be predicted: one less than the vocabulary, whose last piece is `<pad>`.
+    pub classes: usize,
+    /// Rows with this label count for nothing.
+    pub ignored_label: u32,
+}
+
+/// The sum over target tokens of the label-smoothed cross-entropy in nats, straight from hidden states.
+///
+/// Output layer and loss are one operation, so that an implementation is free never to hold the logits of all rows.
+/// The result is a sum: whoever adds up workers, micro-batches and devices divides once, by all their tokens.
+///
+/// # Shapes
+/// `hidden`: `[n, d]`; `weight`: `[v, d]`; `bias`: `[1, v]`; `labels`: n of them; the result: a scalar.
+///
+/// # Errors
+/// When the shapes do not fit, a label is not among the classes, or every label is ignored.
+pub fn cross_entropy(
+    hidden: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    labels: &[u32],
+    options: CrossEntropyOptions,
+) -> Result<Tensor> {
+    let ((rows, width), (pieces, weight_width)) = (hidden.dims2()?, weight.dims2()?);
+    if rows != labels.len() || width != weight_width {
+        bail!(
+            "cross_entropy: hidden {:?}, weight {:?} and {} labels do not fit",
+            hidden.dims(),
+            weight.dims(),
+            labels.len()
+        );
+    }
+    if let Some(bias) = bias
+        && bias.dims() != [1, pieces]
+    {
+        bail!("cross_entropy: the bias {:?} is not [1, {pieces}]", bias.dims());
+    }
+    if options.classes == 0 || options.classes > pieces {
+        bail!("cross_entropy: {} classes of {pieces} pieces", options.classes);
+    }
+    if !(0.0..1.0).contains(&options.smoothing) {
+        bail!(
+            "cross_entropy: a label smoothing of {} is not in [0, 1)",
+            options.smoothing
+        );
+    }
+    let counted: Vec<u32> = (0..rows as u32)
+        .filter(|row| labels[*row as usize] != options.ignored_label)
+        .collect();
+    if counted.is_empty() {
+        bail!("cross_entropy: all {rows} labels are ignored");
+    }
+    let counted_labels: Vec<u32> = counted.iter().map(|row| labels[*row as usize]).collect();
+    if let Some(label) = counted_labels.iter().find(|label| **label as usize >= options.classes) {
+        bail!(
+            "cross_entropy: label {label} is not among the {} classes",
+            options.classes
+        );
+    }
+    reference::cross_entropy(hidden, weight, bias, &counted, &counted_labels, options)
+}

@@ -1,0 +1,51 @@
+//! Every hot, differentiable operation of the Transformer, and the seeded random numbers.
+//!
+//! An operation is a folder: `mod.rs` holds its contract (checks, documentation, dispatch) and `reference.rs` the
+//! same mathematics in plain Candle operations, the truth that faster kernels are tested against. Models call the
+//! functions exported here and never learn which implementation ran.
+//!
+//! Everything exported is differentiable in its floating-point inputs, or says so in its name. Parameters, names and
+//! configuration live in the crates above.
+//!
+//! Shape letters, used as suffixes where ranks change: **b**atch, **s**ource length, **t**arget length, **d** model
+//! width, **h**eads, **k** width per head, **f**eed-forward width, **v**ocabulary, **n** rows of a flattened batch.
+
+mod activation;
+mod adam;
+mod attention;
+mod broadcast;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod gradient;
+mod layer_norm;
+mod linear;
+mod random;
+mod residual;
+
+pub use activation::Activation;
+pub use adam::{AdamOptions, AdamState, adam_update_no_grad};
+pub use attention::{Attended, AttentionMask, AttentionOptions, attend, cross_attention, self_attention, split_heads};
+pub use cross_entropy::{CrossEntropyOptions, cross_entropy};
+pub use dropout::{Dropout, DropoutStream, dropout};
+pub use embedding::embed;
+pub use gradient::sum_of_squares_no_grad;
+pub use layer_norm::layer_norm;
+pub use linear::linear;
+pub use random::{Key, Purpose, philox4x32};
+pub use residual::{residual, residual_norm};
+
+/// The vector instructions that products of matrices use on this machine. Results are equal, to the bit, only among
+/// machines where this is equal.
+pub fn instruction_set() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            return "avx512";
+        }
+        if std::arch::is_x86_feature_detected!("fma") {
+            return "avx2-fma";
+        }
+    }
+    std::env::consts::ARCH
+}

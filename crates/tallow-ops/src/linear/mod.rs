@@ -1,0 +1,124 @@
+//! The affine map y = activation(x Wᵀ + b).
+
+mod reference;
+
+use crate::Activation;
+use candle_core::{Result, Tensor, bail};
+
+/// y = activation(x Wᵀ + b), applied to the last dimension.
+///
+/// A row's result does not depend on the rows beside it, to the bit, on the CPU.
+///
+/// # Shapes
+/// `x`: `[.., i]`; `weight`: `[o, i]`; `bias`: `[o]`; the result: `[.., o]`.
+///
+/// # Errors
+/// When the widths do not fit.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+    let (outputs, inputs) = weight.dims2()?;
+    let dims = x.dims();
+    if dims.last() != Some(&inputs) {
+        bail!(
+            "linear: x {dims:?} does not end in the {inputs} inputs of the weight {:?}",
+            weight.dims()
+        );
+    }
+    if let Some(bias) = bias
+        && bias.dims() != [outputs]
+    {
+        bail!(
+            "linear: the bias {:?} does not have the {outputs} outputs of the weight",
+            bias.dims()
+        );
+    }
+    let rows = x.elem_count() / inputs;
+    let x_ni = x.reshape((rows, inputs))?;
+    let least = least_rows(outputs);
+    let y_no = if rows < least && x.device().is_cpu() {
+        let padding = Tensor::zeros((least - rows, inputs), x.dtype(), x.device())?;
+        let padded = Tensor::cat(&[&x_ni, &padding], 0)?;
+        reference::linear(&padded, weight, bias, activation)?.narrow(0, 0, rows)?
+    } else {
+        reference::linear(&x_ni, weight, bias, activation)?
+    };
+    let mut shape = dims.to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = outputs;
+    }
+    y_no.reshape(shape)
+}
+
+/// The fewest rows that a product on the CPU is computed with.
+///
+/// Products of one row, and of at most 256 results, take other paths of the matrix kernels, with another order of
+/// additions. Rows of zeros below the others keep them off these paths, so that a sentence's translation does not
+/// depend, to the bit, on the sentences beside it.
+fn least_rows(outputs: usize) -> usize {
+    const SMALL_PRODUCT: usize = 256;
+    (SMALL_PRODUCT / outputs.max(1) + 1).max(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn literal() -> Result<()> {
+        let device = &Device::Cpu;
+        let x = Tensor::new(&[[[1f32, 2.], [3., -4.]]], device)?;
+        let weight = Tensor::new(&[[1f32, 0.], [0., 1.], [1., 1.]], device)?;
+        let bias = Tensor::new(&[0.5f32, 0., -1.], device)?;
+        let y = linear(&x, &weight, Some(&bias), Activation::Relu)?;
+        assert_eq!(y.to_vec3::<f32>()?, [[[1.5, 2., 2.], [3.5, 0., 0.]]]);
+        let y = linear(&x, &weight, None, Activation::None)?;
+        assert_eq!(y.to_vec3::<f32>()?, [[[1., 2., 3.], [3., -4., -1.]]]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_the_rows_beside_it() -> Result<()> {
+        let key = crate::Key::new(1, crate::Purpose::Initialisation);
+        let random = |key: crate::Key, shape: (usize, usize)| -> Result<Tensor> {
+            let values: Vec<f32> = key.normal(shape.0 * shape.1).into_iter().map(|x| x as f32).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        };
+        for (rows, inputs, outputs) in [
+            (300, 96, 50),
+            (40, 16, 7),
+            (70, 128, 384),
+            (33, 256, 1024),
+            (20, 64, 3000),
+        ] {
+            let (x, weight) = (
+                random(key.fold(1), (rows, inputs))?,
+                random(key.fold(2), (outputs, inputs))?,
+            );
+            let all = linear(&x, &weight, None, Activation::None)?.to_vec2::<f32>()?;
+            for count in [1, 2, 3, 5, 8, 17] {
+                let some = linear(&x.narrow(0, 1, count)?, &weight, None, Activation::None)?.to_vec2::<f32>()?;
+                assert_eq!(some, all[1..1 + count], "{count} of {rows} rows, {inputs} to {outputs}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn misfits_are_named() -> Result<()> {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu);
+        let error = linear(&zeros(&[2, 3])?, &zeros(&[4, 5])?, None, Activation::None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("[2, 3]") && error.contains("[4, 5]"), "{error}");
+        let error = linear(
+            &zeros(&[2, 5])?,
+            &zeros(&[4, 5])?,
+            Some(&zeros(&[3])?),
+            Activation::None,
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(error.contains("[3]"), "{error}");
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+use crate::{Activation, broadcast::repeat_rows};
+use candle_core::{Result, Tensor};
+
+pub(super) fn linear(x_ni: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+    let product = x_ni.matmul(&weight.t()?)?;
+    let sum = match bias {
+        Some(bias) => (product + repeat_rows(bias, x_ni.dim(0)?)?)?,
+        None => product,
+    };
+    activation.forward(&sum)
+}

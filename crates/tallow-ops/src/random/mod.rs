@@ -1,0 +1,155 @@
+//! Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+//!
+//! A number is a pure function of a [`Key`] and a counter. Nothing is consumed, so a resumed run draws the numbers of
+//! the uninterrupted one, and a batch draws the same numbers however it is split over workers.
+
+const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+const ROUNDS: usize = 10;
+
+/// Four random words for a counter and a key: Philox4x32 with ten rounds.
+#[inline]
+pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for round in 0..ROUNDS {
+        if round > 0 {
+            key[0] = key[0].wrapping_add(WEYL[0]);
+            key[1] = key[1].wrapping_add(WEYL[1]);
+        }
+        let product0 = u64::from(MULTIPLIERS[0]) * u64::from(counter[0]);
+        let product1 = u64::from(MULTIPLIERS[1]) * u64::from(counter[2]);
+        counter = [
+            (product1 >> 32) as u32 ^ counter[1] ^ key[0],
+            product1 as u32,
+            (product0 >> 32) as u32 ^ counter[3] ^ key[1],
+            product0 as u32,
+        ];
+    }
+    counter
+}
+
+/// What random numbers are for. Two purposes never share a number, whatever else they are keyed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Purpose {
+    /// Initial values of parameters.
+    Initialisation = 1,
+    /// Dropout masks.
+    Dropout = 2,
+    /// Tokens drawn while decoding.
+    Sampling = 3,
+}
+
+/// A key of the generator, derived step by step: `Key::new(seed, purpose).fold(update).fold(layer)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key([u32; 2]);
+
+impl Key {
+    /// The key of a purpose under a run's seed.
+    pub fn new(seed: u64, purpose: Purpose) -> Self {
+        Self([seed as u32, (seed >> 32) as u32]).fold(purpose as u64)
+    }
+
+    /// A new key from this one and a number (an update, a layer, a sentence...).
+    pub fn fold(self, value: u64) -> Self {
+        // The last word sets derivations apart from draws, whose counters end in a smaller word.
+        let words = philox4x32([value as u32, (value >> 32) as u32, 0, u32::MAX], self.0);
+        Self([words[0], words[1]])
+    }
+
+    /// A new key from this one and a name.
+    pub fn fold_name(self, name: &str) -> Self {
+        name.bytes()
+            .fold(self, |key, byte| key.fold(u64::from(byte)))
+            .fold(name.len() as u64)
+    }
+
+    /// Four random words: `block` counts along a row, `row` and `sentence` name the row.
+    #[inline]
+    pub fn words(self, block: u32, row: u32, sentence: u64) -> [u32; 4] {
+        // Sentences are counted, so their upper word stays far below the one that `fold` uses.
+        philox4x32([block, row, sentence as u32, (sentence >> 32) as u32], self.0)
+    }
+
+    /// `count` numbers, uniform in the open interval (0, 1), with 24 random bits each.
+    pub fn uniform(self, count: usize) -> Vec<f64> {
+        (0..count.div_ceil(4))
+            .flat_map(|block| self.words(block as u32, (block >> 32) as u32, 0))
+            .map(|word| (f64::from(word >> 8) + 0.5) / f64::from(1u32 << 24))
+            .take(count)
+            .collect()
+    }
+
+    /// `count` numbers, normal with mean 0 and standard deviation 1 (Box and Muller 1958).
+    pub fn normal(self, count: usize) -> Vec<f64> {
+        let uniform = self.uniform(count.next_multiple_of(2));
+        let pairs = uniform.chunks_exact(2).flat_map(|pair| {
+            let radius = (-2.0 * pair[0].ln()).sqrt();
+            let (sine, cosine) = (std::f64::consts::TAU * pair[1]).sin_cos();
+            [radius * cosine, radius * sine]
+        });
+        pairs.take(count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The known answers that the authors of Philox distribute with their reference implementation (Random123).
+    #[test]
+    fn known_answers() {
+        assert_eq!(
+            philox4x32([0; 4], [0; 2]),
+            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
+        );
+        assert_eq!(
+            philox4x32([u32::MAX; 4], [u32::MAX; 2]),
+            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
+        );
+        assert_eq!(
+            philox4x32(
+                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+                [0xa409_3822, 0x299f_31d0]
+            ),
+            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
+        );
+    }
+
+    #[test]
+    fn keys_differ_by_every_part() {
+        let base = Key::new(1, Purpose::Dropout);
+        let others = [
+            Key::new(2, Purpose::Dropout),
+            Key::new(1 << 32, Purpose::Dropout),
+            Key::new(1, Purpose::Sampling),
+            base.fold(0),
+            base.fold(1),
+            base.fold(0).fold(1),
+            base.fold_name("a"),
+            base.fold_name("ab"),
+        ];
+        for (i, a) in others.iter().enumerate() {
+            assert_ne!(*a, base);
+            for b in &others[i + 1..] {
+                assert_ne!(a, b);
+            }
+        }
+    }
+
+    #[test]
+    fn moments() {
+        let key = Key::new(7, Purpose::Initialisation);
+        let count = 100_000;
+        let mean = |xs: &[f64]| xs.iter().sum::<f64>() / xs.len() as f64;
+        let uniform = key.uniform(count);
+        assert!(uniform.iter().all(|x| *x > 0.0 && *x < 1.0));
+        assert!((mean(&uniform) - 0.5).abs() < 0.005);
+        let normal = key.normal(count);
+        let variance = mean(&normal.iter().map(|x| x * x).collect::<Vec<_>>());
+        assert!(
+            mean(&normal).abs() < 0.01 && (variance - 1.0).abs() < 0.02,
+            "{variance}"
+        );
+        assert_eq!(key.normal(5).len(), 5);
+    }
+}

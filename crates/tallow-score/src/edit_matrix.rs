@@ -1,0 +1,209 @@
+//! Edit distance between two sequences of words, near the diagonal.
+
+use std::ops::Range;
+
+/// How far from the diagonal the distance looks, in words of the reference (Tercom's limit).
+const BEAM_WIDTH: usize = 25;
+
+/// The cost of a cell that was not computed; adding one to it does not overflow.
+const UNREACHED: u32 = u32::MAX - 1;
+
+/// One step on the way from the hypothesis to the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edit {
+    /// The word stays.
+    Keep,
+    /// A word of the hypothesis becomes a word of the reference.
+    Substitute,
+    /// A word of the reference is added.
+    Insert,
+    /// A word of the hypothesis is removed.
+    Delete,
+}
+
+/// The Levenshtein matrix of a hypothesis and a reference.
+///
+/// `rows[i][j]` is the cost of turning the first `i` words of the hypothesis into the first `j` words of the reference.
+/// As in sacreBLEU, only cells within a beam around the diagonal are computed. For long sentences of very different word
+/// order the distance is an upper bound therefore, and a wider beam would change scores.
+#[derive(Debug)]
+pub(crate) struct EditMatrix<'r> {
+    hypothesis: Vec<usize>,
+    reference: &'r [usize],
+    rows: Vec<Vec<u32>>,
+}
+
+impl<'r> EditMatrix<'r> {
+    /// Computes the whole matrix.
+    pub(crate) fn new(hypothesis: Vec<usize>, reference: &'r [usize]) -> Self {
+        let first_row: Vec<u32> = (0..).take(reference.len() + 1).collect();
+        let mut rows = vec![first_row];
+        for position in 1..=hypothesis.len() {
+            let row = next_row(&rows[position - 1], &hypothesis, position, reference);
+            rows.push(row);
+        }
+        Self {
+            hypothesis,
+            reference,
+            rows,
+        }
+    }
+
+    /// The words of the hypothesis.
+    pub(crate) fn hypothesis(&self) -> &[usize] {
+        &self.hypothesis
+    }
+
+    /// The words of the reference.
+    pub(crate) fn reference(&self) -> &'r [usize] {
+        self.reference
+    }
+
+    /// The edit distance.
+    pub(crate) fn distance(&self) -> u32 {
+        self.rows[self.hypothesis.len()][self.reference.len()]
+    }
+
+    /// The edit distance of `permuted`, another order of the words of the hypothesis. The rows of the words that the
+    /// two begin with are not computed anew.
+    pub(crate) fn distance_of(&self, permuted: &[usize]) -> u32 {
+        let shared = self.hypothesis.iter().zip(permuted).take_while(|(a, b)| a == b).count();
+        let mut row = None;
+        for position in shared + 1..=permuted.len() {
+            let above = row.as_ref().unwrap_or(&self.rows[shared]);
+            row = Some(next_row(above, permuted, position, self.reference));
+        }
+        row.as_ref().unwrap_or(&self.rows[shared])[self.reference.len()]
+    }
+
+    /// The edits that lead from the hypothesis to the reference at the least cost, from the first word to the last.
+    /// Where several do, keeping or substituting goes before deleting, and deleting before inserting (looking from
+    /// the end of the sentences). The alignment of words depends on this choice, and with it the search for shifts.
+    pub(crate) fn edits(&self) -> Vec<Edit> {
+        let (mut i, mut j) = (self.hypothesis.len(), self.reference.len());
+        let mut edits = Vec::with_capacity(i + j);
+        while i > 0 || j > 0 {
+            let edit = self.edit_at(i, j);
+            match edit {
+                Edit::Keep | Edit::Substitute => (i, j) = (i - 1, j - 1),
+                Edit::Delete => i -= 1,
+                Edit::Insert => j -= 1,
+            }
+            edits.push(edit);
+        }
+        edits.reverse();
+        edits
+    }
+
+    /// The last edit on the way to cell (`i`, `j`), which is not (0, 0).
+    fn edit_at(&self, i: usize, j: usize) -> Edit {
+        if i == 0 {
+            return Edit::Insert;
+        }
+        if j == 0 {
+            return Edit::Delete;
+        }
+        let cost = self.rows[i][j];
+        let same = self.hypothesis[i - 1] == self.reference[j - 1];
+        if self.rows[i - 1][j - 1] + u32::from(!same) == cost {
+            if same { Edit::Keep } else { Edit::Substitute }
+        } else if self.rows[i - 1][j] + 1 == cost {
+            Edit::Delete
+        } else {
+            Edit::Insert
+        }
+    }
+}
+
+/// The row of word number `position` (counted from one) of the hypothesis, from the row `above` it.
+fn next_row(above: &[u32], hypothesis: &[usize], position: usize, reference: &[usize]) -> Vec<u32> {
+    let word = hypothesis[position - 1];
+    let mut row = vec![UNREACHED; reference.len() + 1];
+    let mut left = UNREACHED;
+    for j in beam(position, hypothesis.len(), reference.len()) {
+        let mut cost = (above[j] + 1).min(left + 1);
+        if j > 0 {
+            cost = cost.min(above[j - 1] + u32::from(word != reference[j - 1]));
+        }
+        left = cost.min(UNREACHED);
+        row[j] = left;
+    }
+    row
+}
+
+/// The columns of row `position` that lie within the beam. The diagonal leads from corner to corner, however different
+/// the lengths.
+fn beam(position: usize, hypothesis_length: usize, reference_length: usize) -> Range<usize> {
+    let columns_per_row = reference_length as f64 / hypothesis_length as f64;
+    let half_step = columns_per_row / 2.0;
+    // Beyond this the beams of neighbouring rows would not touch.
+    let width = if half_step > BEAM_WIDTH as f64 {
+        (half_step + BEAM_WIDTH as f64).ceil() as usize
+    } else {
+        BEAM_WIDTH
+    };
+    let diagonal = (position as f64 * columns_per_row).floor() as usize;
+    diagonal.saturating_sub(width)..(diagonal + width).min(reference_length + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::word_ids::WordIds;
+
+    #[test]
+    fn edits_prefer_the_diagonal() {
+        let matrix = EditMatrix::new(vec![1, 2, 3, 4], &[1, 3, 5, 6]);
+        assert_eq!(matrix.distance(), 3);
+        assert_eq!(
+            matrix.edits(),
+            [Edit::Keep, Edit::Substitute, Edit::Substitute, Edit::Substitute]
+        );
+        let matrix = EditMatrix::new(vec![1, 2, 3], &[1, 3]);
+        assert_eq!(matrix.edits(), [Edit::Keep, Edit::Delete, Edit::Keep]);
+        assert_eq!(EditMatrix::new(vec![], &[7, 8]).edits(), [Edit::Insert; 2]);
+    }
+
+    /// The traces of the fixture `edits`, in sacreBLEU's letters.
+    #[test]
+    fn edits_are_those_of_sacrebleu() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sacrebleu_scores.json.gz");
+        let file = flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap());
+        let fixture: serde_json::Value = serde_json::from_reader(file).unwrap();
+        let cases = fixture["edits"].as_array().unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let mut ids = WordIds::default();
+            let hypothesis = ids.of(case["hypothesis"].as_str().unwrap());
+            let reference = ids.of(case["reference"].as_str().unwrap());
+            let letter = |edit: &Edit| match edit {
+                Edit::Keep => ' ',
+                Edit::Substitute => 's',
+                Edit::Insert => 'i',
+                Edit::Delete => 'd',
+            };
+            let trace: String = EditMatrix::new(hypothesis, &reference)
+                .edits()
+                .iter()
+                .map(letter)
+                .collect();
+            assert_eq!(trace, case["trace"].as_str().unwrap(), "{case}");
+        }
+    }
+
+    #[test]
+    fn permutations_cost_what_their_own_matrix_says() {
+        let reference: Vec<usize> = (0..40).collect();
+        let hypothesis: Vec<usize> = (0..30).map(|word| word * 7 % 45).collect();
+        let matrix = EditMatrix::new(hypothesis.clone(), &reference);
+        assert_eq!(matrix.distance_of(&hypothesis), matrix.distance());
+        for from in 0..hypothesis.len() {
+            let mut permuted = hypothesis.clone();
+            permuted[from..].rotate_left(1);
+            assert_eq!(
+                matrix.distance_of(&permuted),
+                EditMatrix::new(permuted, &reference).distance()
+            );
+        }
+    }
+}

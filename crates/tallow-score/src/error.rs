@@ -1,0 +1,62 @@
+//! What can be wrong with a request for a score.
+
+/// Why a score could not be computed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScoreError {
+    /// There is no hypothesis, and a corpus score of nothing is not defined.
+    #[error("there is no hypothesis to score; a score needs at least one sentence")]
+    EmptyCorpus,
+    /// There is no reference stream, or no reference of a sentence.
+    #[error("there is no reference to score against; give at least one reference per hypothesis")]
+    NoReferences,
+    /// A reference stream has another number of lines than the hypotheses.
+    #[error(
+        "{hypotheses} hypotheses cannot be scored against the {references} lines of reference stream {stream}; \
+         line i of every stream must translate the same sentence as hypothesis i"
+    )]
+    CountMismatch {
+        /// Which reference stream, counted from one.
+        stream: usize,
+        /// Number of hypotheses.
+        hypotheses: usize,
+        /// Number of lines of that stream.
+        references: usize,
+    },
+    /// The name of a tokenization is not known.
+    #[error("unknown tokenization `{name}`; choose 13a, intl, char or none")]
+    UnknownTokenization {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The name of a smoothing method is not known.
+    #[error("unknown smoothing `{name}`; choose exp, floor, add-k or none")]
+    UnknownSmoothing {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// A smoothing value was given to a method that has none.
+    #[error("smoothing `{method}` takes no value, but {value} was given; only floor and add-k take one")]
+    UnusedSmoothingValue {
+        /// The smoothing method.
+        method: String,
+        /// The value, as text.
+        value: String,
+    },
+    /// Options of a metric that cannot be computed with.
+    #[error("{}", faults.join("; "))]
+    Options {
+        /// Every fault, each starting with the option's name.
+        faults: Vec<String>,
+    },
+}
+
+impl ScoreError {
+    /// An error that names all of `faults`, unless there is none.
+    pub(crate) fn if_any(faults: Vec<String>) -> Result<(), Self> {
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Self::Options { faults })
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The share of sentences that are translated exactly.
+
+use crate::corpus::for_each_segment;
+use crate::error::ScoreError;
+
+/// The percentage (0 to 100) of hypotheses that equal one of their references, character by character: case,
+/// punctuation and white space all count. `references[r][i]` is the `r`-th reference of hypothesis `i`.
+///
+/// # Errors
+/// If there is no hypothesis, no reference stream, or a stream of another length.
+pub fn exact_match(hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<f64, ScoreError> {
+    let mut equal = 0_usize;
+    for_each_segment(hypotheses, references, |hypothesis, references| {
+        equal += usize::from(references.contains(&hypothesis));
+    })?;
+    Ok(100.0 * equal as f64 / hypotheses.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_reference_may_match() {
+        let streams = |lines: [&str; 4]| lines.map(String::from).to_vec();
+        let references = vec![streams(["a", "b", "c", ""]), streams(["A", "x", "y ", ""])];
+        assert_eq!(exact_match(&["A", "b", "y", ""], &references), Ok(75.0));
+        assert_eq!(
+            exact_match(&["a"; 3], &references)
+                .unwrap_err()
+                .to_string()
+                .split(' ')
+                .next(),
+            Some("3")
+        );
+    }
+}

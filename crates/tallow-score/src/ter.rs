@@ -1,0 +1,142 @@
+//! TER, the translation edit rate (Snover et al. 2006).
+
+use serde::{Deserialize, Serialize};
+
+use crate::corpus::for_each_segment;
+use crate::error::ScoreError;
+use crate::score::{Score, Statistics};
+use crate::shift::count_edits;
+use crate::signature::{Field, Signature, yes_no};
+use crate::tercom;
+use crate::word_ids::WordIds;
+
+/// The options of TER. The default is sacreBLEU's, which is Tercom's: words between white space, in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ter {
+    /// Whether lines are joined, entities replaced and punctuation made words of its own. Default: false.
+    pub normalized: bool,
+    /// Whether punctuation is removed. Default: false.
+    pub no_punct: bool,
+    /// Whether `normalized` also makes every Chinese character a word, and both it and `no_punct` know ideographic
+    /// and full-width punctuation. Without either of them it has no effect. Default: false.
+    pub asian_support: bool,
+    /// Whether case counts. Default: false.
+    pub case_sensitive: bool,
+}
+
+/// The counts that determine TER; those of a corpus are the sums of those of its sentences.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct TerStatistics {
+    /// Edits (insertions, deletions, substitutions and shifts) towards the closest reference.
+    pub edits: u64,
+    /// Words of the references: of each sentence, the mean over its references.
+    pub reference_length: f64,
+}
+
+impl Ter {
+    /// TER of a corpus, in percent; lower is better. `references[r][i]` is the `r`-th reference of hypothesis `i`; an
+    /// empty string is a reference without words, from which a hypothesis differs by its own length.
+    ///
+    /// # Errors
+    /// If there is no hypothesis, no reference stream, or a stream of another length.
+    pub fn corpus(&self, hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Score, ScoreError> {
+        let mut sum = TerStatistics::default();
+        for_each_segment(hypotheses, references, |hypothesis, references| {
+            let counts = self.count(hypothesis, references);
+            sum.edits += counts.edits;
+            sum.reference_length += counts.reference_length;
+        })?;
+        Ok(self.score(sum, references.len()))
+    }
+
+    /// TER of one sentence, in percent; lower is better.
+    ///
+    /// # Errors
+    /// If there is no reference.
+    pub fn sentence(&self, hypothesis: &str, references: &[&str]) -> Result<Score, ScoreError> {
+        if references.is_empty() {
+            return Err(ScoreError::NoReferences);
+        }
+        Ok(self.score(self.count(hypothesis, references), references.len()))
+    }
+
+    fn count(&self, hypothesis: &str, references: &[&str]) -> TerStatistics {
+        let hypothesis = tercom::prepare(self, hypothesis);
+        let references: Vec<String> = references
+            .iter()
+            .map(|reference| tercom::prepare(self, reference))
+            .collect();
+        let mut ids = WordIds::default();
+        let hypothesis = ids.of(&hypothesis);
+        let references: Vec<Vec<usize>> = references.iter().map(|reference| ids.of(reference)).collect();
+
+        let edits = references
+            .iter()
+            .map(|reference| count_edits(&hypothesis, reference))
+            .min()
+            .unwrap_or(0);
+        let length: usize = references.iter().map(Vec::len).sum();
+        TerStatistics {
+            edits: edits as u64,
+            reference_length: length as f64 / references.len().max(1) as f64,
+        }
+    }
+
+    /// TER from its counts. Against nothing but empty references it is 0 for empty hypotheses and 100 for others.
+    fn score(&self, statistics: TerStatistics, reference_count: usize) -> Score {
+        let rate = if statistics.reference_length > 0.0 {
+            statistics.edits as f64 / statistics.reference_length
+        } else if statistics.edits > 0 {
+            1.0
+        } else {
+            0.0
+        };
+        Score {
+            name: "TER".to_string(),
+            score: 100.0 * rate,
+            verbose: None,
+            signature: self.signature(reference_count),
+            statistics: Statistics::Ter(statistics),
+        }
+    }
+
+    fn signature(&self, reference_count: usize) -> Signature {
+        Signature::new(
+            reference_count,
+            vec![
+                Field::new("case", "c", if self.case_sensitive { "mixed" } else { "lc" }),
+                Field::new("tok", "t", "tercom"),
+                Field::new("norm", "nr", yes_no(self.normalized)),
+                Field::new("punct", "pn", yes_no(!self.no_punct)),
+                Field::new("asian", "as", yes_no(self.asian_support)),
+            ],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edits(hypothesis: &str, references: &[&str]) -> u64 {
+        Ter::default().count(hypothesis, references).edits
+    }
+
+    #[test]
+    fn a_shift_is_one_edit() {
+        assert_eq!(edits("c d e a b", &["a b c d e"]), 1);
+        assert_eq!(edits("a b x d e", &["a b c d e"]), 1);
+        assert_eq!(edits("A b", &["a b c d e", "a"]), 1);
+    }
+
+    #[test]
+    fn empty_lines_have_a_rate() {
+        let rate = |hypothesis, reference| Ter::default().sentence(hypothesis, &[reference]).unwrap().score;
+        assert_eq!(
+            [rate("", ""), rate("a b", ""), rate("", "a b"), rate(" ", "a")],
+            [0.0, 100.0, 100.0, 100.0]
+        );
+        assert_eq!(Ter::default().sentence("a", &[]), Err(ScoreError::NoReferences));
+    }
+}

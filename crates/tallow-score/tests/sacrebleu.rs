@@ -1,0 +1,427 @@
+//! Every number and every printed text against sacreBLEU, whose results `scripts/fixtures/sacrebleu_scores.py` wrote.
+
+// A broken fixture is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+use serde::Deserialize;
+use tallow_score::{
+    Bleu, Chrf, Score, ScoreError, Smoothing, Statistics, Ter, Tokenization, to_json, to_json_text, to_text,
+};
+
+/// The largest relative difference between a score and sacreBLEU's; printed texts must be equal.
+const TOLERANCE: f64 = 1e-9;
+
+#[derive(Deserialize)]
+struct Fixture {
+    sacrebleu: String,
+    systems: Vec<Vec<String>>,
+    references: Vec<Vec<String>>,
+    corpus: Vec<CorpusCase>,
+    small: Vec<SmallCorpus>,
+    sentences: Vec<SentenceCase>,
+    tokens: Vec<TokenCase>,
+    edits: Vec<EditCase>,
+    command: CommandCase,
+}
+
+#[derive(Deserialize)]
+struct CorpusCase {
+    system: usize,
+    reference_count: usize,
+    #[serde(flatten)]
+    expected: Expected,
+}
+
+#[derive(Deserialize)]
+struct SmallCorpus {
+    hypotheses: Vec<String>,
+    references: Vec<Vec<String>>,
+    results: Vec<Expected>,
+}
+
+/// A metric, its options in sacreBLEU's names, and what sacreBLEU computed.
+#[derive(Deserialize)]
+struct Expected {
+    #[serde(flatten)]
+    metric: Metric,
+    score: f64,
+    line: String,
+    short_signature: String,
+    json: String,
+    statistics: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct SentenceCase {
+    #[serde(flatten)]
+    metric: Metric,
+    scores: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct TokenCase {
+    line: String,
+    #[serde(rename = "13a")]
+    v13a: String,
+    intl: String,
+    char: String,
+    none: String,
+}
+
+#[derive(Deserialize)]
+struct EditCase {
+    hypothesis: String,
+    reference: String,
+    edits: u64,
+}
+
+#[derive(Deserialize)]
+struct CommandCase {
+    hypotheses: Vec<String>,
+    references: Vec<Vec<String>>,
+    outputs: Vec<CommandOutput>,
+}
+
+#[derive(Deserialize)]
+struct CommandOutput {
+    metrics: Vec<String>,
+    format: String,
+    width: u8,
+    output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "metric", content = "options", rename_all = "lowercase")]
+enum Metric {
+    Bleu {
+        tokenize: String,
+        lowercase: bool,
+        smooth_method: String,
+        smooth_value: Option<f64>,
+        effective_order: bool,
+        max_ngram_order: usize,
+    },
+    Chrf(Chrf),
+    Ter(Ter),
+}
+
+impl Metric {
+    fn bleu(&self) -> Option<Bleu> {
+        let Self::Bleu {
+            tokenize,
+            lowercase,
+            smooth_method,
+            smooth_value,
+            effective_order,
+            max_ngram_order,
+        } = self
+        else {
+            return None;
+        };
+        Some(Bleu {
+            tokenization: tokenize.parse().unwrap(),
+            lowercase: *lowercase,
+            smoothing: Smoothing::new(smooth_method, *smooth_value).unwrap(),
+            effective_order: *effective_order,
+            max_order: *max_ngram_order,
+        })
+    }
+
+    fn corpus(&self, hypotheses: &[String], references: &[Vec<String>]) -> Score {
+        let score = match self {
+            Self::Bleu { .. } => self.bleu().unwrap().corpus(hypotheses, references),
+            Self::Chrf(chrf) => chrf.corpus(hypotheses, references),
+            Self::Ter(ter) => ter.corpus(hypotheses, references),
+        };
+        score.unwrap()
+    }
+
+    fn sentence(&self, hypothesis: &str, references: &[&str]) -> Score {
+        let score = match self {
+            Self::Bleu { .. } => self.bleu().unwrap().sentence(hypothesis, references),
+            Self::Chrf(chrf) => chrf.sentence(hypothesis, references),
+            Self::Ter(ter) => ter.sentence(hypothesis, references),
+        };
+        score.unwrap()
+    }
+}
+
+fn fixture() -> Fixture {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sacrebleu_scores.json.gz");
+    serde_json::from_reader(GzDecoder::new(File::open(path).unwrap())).unwrap()
+}
+
+/// A text of sacreBLEU with our name and version in place of its version.
+fn renamed(text: &str, sacrebleu: &str) -> String {
+    let ours = concat!("tallow-", env!("CARGO_PKG_VERSION"));
+    text.replace(&format!("version:{sacrebleu}"), &format!("version:{ours}"))
+        .replace(&format!("|v:{sacrebleu}"), &format!("|v:{ours}"))
+        .replace(
+            &format!("\"version\": \"{sacrebleu}\""),
+            &format!("\"version\": \"{ours}\""),
+        )
+}
+
+fn assert_close(actual: f64, expected: f64, what: &str) {
+    assert!(
+        (actual - expected).abs() <= TOLERANCE * expected.abs(),
+        "{what}: {actual} instead of {expected}"
+    );
+}
+
+/// The counts as one list, in the order in which sacreBLEU keeps them.
+fn flattened(statistics: &Statistics) -> Vec<f64> {
+    match statistics {
+        Statistics::Bleu(bleu) => {
+            let lengths = [bleu.hypothesis_length, bleu.reference_length];
+            let counts = lengths.iter().chain(&bleu.matches).chain(&bleu.totals);
+            counts.map(|&count| count as f64).collect()
+        }
+        Statistics::Chrf(chrf) => {
+            let counts = chrf
+                .orders
+                .iter()
+                .flat_map(|order| [order.hypothesis, order.reference, order.matches]);
+            counts.map(|count| count as f64).collect()
+        }
+        Statistics::Ter(ter) => vec![ter.edits as f64, ter.reference_length],
+    }
+}
+
+fn assert_equal(score: &Score, expected: &Expected, sacrebleu: &str, what: &str) {
+    let what = format!("{what} ({})", score.signature);
+    assert_eq!(flattened(&score.statistics), expected.statistics, "{what}");
+    assert_close(score.score, expected.score, &what);
+    assert_eq!(
+        to_text(std::slice::from_ref(score), 1),
+        renamed(&expected.line, sacrebleu),
+        "{what}"
+    );
+    assert_eq!(
+        score.signature.short(),
+        renamed(&expected.short_signature, sacrebleu),
+        "{what}"
+    );
+    assert_eq!(
+        to_json_text(std::slice::from_ref(score), 2),
+        renamed(&expected.json, sacrebleu),
+        "{what}"
+    );
+}
+
+#[test]
+fn corpus_scores_are_equal_under_all_options() {
+    let fixture = fixture();
+    assert!(fixture.corpus.len() > 100);
+    for case in &fixture.corpus {
+        let score = case.expected.metric.corpus(
+            &fixture.systems[case.system],
+            &fixture.references[..case.reference_count],
+        );
+        let what = format!("system {} with {} references", case.system, case.reference_count);
+        assert_equal(&score, &case.expected, &fixture.sacrebleu, &what);
+    }
+}
+
+#[test]
+fn scores_of_tiny_and_empty_texts_are_equal() {
+    let fixture = fixture();
+    for corpus in &fixture.small {
+        for expected in &corpus.results {
+            let score = expected.metric.corpus(&corpus.hypotheses, &corpus.references);
+            assert_equal(
+                &score,
+                expected,
+                &fixture.sacrebleu,
+                &format!("{:?}", corpus.hypotheses),
+            );
+        }
+    }
+}
+
+#[test]
+fn sentence_scores_are_equal() {
+    let fixture = fixture();
+    for case in &fixture.sentences {
+        assert_eq!(case.scores.len(), fixture.references[0].len());
+        for (line, &expected) in case.scores.iter().enumerate() {
+            let hypothesis = &fixture.systems[line % 2][line];
+            let references: Vec<&str> = fixture.references[..1 + line % 3]
+                .iter()
+                .map(|stream| stream[line].as_str())
+                .collect();
+            let score = case.metric.sentence(hypothesis, &references);
+            assert_close(
+                score.score,
+                expected,
+                &format!("line {line} ({}): {hypothesis:?}", score.signature),
+            );
+        }
+    }
+}
+
+#[test]
+fn tokens_are_equal() {
+    let fixture = fixture();
+    for case in &fixture.tokens {
+        let expected = [&case.v13a, &case.intl, &case.char, &case.none];
+        for (tokenization, expected) in Tokenization::ALL.into_iter().zip(expected) {
+            assert_eq!(
+                &tokenization.tokenize(&case.line),
+                expected,
+                "{tokenization} of {:?}",
+                case.line
+            );
+        }
+    }
+}
+
+#[test]
+fn edits_are_equal_at_the_limits_of_the_search() {
+    let fixture = fixture();
+    for case in &fixture.edits {
+        let score = Ter::default().sentence(&case.hypothesis, &[&case.reference]).unwrap();
+        let Statistics::Ter(statistics) = &score.statistics else {
+            panic!("not counts of TER")
+        };
+        assert_eq!(
+            statistics.edits, case.edits,
+            "{} -> {}",
+            case.hypothesis, case.reference
+        );
+    }
+}
+
+#[test]
+fn printed_output_is_that_of_the_command() {
+    let Fixture { sacrebleu, command, .. } = fixture();
+    for output in &command.outputs {
+        let score = |name: &String| match name.as_str() {
+            "bleu" => Bleu::default().corpus(&command.hypotheses, &command.references),
+            "chrf" => Chrf::default().corpus(&command.hypotheses, &command.references),
+            _ => Ter::default().corpus(&command.hypotheses, &command.references),
+        };
+        let scores: Vec<Score> = output
+            .metrics
+            .iter()
+            .map(score)
+            .collect::<Result<_, ScoreError>>()
+            .unwrap();
+        let expected = renamed(&output.output, &sacrebleu);
+        if output.format == "json" {
+            assert_eq!(to_json_text(&scores, output.width), expected);
+            let value: serde_json::Value = serde_json::from_str(&expected).unwrap();
+            assert_eq!(to_json(&scores, output.width), value);
+        } else {
+            // The version's length takes part in the alignment.
+            let unpadded = |text: &str| {
+                text.lines()
+                    .map(|line| line.trim_start().to_string())
+                    .collect::<Vec<_>>()
+            };
+            let text = to_text(&scores, output.width);
+            assert_eq!(unpadded(&text), unpadded(&expected));
+            let columns: Vec<_> = text.lines().map(|line| line.find(" = ")).collect();
+            assert!(columns.iter().all(|column| column == &columns[0]), "{text}");
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Multi30kFixture {
+    sacrebleu: String,
+    cases: Vec<Multi30kCase>,
+}
+
+#[derive(Deserialize)]
+struct Multi30kCase {
+    language: String,
+    hypotheses: String,
+    reference_count: usize,
+    #[serde(flatten)]
+    expected: Expected,
+}
+
+/// The rule that turns a reference of Multi30k into a hypothesis; the script has the same.
+fn derived_hypothesis(line: &str, index: usize) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let third = words.len() / 3;
+    match index % 5 {
+        1 => words
+            .iter()
+            .enumerate()
+            .filter(|(position, _)| position % 7 != 3)
+            .map(|(_, word)| *word)
+            .collect(),
+        2 => words
+            .chunks(4)
+            .flat_map(|window| window.iter().rev())
+            .copied()
+            .collect(),
+        3 => [&words[third..], &words[..third]].concat(),
+        4 => {
+            let changed = words.iter().enumerate().map(|(position, word)| {
+                if position % 2 == 0 {
+                    word.to_lowercase()
+                } else {
+                    word.chars().take(4).collect()
+                }
+            });
+            return changed.collect::<Vec<_>>().join(" ");
+        }
+        _ => words,
+    }
+    .join(" ")
+}
+
+/// Needs the text of Multi30k, which cannot be part of the repository: set `TALLOW_MULTI30K` to a folder with
+/// `test_2016_flickr.de.gz` and its like.
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn multi30k_scores_are_equal() {
+    let Some(folder) = std::env::var_os("TALLOW_MULTI30K") else {
+        println!("skipped: TALLOW_MULTI30K does not name a folder with the text of Multi30k");
+        return;
+    };
+    let read = |name: String| -> Vec<String> {
+        let mut text = String::new();
+        let file = File::open(Path::new(&folder).join(name + ".gz")).unwrap();
+        GzDecoder::new(file).read_to_string(&mut text).unwrap();
+        text.lines().map(String::from).collect()
+    };
+    let fixture =
+        File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/multi30k_scores.json")).unwrap();
+    let fixture: Multi30kFixture = serde_json::from_reader(fixture).unwrap();
+    for language in ["de", "fr"] {
+        let lines = read(format!("test_2016_flickr.{language}"));
+        let tokens = read(format!("test_2016_flickr.lc.norm.tok.{language}"));
+        let derived: Vec<String> = lines
+            .iter()
+            .enumerate()
+            .map(|(i, line)| derived_hypothesis(line, i))
+            .collect();
+        let mut unrelated = read(format!("val.{language}"));
+        unrelated.truncate(lines.len());
+        let cases: Vec<_> = fixture.cases.iter().filter(|case| case.language == language).collect();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let hypotheses = if case.hypotheses == "derived" {
+                &derived
+            } else {
+                &unrelated
+            };
+            let references = [tokens.clone(), lines.clone()];
+            let score = case
+                .expected
+                .metric
+                .corpus(hypotheses, &references[2 - case.reference_count..]);
+            let what = format!("{} {}", case.language, case.hypotheses);
+            assert_equal(&score, &case.expected, &fixture.sacrebleu, &what);
+        }
+    }
+}

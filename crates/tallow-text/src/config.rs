@@ -1,0 +1,174 @@
+//! The `[text]` table of a run's configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kind::{Kind, Normalization};
+use crate::vocabulary;
+
+/// How text becomes piece ids: the `[text]` table.
+///
+/// Either a vocabulary is learned (`kind` and the keys after it), or an existing tokenizer is used (`path` or
+/// `hub`), in which case the keys about learning are not looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextConfig {
+    /// What sort of vocabulary to learn: `bpe`, `unigram`, `word` or `char`. Default `bpe`.
+    pub kind: Kind,
+    /// Number of pieces, special pieces and byte pieces included. With `shared = false`, the number on each
+    /// side. The vocabulary is smaller when the text has fewer different pieces than this. Default 8000.
+    pub vocabulary: usize,
+    /// One vocabulary learned from, and used for, both sides. Default true.
+    pub shared: bool,
+    /// Give each of the 256 bytes a piece, so that a character outside the vocabulary is spelled in UTF-8
+    /// instead of becoming `<unk>`. Without effect on `kind = "word"`. Default true.
+    pub byte_fallback: bool,
+    /// Share of the text's characters that must have a piece of their own; the rarest ones above that share
+    /// get none. 1.0 keeps every character. Without effect on `kind = "word"`. Default 1.0.
+    pub character_coverage: f64,
+    /// Unicode normalization of each line, when learning and when encoding: `none`, `nfc` or `nfkc`.
+    /// Default `none`.
+    pub normalization: Normalization,
+    /// An existing `tokenizer.json`, or a folder that holds one, or a folder that holds
+    /// `tokenizer.source.json` and `tokenizer.target.json`. Default: none.
+    pub path: Option<PathBuf>,
+    /// A model on the Hugging Face Hub whose `tokenizer.json` is used, as `owner/name`. Default: none.
+    pub hub: Option<String>,
+}
+
+impl Default for TextConfig {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Bpe,
+            vocabulary: 8000,
+            shared: true,
+            byte_fallback: true,
+            character_coverage: 1.0,
+            normalization: Normalization::None,
+            path: None,
+            hub: None,
+        }
+    }
+}
+
+impl TextConfig {
+    /// Whether a vocabulary is to be learned, that is, neither `path` nor `hub` is given.
+    pub fn learns(&self) -> bool {
+        self.path.is_none() && self.hub.is_none()
+    }
+
+    /// Whether the learned vocabulary has the 256 byte pieces.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.byte_fallback && self.kind.has_bytes()
+    }
+
+    /// Every fault of the table; each message starts with the key's path.
+    pub fn validate(&self) -> Vec<String> {
+        let mut faults = if self.learns() {
+            self.learning_faults()
+        } else {
+            Vec::new()
+        };
+        if self.path.is_some() && self.hub.is_some() {
+            faults.push("text.hub: give either text.path or text.hub, not both".to_owned());
+        }
+        if self.path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            faults.push("text.path: is empty; leave the key out to learn a vocabulary".to_owned());
+        }
+        if let Some(hub) = &self.hub
+            && !is_hub_name(hub)
+        {
+            faults.push(format!("text.hub: must look like \"owner/name\", is {hub:?}"));
+        }
+        faults
+    }
+
+    /// The faults among the keys about learning.
+    pub(crate) fn learning_faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        // The fixed pieces, `▁`, and something to say.
+        let minimum = vocabulary::fixed_pieces(self.has_bytes()) + 2;
+        if self.vocabulary < minimum {
+            let why = if self.has_bytes() {
+                " with text.byte_fallback = true (256 byte pieces)"
+            } else {
+                ""
+            };
+            faults.push(format!(
+                "text.vocabulary: must be at least {minimum}{why}, is {}",
+                self.vocabulary
+            ));
+        }
+        if u32::try_from(self.vocabulary).is_err() {
+            faults.push(format!("text.vocabulary: must be below 2^32, is {}", self.vocabulary));
+        }
+        if !(self.character_coverage > 0.0 && self.character_coverage <= 1.0) {
+            faults.push(format!(
+                "text.character_coverage: must be above 0 and at most 1, is {}",
+                self.character_coverage
+            ));
+        }
+        faults
+    }
+}
+
+/// Whether this is `owner/name`, or a bare `name` as the Hub's oldest models have.
+fn is_hub_name(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    parts.len() <= 2
+        && parts
+            .iter()
+            .all(|part| !part.is_empty() && !part.contains(char::is_whitespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound() {
+        assert_eq!(TextConfig::default().validate(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_fault_is_reported_with_its_key() {
+        let config = TextConfig {
+            vocabulary: 100,
+            character_coverage: f64::NAN,
+            ..TextConfig::default()
+        };
+        let faults = config.validate();
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(
+            faults[0].starts_with("text.vocabulary: must be at least 261"),
+            "{faults:?}"
+        );
+        assert!(faults[1].starts_with("text.character_coverage: "), "{faults:?}");
+
+        let config = TextConfig {
+            path: Some(PathBuf::new()),
+            hub: Some("a/b/c".to_owned()),
+            ..TextConfig::default()
+        };
+        let faults = config.validate();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(faults.iter().all(|fault| fault.starts_with("text.")), "{faults:?}");
+    }
+
+    #[test]
+    fn a_word_vocabulary_has_no_byte_pieces() {
+        let config = TextConfig {
+            kind: Kind::Word,
+            vocabulary: 5,
+            ..TextConfig::default()
+        };
+        assert!(config.validate().is_empty());
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let error = serde_json::from_str::<TextConfig>(r#"{"vocab": 8000}"#).unwrap_err();
+        assert!(error.to_string().contains("vocab"), "{error}");
+    }
+}

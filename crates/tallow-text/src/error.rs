@@ -1,0 +1,125 @@
+//! What can go wrong with a tokenizer.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Everything that this crate can fail at. Messages name the file, key or piece, and the way out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// The configuration has faults; each names its key.
+    #[error("{}", .0.join("\n"))]
+    Config(Vec<String>),
+
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
+    /// A line of a text file is not UTF-8.
+    #[error("{}, line {line}: not valid UTF-8; convert the file to UTF-8 first", .path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+    },
+
+    /// A folder has no tokenizer.
+    #[error("{} holds neither tokenizer.json nor both tokenizer.source.json and tokenizer.target.json", .directory.display())]
+    NoTokenizer {
+        /// The folder.
+        directory: PathBuf,
+    },
+
+    /// A folder has a joint tokenizer and separate ones.
+    #[error("{} holds tokenizer.json beside tokenizer.source.json or tokenizer.target.json; keep the ones that are meant", .directory.display())]
+    AmbiguousTokenizer {
+        /// The folder.
+        directory: PathBuf,
+    },
+
+    /// A `tokenizer.json` is not one, or contradicts itself.
+    #[error("{origin} is not a usable tokenizer.json: {reason}")]
+    Malformed {
+        /// The file, or a word for where the text came from.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A tokenizer has no piece that ends a sentence.
+    #[error("{origin} has no piece for the end of a sentence; looked for {}", .looked_for.join(", "))]
+    NoEnd {
+        /// The file, or a word for where the text came from.
+        origin: String,
+        /// The names that were looked for.
+        looked_for: Vec<&'static str>,
+    },
+
+    /// There is no text to learn from.
+    #[error("nothing to learn a vocabulary from: the text has no line that is not empty")]
+    NoText,
+
+    /// The characters alone need more room than the vocabulary has.
+    #[error(
+        "text.vocabulary: {vocabulary} pieces are too few: {characters} characters and the special pieces need \
+         {minimum}; raise it, or lower text.character_coverage"
+    )]
+    VocabularyTooSmall {
+        /// What was asked for.
+        vocabulary: usize,
+        /// The least that would do.
+        minimum: usize,
+        /// How many characters need a piece, `▁` included.
+        characters: usize,
+    },
+
+    /// Learning failed.
+    #[error("cannot learn the vocabulary: {0}")]
+    Learn(String),
+
+    /// A line could not be encoded.
+    #[error("cannot encode {excerpt:?}: {reason}")]
+    Encode {
+        /// The start of the line.
+        excerpt: String,
+        /// Why.
+        reason: String,
+    },
+
+    /// Ids could not be decoded.
+    #[error("cannot decode: {0}")]
+    Decode(String),
+
+    /// An id is outside the vocabulary.
+    #[error("cannot decode: there is no piece with the id {id}; the vocabulary has {size} ids")]
+    UnknownId {
+        /// The id.
+        id: u32,
+        /// The size of the vocabulary.
+        size: usize,
+    },
+
+    /// Threads could not be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// Why not.
+        reason: String,
+    },
+}

@@ -1,0 +1,91 @@
+//! What a `tokenizer.json` that was not written here may contain: faults that the `tokenizers` library does not
+//! find, and settings that would change the ids of a line.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tokenizers::{ModelWrapper, PostProcessorWrapper};
+
+/// Takes out what would add to, cut or randomise the ids of a line.
+pub(crate) fn remove_extras(model: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
+    model.with_truncation(None)?;
+    model.with_padding(None);
+    model.with_post_processor(None::<PostProcessorWrapper>);
+    model.set_encode_special_tokens(true);
+    if let ModelWrapper::BPE(bpe) = model.get_model()
+        && bpe.dropout.is_some()
+    {
+        let mut bpe = bpe.clone();
+        bpe.dropout = None;
+        model.with_model(bpe);
+    }
+    Ok(())
+}
+
+/// All pieces by their ids.
+pub(crate) fn pieces_by_id(model: &tokenizers::Tokenizer) -> Result<Vec<Option<String>>, String> {
+    let vocabulary: BTreeMap<u32, String> = model
+        .get_vocab(true)
+        .into_iter()
+        .map(|(piece, id)| (id, piece))
+        .collect();
+    let Some((&highest, _)) = vocabulary.last_key_value() else {
+        return Err("it has no pieces".to_owned());
+    };
+    // A table is kept by id, and a model has a row for each: a stray id would ask for any amount of memory.
+    if highest as usize > 2 * vocabulary.len() + 1024 {
+        return Err(format!("it has {} pieces but an id of {highest}", vocabulary.len()));
+    }
+    let mut pieces = vec![None; highest as usize + 1];
+    for (id, piece) in vocabulary {
+        pieces[id as usize] = Some(piece);
+    }
+    Ok(pieces)
+}
+
+/// Checks that what BPE merges yield is in the vocabulary: the library does not, and panics.
+pub(crate) fn check_merges(json: &Value) -> Result<(), String> {
+    let model = &json["model"];
+    let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
+        return Ok(());
+    };
+    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
+    for merge in merges {
+        let parts: Option<(&str, &str)> = match merge {
+            Value::String(pair) => pair.split_once(' '),
+            Value::Array(pair) => pair
+                .first()
+                .and_then(Value::as_str)
+                .zip(pair.get(1).and_then(Value::as_str)),
+            _ => None,
+        };
+        // What is not a pair at all, the library reports itself.
+        let Some((left, right)) = parts else { continue };
+        let Some(rest) = right.strip_prefix(prefix) else {
+            return Err(format!(
+                "the merge of {left:?} and {right:?} lacks the prefix {prefix:?}"
+            ));
+        };
+        if !vocabulary.contains_key(&format!("{left}{rest}")) {
+            return Err(format!("the merge of {left:?} and {right:?} is not in the vocabulary"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that added tokens have the ids that the file says: the library renumbers them in silence.
+pub(crate) fn check_added_tokens(json: &Value, model: &tokenizers::Tokenizer) -> Result<(), String> {
+    for token in json["added_tokens"].as_array().into_iter().flatten() {
+        let (Some(content), Some(id)) = (token["content"].as_str(), token["id"].as_u64()) else {
+            continue;
+        };
+        let found = model.token_to_id(content).map(u64::from);
+        if found != Some(id) {
+            return Err(format!(
+                "the added token {content:?} should have the id {id}, but its place in the vocabulary is {}",
+                found.map_or("none".to_owned(), |found| found.to_string())
+            ));
+        }
+    }
+    Ok(())
+}

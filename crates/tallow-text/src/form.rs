@@ -1,0 +1,144 @@
+//! The outer form that all learned vocabularies share: how a line is cut into words before the model sees it,
+//! and how pieces are joined to a line again. It follows SentencePiece (Kudo and Richardson 2018), so that a
+//! learned vocabulary can also be written as a SentencePiece model with the same ids.
+//!
+//! 1. The line is normalized, if the config asks for it.
+//! 2. `▁` is put before it, and every space becomes `▁`. SentencePiece calls this the dummy prefix. It is
+//!    always put there, so leading, trailing and repeated spaces survive.
+//! 3. The line is cut before every `▁`, and, but for whole words, after every `<`. The second cut keeps text
+//!    apart from special and byte pieces: all of these start with `<` and go on, whereas no stretch of text
+//!    that the model sees has a `<` anywhere but at its end. So no text can produce them, and no learned
+//!    piece can look like them.
+//!
+//! The special pieces are ordinary entries of the vocabulary, not "added tokens" of the `tokenizers` library:
+//! those would be looked for in raw text.
+
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::sequence::Sequence as Decoders;
+use tokenizers::decoders::strip::Strip;
+use tokenizers::normalizers::prepend::Prepend;
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
+use tokenizers::normalizers::unicode::{NFC, NFKC};
+use tokenizers::normalizers::{NormalizerWrapper, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::Split;
+use tokenizers::{
+    DecoderWrapper, ModelWrapper, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, SplitDelimiterBehavior,
+};
+
+use crate::kind::{Kind, Normalization};
+use crate::special;
+
+/// The character that stands for a space in pieces: U+2581, as in SentencePiece.
+pub(crate) const SPACE: char = '\u{2581}';
+
+/// The character that opens every special and byte piece.
+pub(crate) const BRACKET: char = '<';
+
+/// Steps 1 to 3 and their reverse.
+pub(crate) struct Form {
+    normalizer: NormalizerWrapper,
+    pre_tokenizer: PreTokenizerWrapper,
+    decoder: DecoderWrapper,
+}
+
+impl Form {
+    /// The form of a vocabulary of this kind.
+    ///
+    /// # Errors
+    /// If the `tokenizers` library refuses a pattern; the patterns are constants, so it does not.
+    pub(crate) fn new(kind: Kind, normalization: Normalization) -> tokenizers::Result<Self> {
+        let prefix = NormalizerWrapper::from(Prepend::new(SPACE.to_string()));
+        let normalizer = match normalization {
+            Normalization::None => prefix,
+            Normalization::Nfc => Normalizers::new(vec![NFC.into(), prefix]).into(),
+            Normalization::Nfkc => Normalizers::new(vec![NFKC.into(), prefix]).into(),
+        };
+
+        // This also replaces spaces. Its own way to put a prefix spares lines that start with a space.
+        let spaces = Metaspace::new(SPACE, PrependScheme::Never, true);
+        let pre_tokenizer = if kind == Kind::Word {
+            spaces.into()
+        } else {
+            let bracket = Split::new(BRACKET.to_string(), SplitDelimiterBehavior::MergedWithPrevious, false)?;
+            PreTokenizers::new(vec![spaces.into(), bracket.into()]).into()
+        };
+
+        let mut decoders: Vec<DecoderWrapper> = Vec::new();
+        if kind == Kind::Word {
+            // Here `<unk>` stands for a word together with the space before it.
+            let unknown = ReplacePattern::Regex(format!("^{}$", special::UNKNOWN));
+            decoders.push(Replace::new(unknown, format!(" {}", special::UNKNOWN))?.into());
+        }
+        decoders.push(Replace::new(SPACE.to_string(), " ")?.into());
+        if kind.has_bytes() {
+            decoders.push(ByteFallback::new().into());
+        }
+        decoders.push(Fuse::new().into());
+        decoders.push(Strip::new(' ', 1, 0).into());
+
+        Ok(Self {
+            normalizer,
+            pre_tokenizer,
+            decoder: Decoders::new(decoders).into(),
+        })
+    }
+
+    /// The stretches of a line that the model sees one by one. An empty line has none.
+    ///
+    /// # Errors
+    /// If the `tokenizers` library fails, which none of these steps is known to do.
+    pub(crate) fn words(&self, line: &str) -> tokenizers::Result<Vec<String>> {
+        let mut normalized = NormalizedString::from(line);
+        self.normalizer.normalize(&mut normalized)?;
+        let mut cut = PreTokenizedString::from(normalized);
+        self.pre_tokenizer.pre_tokenize(&mut cut)?;
+        let splits = cut.get_splits(OffsetReferential::Normalized, OffsetType::None);
+        Ok(splits.into_iter().map(|(word, _, _)| word.to_owned()).collect())
+    }
+
+    /// A tokenizer of this form around a model.
+    ///
+    /// # Errors
+    /// If the `tokenizers` library fails to put the parts together.
+    pub(crate) fn around(self, model: impl Into<ModelWrapper>) -> tokenizers::Result<tokenizers::Tokenizer> {
+        let mut tokenizer = tokenizers::Tokenizer::new(model);
+        tokenizer.with_normalizer(Some(self.normalizer))?;
+        tokenizer.with_pre_tokenizer(Some(self.pre_tokenizer));
+        tokenizer.with_decoder(Some(self.decoder));
+        Ok(tokenizer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_before_spaces_and_after_brackets() {
+        let form = Form::new(Kind::Bpe, Normalization::None).unwrap();
+        let words = |line: &str| form.words(line).unwrap().join("|");
+        assert_eq!(words(""), "");
+        assert_eq!(words("a bc"), "▁a|▁bc");
+        assert_eq!(words("  a "), "▁|▁|▁a|▁");
+        assert_eq!(words("x</s> <<0x41>"), "▁x<|/s>|▁<|<|0x41>");
+    }
+
+    #[test]
+    fn whole_words_keep_their_brackets() {
+        let form = Form::new(Kind::Word, Normalization::None).unwrap();
+        assert_eq!(form.words("x</s> <unk>").unwrap().join("|"), "▁x</s>|▁<unk>");
+    }
+
+    #[test]
+    fn normalization_comes_first() {
+        let form = Form::new(Kind::Bpe, Normalization::Nfkc).unwrap();
+        assert_eq!(form.words("ﬁ e\u{301}").unwrap().join("|"), "▁fi|▁é");
+        let form = Form::new(Kind::Bpe, Normalization::Nfc).unwrap();
+        assert_eq!(form.words("ﬁ e\u{301}").unwrap().join("|"), "▁ﬁ|▁é");
+    }
+}

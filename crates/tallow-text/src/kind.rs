@@ -1,0 +1,53 @@
+//! What sort of vocabulary, and what is done to the text first.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The four sorts of vocabulary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Byte-pair encoding: the most frequent pair of neighbouring pieces becomes a piece, again and again
+    /// (Sennrich, Haddow and Birch 2016, "Neural Machine Translation of Rare Words with Subword Units").
+    #[default]
+    Bpe,
+    /// A unigram language model over pieces; a line is cut where its probability is highest (Kudo 2018,
+    /// "Subword Regularization").
+    Unigram,
+    /// Whole words between spaces. A word that is not in the vocabulary is `<unk>`.
+    Word,
+    /// Single characters.
+    Char,
+}
+
+impl Kind {
+    /// Whether this kind can spell unknown characters as bytes. Whole words cannot.
+    pub fn has_bytes(self) -> bool {
+        self != Kind::Word
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Bpe => "bpe",
+            Kind::Unigram => "unigram",
+            Kind::Word => "word",
+            Kind::Char => "char",
+        })
+    }
+}
+
+/// Unicode normalization of a line before it is cut (Unicode Standard Annex 15).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalization {
+    /// The text as it is: the only choice under which every line survives unchanged.
+    #[default]
+    None,
+    /// Canonical composition: `e` and a combining acute accent become `é`.
+    Nfc,
+    /// Compatibility composition: also `ﬁ` becomes `fi` and a full-width letter its plain form.
+    Nfkc,
+}

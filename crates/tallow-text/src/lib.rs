@@ -1,0 +1,50 @@
+//! Subword tokenizers: learn, open, encode, decode.
+//!
+//! A [`Tokenizer`] turns a line of text into piece ids and back. [`Tokenizers`] is the pair that a translation
+//! model needs, one per side, which are one and the same when the vocabulary is joint. Four kinds of
+//! vocabulary can be learned from raw text ([`Kind`]); any `tokenizer.json` of the Hugging Face `tokenizers`
+//! library can be opened instead.
+//!
+//! # Ids of a learned vocabulary
+//!
+//! | id | piece |
+//! |---|---|
+//! | 0 | `</s>`, the end of a sentence |
+//! | 1 | `<unk>`, whatever the vocabulary cannot express |
+//! | 2 ... 257 | `<0x00>` ... `<0xFF>`, only with byte fallback |
+//! | then | what was learned |
+//! | then | `<extra0>`, `<extra1>` ..., only in the smaller of two separate vocabularies |
+//! | last | `<pad>` |
+//!
+//! # What survives encoding and decoding
+//!
+//! With `normalization = "none"`, [`Tokenizer::decode`] gives back exactly the line that
+//! [`Tokenizer::encode`] was given, spaces included, for the kinds `bpe`, `unigram` and `char`, when every
+//! character of the line is in the vocabulary or byte fallback is on. One character is the exception: U+2581
+//! (`▁`), which marks spaces in the pieces, comes back as a space. Text that spells a special piece, such as
+//! `</s>` or `<0x41>`, is encoded as text. How a line is cut before a model sees it is told in
+//! `form.rs`.
+//!
+//! Nothing here reads the environment, and no id depends on the number of threads.
+
+mod alphabet;
+mod bpe;
+mod config;
+mod error;
+mod foreign;
+mod form;
+mod kind;
+mod lines;
+mod pair;
+mod special;
+mod tokenizer;
+mod unigram;
+mod vocabulary;
+mod words;
+
+pub use config::TextConfig;
+pub use error::TextError;
+pub use kind::{Kind, Normalization};
+pub use lines::Lines;
+pub use pair::Tokenizers;
+pub use tokenizer::Tokenizer;

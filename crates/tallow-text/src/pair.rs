@@ -1,0 +1,155 @@
+//! The tokenizers of both sides.
+
+use std::path::Path;
+
+use crate::config::TextConfig;
+use crate::error::TextError;
+use crate::lines::Lines;
+use crate::tokenizer::{Tokenizer, pool};
+use crate::vocabulary::Vocabulary;
+
+/// File name of a joint tokenizer.
+const SHARED: &str = "tokenizer.json";
+/// File name of the source side's own tokenizer.
+const SOURCE: &str = "tokenizer.source.json";
+/// File name of the target side's own tokenizer.
+const TARGET: &str = "tokenizer.target.json";
+
+/// One tokenizer per side, or one for both.
+#[derive(Clone, Debug)]
+pub struct Tokenizers {
+    /// For the source side.
+    pub source: Tokenizer,
+    /// For the target side; with a joint vocabulary the same as `source`.
+    pub target: Tokenizer,
+}
+
+impl Tokenizers {
+    /// One tokenizer for both sides.
+    pub fn shared(tokenizer: Tokenizer) -> Self {
+        Self {
+            source: tokenizer.clone(),
+            target: tokenizer,
+        }
+    }
+
+    /// One tokenizer per side.
+    pub fn separate(source: Tokenizer, target: Tokenizer) -> Self {
+        Self { source, target }
+    }
+
+    /// Learns a joint vocabulary from the lines of both sides, or with `config.shared = false` one from each.
+    ///
+    /// Two vocabularies get one size: the smaller one, if its text had too few pieces, is filled up with
+    /// `<extra0>`, `<extra1>` ... before `<pad>`, so that the special pieces have the same ids on both sides.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::learn`].
+    pub fn learn<I, J, S, T>(
+        config: &TextConfig,
+        source_lines: I,
+        target_lines: J,
+        threads: usize,
+    ) -> Result<Self, TextError>
+    where
+        I: IntoIterator<Item = S>,
+        J: IntoIterator<Item = T>,
+        S: AsRef<str>,
+        T: AsRef<str>,
+    {
+        // One type for both sides; a line is copied once more than need be.
+        let source_lines = source_lines.into_iter().map(|line| Ok(line.as_ref().to_owned()));
+        let target_lines = target_lines.into_iter().map(|line| Ok(line.as_ref().to_owned()));
+        Self::learn_from(config, source_lines, target_lines, threads)
+    }
+
+    /// [`learn`](Self::learn) from text files.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::learn_from_files`].
+    pub fn learn_from_files<P: AsRef<Path>>(
+        config: &TextConfig,
+        source_files: &[P],
+        target_files: &[P],
+        threads: usize,
+    ) -> Result<Self, TextError> {
+        let lines = |files: &[P]| Lines::new(files.iter().map(AsRef::as_ref));
+        Self::learn_from(config, lines(source_files), lines(target_files), threads)
+    }
+
+    fn learn_from<I, J>(
+        config: &TextConfig,
+        source_lines: I,
+        target_lines: J,
+        threads: usize,
+    ) -> Result<Self, TextError>
+    where
+        I: IntoIterator<Item = Result<String, TextError>>,
+        J: IntoIterator<Item = Result<String, TextError>>,
+    {
+        if config.shared {
+            let lines = source_lines.into_iter().chain(target_lines);
+            return Ok(Self::shared(Tokenizer::learn_from(config, lines, threads)?));
+        }
+        let pool = pool(threads)?;
+        let source = Vocabulary::learn(config, source_lines, &pool)?;
+        let target = Vocabulary::learn(config, target_lines, &pool)?;
+        let size = source.size().max(target.size());
+        Ok(Self::separate(
+            Tokenizer::assemble(source, size)?,
+            Tokenizer::assemble(target, size)?,
+        ))
+    }
+
+    /// Opens a `tokenizer.json`, or a folder that holds `tokenizer.json`, or one that holds
+    /// `tokenizer.source.json` and `tokenizer.target.json`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`]; and if the folder has none of these, or a joint tokenizer beside separate ones.
+    pub fn open(path: &Path) -> Result<Self, TextError> {
+        if !path.is_dir() {
+            return Ok(Self::shared(Tokenizer::open(path)?));
+        }
+        let has = |name: &str| path.join(name).exists();
+        match (has(SHARED), has(SOURCE), has(TARGET)) {
+            (true, false, false) => Ok(Self::shared(Tokenizer::open(&path.join(SHARED))?)),
+            (false, true, true) => Ok(Self::separate(
+                Tokenizer::open(&path.join(SOURCE))?,
+                Tokenizer::open(&path.join(TARGET))?,
+            )),
+            (true, _, _) => Err(TextError::AmbiguousTokenizer {
+                directory: path.to_owned(),
+            }),
+            (false, _, _) => Err(TextError::NoTokenizer {
+                directory: path.to_owned(),
+            }),
+        }
+    }
+
+    /// Writes `tokenizer.json`, or `tokenizer.source.json` and `tokenizer.target.json`, into a folder that
+    /// exists.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or the folder holds files of the other sort, which would contradict these.
+    pub fn save(&self, directory: &Path) -> Result<(), TextError> {
+        let (ours, others): (&[(&str, &Tokenizer)], &[&str]) = if self.is_shared() {
+            (&[(SHARED, &self.source)], &[SOURCE, TARGET])
+        } else {
+            (&[(SOURCE, &self.source), (TARGET, &self.target)], &[SHARED])
+        };
+        if others.iter().any(|name| directory.join(name).exists()) {
+            return Err(TextError::AmbiguousTokenizer {
+                directory: directory.to_owned(),
+            });
+        }
+        for (name, tokenizer) in ours {
+            tokenizer.save(&directory.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Whether both sides use one tokenizer.
+    pub fn is_shared(&self) -> bool {
+        self.source.is_same(&self.target)
+    }
+}

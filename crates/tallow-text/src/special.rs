@@ -1,0 +1,55 @@
+//! The special pieces: their names, and how to find them in a foreign vocabulary.
+
+/// Ends a sentence.
+pub(crate) const END: &str = "</s>";
+/// Stands for what the vocabulary cannot express.
+pub(crate) const UNKNOWN: &str = "<unk>";
+/// Fills batches, and starts the decoder.
+pub(crate) const PADDING: &str = "<pad>";
+
+/// Names of the end of a sentence, ours first.
+pub(crate) const END_NAMES: &[&str] = &[
+    END,
+    "<eos>",
+    "[EOS]",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eos|>",
+    "<|im_end|>",
+    "[SEP]",
+];
+/// Names of the unknown piece, ours first.
+pub(crate) const UNKNOWN_NAMES: &[&str] = &[UNKNOWN, "[UNK]", "<|unk|>", "<UNK>"];
+/// Names of the padding, ours first.
+pub(crate) const PADDING_NAMES: &[&str] = &[PADDING, "[PAD]", "<|pad|>", "<|padding|>", "<PAD>"];
+
+/// The piece of a byte, as SentencePiece writes it.
+pub(crate) fn byte(value: u8) -> String {
+    format!("<0x{value:02X}>")
+}
+
+/// The `index`-th piece that only makes a vocabulary larger.
+pub(crate) fn extra(index: usize) -> String {
+    format!("<extra{index}>")
+}
+
+/// Whether a piece is one of [`extra`]'s.
+pub(crate) fn is_extra(piece: &str) -> bool {
+    piece
+        .strip_prefix("<extra")
+        .and_then(|rest| rest.strip_suffix('>'))
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_numbered_pieces() {
+        assert_eq!(byte(0), "<0x00>");
+        assert_eq!(byte(0xAF), "<0xAF>");
+        assert!(is_extra(&extra(12)));
+        assert!(!is_extra("<extra>") && !is_extra("<extra1") && !is_extra("<extra1x>"));
+    }
+}

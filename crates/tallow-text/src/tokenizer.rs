@@ -1,0 +1,357 @@
+//! Lines to ids and back.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::config::TextConfig;
+use crate::error::TextError;
+use crate::foreign;
+use crate::lines::Lines;
+use crate::special;
+use crate::vocabulary::Vocabulary;
+
+/// Cuts lines into pieces and joins them again. Cheap to clone; clones share everything.
+///
+/// Each thread that encodes remembers how up to 10,000 words are cut, for as long as the thread lives.
+///
+/// # A `tokenizer.json` that was not learned here
+/// Any file of the `tokenizers` library is used as far as it goes, with these rules:
+///
+/// - The end of a sentence, the unknown piece and the padding are found by name: `</s>`, `<eos>`,
+///   `<|endoftext|>`, `[SEP]` and the like. Without an end, the file is refused. Without an unknown piece or a
+///   padding, these get ids after the last one of the file, in this order, and decoding leaves them
+///   out.
+/// - Templates, truncation, padding and BPE dropout that the file prescribes are not applied.
+/// - Special "added tokens" that a line spells are encoded as text. Should the model itself still yield the
+///   end or the padding inside a line, it becomes the unknown piece.
+/// - [`save`](Self::save) writes the file as it was read, byte by byte.
+#[derive(Clone)]
+pub struct Tokenizer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    model: tokenizers::Tokenizer,
+    /// The `tokenizer.json`.
+    json: String,
+    /// Pieces by id; a foreign vocabulary may have gaps.
+    pieces: Vec<Option<String>>,
+    end: u32,
+    unknown: u32,
+    padding: u32,
+    /// Ids that decoding leaves out.
+    silent: HashSet<u32>,
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocabulary_size", &self.vocabulary_size())
+            .field("eos_id", &self.eos_id())
+            .field("unk_id", &self.unk_id())
+            .field("pad_id", &self.pad_id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Tokenizer {
+    /// Whether both have the same `tokenizer.json`.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared) || self.shared.json == other.shared.json
+    }
+}
+
+impl Tokenizer {
+    /// Learns a vocabulary from lines of text. `config.path` and `config.hub` are not looked at.
+    ///
+    /// The result has `config.vocabulary` pieces if the text has that many, otherwise fewer: see
+    /// [`vocabulary_size`](Self::vocabulary_size). It does not depend on `threads` (0 counts as 1).
+    ///
+    /// # Errors
+    /// If the config has faults, the text is empty, or its characters alone need more than
+    /// `config.vocabulary` pieces.
+    pub fn learn<I, S>(config: &TextConfig, lines: I, threads: usize) -> Result<Self, TextError>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        Self::learn_from(config, lines.into_iter().map(Ok), threads)
+    }
+
+    /// Learns a vocabulary from text files.
+    ///
+    /// # Errors
+    /// As [`learn`](Self::learn), and if a file cannot be read or is not UTF-8.
+    pub fn learn_from_files<P: AsRef<Path>>(
+        config: &TextConfig,
+        files: &[P],
+        threads: usize,
+    ) -> Result<Self, TextError> {
+        Self::learn_from(config, Lines::new(files.iter().map(AsRef::as_ref)), threads)
+    }
+
+    pub(crate) fn learn_from<I, S>(config: &TextConfig, lines: I, threads: usize) -> Result<Self, TextError>
+    where
+        I: IntoIterator<Item = Result<S, TextError>>,
+        S: AsRef<str>,
+    {
+        let vocabulary = Vocabulary::learn(config, lines, &pool(threads)?)?;
+        let size = vocabulary.size();
+        Self::assemble(vocabulary, size)
+    }
+
+    /// The tokenizer of a learned vocabulary, filled up to `size`.
+    pub(crate) fn assemble(vocabulary: Vocabulary, size: usize) -> Result<Self, TextError> {
+        let json = vocabulary
+            .assemble(size)
+            .and_then(|model| model.to_string(true))
+            .map_err(|error| TextError::Learn(error.to_string()))?;
+        // Through the text, so that a learned tokenizer and its saved copy cannot differ.
+        Self::parse(json, "the learned tokenizer")
+    }
+
+    /// Opens a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not a tokenizer, contradicts itself, or has no end of a sentence.
+    pub fn open(path: &Path) -> Result<Self, TextError> {
+        let json = fs::read_to_string(path).map_err(|source| TextError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(json, &path.display().to_string())
+    }
+
+    /// A tokenizer from the text of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_json(json: &str) -> Result<Self, TextError> {
+        Self::parse(json.to_owned(), "the given text")
+    }
+
+    /// The text of the `tokenizer.json`.
+    pub fn to_json(&self) -> &str {
+        &self.shared.json
+    }
+
+    /// Writes the `tokenizer.json`: to a file beside it first, which is then renamed, so that no half-written
+    /// file is ever seen under this name.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), TextError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let write = || {
+            let mut file = fs::File::create(&temporary)?;
+            file.write_all(self.shared.json.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)
+        };
+        write().map_err(|source| {
+            // The error that matters is the first one; there may be nothing to remove.
+            let _ = fs::remove_file(&temporary);
+            TextError::Write {
+                path: path.to_owned(),
+                source,
+            }
+        })
+    }
+
+    fn parse(json: String, origin: &str) -> Result<Self, TextError> {
+        let malformed = |reason: String| TextError::Malformed {
+            origin: origin.to_owned(),
+            reason,
+        };
+        let value: Value = serde_json::from_str(&json).map_err(|error| malformed(error.to_string()))?;
+        foreign::check_merges(&value).map_err(malformed)?;
+        let mut model: tokenizers::Tokenizer = json
+            .parse()
+            .map_err(|error: tokenizers::Error| malformed(error.to_string()))?;
+        foreign::check_added_tokens(&value, &model).map_err(malformed)?;
+        drop(value);
+        foreign::remove_extras(&mut model).map_err(|error| malformed(error.to_string()))?;
+
+        let mut pieces = foreign::pieces_by_id(&model).map_err(malformed)?;
+        let find = |names: &[&str]| names.iter().find_map(|name| model.token_to_id(name));
+        let end = find(special::END_NAMES).ok_or_else(|| TextError::NoEnd {
+            origin: origin.to_owned(),
+            looked_for: special::END_NAMES.to_vec(),
+        })?;
+        let mut find_or_append = |names: &[&str], name: &str| {
+            find(names).unwrap_or_else(|| {
+                pieces.push(Some(name.to_owned()));
+                pieces.len() as u32 - 1
+            })
+        };
+        let unknown = find_or_append(special::UNKNOWN_NAMES, special::UNKNOWN);
+        let padding = find_or_append(special::PADDING_NAMES, special::PADDING);
+
+        let added = model.get_added_tokens_decoder();
+        let mut silent: HashSet<u32> = added
+            .iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, _)| *id)
+            .collect();
+        silent.extend(
+            (0u32..)
+                .zip(&pieces)
+                .filter(|(_, piece)| piece.as_deref().is_some_and(special::is_extra))
+                .map(|(id, _)| id),
+        );
+        silent.extend([end, padding]);
+        // What the model could not express shall be seen.
+        if unknown != end && unknown != padding {
+            silent.remove(&unknown);
+        }
+
+        Ok(Self {
+            shared: Arc::new(Shared {
+                model,
+                json,
+                pieces,
+                end,
+                unknown,
+                padding,
+                silent,
+            }),
+        })
+    }
+
+    /// The ids of a line, without the end of the sentence. An empty line has none.
+    ///
+    /// # Errors
+    /// If the model cannot express the line, which happens only with foreign ones.
+    pub fn encode(&self, line: &str) -> Result<Vec<u32>, TextError> {
+        let shared = &*self.shared;
+        let encoding = shared
+            .model
+            .encode_fast(line, false)
+            .map_err(|error| TextError::Encode {
+                excerpt: line.chars().take(40).collect(),
+                reason: error.to_string(),
+            })?;
+        let guarded = |&id: &u32| {
+            if id == shared.end || id == shared.padding {
+                shared.unknown
+            } else {
+                id
+            }
+        };
+        Ok(encoding.get_ids().iter().map(guarded).collect())
+    }
+
+    /// [`encode`](Self::encode) for many lines, on this number of threads (0 counts as 1). The order is kept.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and if the threads cannot be started.
+    pub fn encode_batch<S>(&self, lines: &[S], threads: usize) -> Result<Vec<Vec<u32>>, TextError>
+    where
+        S: AsRef<str> + Sync,
+    {
+        if threads <= 1 {
+            return lines.iter().map(|line| self.encode(line.as_ref())).collect();
+        }
+        pool(threads)?.install(|| lines.par_iter().map(|line| self.encode(line.as_ref())).collect())
+    }
+
+    /// The pieces of a line, as the vocabulary spells them: `▁` is a space.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn pieces(&self, line: &str) -> Result<Vec<String>, TextError> {
+        let ids = self.encode(line)?;
+        Ok(ids
+            .into_iter()
+            .map(|id| self.piece(id).unwrap_or(special::UNKNOWN).to_owned())
+            .collect())
+    }
+
+    /// The line of these ids. The end of the sentence, the padding and other control pieces leave no trace;
+    /// the unknown piece appears by its name, `<unk>`; a run of byte pieces that is not UTF-8 becomes one
+    /// replacement character (U+FFFD) per byte.
+    ///
+    /// # Errors
+    /// [`TextError::UnknownId`] if an id has no piece.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        let shared = &*self.shared;
+        if let Some(&id) = ids.iter().find(|&&id| self.piece(id).is_none()) {
+            return Err(TextError::UnknownId {
+                id,
+                size: shared.pieces.len(),
+            });
+        }
+        let audible: Vec<u32> = ids.iter().copied().filter(|id| !shared.silent.contains(id)).collect();
+        shared
+            .model
+            .decode(&audible, false)
+            .map_err(|error| TextError::Decode(error.to_string()))
+    }
+
+    /// Number of ids: one more than the highest. In a foreign vocabulary some ids below may have no piece.
+    pub fn vocabulary_size(&self) -> usize {
+        self.shared.pieces.len()
+    }
+
+    /// The piece with this id, if there is one.
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        self.shared.pieces.get(id as usize)?.as_deref()
+    }
+
+    /// The id of this piece, if it is one.
+    pub fn id(&self, piece: &str) -> Option<u32> {
+        self.shared.model.token_to_id(piece).or_else(|| {
+            // Pieces that were appended to a foreign vocabulary.
+            let appended = [self.unk_id(), self.pad_id()];
+            appended.into_iter().find(|&id| self.piece(id) == Some(piece))
+        })
+    }
+
+    /// The piece that ends a sentence.
+    pub fn eos_id(&self) -> u32 {
+        self.shared.end
+    }
+
+    /// The piece for what the vocabulary cannot express.
+    pub fn unk_id(&self) -> u32 {
+        self.shared.unknown
+    }
+
+    /// The piece that fills batches.
+    pub fn pad_id(&self) -> u32 {
+        self.shared.padding
+    }
+
+    /// The SHA-256 of the `tokenizer.json`, in hexadecimal: the same as of the saved file.
+    pub fn sha256(&self) -> String {
+        let digest = Sha256::digest(self.shared.json.as_bytes());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether two are one and the same, so that ids of one are ids of the other.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+/// A thread pool of our own: neither the global one nor the environment decide about threads.
+pub(crate) fn pool(threads: usize) -> Result<ThreadPool, TextError> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .build()
+        .map_err(|error| TextError::Threads {
+            threads,
+            reason: error.to_string(),
+        })
+}

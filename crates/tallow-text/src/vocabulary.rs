@@ -1,0 +1,153 @@
+//! A learned vocabulary: which piece has which id, and the `tokenizers` model around it.
+
+use rayon::ThreadPool;
+use tokenizers::ModelWrapper;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::models::unigram::Unigram;
+use tokenizers::models::wordlevel::WordLevel;
+
+use crate::alphabet::Alphabet;
+use crate::config::TextConfig;
+use crate::error::TextError;
+use crate::form::{BRACKET, Form};
+use crate::kind::{Kind, Normalization};
+use crate::words::{self, WordCounts};
+use crate::{bpe, special, unigram};
+
+/// Number of pieces that are not learned: `</s>`, `<unk>`, `<pad>`, and the bytes.
+pub(crate) fn fixed_pieces(has_bytes: bool) -> usize {
+    3 + if has_bytes { 256 } else { 0 }
+}
+
+/// What was learned from a text.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Vocabulary {
+    kind: Kind,
+    normalization: Normalization,
+    has_bytes: bool,
+    /// The learned pieces in the order of their ids, with log-probabilities (zero unless `unigram`).
+    pieces: Vec<(String, f64)>,
+}
+
+impl Vocabulary {
+    /// Learns a vocabulary from the lines of a text.
+    ///
+    /// # Errors
+    /// If the config has faults, a line could not be read, the text is empty, or its characters alone need
+    /// more pieces than `config.vocabulary`.
+    pub(crate) fn learn<I, S>(config: &TextConfig, lines: I, pool: &ThreadPool) -> Result<Self, TextError>
+    where
+        I: IntoIterator<Item = Result<S, TextError>>,
+        S: AsRef<str>,
+    {
+        let faults = config.learning_faults();
+        if !faults.is_empty() {
+            return Err(TextError::Config(faults));
+        }
+        // The library would otherwise ask the environment whether to use threads. Which threads is decided by
+        // the pool in which it is called.
+        tokenizers::utils::parallelism::set_parallelism(true);
+
+        let form = Form::new(config.kind, config.normalization).map_err(|error| TextError::Learn(error.to_string()))?;
+        let words = words::count(&form, lines, pool)?;
+        let room = config.vocabulary - fixed_pieces(config.has_bytes());
+        let pieces = match config.kind {
+            Kind::Word => most_frequent(words, room),
+            Kind::Bpe | Kind::Unigram | Kind::Char => learn_from_characters(config, &words, room, pool)?,
+        };
+        Ok(Self {
+            kind: config.kind,
+            normalization: config.normalization,
+            has_bytes: config.has_bytes(),
+            pieces,
+        })
+    }
+
+    /// Number of ids.
+    pub(crate) fn size(&self) -> usize {
+        self.pieces.len() + fixed_pieces(self.has_bytes)
+    }
+
+    /// A tokenizer of `size` ids, filled up with `<extra...>` pieces before `<pad>` if the vocabulary is
+    /// smaller.
+    ///
+    /// # Errors
+    /// If the `tokenizers` library refuses the model.
+    pub(crate) fn assemble(self, size: usize) -> tokenizers::Result<tokenizers::Tokenizer> {
+        let extras = size.saturating_sub(self.size());
+        let form = Form::new(self.kind, self.normalization)?;
+        let learned: Vec<String> = self.pieces.iter().map(|(piece, _)| piece.clone()).collect();
+
+        let mut listed: Vec<(String, f64)> = Vec::with_capacity(size);
+        listed.push((special::END.to_owned(), 0.0));
+        listed.push((special::UNKNOWN.to_owned(), 0.0));
+        if self.has_bytes {
+            listed.extend((0..=u8::MAX).map(|byte| (special::byte(byte), 0.0)));
+        }
+        listed.extend(self.pieces);
+        listed.extend((0..extras).map(|index| (special::extra(index), 0.0)));
+        listed.push((special::PADDING.to_owned(), 0.0));
+
+        let model: ModelWrapper = match self.kind {
+            Kind::Unigram => Unigram::from(listed, Some(1), self.has_bytes)?.into(),
+            Kind::Bpe | Kind::Char => {
+                let merges = if self.kind == Kind::Bpe {
+                    bpe::merges(&learned)
+                } else {
+                    Vec::new()
+                };
+                BPE::builder()
+                    .vocab_and_merges(numbered(listed), merges)
+                    .unk_token(special::UNKNOWN.to_owned())
+                    .fuse_unk(true)
+                    .byte_fallback(self.has_bytes)
+                    .build()?
+                    .into()
+            }
+            Kind::Word => WordLevel::builder()
+                .vocab(numbered(listed))
+                .unk_token(special::UNKNOWN.to_owned())
+                .build()?
+                .into(),
+        };
+        form.around(model)
+    }
+}
+
+/// Ids in the order of the list.
+fn numbered(pieces: Vec<(String, f64)>) -> Vocab {
+    (0u32..).zip(pieces).map(|(id, (piece, _))| (piece, id)).collect()
+}
+
+fn learn_from_characters(
+    config: &TextConfig,
+    words: &WordCounts,
+    room: usize,
+    pool: &ThreadPool,
+) -> Result<Vec<(String, f64)>, TextError> {
+    // Every line is cut after `<`. If `<` could be unknown, a run of unknown characters would be one `<unk>`
+    // here and two after the cut; SentencePiece knows no cut. As bytes, both are the same.
+    let required: &[char] = if config.has_bytes() { &[] } else { &[BRACKET] };
+    let alphabet = Alphabet::choose(words, config.character_coverage, required);
+    if alphabet.len() > room {
+        return Err(TextError::VocabularyTooSmall {
+            vocabulary: config.vocabulary,
+            minimum: alphabet.len() + fixed_pieces(config.has_bytes()),
+            characters: alphabet.len(),
+        });
+    }
+    let unscored = |pieces: Vec<String>| pieces.into_iter().map(|piece| (piece, 0.0)).collect();
+    Ok(match config.kind {
+        Kind::Unigram => unigram::learn(&alphabet.stretches(words), &alphabet, room)?,
+        Kind::Bpe => unscored(bpe::learn(&alphabet.stretches(words), &alphabet, room, pool)?),
+        Kind::Char | Kind::Word => unscored(alphabet.characters().map(String::from).collect()),
+    })
+}
+
+/// The `room` most frequent words, the most frequent first, equals in code point order.
+fn most_frequent(words: WordCounts, room: usize) -> Vec<(String, f64)> {
+    let mut ranked: Vec<(String, u64)> = words.into_iter().collect();
+    ranked.sort_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then_with(|| a.cmp(b)));
+    ranked.truncate(room);
+    ranked.into_iter().map(|(word, _)| (word, 0.0)).collect()
+}

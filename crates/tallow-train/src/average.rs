@@ -1,0 +1,44 @@
+//! Averages of checkpoints (Vaswani et al. 2017, section 6.1).
+
+use crate::TrainError;
+use candle_core::{DType, Device, Tensor};
+use std::collections::HashMap;
+use std::path::Path;
+use tallow_model::{Architecture, Params};
+
+/// The mean of the weights of several model directories of one architecture.
+///
+/// # Errors
+/// When there is none, one cannot be opened, or two differ in their architecture.
+pub fn average<P: AsRef<Path>>(directories: &[P], device: &Device) -> Result<(Architecture, Params), TrainError> {
+    let Some(first) = directories.first() else {
+        return Err(TrainError::Average("there are no checkpoints to average".into()));
+    };
+    let architecture = tallow_model::read_architecture(first.as_ref())?;
+    // Summed in f64, so that the order of the directories does not matter to the bits of f32.
+    let mut sums: HashMap<String, Tensor> = HashMap::new();
+    for directory in directories {
+        let opened = tallow_model::open(directory.as_ref(), &Device::Cpu)?;
+        if opened.architecture != architecture {
+            return Err(TrainError::Average(format!(
+                "{} and {} are not models of one architecture",
+                first.as_ref().display(),
+                directory.as_ref().display()
+            )));
+        }
+        for (name, tensor) in opened.params.parts()? {
+            let tensor = tensor.to_dtype(DType::F64)?;
+            let sum = match sums.remove(&name) {
+                Some(sum) => (sum + tensor)?,
+                None => tensor,
+            };
+            sums.insert(name, sum);
+        }
+    }
+    let count = directories.len() as f64;
+    let params = Params::from_parts(&architecture, device, |name, _| match sums.get(name) {
+        Some(sum) => Ok((sum / count)?.to_dtype(DType::F32)?),
+        None => Err(tallow_model::ModelError::NoParameter(name.into())),
+    })?;
+    Ok((architecture, params))
+}

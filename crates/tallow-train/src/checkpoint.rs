@@ -1,0 +1,171 @@
+//! Checkpoints: a model directory plus everything a run needs to go on.
+
+use crate::run_directory::replace_directory;
+use crate::{Ema, Optimizer, RunDirectory, TrainError, TrainState};
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tallow_model::{Architecture, Params};
+use tallow_text::Tokenizers;
+
+const STATE: &str = "state";
+const STATE_FILE: &str = "state.json";
+const MOMENTS_FILE: &str = "moments.safetensors";
+const EMA_FILE: &str = "ema.safetensors";
+
+/// What a checkpoint is written from.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoint<'a> {
+    /// What the model is.
+    pub architecture: &'a Architecture,
+    /// The weights as they are trained.
+    pub params: &'a Params,
+    /// A constant added to the logits.
+    pub logits_bias: Option<&'a Tensor>,
+    /// Its tokenizers.
+    pub tokenizers: &'a Tokenizers,
+    /// Search settings that the model recommends: beam and maximum length.
+    pub search: (usize, usize),
+}
+
+/// What is read back.
+#[derive(Debug)]
+pub struct Saved {
+    /// Counters, cursor, selection.
+    pub state: TrainState,
+    /// The weights.
+    pub params: Params,
+    /// The moments.
+    pub optimizer: Optimizer,
+    /// Averaged weights.
+    pub ema: Option<Ema>,
+}
+
+impl Checkpoint<'_> {
+    /// Writes a model directory with its tokenizer, in place of the one that is there.
+    ///
+    /// # Errors
+    /// When a file cannot be written; what was there before stays.
+    pub fn save_model(&self, place: &Path, params: &Params) -> Result<(), TrainError> {
+        let aside = self.write_aside(place, params)?;
+        replace_directory(&aside, place)
+    }
+
+    /// Writes the checkpoint of an update: aside, synced, renamed.
+    ///
+    /// # Errors
+    /// When a file cannot be written; no other checkpoint is touched.
+    pub fn save(
+        &self,
+        run: &RunDirectory,
+        state: &TrainState,
+        optimizer: &Optimizer,
+        ema: Option<&Ema>,
+    ) -> Result<PathBuf, TrainError> {
+        let place = run.checkpoint(state.update);
+        let aside = self.write_aside(&place, self.params)?;
+        let directory = aside.join(STATE);
+        std::fs::create_dir_all(&directory).map_err(TrainError::file(&directory))?;
+        save_tensors(&directory.join(MOMENTS_FILE), &optimizer.tensors(self.params))?;
+        if let Some(ema) = ema {
+            save_tensors(&directory.join(EMA_FILE), &ema.params().parts()?.into_iter().collect())?;
+        }
+        let path = directory.join(STATE_FILE);
+        let text = serde_json::to_string_pretty(state).map_err(|error| TrainError::Checkpoint {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        std::fs::write(&path, text + "\n").map_err(TrainError::file(&path))?;
+        replace_directory(&aside, &place)?;
+        Ok(place)
+    }
+
+    fn write_aside(&self, place: &Path, params: &Params) -> Result<PathBuf, TrainError> {
+        let aside = place.with_extension("partial");
+        if aside.exists() {
+            std::fs::remove_dir_all(&aside).map_err(TrainError::file(&aside))?;
+        }
+        tallow_model::save(
+            &aside,
+            self.architecture,
+            params,
+            self.logits_bias,
+            self.search.0,
+            self.search.1,
+        )?;
+        self.tokenizers.save(&aside)?;
+        Ok(aside)
+    }
+}
+
+fn save_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<(), TrainError> {
+    Ok(candle_core::safetensors::save(tensors, path)?)
+}
+
+fn load_tensors(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, TrainError> {
+    let damaged = |error: candle_core::Error| TrainError::Checkpoint {
+        path: path.to_path_buf(),
+        reason: format!("{error}; resume from an older checkpoint by removing this one"),
+    };
+    candle_core::safetensors::load(path, device).map_err(damaged)
+}
+
+impl Saved {
+    /// Reads a checkpoint. `ema_decay` is the configured decay; 0 ignores averaged weights.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the architecture is not the checkpoint's.
+    pub fn open(
+        directory: &Path,
+        architecture: &Architecture,
+        ema_decay: f64,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let path = directory.join(STATE).join(STATE_FILE);
+        let text = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
+        let state: TrainState = serde_json::from_str(&text).map_err(|error| TrainError::Checkpoint {
+            path: path.clone(),
+            reason: format!("{error}; resume from an older checkpoint by removing this one"),
+        })?;
+        if state.version != TrainState::VERSION {
+            return Err(TrainError::Checkpoint {
+                path,
+                reason: format!(
+                    "its format is version {}, this program reads {}",
+                    state.version,
+                    TrainState::VERSION
+                ),
+            });
+        }
+        let opened = tallow_model::open(directory, device)?;
+        if &opened.architecture != architecture {
+            let reason = "its model has another shape or vocabulary than the config asks for".into();
+            return Err(TrainError::Checkpoint {
+                path: directory.to_path_buf(),
+                reason,
+            });
+        }
+        let moments = load_tensors(&directory.join(STATE).join(MOMENTS_FILE), device)?;
+        let optimizer = Optimizer::from_tensors(&opened.params, moments, device)?;
+        let ema = if ema_decay > 0.0 {
+            let path = directory.join(STATE).join(EMA_FILE);
+            let tensors = load_tensors(&path, device)?;
+            let part = |name: &str, shape: &[usize]| match tensors.get(name) {
+                Some(tensor) if tensor.dims() == shape => Ok(tensor.clone()),
+                _ => Err(tallow_model::ModelError::NoParameter(name.into())),
+            };
+            Some(Ema::from_params(
+                Params::from_parts(architecture, device, part)?,
+                ema_decay,
+            ))
+        } else {
+            None
+        };
+        Ok(Self {
+            state,
+            params: opened.params,
+            optimizer,
+            ema,
+        })
+    }
+}

@@ -1,0 +1,301 @@
+//! The `[train]` section of a config.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// How the learning rate changes over updates, after a linear warmup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// learning_rate · sqrt(warmup / update), as fairseq and Marian do.
+    #[default]
+    InverseSqrt,
+    /// learning_rate · d_model^-0.5 · min(update^-0.5, update · warmup^-1.5) (section 5.3 of the paper).
+    Noam,
+    /// Half a cosine from the learning rate down to the minimum at the last update (Loshchilov and Hutter 2017).
+    Cosine,
+    /// A straight line from the learning rate down to the minimum at the last update.
+    Linear,
+    /// The learning rate throughout.
+    Constant,
+}
+
+/// Which optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Adam; weight decay is added to the gradient.
+    #[default]
+    Adam,
+    /// AdamW; weight decay shrinks the weights directly.
+    #[serde(rename = "adamw")]
+    AdamW,
+}
+
+/// What decides which checkpoint is best, and when training has stopped to improve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// Cross-entropy per target token in nats, without label smoothing; less is better.
+    Loss,
+    /// The exponential of the cross-entropy; less is better.
+    Perplexity,
+    /// BLEU of translations; more is better.
+    #[default]
+    Bleu,
+    /// chrF of translations; more is better.
+    Chrf,
+    /// Percent of translations that equal their reference; more is better.
+    ExactMatch,
+}
+
+impl Metric {
+    /// Whether `a` is a better value than `b`.
+    pub fn is_better(self, a: f64, b: f64) -> bool {
+        match self {
+            Metric::Loss | Metric::Perplexity => a < b,
+            Metric::Bleu | Metric::Chrf | Metric::ExactMatch => a > b,
+        }
+    }
+
+    /// Whether the metric needs translations, and not only the loss.
+    pub fn translates(self) -> bool {
+        matches!(self, Metric::Bleu | Metric::Chrf | Metric::ExactMatch)
+    }
+}
+
+/// How many workers share an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Workers {
+    /// One for each core, fewer if their gradients would take more than 4 GiB together; one on a GPU.
+    #[default]
+    Auto,
+    /// This many.
+    Count(usize),
+}
+
+impl Serialize for Workers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Workers::Auto => serializer.serialize_str("auto"),
+            Workers::Count(count) => serializer.serialize_u64(*count as u64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Workers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Count(usize),
+            Word(String),
+        }
+        match Form::deserialize(deserializer) {
+            Ok(Form::Count(count)) => Ok(Workers::Count(count)),
+            Ok(Form::Word(word)) if word == "auto" => Ok(Workers::Auto),
+            _ => Err(serde::de::Error::custom("expected \"auto\" or a number of workers")),
+        }
+    }
+}
+
+/// Memory that the workers' gradients may take together, in bytes.
+const GRADIENT_MEMORY: usize = 4 << 30;
+
+impl Workers {
+    /// The number of workers for a model of `elements` parameters on a machine with `cores`.
+    pub fn resolve(self, cores: usize, elements: usize) -> usize {
+        match self {
+            Workers::Count(count) => count,
+            Workers::Auto => cores.min(GRADIENT_MEMORY / (4 * elements.max(1))).max(1),
+        }
+    }
+}
+
+/// How to train: the `[train]` section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Training ends after this many updates. Default 10000.
+    pub max_updates: u64,
+    /// Training ends after this many passes over the corpus; 0: no limit. Default 0.
+    pub max_epochs: u64,
+    /// `adam` or `adamw`. Default `adam`.
+    pub optimizer: OptimizerKind,
+    /// The highest learning rate; with `noam`, the factor in front of its formula. Default 1e-3.
+    pub learning_rate: f64,
+    /// Where `cosine` and `linear` end. Default 0.
+    pub min_learning_rate: f64,
+    /// `inverse-sqrt`, `noam`, `cosine`, `linear` or `constant`. Default `inverse-sqrt`.
+    pub schedule: Schedule,
+    /// Updates over which the learning rate rises from 0. Default 1000.
+    pub warmup_updates: u64,
+    /// Adam's decay of the mean of gradients. Default 0.9.
+    pub beta1: f64,
+    /// Adam's decay of the mean of squared gradients. Default 0.98.
+    pub beta2: f64,
+    /// Adam's epsilon. Default 1e-9.
+    pub epsilon: f64,
+    /// Weight decay. Default 0.
+    pub weight_decay: f64,
+    /// Probability that the training target spreads over all pieces. Default 0.1.
+    pub label_smoothing: f64,
+    /// Gradients whose global norm is greater are scaled down to it; 0: never. Default 1.0.
+    pub clip_norm: f64,
+    /// Batches whose gradients are added up for one update. Default 1.
+    pub accumulate: u64,
+    /// Decay of an exponential moving average of the weights, which then is what is validated and kept as the best
+    /// model; 0: none. Default 0.
+    pub ema_decay: f64,
+    /// Updates between validations. Default 500.
+    pub validate_every: u64,
+    /// Updates between checkpoints. Default 500.
+    pub checkpoint_every: u64,
+    /// Updates between lines of the training log. Default 10.
+    pub log_every: u64,
+    /// What is best: `loss`, `perplexity`, `bleu`, `chrf` or `exact-match`. Default `bleu`.
+    pub metric: Metric,
+    /// Training ends after this many validations without a better metric; 0: never. Default 10.
+    pub patience: u64,
+    /// Best checkpoints that are kept. Default 1.
+    pub keep_best: usize,
+    /// Most recent checkpoints that are kept. Default 3.
+    pub keep_last: usize,
+    /// At the end, the average of this many most recent checkpoints is validated and becomes the best model if it is
+    /// better; 0: none. At most `keep_last`. Default 0.
+    pub average_last: usize,
+    /// Hypotheses kept while translating for validation; 1 is greedy. Default 1.
+    pub valid_beam: usize,
+    /// Sample translations reported at each validation. Default 3.
+    pub samples: usize,
+    /// Threads that share an update by sentences: `auto` or a number. Default `auto`.
+    pub workers: Workers,
+    /// Threads inside each operation of a worker. Default 1.
+    pub threads_per_worker: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            max_updates: 10_000,
+            max_epochs: 0,
+            optimizer: OptimizerKind::Adam,
+            learning_rate: 1e-3,
+            min_learning_rate: 0.0,
+            schedule: Schedule::InverseSqrt,
+            warmup_updates: 1000,
+            beta1: 0.9,
+            beta2: 0.98,
+            epsilon: 1e-9,
+            weight_decay: 0.0,
+            label_smoothing: 0.1,
+            clip_norm: 1.0,
+            accumulate: 1,
+            ema_decay: 0.0,
+            validate_every: 500,
+            checkpoint_every: 500,
+            log_every: 10,
+            metric: Metric::Bleu,
+            patience: 10,
+            keep_best: 1,
+            keep_last: 3,
+            average_last: 0,
+            valid_beam: 1,
+            samples: 3,
+            workers: Workers::Auto,
+            threads_per_worker: 1,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Every fault of the section, each beginning with the key's path; empty if there is none.
+    pub fn validate(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let counts = [
+            ("max_updates", self.max_updates),
+            ("accumulate", self.accumulate),
+            ("validate_every", self.validate_every),
+            ("checkpoint_every", self.checkpoint_every),
+            ("log_every", self.log_every),
+            ("keep_last", self.keep_last as u64),
+            ("valid_beam", self.valid_beam as u64),
+            ("threads_per_worker", self.threads_per_worker as u64),
+        ];
+        for (key, value) in counts {
+            if value == 0 {
+                faults.push(format!("train.{key}: 0 must be at least 1"));
+            }
+        }
+        let shares = [
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("label_smoothing", self.label_smoothing),
+            ("ema_decay", self.ema_decay),
+        ];
+        for (key, value) in shares {
+            if !(0.0..1.0).contains(&value) {
+                faults.push(format!("train.{key}: {value} is not from 0 to below 1"));
+            }
+        }
+        let amounts = [
+            ("min_learning_rate", self.min_learning_rate),
+            ("weight_decay", self.weight_decay),
+            ("clip_norm", self.clip_norm),
+            ("epsilon", self.epsilon),
+        ];
+        for (key, value) in amounts {
+            if !value.is_finite() || value < 0.0 {
+                faults.push(format!("train.{key}: {value} is not a number of at least 0"));
+            }
+        }
+        if !self.learning_rate.is_finite() || self.learning_rate <= 0.0 {
+            faults.push(format!(
+                "train.learning_rate: {} is not a positive number",
+                self.learning_rate
+            ));
+        }
+        if self.schedule == Schedule::Noam && self.warmup_updates == 0 {
+            faults.push("train.warmup_updates: the noam schedule needs a warmup of at least 1".into());
+        }
+        if self.average_last > self.keep_last {
+            let (average, keep) = (self.average_last, self.keep_last);
+            faults.push(format!(
+                "train.average_last: {average} checkpoints, but train.keep_last keeps only {keep}"
+            ));
+        }
+        if self.workers == Workers::Count(0) {
+            faults.push("train.workers: 0 must be at least 1, or \"auto\"".into());
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_reported() {
+        assert!(TrainConfig::default().validate().is_empty());
+        let config = TrainConfig {
+            max_updates: 0,
+            beta1: 1.0,
+            learning_rate: f64::NAN,
+            average_last: 9,
+            workers: Workers::Count(0),
+            ..TrainConfig::default()
+        };
+        let faults = config.validate().join("\n");
+        for key in ["max_updates", "beta1", "learning_rate", "average_last", "workers"] {
+            assert!(faults.contains(&format!("train.{key}")), "{faults}");
+        }
+    }
+
+    #[test]
+    fn workers_stay_within_memory() {
+        assert_eq!(Workers::Auto.resolve(2, 10_000_000), 2);
+        assert_eq!(Workers::Auto.resolve(64, 100_000_000), 10);
+        assert_eq!(Workers::Auto.resolve(64, usize::MAX / 8), 1);
+        assert_eq!(Workers::Count(3).resolve(2, 1), 3);
+    }
+}

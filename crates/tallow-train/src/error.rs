@@ -1,0 +1,77 @@
+//! What can go wrong while training.
+
+use std::path::PathBuf;
+use tallow_data::DataError;
+use tallow_decode::DecodeError;
+use tallow_model::ModelError;
+use tallow_score::ScoreError;
+use tallow_text::TextError;
+
+/// Errors of training, validation and checkpoints.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A file of the run directory cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A checkpoint is damaged or belongs to another program version.
+    #[error("{path}: this checkpoint cannot be used: {reason}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// Why, and the way out.
+        reason: String,
+    },
+    /// The run cannot be continued under what has changed since.
+    #[error("this run cannot be resumed: {0}")]
+    Resume(String),
+    /// The loss or the gradient was not a finite number several times in a row.
+    #[error(
+        "update {update}: loss or gradient were not finite {times} times in a row; the weights are those of the last \
+         good update. Lower train.learning_rate, raise train.warmup_updates or lower train.clip_norm, and resume"
+    )]
+    Diverged {
+        /// The update.
+        update: u64,
+        /// Attempts in a row.
+        times: u64,
+    },
+    /// A worker thread ended before its work was done.
+    #[error("a training worker ended unexpectedly")]
+    Worker,
+    /// There is nothing to average.
+    #[error("{0}")]
+    Average(String),
+    /// The data failed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Translation failed.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A score failed.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// The tokenizer failed.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl TrainError {
+    /// For `map_err` on operations on a file.
+    pub(crate) fn file(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::File {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+}

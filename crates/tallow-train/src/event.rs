@@ -1,0 +1,89 @@
+//! What a trainer tells the world.
+
+use crate::{Metric, Validation};
+use std::path::PathBuf;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Training begins, or goes on.
+    Started {
+        /// Updates already done.
+        update: u64,
+        /// Updates at which training ends.
+        max_updates: u64,
+        /// Threads that share an update.
+        workers: usize,
+        /// Trained numbers of the model.
+        parameters: usize,
+    },
+    /// An update was done.
+    Updated {
+        /// Its number, from 1.
+        update: u64,
+        /// The epoch that it belongs to, from 0.
+        epoch: u64,
+        /// Label-smoothed cross-entropy in nats per target token.
+        loss: f64,
+        /// Its target tokens, padding not counted.
+        target_tokens: usize,
+        /// The learning rate.
+        learning_rate: f64,
+        /// The gradient's norm before clipping.
+        gradient_norm: f64,
+        /// How long it took, in seconds.
+        seconds: f64,
+    },
+    /// An update was left out because loss or gradient were not finite.
+    Skipped {
+        /// Its number.
+        update: u64,
+        /// The loss.
+        loss: f64,
+        /// The gradient's norm.
+        gradient_norm: f64,
+    },
+    /// The model was validated.
+    Validated {
+        /// After which update.
+        update: u64,
+        /// The results.
+        validation: Validation,
+        /// What decides.
+        metric: Metric,
+        /// Whether this is the best so far.
+        is_best: bool,
+        /// How long it took, in seconds.
+        seconds: f64,
+    },
+    /// A checkpoint was written.
+    Saved {
+        /// After which update.
+        update: u64,
+        /// Where.
+        path: PathBuf,
+    },
+    /// The average of the last checkpoints was validated.
+    Averaged {
+        /// Of how many checkpoints.
+        checkpoints: usize,
+        /// The results.
+        validation: Validation,
+        /// Whether it is the best model now.
+        is_best: bool,
+    },
+}
+
+/// Somebody who wants to know. Called from the trainer's thread.
+pub trait Observer {
+    /// Something happened.
+    fn observe(&self, event: &Event);
+}
+
+/// An observer who does not listen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn observe(&self, _: &Event) {}
+}

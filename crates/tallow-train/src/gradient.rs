@@ -1,0 +1,144 @@
+//! The gradient of one batch, computed by several workers.
+
+use crate::TrainError;
+use candle_core::{Device, Tensor};
+use tallow_data::{Batch, PaddedBatch};
+use tallow_model::{Params, Tokens, Transformer};
+use tallow_ops::DropoutStream;
+
+/// Sums over target tokens: of the loss and of its gradient by every parameter.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// The sum of the losses, in nats.
+    pub loss: f64,
+    /// How many target tokens were summed over.
+    pub target_tokens: usize,
+    /// The gradients, in the order of the parameters.
+    pub tensors: Vec<Tensor>,
+}
+
+impl Gradients {
+    /// Adds another batch's.
+    ///
+    /// # Errors
+    /// When the parameters differ.
+    pub fn add(&mut self, other: &Gradients) -> Result<(), TrainError> {
+        self.loss += other.loss;
+        self.target_tokens += other.target_tokens;
+        for (sum, tensor) in self.tensors.iter_mut().zip(&other.tensors) {
+            *sum = (&*sum + tensor)?;
+        }
+        Ok(())
+    }
+
+    /// The norm of all gradients together, per target token.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn norm(&self) -> Result<f64, TrainError> {
+        let mut sum = 0.0;
+        for tensor in &self.tensors {
+            sum += tallow_ops::sum_of_squares_no_grad(tensor)?;
+        }
+        Ok(sum.sqrt() / self.target_tokens as f64)
+    }
+}
+
+/// What keys the dropout masks of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutKey {
+    /// The run's seed.
+    pub seed: u64,
+    /// The update, from 1.
+    pub update: u64,
+    /// Which of the update's batches this is, from 0.
+    pub micro_batch: u64,
+}
+
+/// The gradient of a batch. Its sentences are divided over `workers` threads, whose sums are added in a fixed order:
+/// the same worker count gives the same bits, another one the same numbers up to rounding.
+///
+/// # Errors
+/// When the model fails.
+pub fn gradients(
+    model: &Transformer,
+    params: &Params,
+    batch: Batch,
+    label_smoothing: f64,
+    dropout: Option<DropoutKey>,
+    workers: usize,
+    device: &Device,
+) -> Result<Gradients, TrainError> {
+    let architecture = model.architecture();
+    let (source_pad, target_pad) = (architecture.source_pad_id(), architecture.target_pad_id());
+    let mut batch = batch;
+    if let Some(key) = dropout {
+        // Within an update every sentence has a number of its own, even one that occurs twice.
+        for (row, example) in batch.examples.iter_mut().enumerate() {
+            example.id = (key.micro_batch << 32) | row as u64;
+        }
+    }
+    let work = |shard: &Batch| -> Result<Gradients, TrainError> {
+        let padded = shard.pad(target_pad, source_pad, target_pad);
+        shard_gradients(model, params, &padded, label_smoothing, dropout, device)
+    };
+    let shards = batch.shards(workers);
+    let Some((first, others)) = shards.split_first() else {
+        return Err(TrainError::Data(tallow_data::DataError::NoCorpus));
+    };
+    let results = std::thread::scope(|scope| {
+        let threads: Vec<_> = others.iter().map(|shard| scope.spawn(|| work(shard))).collect();
+        let mut results = vec![work(first)];
+        results.extend(
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or(Err(TrainError::Worker))),
+        );
+        results
+    });
+    let mut results = results.into_iter();
+    let mut sum = results.next().unwrap_or(Err(TrainError::Worker))?;
+    for result in results {
+        sum.add(&result?)?;
+    }
+    for (parameter, tensor) in params.iter().zip(&mut sum.tensors) {
+        if let Some(row) = parameter.frozen_row {
+            *tensor = without_row(tensor, row)?;
+        }
+    }
+    Ok(sum)
+}
+
+fn shard_gradients(
+    model: &Transformer,
+    params: &Params,
+    padded: &PaddedBatch,
+    label_smoothing: f64,
+    dropout: Option<DropoutKey>,
+    device: &Device,
+) -> Result<Gradients, TrainError> {
+    let source = Tokens::new(&padded.source, &padded.source_lengths, device)?;
+    let target = Tokens::new(&padded.target_input, &padded.target_lengths, device)?;
+    let stream = dropout.map(|key| DropoutStream::new(key.seed, key.update, padded.ids.clone()));
+    let loss = model.loss(&source, &target, &padded.labels, label_smoothing, stream.as_ref())?;
+    let mut store = loss.backward()?;
+    let gradient = |parameter: &tallow_model::Parameter| match store.remove(parameter.var.as_tensor()) {
+        Some(gradient) => Ok(gradient),
+        None => Ok(parameter.var.zeros_like()?),
+    };
+    let tensors = params.iter().map(gradient).collect::<Result<_, TrainError>>()?;
+    let loss = f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?);
+    Ok(Gradients {
+        loss,
+        target_tokens: padded.target_tokens,
+        tensors,
+    })
+}
+
+/// The gradient with one row set to zero: that of a row which is not trained.
+fn without_row(gradient: &Tensor, row: usize) -> Result<Tensor, TrainError> {
+    let gradient = gradient.contiguous()?;
+    let zeros = gradient.narrow(0, row, 1)?.zeros_like()?;
+    gradient.slice_set(&zeros, 0, row)?;
+    Ok(gradient)
+}

@@ -1,0 +1,35 @@
+//! Batches to better parameters: updates, schedules, validation, checkpoints.
+//!
+//! The [`Trainer`] owns the loop. It never prints: everything that happens is an [`Event`] for an [`Observer`], and a
+//! line in the run directory's logs.
+
+mod average;
+mod checkpoint;
+mod config;
+mod ema;
+mod error;
+mod event;
+mod gradient;
+mod log;
+mod optimizer;
+mod run_directory;
+mod schedule;
+mod selection;
+mod state;
+mod tensorboard;
+mod trainer;
+mod validation;
+
+pub use average::average;
+pub use checkpoint::{Checkpoint, Saved};
+pub use config::{Metric, OptimizerKind, Schedule, TrainConfig, Workers};
+pub use ema::Ema;
+pub use error::TrainError;
+pub use event::{Event, Observer, Silent};
+pub use gradient::{DropoutKey, Gradients, gradients};
+pub use optimizer::Optimizer;
+pub use run_directory::RunDirectory;
+pub use selection::Selection;
+pub use state::{Fingerprint, TrainState};
+pub use trainer::{Ending, Outcome, Trainer, TrainerParts};
+pub use validation::{Validation, ValidationSet, perplexity};

@@ -1,0 +1,97 @@
+//! Adam over all parameters of a model.
+
+use crate::{Gradients, OptimizerKind, TrainConfig, TrainError};
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
+use tallow_model::Params;
+use tallow_ops::{AdamOptions, AdamState, adam_update_no_grad};
+
+/// The moments of every parameter, in the order of the parameters.
+#[derive(Clone, Debug)]
+pub struct Optimizer {
+    states: Vec<AdamState>,
+}
+
+/// What PyTorch adds to a norm before it divides by it.
+const CLIP_EPSILON: f64 = 1e-6;
+
+impl Optimizer {
+    /// Moments of zero.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn new(params: &Params) -> Result<Self, TrainError> {
+        let states = params.iter().map(|parameter| AdamState::new(parameter.var.as_tensor()));
+        Ok(Self {
+            states: states.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Updates the parameters by the mean gradient per target token, clipped to the configured norm.
+    ///
+    /// `update` counts from 1; `norm` is that of [`Gradients::norm`].
+    ///
+    /// # Errors
+    /// When parameters and gradients do not fit.
+    pub fn update(
+        &mut self,
+        params: &Params,
+        gradients: &Gradients,
+        norm: f64,
+        update: u64,
+        learning_rate: f64,
+        config: &TrainConfig,
+    ) -> Result<(), TrainError> {
+        let clip = if config.clip_norm > 0.0 {
+            (config.clip_norm / (norm + CLIP_EPSILON)).min(1.0)
+        } else {
+            1.0
+        };
+        let options = AdamOptions {
+            learning_rate,
+            beta1: config.beta1,
+            beta2: config.beta2,
+            epsilon: config.epsilon,
+            weight_decay: config.weight_decay,
+            decoupled: config.optimizer == OptimizerKind::AdamW,
+            gradient_scale: clip / gradients.target_tokens as f64,
+            step: update,
+        };
+        for ((parameter, gradient), state) in params.iter().zip(&gradients.tensors).zip(&mut self.states) {
+            adam_update_no_grad(&parameter.var, gradient, state, &options)?;
+        }
+        Ok(())
+    }
+
+    /// The moments by the names of the parameters, to be saved.
+    pub fn tensors(&self, params: &Params) -> HashMap<String, Tensor> {
+        params
+            .iter()
+            .zip(&self.states)
+            .map(|(p, state)| (p.name.clone(), state.as_tensor().clone()))
+            .collect()
+    }
+
+    /// Moments that were saved.
+    ///
+    /// # Errors
+    /// When one is missing or misshapen.
+    pub fn from_tensors(
+        params: &Params,
+        mut tensors: HashMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let state = |parameter: &tallow_model::Parameter| {
+            let moments = tensors
+                .remove(&parameter.name)
+                .ok_or_else(|| TrainError::Resume(format!("the moments of {} are missing", parameter.name)))?;
+            Ok(AdamState::from_tensor(
+                moments.to_device(device)?,
+                parameter.var.as_tensor(),
+            )?)
+        };
+        Ok(Self {
+            states: params.iter().map(state).collect::<Result<_, TrainError>>()?,
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! Which checkpoints are worth keeping, and whether training still improves.
+
+use crate::Metric;
+use serde::{Deserialize, Serialize};
+
+/// The memory of a run's validations and checkpoints.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// The best validation so far: update and value of the metric.
+    pub best: Option<(u64, f64)>,
+    /// Validations since the best one.
+    pub validations_without_improvement: u64,
+    /// Checkpoints on disk, oldest first: update, and the metric if it was validated.
+    pub checkpoints: Vec<(u64, Option<f64>)>,
+}
+
+impl Selection {
+    /// Takes note of a validation and says whether it is the best so far.
+    pub fn validated(&mut self, update: u64, value: f64, metric: Metric) -> bool {
+        let better = value.is_finite() && self.best.is_none_or(|(_, best)| metric.is_better(value, best));
+        if better {
+            self.best = Some((update, value));
+            self.validations_without_improvement = 0;
+        } else {
+            self.validations_without_improvement += 1;
+        }
+        better
+    }
+
+    /// Takes note of a checkpoint and returns those that are to be removed: all but the `last` most recent and the
+    /// `best` best.
+    pub fn saved(&mut self, update: u64, value: Option<f64>, metric: Metric, best: usize, last: usize) -> Vec<u64> {
+        self.checkpoints.retain(|(other, _)| *other != update);
+        self.checkpoints.push((update, value.filter(|value| value.is_finite())));
+        let mut scored: Vec<(u64, f64)> = self
+            .checkpoints
+            .iter()
+            .filter_map(|(u, v)| v.map(|v| (*u, v)))
+            .collect();
+        // Among equals the earlier one is better, as it is for `validated`.
+        scored.sort_by(|a, b| {
+            let order = a.1.total_cmp(&b.1);
+            (if metric.is_better(1.0, 0.0) {
+                order.reverse()
+            } else {
+                order
+            })
+            .then(a.0.cmp(&b.0))
+        });
+        scored.truncate(best);
+        let recent = self.checkpoints.len().saturating_sub(last);
+        let keep: Vec<u64> = self.checkpoints[recent..]
+            .iter()
+            .map(|c| c.0)
+            .chain(scored.iter().map(|s| s.0))
+            .collect();
+        let removed = self
+            .checkpoints
+            .iter()
+            .map(|c| c.0)
+            .filter(|update| !keep.contains(update))
+            .collect();
+        self.checkpoints.retain(|(update, _)| keep.contains(update));
+        removed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn best_and_patience() {
+        let mut selection = Selection::default();
+        assert!(selection.validated(10, 1.0, Metric::Bleu));
+        assert!(!selection.validated(20, 1.0, Metric::Bleu));
+        assert!(!selection.validated(30, f64::NAN, Metric::Bleu));
+        assert_eq!(selection.validations_without_improvement, 2);
+        assert!(selection.validated(40, 2.0, Metric::Bleu));
+        assert_eq!(
+            (selection.best, selection.validations_without_improvement),
+            (Some((40, 2.0)), 0)
+        );
+        assert!(selection.validated(50, 1.0, Metric::Loss));
+    }
+
+    #[test]
+    fn the_best_and_the_last_are_kept() {
+        let mut selection = Selection::default();
+        let values = [3.0, 9.0, 5.0, 1.0, 2.0];
+        let mut removed = Vec::new();
+        for (i, value) in values.iter().enumerate() {
+            removed.extend(selection.saved(i as u64, Some(*value), Metric::Chrf, 1, 2));
+        }
+        assert_eq!(removed, [0, 2]);
+        assert_eq!(selection.checkpoints, [(1, Some(9.0)), (3, Some(1.0)), (4, Some(2.0))]);
+        let mut selection = Selection::default();
+        for (i, value) in values.iter().enumerate() {
+            selection.saved(i as u64, Some(*value), Metric::Perplexity, 2, 1);
+        }
+        assert_eq!(selection.checkpoints, [(3, Some(1.0)), (4, Some(2.0))]);
+        assert!(selection.saved(4, Some(7.0), Metric::Perplexity, 2, 1).is_empty());
+        assert_eq!(selection.checkpoints.len(), 2);
+    }
+}

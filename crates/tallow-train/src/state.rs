@@ -1,0 +1,146 @@
+//! Everything a run needs to go on, besides its tensors.
+
+use crate::Selection;
+use serde::{Deserialize, Serialize};
+use tallow_data::Cursor;
+
+/// What must be the same for a resumed run to be the uninterrupted one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    /// The seed of all random numbers.
+    pub seed: u64,
+    /// SHA-256 of the corpora's text, in order.
+    pub data: Vec<String>,
+    /// SHA-256 of the tokenizers.
+    pub tokenizers: Vec<String>,
+    /// The effective config, key by key, as text.
+    pub config: Vec<(String, String)>,
+    /// Threads that share an update. Another number gives the same training up to rounding.
+    pub workers: usize,
+    /// The vector instructions in use. Others give the same training up to rounding.
+    pub instruction_set: String,
+}
+
+impl Fingerprint {
+    /// What differs from the run that this one continues: what forbids to go on, and what merely changes it.
+    pub fn differences(&self, before: &Fingerprint, may_change: impl Fn(&str) -> bool) -> (Vec<String>, Vec<String>) {
+        let (mut fatal, mut harmless) = (Vec::new(), Vec::new());
+        if self.data != before.data {
+            fatal.push("the training corpora are not those that the run began with".to_string());
+        }
+        if self.tokenizers != before.tokenizers {
+            fatal.push("the tokenizer is not the one that the run began with".to_string());
+        }
+        if self.seed != before.seed {
+            fatal.push(format!("seed: {} instead of {}", self.seed, before.seed));
+        }
+        let find = |list: &[(String, String)], key: &str| list.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
+        let mut keys: Vec<&String> = self.config.iter().chain(&before.config).map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let (now, then) = (find(&self.config, key), find(&before.config, key));
+            if now != then {
+                let text = |value: Option<String>| value.unwrap_or_else(|| "(unset)".into());
+                let line = format!("{key}: {} instead of {}", text(now), text(then));
+                if may_change(key) {
+                    harmless.push(line)
+                } else {
+                    fatal.push(line)
+                }
+            }
+        }
+        if self.workers != before.workers {
+            harmless.push(format!(
+                "{} workers instead of {}: equal up to rounding",
+                self.workers, before.workers
+            ));
+        }
+        if self.instruction_set != before.instruction_set {
+            let (now, then) = (&self.instruction_set, &before.instruction_set);
+            harmless.push(format!("{now} instructions instead of {then}: equal up to rounding"));
+        }
+        (fatal, harmless)
+    }
+}
+
+/// The state of a run after an update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    /// The version of this format.
+    pub version: u32,
+    /// Updates done.
+    pub update: u64,
+    /// Where the corpus continues.
+    pub cursor: Cursor,
+    /// Target tokens trained on.
+    pub target_tokens: u64,
+    /// Updates left out because loss or gradient were not finite.
+    pub skipped: u64,
+    /// Of these, how many most recently in a row.
+    pub skipped_in_a_row: u64,
+    /// Validations, checkpoints, patience.
+    pub selection: Selection,
+    /// Bytes of `metrics.jsonl`; what stands beyond them was logged after this checkpoint.
+    pub metrics_bytes: u64,
+    /// What the run is.
+    pub fingerprint: Fingerprint,
+}
+
+impl TrainState {
+    /// The version that this program writes.
+    pub const VERSION: u32 = 1;
+
+    /// The state before the first update.
+    pub fn new(fingerprint: Fingerprint) -> Self {
+        Self {
+            version: Self::VERSION,
+            update: 0,
+            cursor: Cursor::default(),
+            target_tokens: 0,
+            skipped: 0,
+            skipped_in_a_row: 0,
+            selection: Selection::default(),
+            metrics_bytes: 0,
+            fingerprint,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_named() {
+        let pair = |k: &str, v: &str| (k.to_string(), v.to_string());
+        let before = Fingerprint {
+            config: vec![pair("train.max_updates", "10"), pair("model.d_model", "64")],
+            workers: 2,
+            ..Fingerprint::default()
+        };
+        let after = Fingerprint {
+            config: vec![
+                pair("train.max_updates", "20"),
+                pair("model.d_model", "32"),
+                pair("model.heads", "2"),
+            ],
+            workers: 1,
+            seed: 5,
+            ..Fingerprint::default()
+        };
+        let (fatal, harmless) = after.differences(&before, |key| key.starts_with("train."));
+        assert_eq!(
+            fatal,
+            [
+                "seed: 5 instead of 0",
+                "model.d_model: 32 instead of 64",
+                "model.heads: 2 instead of (unset)"
+            ]
+        );
+        assert_eq!(harmless.len(), 2);
+        assert_eq!(before.differences(&before, |_| false), (vec![], vec![]));
+    }
+}

@@ -1,0 +1,297 @@
+//! Event files that TensorBoard reads: numbers and texts over the updates of a run.
+//!
+//! An event file is a TFRecord file: every record is framed by its length and two checksums, and holds one protobuf
+//! message `Event`. A reader that meets an incomplete last record waits for the rest, so a file may be read while it
+//! grows, and one cut off by a crash stays readable up to that point.
+//!
+//! The messages are encoded by hand. Three of TensorFlow's schemas are needed (`event.proto`, `summary.proto`,
+//! `tensor.proto`), fourteen fields of them in all, write-only; a protobuf crate would bring a code generator, a build
+//! script and the schemas along for that. The field numbers are listed where they are used.
+//!
+//! A resumed run opens a new file beside the old one. TensorBoard reads all files of a directory in the order of
+//! their names, which hold the time of creation, as one run; updates that a resumed run repeats are drawn twice.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Version of the event format, which TensorBoard expects in the first record.
+const FILE_VERSION: &str = "brain.Event:2";
+/// `DataType.DT_STRING` in `types.proto`.
+const DT_STRING: u64 = 7;
+
+/// Writes one event file.
+///
+/// Times are seconds since the Unix epoch and are arguments, so that the writer needs no clock. Records are buffered:
+/// call [`flush`](Self::flush) when a reader should see them, and before dropping the writer, which cannot report
+/// a failed write.
+#[derive(Debug)]
+pub(crate) struct EventWriter {
+    file: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl EventWriter {
+    /// Creates `events.out.tfevents.<seconds>.tallow` in `directory`, which is created too where it is missing.
+    ///
+    /// An existing file is never touched: where the name is taken (a run resumed within the same second), the next
+    /// free second goes into the name.
+    ///
+    /// # Errors
+    /// If the directory or the file cannot be created or written.
+    pub(crate) fn create(directory: &Path, wall_time: f64) -> io::Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        // Ten digits, as TensorBoard's own writer pads them, keep the names in the order of time. A time before the
+        // epoch or one that is no number becomes zero.
+        let mut seconds = wall_time as u64;
+        let (file, path) = loop {
+            let path = directory.join(format!("events.out.tfevents.{seconds:010}.tallow"));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => break (file, path),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => seconds = seconds.saturating_add(1),
+                Err(error) => return Err(error),
+            }
+        };
+        let mut writer = Self {
+            file: BufWriter::new(file),
+            path,
+        };
+        // Event { double wall_time = 1; string file_version = 3; }
+        let mut event = Message::default();
+        event.double(1, wall_time);
+        event.bytes(3, FILE_VERSION.as_bytes());
+        writer.record(&event)?;
+        writer.flush()?;
+        Ok(writer)
+    }
+
+    /// The file being written.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Records `value` under `tag` (such as `train/loss`: what precedes the slash groups the charts) at `step`.
+    ///
+    /// NaN and infinities are written as they are; TensorBoard marks them in the chart.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn scalar(&mut self, tag: &str, step: i64, value: f32, wall_time: f64) -> io::Result<()> {
+        // Summary.Value { string tag = 1; float simple_value = 2; }
+        let mut entry = Message::default();
+        entry.bytes(1, tag.as_bytes());
+        entry.float(2, value);
+        self.summary(&entry, step, wall_time)
+    }
+
+    /// Records `text` under `tag` at `step`, for TensorBoard's text panel, which reads it as Markdown.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn text(&mut self, tag: &str, step: i64, text: &str, wall_time: f64) -> io::Result<()> {
+        // TensorProto { DataType dtype = 1; TensorShapeProto tensor_shape = 2; repeated bytes string_val = 8; }
+        // An empty shape says: a single string, not a list.
+        let mut tensor = Message::default();
+        tensor.varint(1, DT_STRING);
+        tensor.bytes(2, b"");
+        tensor.bytes(8, text.as_bytes());
+        // SummaryMetadata { PluginData plugin_data = 1; } with PluginData { string plugin_name = 1; }
+        let mut plugin = Message::default();
+        plugin.bytes(1, b"text");
+        let mut metadata = Message::default();
+        metadata.message(1, &plugin);
+        // Summary.Value { string tag = 1; TensorProto tensor = 8; SummaryMetadata metadata = 9; }
+        let mut entry = Message::default();
+        entry.bytes(1, tag.as_bytes());
+        entry.message(8, &tensor);
+        entry.message(9, &metadata);
+        self.summary(&entry, step, wall_time)
+    }
+
+    /// Hands everything recorded so far to the operating system.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+
+    /// Writes the event that holds one `Summary.Value`.
+    fn summary(&mut self, entry: &Message, step: i64, wall_time: f64) -> io::Result<()> {
+        // Summary { repeated Value value = 1; }
+        let mut summary = Message::default();
+        summary.message(1, entry);
+        // Event { double wall_time = 1; int64 step = 2; Summary summary = 5; }
+        let mut event = Message::default();
+        event.double(1, wall_time);
+        // Protobuf leaves out zeros, and gives a negative int64 as its two's complement.
+        if step != 0 {
+            event.varint(2, step.cast_unsigned());
+        }
+        event.message(5, &summary);
+        self.record(&event)
+    }
+
+    /// Writes one TFRecord: length, checksum of the length, data, checksum of the data; all little-endian.
+    fn record(&mut self, event: &Message) -> io::Result<()> {
+        let length = (event.0.len() as u64).to_le_bytes();
+        self.file.write_all(&length)?;
+        self.file.write_all(&masked_crc32c(&length).to_le_bytes())?;
+        self.file.write_all(&event.0)?;
+        self.file.write_all(&masked_crc32c(&event.0).to_le_bytes())
+    }
+}
+
+/// CRC-32C, rotated and shifted as the TFRecord format asks, so that a checksum within the data is no trap.
+fn masked_crc32c(data: &[u8]) -> u32 {
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// The bytes of a protobuf message: fields one after another, each behind a key of field number and wire type
+/// (0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes).
+#[derive(Debug, Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    /// Base 128, least significant group first; the top bit says that another group follows.
+    fn raw_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn key(&mut self, field: u64, wire_type: u64) {
+        self.raw_varint(field << 3 | wire_type);
+    }
+
+    fn varint(&mut self, field: u64, value: u64) {
+        self.key(field, 0);
+        self.raw_varint(value);
+    }
+
+    fn double(&mut self, field: u64, value: f64) {
+        self.key(field, 1);
+        self.0.extend(value.to_le_bytes());
+    }
+
+    fn float(&mut self, field: u64, value: f32) {
+        self.key(field, 5);
+        self.0.extend(value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, field: u64, value: &[u8]) {
+        self.key(field, 2);
+        self.raw_varint(value.len() as u64);
+        self.0.extend(value);
+    }
+
+    fn message(&mut self, field: u64, value: &Message) {
+        self.bytes(field, &value.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The time of every expected record below.
+    const TIME: f64 = 1_700_000_000.25;
+
+    // The expected records were written by the Python package tensorboard 2.21.0: its generated protobuf classes and
+    // its `RecordWriter`.
+    const VERSION_RECORD: &[u8] =
+        b"\x18\x00\x00\x00\x00\x00\x00\x00\xa3\x7f\x4b\x22\x09\x00\x00\x10\x40\xfc\x54\xd9\x41\x1a\x0dbrain.Event:2\
+        \x33\x8d\x2f\xe9";
+
+    /// What a writer adds to its file after the first record.
+    fn written(write: impl FnOnce(&mut EventWriter) -> io::Result<()>) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::create(directory.path(), TIME).unwrap();
+        write(&mut writer).unwrap();
+        writer.flush().unwrap();
+        let bytes = std::fs::read(writer.path()).unwrap();
+        bytes.strip_prefix(VERSION_RECORD).unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_new_file_holds_the_version_record_already() {
+        let directory = tempfile::tempdir().unwrap();
+        let nested = directory.path().join("runs/one");
+        let writer = EventWriter::create(&nested, TIME).unwrap();
+        assert_eq!(writer.path(), nested.join("events.out.tfevents.1700000000.tallow"));
+        assert_eq!(std::fs::read(writer.path()).unwrap(), VERSION_RECORD);
+    }
+
+    #[test]
+    fn scalars_equal_those_of_the_python_package() {
+        assert_eq!(
+            written(|writer| writer.scalar("train/loss", 300, 2.5, TIME)),
+            b"\x21\x00\x00\x00\x00\x00\x00\x00\x01\x7b\xec\xf6\x09\x00\x00\x10\x40\xfc\x54\xd9\x41\x10\xac\x02\x2a\x13\
+            \x0a\x11\x0a\x0atrain/loss\x15\x00\x00\x20\x40\x8d\xab\xcc\x7d"
+        );
+    }
+
+    #[test]
+    fn step_zero_is_left_out_and_a_zero_value_is_not() {
+        assert_eq!(
+            written(|writer| writer.scalar("a", 0, 0.0, TIME)),
+            b"\x15\x00\x00\x00\x00\x00\x00\x00\xd6\xab\x6b\x2b\x09\x00\x00\x10\x40\xfc\x54\xd9\x41\x2a\x0a\
+            \x0a\x08\x0a\x01a\x15\x00\x00\x00\x00\xf3\xc6\x06\xa7"
+        );
+    }
+
+    #[test]
+    fn negative_steps_take_ten_bytes() {
+        assert_eq!(
+            written(|writer| writer.scalar("a", -1, 1.0, TIME)),
+            b"\x20\x00\x00\x00\x00\x00\x00\x00\x29\xed\xa9\x50\x09\x00\x00\x10\x40\xfc\x54\xd9\x41\
+            \x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x2a\x0a\x0a\x08\x0a\x01a\x15\x00\x00\x80\x3f\x8c\xeb\x1d\xae"
+        );
+    }
+
+    #[test]
+    fn texts_equal_those_of_the_python_package() {
+        assert_eq!(
+            written(|writer| writer.text("valid/sample", 7, "Ein Hund läuft.", TIME)),
+            b"\x3f\x00\x00\x00\x00\x00\x00\x00\x51\x65\x76\x61\x09\x00\x00\x10\x40\xfc\x54\xd9\x41\x10\x07\x2a\x32\
+            \x0a\x30\x0a\x0cvalid/sample\x42\x16\x08\x07\x12\x00\x42\x10Ein Hund l\xc3\xa4uft.\
+            \x4a\x08\x0a\x06\x0a\x04text\x72\x62\x1c\xe5"
+        );
+    }
+
+    #[test]
+    fn records_follow_one_another() {
+        let one = written(|writer| writer.scalar("a", 1, 1.0, TIME));
+        let two = written(|writer| writer.scalar("b", 2, 2.0, TIME));
+        let both = written(|writer| {
+            writer.scalar("a", 1, 1.0, TIME)?;
+            writer.scalar("b", 2, 2.0, TIME)
+        });
+        assert_eq!(both, [one, two].concat());
+    }
+
+    #[test]
+    fn a_run_resumed_within_the_second_keeps_the_old_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut first = EventWriter::create(directory.path(), TIME).unwrap();
+        first.scalar("train/loss", 1, 2.5, TIME).unwrap();
+        first.flush().unwrap();
+        let before = std::fs::read(first.path()).unwrap();
+        let second = EventWriter::create(directory.path(), TIME).unwrap();
+        assert_eq!(
+            second.path(),
+            directory.path().join("events.out.tfevents.1700000001.tallow")
+        );
+        assert_eq!(std::fs::read(first.path()).unwrap(), before);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(EventWriter::create(&file, TIME).is_err());
+    }
+}

@@ -1,0 +1,144 @@
+//! How good a model is on text it was not trained on.
+
+use crate::TrainError;
+use candle_core::Device;
+use serde::Serialize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tallow_data::{Corpus, fixed_batches};
+use tallow_decode::{DecodeConfig, Translator};
+use tallow_model::{Tokens, Transformer};
+use tallow_score::{Bleu, Chrf, exact_match};
+use tallow_text::Tokenizers;
+
+use crate::Metric;
+
+/// Parallel text to validate on.
+#[derive(Debug)]
+pub struct ValidationSet {
+    /// Source lines.
+    pub source: Vec<String>,
+    /// Their reference translations.
+    pub target: Vec<String>,
+    /// Both, as tokens.
+    pub corpus: Corpus,
+    /// Padded tokens of a batch.
+    pub batch_tokens: usize,
+}
+
+/// The results of a validation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Validation {
+    /// Cross-entropy per target token in nats, without label smoothing.
+    pub loss: f64,
+    /// The exponential of the loss. It compares models of one tokenizer only.
+    pub perplexity: f64,
+    /// BLEU with sacreBLEU's default settings.
+    pub bleu: Option<f64>,
+    /// chrF with sacreBLEU's default settings.
+    pub chrf: Option<f64>,
+    /// Percent of translations that equal their reference.
+    pub exact_match: Option<f64>,
+    /// Some source lines with their translations and references.
+    #[serde(skip)]
+    pub samples: Vec<[String; 3]>,
+}
+
+impl Validation {
+    /// The value of a metric.
+    pub fn value(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::Loss => self.loss,
+            Metric::Perplexity => self.perplexity,
+            Metric::Bleu => self.bleu.unwrap_or(f64::NAN),
+            Metric::Chrf => self.chrf.unwrap_or(f64::NAN),
+            Metric::ExactMatch => self.exact_match.unwrap_or(f64::NAN),
+        }
+    }
+}
+
+impl ValidationSet {
+    /// Measures a model: the loss of the references, and the scores of its own translations.
+    ///
+    /// # Errors
+    /// When the model or the search fails.
+    pub fn validate(
+        &self,
+        model: &Transformer,
+        tokenizers: &Tokenizers,
+        decode: &DecodeConfig,
+        samples: usize,
+        workers: usize,
+        device: &Device,
+    ) -> Result<Validation, TrainError> {
+        let (nats, tokens) = perplexity(model, &self.corpus, self.batch_tokens, workers, device)?;
+        let translator = Translator::new(model, tokenizers, decode, device, 0, workers)?;
+        let translations = translator.translate(&self.source, 0)?;
+        let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
+        let references = std::slice::from_ref(&self.target);
+        // The same lines every time, spread over the set.
+        let step = (hypotheses.len() / samples.max(1)).max(1);
+        let sample = |i: usize| {
+            [
+                self.source[i].clone(),
+                hypotheses[i].to_string(),
+                self.target[i].clone(),
+            ]
+        };
+        let loss = nats / tokens as f64;
+        Ok(Validation {
+            loss,
+            perplexity: loss.exp(),
+            bleu: Some(Bleu::default().corpus(&hypotheses, references)?.score),
+            chrf: Some(Chrf::default().corpus(&hypotheses, references)?.score),
+            exact_match: Some(exact_match(&hypotheses, references)?),
+            samples: (0..hypotheses.len()).step_by(step).take(samples).map(sample).collect(),
+        })
+    }
+}
+
+/// The sum of the cross-entropy over all target tokens of a corpus, in nats and without label smoothing, and how many
+/// tokens these are. Perplexity is exp(sum / tokens).
+///
+/// # Errors
+/// When the model fails.
+pub fn perplexity(
+    model: &Transformer,
+    corpus: &Corpus,
+    batch_tokens: usize,
+    workers: usize,
+    device: &Device,
+) -> Result<(f64, usize), TrainError> {
+    let architecture = model.architecture();
+    let (source_pad, target_pad) = (architecture.source_pad_id(), architecture.target_pad_id());
+    let batches = fixed_batches(corpus, batch_tokens.div_ceil(workers));
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, f64, usize)>, TrainError> {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(indices) = batches.get(index) else {
+                return Ok(done);
+            };
+            let padded = corpus.batch(indices).pad(target_pad, source_pad, target_pad);
+            let source = Tokens::new(&padded.source, &padded.source_lengths, device)?;
+            let target = Tokens::new(&padded.target_input, &padded.target_lengths, device)?;
+            let loss = model
+                .loss(&source, &target, &padded.labels, 0.0, None)?
+                .to_scalar::<f32>()?;
+            done.push((index, f64::from(loss), padded.target_tokens));
+        }
+    };
+    let mut parts = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..workers.min(batches.len())).map(|_| scope.spawn(work)).collect();
+        let mut parts = work()?;
+        for thread in threads {
+            parts.extend(thread.join().unwrap_or(Err(TrainError::Worker))?);
+        }
+        Ok::<_, TrainError>(parts)
+    })?;
+    // The order of the additions must not depend on which worker was faster.
+    parts.sort_by_key(|(index, _, _)| *index);
+    Ok(parts
+        .iter()
+        .fold((0.0, 0), |(nats, tokens), part| (nats + part.1, tokens + part.2)))
+}
