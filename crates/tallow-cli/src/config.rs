@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tallow_data::DataConfig;
 use tallow_decode::DecodeConfig;
-use tallow_model::{ModelConfig, Tie};
+use tallow_model::{ModelConfig, Positions, Tie};
 use tallow_text::TextConfig;
 use tallow_train::TrainConfig;
 use toml::{Table, Value};
 
 /// Everything about a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// The run's name; it lies in `runs/<name>`. Default: the file's name.
@@ -27,6 +27,21 @@ pub(crate) struct Config {
     pub(crate) model: ModelConfig,
     pub(crate) train: TrainConfig,
     pub(crate) decode: DecodeConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            seed: 1,
+            output: None,
+            text: TextConfig::default(),
+            data: DataConfig::default(),
+            model: ModelConfig::default(),
+            train: TrainConfig::default(),
+            decode: DecodeConfig::default(),
+        }
+    }
 }
 
 /// Where a value came from.
@@ -44,6 +59,9 @@ pub(crate) struct Composed {
     file: Table,
     command_line: Table,
 }
+
+/// A key with its section, if it has one, and its value, if it is set.
+pub(crate) type Effective = (Option<&'static str>, &'static str, Option<Value>);
 
 /// The sections and, for each, its keys and a check of one value.
 type Check = fn(Value) -> Result<(), toml::de::Error>;
@@ -90,7 +108,6 @@ impl Config {
             bail!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
         }
         let mut merged = Table::new();
-        merged.insert("seed".into(), Value::Integer(1));
         merged.insert("name".into(), Value::String(default_name));
         merge(&mut merged, &file);
         merge(&mut merged, &command_line);
@@ -122,6 +139,19 @@ impl Config {
         faults.extend(self.model.validate());
         faults.extend(self.train.validate());
         faults.extend(self.decode.validate());
+        if self.model.positions == Positions::Learned {
+            let lengths = [
+                ("data.max_length", self.data.max_length),
+                ("decode.max_length", self.decode.max_length),
+                ("decode.max_source_length", self.decode.max_source_length),
+            ];
+            let limit = self.model.max_positions;
+            for (key, length) in lengths.into_iter().filter(|(_, length)| *length > limit) {
+                faults.push(format!(
+                    "{key}: {length} is more than the {limit} learned positions (model.max_positions)"
+                ));
+            }
+        }
         if self.model.tie == Tie::All && !self.text.shared && self.text.learns() {
             faults.push("model.tie: \"all\" needs text.shared = true; separate vocabularies can tie \"output\"".into());
         }
@@ -160,7 +190,8 @@ impl Config {
     }
 }
 
-/// Keys that may change when a run is resumed: what decides when to stop, to look and to keep, and the learning rate.
+/// Keys that may change when a run is resumed. Those of `[train]` change how it goes on, not what it is; the others
+/// do not touch training.
 pub(crate) fn may_change(key: &str) -> bool {
     const FIXED: [&str; 4] = ["train.optimizer", "train.ema_decay", "train.accumulate", "train.metric"];
     const FREE: [&str; 5] = ["name", "output", "data.valid", "data.test", "data.prefetch_batches"];
@@ -187,7 +218,7 @@ impl Composed {
     }
 
     /// Every key in order, with its effective value if it has one.
-    pub(crate) fn values(&self) -> Result<Vec<(Option<&'static str>, &'static str, Option<Value>)>> {
+    pub(crate) fn values(&self) -> Result<Vec<Effective>> {
         let table = Table::try_from(&self.config).context("the config cannot be written as TOML")?;
         let mut values = Vec::new();
         let sections = sections();
@@ -207,16 +238,21 @@ impl Composed {
     }
 }
 
+/// A value from the command line: TOML, or a string if it is no TOML.
+pub(crate) fn parse_value(text: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"));
+    parsed.unwrap_or_else(|| Value::String(text.to_string()))
+}
+
 /// `section.key=value` into a table. The value is TOML; what is no TOML is taken as a string.
 fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
     let Some((path, value)) = assignment.split_once('=') else {
         return Err(format!("--set {assignment}: write it as section.key=value"));
     };
     let (path, value) = (path.trim(), value.trim());
-    let parsed = toml::from_str::<Table>(&format!("value = {value}"))
-        .ok()
-        .and_then(|mut t| t.remove("value"));
-    let value = parsed.unwrap_or_else(|| Value::String(value.to_string()));
+    let value = parse_value(value);
     match path.split_once('.') {
         None => {
             table.insert(path.to_string(), value);

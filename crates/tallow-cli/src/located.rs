@@ -20,12 +20,13 @@ pub(crate) struct Located {
 }
 
 /// Files of a model on the Hub, and whether a model can do without them.
-const HUB_FILES: [(&str, bool); 5] = [
+const HUB_FILES: [(&str, bool); 6] = [
     (CONFIG_FILE, false),
     ("model.safetensors", false),
     ("generation_config.json", true),
     ("tokenizer.json", true),
     ("tokenizer.source.json", true),
+    ("tokenizer.target.json", true),
 ];
 
 impl Located {

@@ -159,6 +159,7 @@ impl Observer for Progress {
             Event::Averaged {
                 checkpoints,
                 validation,
+                metric,
                 is_best,
             } => {
                 let verdict = if *is_best {
@@ -166,7 +167,7 @@ impl Observer for Progress {
                 } else {
                     "not better"
                 };
-                let what = describe(validation, Metric::Bleu);
+                let what = describe(validation, *metric);
                 self.say(&format!(
                     "average of {checkpoints} checkpoints: valid {what}  {verdict}"
                 ));

@@ -1,6 +1,6 @@
 //! What a model is: its shape and its vocabularies.
 
-use crate::{ModelConfig, Tie};
+use crate::{ModelConfig, Positions, Tie};
 
 /// The shape of a model together with its vocabularies.
 ///
@@ -39,6 +39,27 @@ impl Architecture {
     /// Pieces that can be predicted: all but `<pad>`.
     pub fn classes(&self) -> usize {
         self.target_vocabulary.saturating_sub(1)
+    }
+
+    /// The same model in the one form that a model directory gives it: values of keys that say nothing new (a decoder
+    /// like the encoder, a table of positions that is not there) are the defaults. Two architectures are one model if
+    /// these are equal.
+    pub fn canonical(&self) -> Self {
+        let (model, default) = (&self.model, ModelConfig::default());
+        let learned = model.positions == Positions::Learned;
+        Self {
+            model: ModelConfig {
+                decoder_heads: model.decoder_heads.filter(|heads| *heads != model.heads),
+                decoder_feed_forward: model.decoder_feed_forward.filter(|width| *width != model.feed_forward),
+                max_positions: if learned {
+                    model.max_positions
+                } else {
+                    default.max_positions
+                },
+                ..model.clone()
+            },
+            ..self.clone()
+        }
     }
 
     /// Every fault, each beginning with the key's path; empty if there is none.

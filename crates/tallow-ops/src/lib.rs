@@ -13,15 +13,18 @@
 mod activation;
 mod adam;
 mod attention;
-mod broadcast;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod exponential;
 mod gradient;
+#[cfg(test)]
+mod kernels;
 mod layer_norm;
 mod linear;
 mod random;
 mod residual;
+mod values;
 
 pub use activation::Activation;
 pub use adam::{AdamOptions, AdamState, adam_update_no_grad};

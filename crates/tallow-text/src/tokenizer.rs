@@ -27,12 +27,12 @@ use crate::vocabulary::Vocabulary;
 /// Any file of the `tokenizers` library is used as far as it goes, with these rules:
 ///
 /// - The end of a sentence, the unknown piece and the padding are found by name: `</s>`, `<eos>`,
-///   `<|endoftext|>`, `[SEP]` and the like. Without an end, the file is refused. Without an unknown piece or a
-///   padding, these get ids after the last one of the file, in this order, and decoding leaves them
-///   out.
+///   `<|endoftext|>`, `[SEP]` and the like. Without an end, the file is refused. Without an unknown piece, or a
+///   padding as the last piece of all, these get ids after the last one of the file, in this order, and
+///   decoding leaves them out.
 /// - Templates, truncation, padding and BPE dropout that the file prescribes are not applied.
 /// - Special "added tokens" that a line spells are encoded as text. Should the model itself still yield the
-///   end or the padding inside a line, it becomes the unknown piece.
+///   end or a padding inside a line, it becomes the unknown piece.
 /// - [`save`](Self::save) writes the file as it was read, byte by byte.
 #[derive(Clone)]
 pub struct Tokenizer {
@@ -48,6 +48,8 @@ struct Shared {
     end: u32,
     unknown: u32,
     padding: u32,
+    /// The padding that a foreign file has in another place than the last.
+    file_padding: Option<u32>,
     /// Ids that decoding leaves out.
     silent: HashSet<u32>,
 }
@@ -189,14 +191,17 @@ impl Tokenizer {
             origin: origin.to_owned(),
             looked_for: special::END_NAMES.to_vec(),
         })?;
-        let mut find_or_append = |names: &[&str], name: &str| {
-            find(names).unwrap_or_else(|| {
-                pieces.push(Some(name.to_owned()));
-                pieces.len() as u32 - 1
-            })
+        let append = |pieces: &mut Vec<Option<String>>, name: &str| {
+            pieces.push(Some(name.to_owned()));
+            pieces.len() as u32 - 1
         };
-        let unknown = find_or_append(special::UNKNOWN_NAMES, special::UNKNOWN);
-        let padding = find_or_append(special::PADDING_NAMES, special::PADDING);
+        let unknown = find(special::UNKNOWN_NAMES).unwrap_or_else(|| append(&mut pieces, special::UNKNOWN));
+        // Models end with the padding. One that stands elsewhere stays what it is, a piece that no line has.
+        let file_padding = find(special::PADDING_NAMES);
+        let padding = match file_padding {
+            Some(id) if id as usize + 1 == pieces.len() => id,
+            _ => append(&mut pieces, special::PADDING),
+        };
 
         let added = model.get_added_tokens_decoder();
         let mut silent: HashSet<u32> = added
@@ -211,6 +216,7 @@ impl Tokenizer {
                 .map(|(id, _)| id),
         );
         silent.extend([end, padding]);
+        silent.extend(file_padding);
         // What the model could not express shall be seen.
         if unknown != end && unknown != padding {
             silent.remove(&unknown);
@@ -224,6 +230,7 @@ impl Tokenizer {
                 end,
                 unknown,
                 padding,
+                file_padding,
                 silent,
             }),
         })
@@ -243,7 +250,7 @@ impl Tokenizer {
                 reason: error.to_string(),
             })?;
         let guarded = |&id: &u32| {
-            if id == shared.end || id == shared.padding {
+            if id == shared.end || id == shared.padding || Some(id) == shared.file_padding {
                 shared.unknown
             } else {
                 id

@@ -52,8 +52,9 @@ fn open(value: &Value) -> Result<Tokenizer, TextError> {
 #[test]
 fn a_bert_file_is_used_without_its_trimmings() {
     let tokenizer = open(&bert()).unwrap();
-    assert_eq!((tokenizer.eos_id(), tokenizer.unk_id(), tokenizer.pad_id()), (3, 1, 0));
-    assert_eq!(tokenizer.vocabulary_size(), 8);
+    assert_eq!((tokenizer.eos_id(), tokenizer.unk_id(), tokenizer.pad_id()), (3, 1, 8));
+    // [PAD] is not the last piece, so one is appended.
+    assert_eq!(tokenizer.vocabulary_size(), 9);
     // No [CLS], no cut at four, no padding to sixteen.
     assert_eq!(
         tokenizer.encode("the cats sat the cats").unwrap(),

@@ -4,13 +4,17 @@ use crate::TrainError;
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
-use tallow_model::{Architecture, Params};
+use tallow_model::{Opened, Params};
 
-/// The mean of the weights of several model directories of one architecture.
+/// The key of the constants added to the logits among the sums.
+const LOGITS_BIAS: &str = "final_logits_bias";
+
+/// The mean of the weights of several model directories of one architecture, and of the constants added to their
+/// logits.
 ///
 /// # Errors
 /// When there is none, one cannot be opened, or two differ in their architecture.
-pub fn average<P: AsRef<Path>>(directories: &[P], device: &Device) -> Result<(Architecture, Params), TrainError> {
+pub fn average<P: AsRef<Path>>(directories: &[P], device: &Device) -> Result<Opened, TrainError> {
     let Some(first) = directories.first() else {
         return Err(TrainError::Average("there are no checkpoints to average".into()));
     };
@@ -26,7 +30,16 @@ pub fn average<P: AsRef<Path>>(directories: &[P], device: &Device) -> Result<(Ar
                 directory.as_ref().display()
             )));
         }
-        for (name, tensor) in opened.params.parts()? {
+        let bias = match opened.logits_bias {
+            Some(bias) => bias,
+            None => Tensor::zeros((1, architecture.target_vocabulary), DType::F32, &Device::Cpu)?,
+        };
+        let parts = opened
+            .params
+            .parts()?
+            .into_iter()
+            .chain([(LOGITS_BIAS.to_string(), bias)]);
+        for (name, tensor) in parts {
             let tensor = tensor.to_dtype(DType::F64)?;
             let sum = match sums.remove(&name) {
                 Some(sum) => (sum + tensor)?,
@@ -36,9 +49,15 @@ pub fn average<P: AsRef<Path>>(directories: &[P], device: &Device) -> Result<(Ar
         }
     }
     let count = directories.len() as f64;
-    let params = Params::from_parts(&architecture, device, |name, _| match sums.get(name) {
+    let mean = |name: &str| match sums.get(name) {
         Some(sum) => Ok((sum / count)?.to_dtype(DType::F32)?),
         None => Err(tallow_model::ModelError::NoParameter(name.into())),
-    })?;
-    Ok((architecture, params))
+    };
+    let params = Params::from_parts(&architecture, device, |name, _| mean(name))?;
+    let logits_bias = Some(mean(LOGITS_BIAS)?.to_device(device)?);
+    Ok(Opened {
+        architecture,
+        params,
+        logits_bias,
+    })
 }

@@ -103,11 +103,15 @@ fn save_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<(), Tr
 }
 
 fn load_tensors(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, TrainError> {
-    let damaged = |error: candle_core::Error| TrainError::Checkpoint {
+    candle_core::safetensors::load(path, device).map_err(|error| damaged(path, &error))
+}
+
+/// A file of a checkpoint that does not hold what it should.
+fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> TrainError {
+    TrainError::Checkpoint {
         path: path.to_path_buf(),
-        reason: format!("{error}; resume from an older checkpoint by removing this one"),
-    };
-    candle_core::safetensors::load(path, device).map_err(damaged)
+        reason: format!("{reason}; resume from an older checkpoint by removing this one"),
+    }
 }
 
 impl Saved {
@@ -123,10 +127,7 @@ impl Saved {
     ) -> Result<Self, TrainError> {
         let path = directory.join(STATE).join(STATE_FILE);
         let text = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
-        let state: TrainState = serde_json::from_str(&text).map_err(|error| TrainError::Checkpoint {
-            path: path.clone(),
-            reason: format!("{error}; resume from an older checkpoint by removing this one"),
-        })?;
+        let state: TrainState = serde_json::from_str(&text).map_err(|error| damaged(&path, &error))?;
         if state.version != TrainState::VERSION {
             return Err(TrainError::Checkpoint {
                 path,
@@ -138,15 +139,16 @@ impl Saved {
             });
         }
         let opened = tallow_model::open(directory, device)?;
-        if &opened.architecture != architecture {
+        if opened.architecture.canonical() != architecture.canonical() {
             let reason = "its model has another shape or vocabulary than the config asks for".into();
             return Err(TrainError::Checkpoint {
                 path: directory.to_path_buf(),
                 reason,
             });
         }
-        let moments = load_tensors(&directory.join(STATE).join(MOMENTS_FILE), device)?;
-        let optimizer = Optimizer::from_tensors(&opened.params, moments, device)?;
+        let path = directory.join(STATE).join(MOMENTS_FILE);
+        let optimizer = Optimizer::from_tensors(&opened.params, load_tensors(&path, device)?, device)
+            .map_err(|error| damaged(&path, &error))?;
         let ema = if ema_decay > 0.0 {
             let path = directory.join(STATE).join(EMA_FILE);
             let tensors = load_tensors(&path, device)?;
@@ -154,10 +156,8 @@ impl Saved {
                 Some(tensor) if tensor.dims() == shape => Ok(tensor.clone()),
                 _ => Err(tallow_model::ModelError::NoParameter(name.into())),
             };
-            Some(Ema::from_params(
-                Params::from_parts(architecture, device, part)?,
-                ema_decay,
-            ))
+            let params = Params::from_parts(architecture, device, part).map_err(|error| damaged(&path, &error))?;
+            Some(Ema::from_params(params, ema_decay))
         } else {
             None
         };

@@ -56,11 +56,6 @@ impl Metric {
             Metric::Bleu | Metric::Chrf | Metric::ExactMatch => a > b,
         }
     }
-
-    /// Whether the metric needs translations, and not only the loss.
-    pub fn translates(self) -> bool {
-        matches!(self, Metric::Bleu | Metric::Chrf | Metric::ExactMatch)
-    }
 }
 
 /// How many workers share an update.
@@ -218,13 +213,18 @@ impl TrainConfig {
             ("checkpoint_every", self.checkpoint_every),
             ("log_every", self.log_every),
             ("keep_last", self.keep_last as u64),
-            ("valid_beam", self.valid_beam as u64),
             ("threads_per_worker", self.threads_per_worker as u64),
         ];
         for (key, value) in counts {
             if value == 0 {
                 faults.push(format!("train.{key}: 0 must be at least 1"));
             }
+        }
+        if self.valid_beam == 0 || self.valid_beam > 1 << 10 {
+            faults.push(format!(
+                "train.valid_beam: {} is not between 1 and 1024",
+                self.valid_beam
+            ));
         }
         let shares = [
             ("beta1", self.beta1),

@@ -31,8 +31,8 @@ pub enum TrainError {
     Resume(String),
     /// The loss or the gradient was not a finite number several times in a row.
     #[error(
-        "update {update}: loss or gradient were not finite {times} times in a row; the weights are those of the last \
-         good update. Lower train.learning_rate, raise train.warmup_updates or lower train.clip_norm, and resume"
+        "update {update}: loss or gradient were not finite {times} times in a row. Lower train.learning_rate, raise \
+         train.warmup_updates or lower train.clip_norm, and resume: the run goes on from its last checkpoint"
     )]
     Diverged {
         /// The update.

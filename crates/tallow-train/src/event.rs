@@ -69,6 +69,8 @@ pub enum Event {
         checkpoints: usize,
         /// The results.
         validation: Validation,
+        /// What decides.
+        metric: Metric,
         /// Whether it is the best model now.
         is_best: bool,
     },

@@ -82,13 +82,12 @@ impl Optimizer {
         device: &Device,
     ) -> Result<Self, TrainError> {
         let state = |parameter: &tallow_model::Parameter| {
+            let name = &parameter.name;
             let moments = tensors
-                .remove(&parameter.name)
-                .ok_or_else(|| TrainError::Resume(format!("the moments of {} are missing", parameter.name)))?;
-            Ok(AdamState::from_tensor(
-                moments.to_device(device)?,
-                parameter.var.as_tensor(),
-            )?)
+                .remove(name)
+                .ok_or_else(|| TrainError::Resume(format!("the moments of {name} are missing")))?;
+            AdamState::from_tensor(moments.to_device(device)?, parameter.var.as_tensor())
+                .map_err(|error| TrainError::Resume(format!("the moments of {name} do not fit: {error}")))
         };
         Ok(Self {
             states: params.iter().map(state).collect::<Result<_, TrainError>>()?,

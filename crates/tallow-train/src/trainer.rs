@@ -182,31 +182,59 @@ impl Trainer {
             }
             events.flush().map_err(TrainError::file(events.path()))?;
         };
-        let update = self.state.update;
-        if ending != Ending::Interrupted && !update.is_multiple_of(self.parts.train.validate_every) {
-            let value = self.validate(&mut log, &mut events, observer)?;
-            self.checkpoint(value, &mut log, observer)?;
-        } else if !self
-            .state
-            .selection
-            .checkpoints
-            .iter()
-            .any(|(saved, _)| *saved == update)
-        {
-            self.checkpoint(None, &mut log, observer)?;
-        }
-        if ending != Ending::Interrupted {
-            self.average(observer)?;
-            if self.parts.valid.is_none() {
-                let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-                self.writer().save_model(&self.parts.run.best(), weights)?;
+        if ending == Ending::Interrupted {
+            if !self.is_saved() {
+                self.checkpoint(None, &mut log, observer)?;
             }
+        } else {
+            self.finish(&mut log, &mut events, observer)?;
         }
+        let update = self.state.update;
         Ok(Outcome {
             ending,
             update,
             best: self.state.selection.best,
         })
+    }
+
+    /// Whether there is a checkpoint of the present update.
+    fn is_saved(&self) -> bool {
+        let update = self.state.update;
+        self.state
+            .selection
+            .checkpoints
+            .iter()
+            .any(|(saved, _)| *saved == update)
+    }
+
+    /// Ends a run whose updates are done: the last weights, and their average with those before, may be the best.
+    fn finish(&mut self, log: &mut Log, events: &mut EventWriter, observer: &dyn Observer) -> Result<(), TrainError> {
+        // A finished run that is resumed has done all this.
+        let update = self.state.update;
+        let value = self
+            .state
+            .selection
+            .checkpoints
+            .iter()
+            .find(|(saved, _)| *saved == update);
+        let value = value.and_then(|(_, value)| *value);
+        let validated = value.is_some() || update.is_multiple_of(self.parts.train.validate_every);
+        if self.parts.valid.is_some() && !validated {
+            let value = self.validate(log, events, observer)?;
+            self.checkpoint(value, log, observer)?;
+        } else if !self.is_saved() {
+            self.checkpoint(None, log, observer)?;
+        }
+        if self.state.selection.best.is_none() {
+            // Nothing was validated, or never to a finite value: the last weights are the best there are.
+            let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
+            self.writer().save_model(&self.parts.run.best(), weights)?;
+        }
+        if self.average(observer)? {
+            // The checkpoint must know the better score, or a resumed run would replace it by a worse one.
+            self.checkpoint(None, log, observer)?;
+        }
+        Ok(())
     }
 
     /// Whether it is time to end.
@@ -395,6 +423,13 @@ impl Trainer {
     fn checkpoint(&mut self, value: Option<f64>, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
         let train = &self.parts.train;
         let update = self.state.update;
+        let known = self
+            .state
+            .selection
+            .checkpoints
+            .iter()
+            .find(|(saved, _)| *saved == update);
+        let value = value.or(known.and_then(|(_, value)| *value));
         let removed = self
             .state
             .selection
@@ -414,8 +449,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Tries the average of the last checkpoints, if the config asks for it.
-    fn average(&mut self, observer: &dyn Observer) -> Result<(), TrainError> {
+    /// Tries the average of the last checkpoints, if the config asks for it, and says whether it became the best model.
+    fn average(&mut self, observer: &dyn Observer) -> Result<bool, TrainError> {
         let wanted = self.parts.train.average_last;
         let checkpoints = &self.state.selection.checkpoints;
         let updates: Vec<u64> = checkpoints
@@ -425,13 +460,13 @@ impl Trainer {
             .map(|(update, _)| *update)
             .collect();
         if updates.len() < 2 {
-            return Ok(());
+            return Ok(false);
         }
         let directories: Vec<_> = updates
             .iter()
             .map(|update| self.parts.run.checkpoint(*update))
             .collect();
-        let (_, params) = average(&directories, &self.parts.device)?;
+        let params = average(&directories, &self.parts.device)?.params;
         let metric = self.parts.train.metric;
         let (is_best, validation) = if self.parts.valid.is_some() {
             let validation = self.measure(&params)?;
@@ -457,10 +492,11 @@ impl Trainer {
             observer.observe(&Event::Averaged {
                 checkpoints: updates.len(),
                 validation,
+                metric,
                 is_best,
             });
         }
-        Ok(())
+        Ok(is_best)
     }
 
     fn writer(&self) -> Checkpoint<'_> {

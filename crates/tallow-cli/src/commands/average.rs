@@ -30,19 +30,20 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
             );
         }
     }
-    let (architecture, params) = average(&directories, &Device::Cpu)?;
+    let mean = average(&directories, &Device::Cpu)?;
     let decode = Located {
         directory: directories[0].clone(),
         config: None,
     }
     .decode_config();
+    let (beam, max_length) = (decode.beam, decode.max_length);
     tallow_model::save(
         &arguments.output,
-        &architecture,
-        &params,
-        None,
-        decode.beam,
-        decode.max_length,
+        &mean.architecture,
+        &mean.params,
+        mean.logits_bias.as_ref(),
+        beam,
+        max_length,
     )?;
     tokenizers.save(&arguments.output)?;
     let names: Vec<String> = directories

@@ -6,6 +6,7 @@ use crate::located::Located;
 use crate::progress::{duration, thousands};
 use crate::threads;
 use anyhow::{Context, Result, bail};
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Instant;
 use tallow_data::{CorpusFiles, ParallelText, read_lines};
@@ -48,21 +49,24 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         thousands(tokens as f64 / seconds),
         duration(seconds)
     );
-    println!(
+    writeln!(
+        stdout(),
         "{}",
         arguments
             .metric
             .print(&arguments.metric.scores(&hypotheses, &references)?)
-    );
+    )?;
     if !arguments.metric.json {
-        println!(
+        writeln!(
+            stdout(),
             "exact match = {:.1} %",
             tallow_score::exact_match(&hypotheses, &references)?
-        );
-        println!(
+        )?;
+        writeln!(
+            stdout(),
             "perplexity = {:.3} per target token",
             (nats / target_tokens as f64).exp()
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 use crate::arguments::ScoreArguments;
 use crate::lines::{input, next_line};
 use anyhow::{Result, bail};
+use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use tallow_data::read_lines;
@@ -23,12 +24,13 @@ pub(crate) fn run(arguments: ScoreArguments) -> Result<ExitCode> {
         }
         references.push(lines);
     }
-    println!(
+    writeln!(
+        stdout(),
         "{}",
         arguments
             .metric
             .print(&arguments.metric.scores(&hypotheses, &references)?)
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! From search flags to a [`DecodeConfig`].
 
 use crate::arguments::SearchArguments;
+use crate::config::parse_value;
 use crate::located::Located;
 use crate::threads;
 use anyhow::{Result, bail};
@@ -20,12 +21,7 @@ impl SearchArguments {
             let Some(key) = key.trim().strip_prefix("decode.") else {
                 bail!("--set {assignment}: only keys of [decode] can be set here, as decode.key=value");
             };
-            let text = format!("value = {}", value.trim());
-            let value = toml::from_str::<Table>(&text)
-                .ok()
-                .and_then(|mut table| table.remove("value"));
-            let value = value.unwrap_or_else(|| Value::String(assignment.split('=').skip(1).collect()));
-            table.insert(key.to_string(), value);
+            table.insert(key.to_string(), parse_value(value.trim()));
         }
         let mut config = match DecodeConfig::deserialize(Value::Table(table)) {
             Ok(config) => config,

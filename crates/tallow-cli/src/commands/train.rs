@@ -8,6 +8,7 @@ use crate::{INTERRUPTED, hub, record, threads};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use serde_json::{Value, json};
+use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,6 +66,13 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         eos_id: tokenizers.target.eos_id(),
         unk_id: tokenizers.target.unk_id(),
     };
+    if tokenizers.source.eos_id() != tokenizers.target.eos_id() {
+        bail!(
+            "text.path: </s> must have the same id in both tokenizers, not {} and {}",
+            tokenizers.source.eos_id(),
+            tokenizers.target.eos_id()
+        );
+    }
     let params = Params::initialise(&architecture, config.seed, DType::F32, &device)?;
     let cores = if device.is_cpu() {
         threads::cores() / config.train.threads_per_worker
@@ -159,7 +167,17 @@ fn prepare_directory(run: &RunDirectory, resume: bool, overwrite: bool) -> Resul
                     .with_context(|| format!("cannot remove {}", directory.display()))?;
             }
         }
-        for file in [run.config(), run.record(), run.metrics(), run.timing()] {
+        let tokenizers = [
+            "tokenizer.json",
+            "tokenizer.source.json",
+            "tokenizer.target.json",
+            "average.json",
+        ];
+        let others = tokenizers.map(|name| run.path().join(name));
+        for file in [run.config(), run.record(), run.metrics(), run.timing()]
+            .into_iter()
+            .chain(others)
+        {
             if file.exists() {
                 std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
             }
@@ -252,8 +270,8 @@ fn test(config: &Config, text: ParallelText, run: &RunDirectory, device: &Device
     eprintln!("test set, {} lines, beam {}:", hypotheses.len(), config.decode.beam);
     let scores = scoring::default_scores(&hypotheses, &references)?;
     let exact = tallow_score::exact_match(&hypotheses, &references)?;
-    println!("{}", tallow_score::to_text(&scores, 1));
-    println!("exact match = {exact:.1} %");
+    writeln!(stdout(), "{}", tallow_score::to_text(&scores, 1))?;
+    writeln!(stdout(), "exact match = {exact:.1} %")?;
     Ok(json!({ "scores": tallow_score::to_json(&scores, 4), "exact_match": exact }))
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
                     .is_some_and(|best| !best.hypothesis.finished),
             );
             let output = match arguments.format {
-                OutputFormat::Text => as_text(first_line + i as u64, translation),
+                OutputFormat::Text => as_text(first_line + i as u64, translation, config.n_best),
                 OutputFormat::Json => as_json(line, translation, &translator, arguments.attention)?.to_string(),
             };
             writeln!(writer, "{output}")?;
@@ -87,9 +87,9 @@ fn read_block(reader: &mut dyn BufRead, lines: usize, repaired: &mut u64) -> Res
     Ok(block)
 }
 
-/// The translation; with several, Moses' n-best format.
-fn as_text(line: u64, translation: &Translation) -> String {
-    if translation.candidates.len() <= 1 {
+/// The translation; if several were asked for, Moses' n-best format.
+fn as_text(line: u64, translation: &Translation, n_best: usize) -> String {
+    if n_best == 1 {
         return translation.text().to_string();
     }
     let candidate = |c: &tallow_decode::Candidate| format!("{line} ||| {} ||| {:.4}", c.text, c.hypothesis.score);

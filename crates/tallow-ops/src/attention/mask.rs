@@ -72,6 +72,14 @@ impl AttentionMask {
         })
     }
 
+    /// How many of `keys` keys, from the first, a query of a sentence may see.
+    pub(super) fn seen(&self, sentence: usize, query: usize, keys: usize) -> usize {
+        match &self.key_lengths {
+            Some(lengths) => lengths[sentence],
+            None => (query + 1).min(keys),
+        }
+    }
+
     /// The mask as a tensor to add to the scores: `[b or 1, 1, t or 1, s]`.
     pub(super) fn additive(&self) -> &Tensor {
         &self.additive

@@ -1,12 +1,15 @@
 //! Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
 
+mod cpu;
 mod mask;
 mod reference;
 
 pub use mask::AttentionMask;
 
-use crate::Dropout;
+use crate::values::is_plain;
+use crate::{Dropout, dropout};
 use candle_core::{Result, Tensor, bail};
+use cpu::MaskedSoftmax;
 
 /// How to attend.
 #[derive(Clone, Copy, Debug)]
@@ -93,9 +96,10 @@ pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
 /// # Errors
 /// When the shapes do not fit.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptions) -> Result<Attended> {
-    let (qb, qh, _, qk) = q.dims4()?;
-    let (kb, kh, _, kk) = k.dims4()?;
-    if k.dims() != v.dims() || (qb, qh, qk) != (kb, kh, kk) || qh != options.heads {
+    let (batch, heads, queries, width) = q.dims4()?;
+    let (key_batch, key_heads, _, key_width) = k.dims4()?;
+    let fits = (batch, heads, width) == (key_batch, key_heads, key_width);
+    if k.dims() != v.dims() || !fits || heads != options.heads {
         bail!(
             "attend: queries {:?}, keys {:?} and values {:?} do not fit {} heads",
             q.dims(),
@@ -104,7 +108,22 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptions) -> 
             options.heads
         );
     }
-    reference::attend(q, k, v, options)
+    let scores = q.matmul(&k.t()?)?;
+    let weights = if is_plain(&scores) {
+        scores.apply_op1(MaskedSoftmax {
+            scale: options.scale as f32,
+            mask: options.mask.cloned(),
+        })?
+    } else {
+        reference::masked_softmax(&scores, options.scale, options.mask)?
+    };
+    let weights_bhts = options.record.then(|| weights.detach());
+    let context = dropout(&weights, options.dropout)?.matmul(v)?;
+    let context_btd = context.transpose(1, 2)?.reshape((batch, queries, heads * width))?;
+    Ok(Attended {
+        context_btd,
+        weights_bhts,
+    })
 }
 
 #[cfg(test)]
@@ -165,11 +184,11 @@ mod tests {
         let attended = cross_attention(&q, &kv, options)?;
         let weights = attended.weights_bhts.unwrap();
         assert_eq!(weights.dims(), [batch, heads, queries, keys]);
-        for b in 0..batch {
+        for (b, length) in lengths.into_iter().enumerate() {
             for h in 0..heads {
                 let slice = |x: &Tensor, start: usize| x.get(b)?.narrow(1, start, 2)?.to_vec2::<f64>();
                 let (k, v) = (slice(&kv, 2 * h)?, slice(&kv, width + 2 * h)?);
-                let expected = by_hand(&slice(&q, 2 * h)?, &k, &v, 0.5, |_, s| s < lengths[b]);
+                let expected = by_hand(&slice(&q, 2 * h)?, &k, &v, 0.5, |_, s| s < length);
                 let got = slice(&attended.context_btd, 2 * h)?;
                 for (e, g) in expected.iter().flatten().zip(got.iter().flatten()) {
                     assert!((e - g).abs() < 1e-12, "{e} {g}");

@@ -1,26 +1,12 @@
-use super::{Attended, AttentionOptions};
-use crate::dropout;
+use super::AttentionMask;
 use candle_core::{D, Result, Tensor};
 
-pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptions) -> Result<Attended> {
-    let (batch, heads, queries, width) = q.dims4()?;
-    let scores = (q * options.scale)?.matmul(&k.t()?)?;
-    let scores = match options.mask {
-        Some(mask) => scores.broadcast_add(mask.additive())?,
-        None => scores,
+/// softmax(scale · scores + mask) over the last dimension of `[b, h, t, s]`.
+pub(super) fn masked_softmax(scores: &Tensor, scale: f64, mask: Option<&AttentionMask>) -> Result<Tensor> {
+    let scaled = (scores * scale)?;
+    let masked = match mask {
+        Some(mask) => scaled.broadcast_add(mask.additive())?,
+        None => scaled,
     };
-    let weights = softmax(&scores)?;
-    let weights_bhts = options.record.then(|| weights.detach());
-    let context = dropout(&weights, options.dropout)?.matmul(v)?;
-    let context_btd = context.transpose(1, 2)?.reshape((batch, queries, heads * width))?;
-    Ok(Attended {
-        context_btd,
-        weights_bhts,
-    })
-}
-
-/// Softmax over the last dimension. Its shift by the maximum changes no result, so it needs no gradient.
-fn softmax(x: &Tensor) -> Result<Tensor> {
-    let exponentials = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
-    exponentials.broadcast_div(&exponentials.sum_keepdim(D::Minus1)?)
+    candle_nn::ops::softmax(&masked, D::Minus1)
 }

@@ -1,7 +1,9 @@
 //! Label-smoothed cross-entropy of an output layer.
 
+mod cpu;
 mod reference;
 
+use crate::values::is_plain;
 use candle_core::{Result, Tensor, bail};
 
 /// Which pieces can be predicted, and how sure the model should be.
@@ -69,5 +71,21 @@ pub fn cross_entropy(
             options.classes
         );
     }
-    reference::cross_entropy(hidden, weight, bias, &counted, &counted_labels, options)
+    let hidden = match counted.len() == rows {
+        true => hidden.clone(),
+        false => hidden.index_select(&Tensor::new(counted.as_slice(), hidden.device())?, 0)?,
+    };
+    let logits = hidden.matmul(&weight.narrow(0, 0, options.classes)?.t()?)?;
+    let logits = match bias {
+        Some(bias) => logits.broadcast_add(&bias.narrow(1, 0, options.classes)?)?,
+        None => logits,
+    };
+    if is_plain(&logits) {
+        let smoothing = options.smoothing as f32;
+        return logits.apply_op1(cpu::SmoothedLoss {
+            labels: counted_labels,
+            smoothing,
+        });
+    }
+    reference::smoothed_loss(&logits, &counted_labels, options.smoothing)
 }

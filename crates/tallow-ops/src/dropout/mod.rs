@@ -1,7 +1,9 @@
 //! Dropout (Srivastava et al. 2014) from counter-based random numbers.
 
+mod cpu;
 mod reference;
 
+use crate::values::is_plain;
 use crate::{Key, Purpose};
 use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
@@ -105,6 +107,13 @@ pub fn dropout(x: &Tensor, dropout: Option<&Dropout>) -> Result<Tensor> {
     }
     if dropout.threshold() == 0 {
         return Ok(x.clone());
+    }
+    if is_plain(x) {
+        return x.apply_op1(cpu::Masked {
+            dropout: dropout.clone(),
+            heads,
+            positions,
+        });
     }
     reference::dropout(x, dropout, heads, positions)
 }

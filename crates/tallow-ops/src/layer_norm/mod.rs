@@ -1,7 +1,9 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016).
 
+mod cpu;
 mod reference;
 
+use crate::values::is_plain;
 use candle_core::{Result, Tensor, bail};
 
 /// y = (x - mean) / sqrt(variance + epsilon) * scale + shift, over the last dimension.
@@ -20,6 +22,14 @@ pub fn layer_norm(x: &Tensor, scale_shift: &Tensor, epsilon: f64) -> Result<Tens
             "layer_norm: x {:?} needs a scale and shift of [2, {width}], got {:?}",
             x.dims(),
             scale_shift.dims()
+        );
+    }
+    if is_plain(x) && is_plain(scale_shift) {
+        return x.apply_op2(
+            scale_shift,
+            cpu::LayerNorm {
+                epsilon: epsilon as f32,
+            },
         );
     }
     let x_nd = x.reshape((x.elem_count() / width, width))?;

@@ -1,13 +1,12 @@
-use crate::broadcast::repeat_rows;
 use candle_core::{D, Result, Tensor};
 
 pub(super) fn layer_norm(x_nd: &Tensor, scale_shift: &Tensor, epsilon: f64) -> Result<Tensor> {
-    let (rows, width) = x_nd.dims2()?;
-    let mean = (x_nd.sum_keepdim(D::Minus1)? / width as f64)?;
+    let width = x_nd.dim(1)? as f64;
+    let mean = (x_nd.sum_keepdim(D::Minus1)? / width)?;
     let centred = x_nd.broadcast_sub(&mean)?;
-    let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / width as f64)?;
+    let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / width)?;
     let normalised = centred.broadcast_div(&(variance + epsilon)?.sqrt()?)?;
-    let scale = repeat_rows(&scale_shift.get(0)?, rows)?;
-    let shift = repeat_rows(&scale_shift.get(1)?, rows)?;
-    (normalised * scale)? + shift
+    normalised
+        .broadcast_mul(&scale_shift.get(0)?)?
+        .broadcast_add(&scale_shift.get(1)?)
 }

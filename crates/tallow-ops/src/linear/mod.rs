@@ -1,8 +1,10 @@
 //! The affine map y = activation(x Wᵀ + b).
 
+mod cpu;
 mod reference;
 
 use crate::Activation;
+use crate::values::is_plain;
 use candle_core::{Result, Tensor, bail};
 
 /// y = activation(x Wᵀ + b), applied to the last dimension.
@@ -37,15 +39,27 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
     let y_no = if rows < least && x.device().is_cpu() {
         let padding = Tensor::zeros((least - rows, inputs), x.dtype(), x.device())?;
         let padded = Tensor::cat(&[&x_ni, &padding], 0)?;
-        reference::linear(&padded, weight, bias, activation)?.narrow(0, 0, rows)?
+        affine(&padded, weight, bias, activation)?.narrow(0, 0, rows)?
     } else {
-        reference::linear(&x_ni, weight, bias, activation)?
+        affine(&x_ni, weight, bias, activation)?
     };
     let mut shape = dims.to_vec();
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
     y_no.reshape(shape)
+}
+
+/// The map on rows, by the kernel if it can work on the operands.
+fn affine(x_ni: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+    match bias {
+        Some(bias) if is_plain(x_ni) && is_plain(bias) => {
+            let relu = activation == Activation::Relu;
+            let sum = x_ni.matmul(&weight.t()?)?.apply_op2(bias, cpu::BiasRelu { relu })?;
+            if relu { Ok(sum) } else { activation.forward(&sum) }
+        }
+        _ => reference::linear(x_ni, weight, bias, activation),
+    }
 }
 
 /// The fewest rows that a product on the CPU is computed with.

@@ -1,10 +1,10 @@
-use crate::{Activation, broadcast::repeat_rows};
+use crate::Activation;
 use candle_core::{Result, Tensor};
 
 pub(super) fn linear(x_ni: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
     let product = x_ni.matmul(&weight.t()?)?;
     let sum = match bias {
-        Some(bias) => (product + repeat_rows(bias, x_ni.dim(0)?)?)?,
+        Some(bias) => product.broadcast_add(bias)?,
         None => product,
     };
     activation.forward(&sum)

@@ -1,0 +1,239 @@
+//! What must hold for every architecture, whatever its switches.
+
+// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod specimen;
+
+use candle_core::Tensor;
+use specimen::{architectures, params, sentence, shifted, sources, values};
+use tallow_model::{Architecture, AttentionRecord, Block, Params, Pass, Positions, Transformer};
+
+fn model(architecture: &Architecture, params: &Params) -> Transformer {
+    Transformer::for_inference(architecture, params, None).unwrap()
+}
+
+/// Logits of teacher forcing, `[b, t, v]`.
+fn logits(model: &Transformer, sources_of: &[Vec<u32>], targets: &[Vec<u32>]) -> Tensor {
+    let source = sources(model.architecture(), sources_of);
+    let encoded = model.encode(&source, Pass::default()).unwrap();
+    let input = shifted(model.architecture(), targets);
+    let hidden = model.decode(&input, &encoded, Pass::default()).unwrap();
+    model.logits(&hidden).unwrap()
+}
+
+/// The logits of the first `length` positions of a row.
+fn of_row(logits: &Tensor, row: usize, length: usize) -> Vec<f32> {
+    values(&logits.get(row).unwrap().narrow(0, 0, length).unwrap())
+}
+
+/// No part of any model is cut off from the loss: the gradient of every tensor of a file is finite and not zero,
+/// except that of key biases, which is zero by nature (softmax ignores a shift) but for rounding. Of learned
+/// positions, the rows within the batch's length are reached, and no others.
+#[test]
+fn a_gradient_reaches_every_part() {
+    for architecture in architectures() {
+        let params = params(&architecture, 1);
+        let model = Transformer::for_training(&architecture, &params, None).unwrap();
+        let (of_source, of_target) = ([7, 4, 6], [6, 8, 3]);
+        let rows = |lengths: [usize; 3], seed| -> Vec<Vec<u32>> {
+            (0..3).map(|i| sentence(seed + i as u64, lengths[i])).collect()
+        };
+        let targets = rows(of_target, 20);
+        let input = shifted(&architecture, &targets);
+        let pad = architecture.target_pad_id();
+        let labels: Vec<u32> = targets
+            .iter()
+            .flat_map(|t| t.iter().copied().chain(std::iter::repeat(pad)).take(8))
+            .collect();
+        let source = sources(&architecture, &rows(of_source, 10));
+        let loss = model.loss(&source, &input, &labels, 0.1, None).unwrap();
+        let store = loss.backward().unwrap();
+        for parameter in params.iter() {
+            let gradient = store
+                .get(parameter.var.as_tensor())
+                .unwrap_or_else(|| panic!("{}: no gradient in {architecture:?}", parameter.name));
+            for (name, part) in parameter.split(gradient).unwrap() {
+                let numbers = values(&part);
+                assert!(numbers.iter().all(|g| g.is_finite()), "{name}");
+                let largest = numbers.iter().fold(0f32, |largest, g| largest.max(g.abs()));
+                if name.ends_with("k_proj.bias") {
+                    assert!(largest < 1e-4, "{name}: {largest} in {architecture:?}");
+                } else {
+                    assert!(largest > 1e-3, "{name}: {largest} in {architecture:?}");
+                }
+                if name.ends_with("embed_positions.weight") {
+                    let length = if name.contains("encoder") { 7 } else { 8 };
+                    let width = architecture.model.d_model;
+                    let reached = |row: &[f32]| row.iter().any(|g| *g != 0.0);
+                    for (position, row) in numbers.chunks(width).enumerate() {
+                        assert_eq!(reached(row), position < length, "{name}, position {position}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A sentence's logits do not depend on its batch: other sentences beside it, and longer padding on either side,
+/// change nothing but rounding (sums over keys, of which the padded ones weigh exactly zero, are grouped otherwise).
+/// With the same padding, the other sentences change nothing at all, to the bit.
+#[test]
+fn sentences_do_not_see_each_other() {
+    for architecture in architectures() {
+        let params = params(&architecture, 2);
+        let model = model(&architecture, &params);
+        let (source, target) = (sentence(1, 5), sentence(2, 6));
+        let alone = logits(&model, std::slice::from_ref(&source), std::slice::from_ref(&target));
+        let alone = of_row(&alone, 0, 6);
+        for (row, others) in [(0, [5, 6]), (1, [9, 6]), (0, [5, 14]), (1, [33, 40])] {
+            let mut batch = (vec![sentence(3, others[0])], vec![sentence(4, others[1])]);
+            batch.0.insert(row, source.clone());
+            batch.1.insert(row, target.clone());
+            let together = of_row(&logits(&model, &batch.0, &batch.1), row, 6);
+            let difference = alone
+                .iter()
+                .zip(&together)
+                .fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(difference < 2e-6, "{difference} beside {others:?} in {architecture:?}");
+            if others == [5, 6] {
+                assert_eq!(alone, together, "{architecture:?}");
+            }
+            // Other neighbours of the same lengths.
+            batch.0[1 - row] = sentence(5, others[0]);
+            batch.1[1 - row] = sentence(6, others[1]);
+            assert_eq!(together, of_row(&logits(&model, &batch.0, &batch.1), row, 6));
+        }
+    }
+}
+
+/// A target token changes the logits after it and, to the bit, none before it.
+#[test]
+fn the_decoder_does_not_look_ahead() {
+    for architecture in architectures() {
+        let params = params(&architecture, 3);
+        let model = model(&architecture, &params);
+        let (source, target) = (sentence(1, 5), sentence(2, 9));
+        let before = logits(&model, std::slice::from_ref(&source), std::slice::from_ref(&target));
+        for changed in 0..8 {
+            let mut other = target.clone();
+            other[changed] = 1 + other[changed] % 10;
+            let after = logits(&model, std::slice::from_ref(&source), &[other]);
+            assert_eq!(
+                of_row(&before, 0, changed + 1),
+                of_row(&after, 0, changed + 1),
+                "{architecture:?}"
+            );
+            let next = |x: &Tensor| values(&x.get(0).unwrap().get(changed + 1).unwrap());
+            assert_ne!(next(&before), next(&after), "{architecture:?}");
+        }
+    }
+}
+
+/// Every source token matters to every target position; with positions, so does their order, and without them the
+/// encoder is blind to it.
+#[test]
+fn the_order_of_the_source() {
+    for architecture in architectures() {
+        let params = params(&architecture, 4);
+        let model = model(&architecture, &params);
+        let target = [sentence(2, 4)];
+        let base = values(&logits(&model, &[vec![2, 3, 4, 0]], &target));
+        let swapped = values(&logits(&model, &[vec![3, 2, 4, 0]], &target));
+        let difference = base
+            .iter()
+            .zip(&swapped)
+            .fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+        if architecture.model.positions == Positions::None {
+            assert!(difference < 2e-6, "{difference} in {architecture:?}");
+        } else {
+            assert!(difference > 1e-3, "{difference} in {architecture:?}");
+        }
+        let replaced = logits(&model, &[vec![2, 3, 5, 0]], &target);
+        for (position, row) in base.chunks(specimen::VOCABULARY).enumerate() {
+            assert_ne!(row, values(&replaced.get(0).unwrap().get(position).unwrap()));
+        }
+    }
+}
+
+/// A record holds the weights of every attention block of every layer, in order and in shape; rows add up to one, and
+/// weights of padding and of later positions are exactly zero. Recording changes no result.
+#[test]
+fn recorded_attention() {
+    for architecture in architectures() {
+        let params = params(&architecture, 5);
+        let model = model(&architecture, &params);
+        let (source_lengths, target_lengths) = ([6, 3], [4, 5]);
+        let source = sources(&architecture, &[sentence(1, 6), sentence(2, 3)]);
+        let target = shifted(&architecture, &[sentence(3, 4), sentence(4, 5)]);
+        let record = AttentionRecord::new();
+        let pass = Pass {
+            record: Some(&record),
+            ..Pass::default()
+        };
+        let hidden = model
+            .decode(&target, &model.encode(&source, pass).unwrap(), pass)
+            .unwrap();
+        let plain = model.encode(&source, Pass::default()).unwrap();
+        let plain = model.decode(&target, &plain, Pass::default()).unwrap();
+        assert_eq!(values(&hidden), values(&plain));
+
+        let config = &architecture.model;
+        let encoder = (0..config.encoder_layers).map(|layer| (Block::EncoderSelf, layer));
+        let decoder =
+            (0..config.decoder_layers).flat_map(|layer| [(Block::DecoderSelf, layer), (Block::DecoderCross, layer)]);
+        let expected: Vec<(Block, usize)> = encoder.chain(decoder).collect();
+        let recorded = record.into_inner();
+        let found: Vec<(Block, usize)> = recorded.iter().map(|r| (r.block, r.layer)).collect();
+        assert_eq!(found, expected, "{architecture:?}");
+        for attention in recorded {
+            let (heads, queries, keys) = match attention.block {
+                Block::EncoderSelf => (config.heads, 6, 6),
+                Block::DecoderSelf => (config.decoder_heads(), 5, 5),
+                Block::DecoderCross => (config.decoder_heads(), 5, 6),
+            };
+            assert_eq!(attention.weights_bhts.dims(), [2, heads, queries, keys]);
+            for b in 0..2 {
+                let rows_of = if attention.block == Block::EncoderSelf {
+                    source_lengths
+                } else {
+                    target_lengths
+                };
+                for head in attention.weights_bhts.get(b).unwrap().to_vec3::<f32>().unwrap() {
+                    for (t, row) in head.iter().enumerate().take(rows_of[b]) {
+                        let seen = match attention.block {
+                            Block::DecoderSelf => t + 1,
+                            _ => source_lengths[b],
+                        };
+                        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{row:?}");
+                        assert!(row[..seen].iter().all(|weight| *weight > 0.0), "{row:?}");
+                        assert!(row[seen..].iter().all(|weight| *weight == 0.0), "{row:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Learned positions have an end, and a longer sentence is told so; computed ones go on beyond their table.
+#[test]
+fn long_sentences() {
+    for architecture in architectures() {
+        let params = params(&architecture, 6);
+        let model = model(&architecture, &params);
+        let encode = |length| model.encode(&sources(&architecture, &[sentence(1, length)]), Pass::default());
+        if architecture.model.positions == Positions::Learned {
+            assert!(encode(64).is_ok());
+            let error = encode(65).unwrap_err().to_string();
+            assert!(
+                error.contains("65") && error.contains("64") && error.contains("model.max_positions"),
+                "{error}"
+            );
+        } else {
+            // 256 positions stand ready; the ones before them are the same whether or not more are asked for.
+            let (short, long) = (encode(256).unwrap(), encode(300).unwrap());
+            assert_eq!(short.hidden_bsd.dims(), [1, 256, architecture.model.d_model]);
+            assert!(values(&long.hidden_bsd).iter().all(|x| x.is_finite()));
+        }
+    }
+}

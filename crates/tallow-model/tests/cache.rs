@@ -1,0 +1,143 @@
+//! Decoding token by token with a cache, against the whole target at once.
+
+// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod specimen;
+
+use candle_core::Tensor;
+use specimen::{VOCABULARY, architectures, params, sentence, shifted, sources, values};
+use tallow_model::{DecoderState, Pass, Tokens, Transformer};
+use tallow_ops::{Key, Purpose};
+
+/// Enough positions for the cache's buffers to grow twice (from 16 to 32 to 64).
+const POSITIONS: usize = 40;
+const HYPOTHESES: usize = 3;
+
+/// A hypothesis as the test keeps it: where it comes from, what was fed to it, what came out.
+#[derive(Clone)]
+struct Row {
+    sentence: usize,
+    tokens: Vec<u32>,
+    logits: Vec<Vec<f32>>,
+}
+
+/// Decodes at random, feeding every row tokens of its own, reordering hypotheses at some positions and dropping and
+/// swapping sentences at one; returns the rows that are left.
+fn wander(model: &Transformer, source: &Tokens) -> Vec<Row> {
+    let pad = model.architecture().target_pad_id();
+    let encoded = model.encode(source, Pass::default()).unwrap();
+    let mut state: DecoderState = model.start(&encoded, HYPOTHESES).unwrap();
+    let row = |i| Row {
+        sentence: i / HYPOTHESES,
+        tokens: Vec::new(),
+        logits: Vec::new(),
+    };
+    let mut rows: Vec<Row> = (0..state.rows()).map(row).collect();
+    let mut last = vec![pad; rows.len()];
+    for position in 0..POSITIONS {
+        assert_eq!(state.position(), position);
+        let logits = model.step(&last, &mut state).unwrap().to_vec2::<f32>().unwrap();
+        let random = Key::new(8, Purpose::Sampling)
+            .fold(position as u64)
+            .uniform(2 * rows.len());
+        for (i, row) in rows.iter_mut().enumerate() {
+            row.logits.push(logits[i].clone());
+            let token = 1 + (random[i] * (VOCABULARY - 2) as f64) as u32;
+            row.tokens.push(token);
+            last[i] = token;
+        }
+        // At positions on both sides of a buffer's growth, and just before it.
+        if [1, 2, 14, 15, 16, 30, 31, 35].contains(&position) {
+            let chosen: Vec<u32> = (0..rows.len())
+                .map(|i| {
+                    let within = (random[rows.len() + i] * HYPOTHESES as f64) as usize;
+                    (i / HYPOTHESES * HYPOTHESES + within) as u32
+                })
+                .collect();
+            state.reorder(&chosen).unwrap();
+            rows = chosen.iter().map(|row| rows[*row as usize].clone()).collect();
+            last = chosen.iter().map(|row| last[*row as usize]).collect();
+        }
+        if position == 20 {
+            let kept = [2u32, 0];
+            state.keep(&kept).unwrap();
+            let of = |sentence: &u32| {
+                (0..HYPOTHESES)
+                    .map(|i| *sentence as usize * HYPOTHESES + i)
+                    .collect::<Vec<_>>()
+            };
+            let order: Vec<usize> = kept.iter().flat_map(of).collect();
+            rows = order.iter().map(|row| rows[*row].clone()).collect();
+            last = order.iter().map(|row| last[*row]).collect();
+            assert_eq!((state.sentences(), state.rows()), (2, 2 * HYPOTHESES));
+        }
+    }
+    rows
+}
+
+/// For every architecture, `start` and `step` give the logits of teacher forcing at each of forty positions: for
+/// several hypotheses of three sentences of different lengths, through the growth of the cache's buffers, after
+/// hypotheses were reordered and sentences dropped and swapped.
+#[test]
+fn steps_equal_teacher_forcing() {
+    for architecture in architectures() {
+        let params = params(&architecture, 7);
+        let model = Transformer::for_inference(&architecture, &params, None).unwrap();
+        let sentences = [sentence(1, 7), sentence(2, 1), sentence(3, 12)];
+        let rows = wander(&model, &sources(&architecture, &sentences));
+        assert_eq!(rows.len(), 2 * HYPOTHESES);
+        assert_eq!(
+            rows.iter().map(|row| row.sentence).collect::<Vec<_>>(),
+            [2, 2, 2, 0, 0, 0]
+        );
+        let mut histories: Vec<&Vec<u32>> = rows.iter().map(|row| &row.tokens).collect();
+        histories.sort();
+        histories.dedup();
+        assert!(histories.len() > 3, "the hypotheses are not different");
+        let source: Vec<Vec<u32>> = rows.iter().map(|row| sentences[row.sentence].clone()).collect();
+        let targets: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
+        let encoded = model.encode(&sources(&architecture, &source), Pass::default()).unwrap();
+        let hidden = model
+            .decode(&shifted(&architecture, &targets), &encoded, Pass::default())
+            .unwrap();
+        let whole: Tensor = model.logits(&hidden).unwrap();
+        for (i, row) in rows.iter().enumerate() {
+            for (position, stepped) in row.logits.iter().enumerate() {
+                let expected = values(&whole.get(i).unwrap().get(position).unwrap());
+                for (got, expected) in stepped.iter().zip(&expected) {
+                    assert!(
+                        (got - expected).abs() <= 1e-5,
+                        "row {i}, position {position}: {got} instead of {expected} in {architecture:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What a search must not do to a state is refused by name, and the state stays usable.
+#[test]
+fn misuse_is_refused() {
+    let architecture = &architectures()[0];
+    let params = params(architecture, 8);
+    let model = Transformer::for_inference(architecture, &params, None).unwrap();
+    let encoded = model
+        .encode(
+            &sources(architecture, &[sentence(1, 3), sentence(2, 4)]),
+            Pass::default(),
+        )
+        .unwrap();
+    let mut state = model.start(&encoded, 2).unwrap();
+    let pad = architecture.target_pad_id();
+    let error = model.step(&[pad; 3], &mut state).unwrap_err().to_string();
+    assert!(error.contains("3 tokens") && error.contains("4 rows"), "{error}");
+    // A row that leaves its sentence, too few rows, a sentence that is not there, none at all.
+    assert!(state.reorder(&[0, 2, 2, 3]).is_err());
+    assert!(state.reorder(&[0, 1]).is_err());
+    assert!(state.keep(&[2]).is_err());
+    assert!(state.keep(&[]).is_err());
+    assert!(model.step(&[VOCABULARY as u32; 4], &mut state).is_err());
+    assert_eq!(state.rows(), 4);
+    assert_eq!(model.step(&[pad; 4], &mut state).unwrap().dims(), [4, VOCABULARY]);
+}

@@ -1,0 +1,346 @@
+//! The backward pass of every operation, against finite differences, and in f32 against f64.
+//!
+//! The output of an operation is multiplied by fixed random numbers and summed. The gradient of that sum by every
+//! element of every floating-point input must be the central difference quotient: in f64 with a step of 1e-5 its own
+//! error is near 1e-10, so the two agree to 1e-7 unless one is wrong (with GELU to 2e-6: Candle's derivative has a
+//! constant of six digits, whose error outer sums add up). The same sum in f32 must give the same values
+//! and gradients to f32's accuracy; a kernel that exists in f32 alone is tested by that.
+//!
+//! A missing gradient fails too: no operation may cut the graph at any of its floating-point inputs.
+
+// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use tallow_ops::{
+    Activation, AttentionMask, AttentionOptions, CrossEntropyOptions, Dropout, DropoutStream, Key, Purpose, attend,
+    cross_attention, cross_entropy, dropout, embed, layer_norm, linear, residual, residual_norm, self_attention,
+    split_heads,
+};
+
+const STEP: f64 = 1e-5;
+
+/// Normal random numbers in f64.
+fn random(seed: u64, shape: &[usize]) -> Tensor {
+    let key = Key::new(seed, Purpose::Initialisation);
+    Tensor::from_vec(key.normal(shape.iter().product()), shape, &Device::Cpu).unwrap()
+}
+
+/// The sum of an operation's output, weighted by fixed random numbers.
+fn weighted_sum(y: &Tensor) -> Tensor {
+    let weights = random(99, &[y.elem_count()]).to_dtype(y.dtype()).unwrap();
+    (y.flatten_all().unwrap() * weights).unwrap().sum_all().unwrap()
+}
+
+fn values(x: &Tensor) -> Vec<f64> {
+    let flat = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+    flat.to_vec1().unwrap()
+}
+
+/// The gradients of the weighted sum of `operation` by each of its inputs, in a type; and its output.
+fn gradients(
+    what: &str,
+    inputs: &[Tensor],
+    dtype: DType,
+    operation: impl Fn(&[Tensor]) -> Result<Tensor>,
+) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let variables: Vec<Var> = inputs
+        .iter()
+        .map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap())
+        .collect();
+    let tensors: Vec<Tensor> = variables.iter().map(|var| var.as_tensor().clone()).collect();
+    let y = operation(&tensors).unwrap();
+    assert_eq!(y.dtype(), dtype, "{what}");
+    let store = weighted_sum(&y).backward().unwrap();
+    let gradient = |(i, var): (usize, &Var)| {
+        let gradient = store
+            .get(var)
+            .unwrap_or_else(|| panic!("{what}: no gradient reaches input {i}"));
+        assert_eq!(gradient.dims(), var.dims(), "{what}, input {i}");
+        let gradient = values(gradient);
+        assert!(
+            gradient.iter().all(|g| g.is_finite()) && gradient.iter().any(|g| *g != 0.0),
+            "{what}: the gradient of input {i} is zero or not finite"
+        );
+        gradient
+    };
+    (values(&y), variables.iter().enumerate().map(gradient).collect())
+}
+
+/// Compares the backward pass of an operation with finite differences for every element of every input, then f32
+/// with f64.
+fn check(what: &str, inputs: &[Tensor], operation: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let tolerance = if what.contains("Gelu") { 2e-6 } else { 1e-7 };
+    let (_, exact) = gradients(what, inputs, DType::F64, &operation);
+    for (i, input) in inputs.iter().enumerate() {
+        let numbers = values(input);
+        for (element, value) in numbers.iter().enumerate() {
+            let sum_at = |x: f64| -> f64 {
+                let mut moved = numbers.clone();
+                moved[element] = x;
+                let mut all = inputs.to_vec();
+                all[i] = Tensor::from_vec(moved, input.shape(), &Device::Cpu).unwrap();
+                weighted_sum(&operation(&all).unwrap()).to_scalar().unwrap()
+            };
+            let quotient = (sum_at(value + STEP) - sum_at(value - STEP)) / (2.0 * STEP);
+            let gradient = exact[i][element];
+            assert!(
+                (gradient - quotient).abs() <= tolerance * (1.0 + quotient.abs()),
+                "{what}, input {i}, element {element}: gradient {gradient}, finite difference {quotient}"
+            );
+        }
+    }
+    compare(what, inputs, operation);
+}
+
+/// Compares values and gradients in f32 with those in f64.
+fn compare(what: &str, inputs: &[Tensor], operation: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let (output, exact) = gradients(what, inputs, DType::F64, &operation);
+    let (single_output, single) = gradients(what, inputs, DType::F32, &operation);
+    let pairs = std::iter::once((&single_output, &output)).chain(single.iter().zip(&exact));
+    for (part, (single, exact)) in pairs.enumerate() {
+        // Rounding errors of a sum are relative to its terms, not to what is left of them.
+        let size = exact.iter().fold(1.0f64, |size, x| size.max(x.abs()));
+        for (s, e) in single.iter().zip(exact) {
+            let part = part.checked_sub(1).map_or("output".into(), |i| format!("gradient {i}"));
+            assert!((s - e).abs() <= 2e-6 * size, "{what}, {part}: f32 {s}, f64 {e}");
+        }
+    }
+}
+
+fn masks(rate: f32, sentences: u64) -> Dropout {
+    DropoutStream::new(5, 3, (10..10 + sentences).collect::<Vec<u64>>()).at(7, rate)
+}
+
+/// Few rows (which are padded with rows of zeros inside) and many, odd widths, with and without bias, every
+/// activation.
+#[test]
+fn affine_maps() {
+    for activation in [Activation::None, Activation::Relu, Activation::Gelu, Activation::Silu] {
+        for (shape, outputs) in [
+            (vec![1, 1, 5], 3),
+            (vec![3, 7], 5),
+            (vec![2, 3, 4], 1),
+            (vec![29, 3], 11),
+        ] {
+            let inputs = *shape.last().unwrap();
+            let with_bias = [random(1, &shape), random(2, &[outputs, inputs]), random(3, &[outputs])];
+            let what = format!("{activation:?} of {shape:?} to {outputs}");
+            check(&what, &with_bias, |x| linear(&x[0], &x[1], Some(&x[2]), activation));
+            check(&what, &with_bias[..2], |x| linear(&x[0], &x[1], None, activation));
+        }
+    }
+}
+
+/// Activations by themselves.
+#[test]
+fn activations() {
+    for activation in [Activation::Relu, Activation::Gelu, Activation::Silu] {
+        check(&format!("{activation:?}"), &[random(1, &[3, 11])], |x| {
+            activation.forward(&x[0])
+        });
+    }
+}
+
+/// Layer normalisation, alone and after a residual addition with and without dropout.
+#[test]
+fn normalisation() {
+    for shape in [vec![5, 3], vec![2, 3, 7], vec![1, 1, 2], vec![3, 17]] {
+        let width = *shape.last().unwrap();
+        let inputs = [random(1, &shape), random(2, &[2, width])];
+        check(&format!("layer_norm of {shape:?}"), &inputs, |x| {
+            layer_norm(&x[0], &x[1], 1e-5)
+        });
+    }
+    let shape = [2, 3, 7];
+    let inputs = [random(1, &shape), random(2, &shape), random(3, &[2, 7])];
+    for drop in [None, Some(masks(0.3, 2))] {
+        let drop = drop.as_ref();
+        check(&format!("residual_norm, {drop:?}"), &inputs, |x| {
+            residual_norm(&x[0], &x[1], drop, &x[2], 1e-5)
+        });
+        check(&format!("residual, {drop:?}"), &inputs[..2], |x| {
+            residual(&x[0], &x[1], drop)
+        });
+    }
+}
+
+/// Dropout of hidden states and of attention weights: the gradient is masked and scaled as the values were.
+#[test]
+fn masked_values() {
+    for shape in [vec![3, 5, 11], vec![3, 2, 4, 5]] {
+        let drop = masks(0.4, 3);
+        check(&format!("dropout of {shape:?}"), &[random(1, &shape)], |x| {
+            dropout(&x[0], Some(&drop))
+        });
+    }
+}
+
+fn options<'a>(heads: usize, mask: Option<&'a AttentionMask>, dropout: Option<&'a Dropout>) -> AttentionOptions<'a> {
+    AttentionOptions {
+        heads,
+        scale: 0.6,
+        mask,
+        dropout,
+        record: false,
+    }
+}
+
+/// Self-attention: three heads of width two, no mask, a causal and a padding mask, with and without dropout on the
+/// weights.
+#[test]
+fn attention_to_itself() {
+    let (batch, length, width, heads) = (2, 5, 6, 3);
+    let qkv = [random(1, &[batch, length, 3 * width])];
+    let drop = masks(0.3, 2);
+    let mask_of = |kind: usize, dtype: DType| match kind {
+        0 => Ok(None),
+        1 => AttentionMask::causal(length, dtype, &Device::Cpu).map(Some),
+        _ => AttentionMask::padding(&[5, 2], length, dtype, &Device::Cpu).map(Some),
+    };
+    for kind in 0..3 {
+        for drop in [None, Some(&drop)] {
+            check(&format!("self_attention, mask {kind}, {drop:?}"), &qkv, |x| {
+                let mask = mask_of(kind, x[0].dtype())?;
+                Ok(self_attention(&x[0], options(heads, mask.as_ref(), drop))?.context_btd)
+            });
+        }
+    }
+}
+
+/// Cross-attention of more queries than keys and fewer, with a padding mask, with and without dropout; and attention
+/// to keys and values that are slices of longer buffers.
+#[test]
+fn attention_to_another_sequence() {
+    let (batch, width, heads) = (2, 4, 2);
+    let drop = masks(0.3, 2);
+    for (queries, keys, lengths) in [(1, 3, [3, 1]), (5, 3, [2, 3]), (2, 7, [7, 4])] {
+        let inputs = [
+            random(1, &[batch, queries, width]),
+            random(2, &[batch, keys, 2 * width]),
+        ];
+        for drop in [None, Some(&drop)] {
+            check(&format!("cross_attention {queries} x {keys}, {drop:?}"), &inputs, |x| {
+                let mask = AttentionMask::padding(&lengths, keys, x[0].dtype(), &Device::Cpu)?;
+                Ok(cross_attention(&x[0], &x[1], options(heads, Some(&mask), drop))?.context_btd)
+            });
+        }
+    }
+    let buffer = [2, 3, 8, 5];
+    let inputs = [random(1, &[2, 3, 1, 5]), random(2, &buffer), random(3, &buffer)];
+    check("attend to slices", &inputs, |x| {
+        let (keys, values) = (x[1].narrow(2, 0, 6)?, x[2].narrow(2, 0, 6)?);
+        Ok(attend(&x[0], &keys, &values, options(3, None, None))?.context_btd)
+    });
+    check("split_heads", &[random(1, &[2, 5, 6])], |x| split_heads(&x[0], 3));
+}
+
+/// Hidden keys have no influence and receive no gradient, exactly.
+#[test]
+fn hidden_keys_receive_nothing() {
+    let q = Var::from_tensor(&random(1, &[1, 2, 4])).unwrap();
+    let kv = Var::from_tensor(&random(2, &[1, 5, 8])).unwrap();
+    let mask = AttentionMask::padding(&[3], 5, DType::F64, &Device::Cpu).unwrap();
+    let context = cross_attention(&q, &kv, options(2, Some(&mask), None))
+        .unwrap()
+        .context_btd;
+    let store = weighted_sum(&context).backward().unwrap();
+    let gradient = store.get(&kv).unwrap().get(0).unwrap().to_vec2::<f64>().unwrap();
+    assert!(gradient[..3].iter().flatten().all(|g| *g != 0.0));
+    assert!(gradient[3..].iter().flatten().all(|g| *g == 0.0));
+}
+
+/// Embedding: the table's gradient adds up repeated ids, positions add up over sentences.
+#[test]
+fn embedding() {
+    let ids = Tensor::new(&[[4u32, 0, 2], [2, 2, 1]], &Device::Cpu).unwrap();
+    let inputs = [random(1, &[5, 3]), random(2, &[3, 3])];
+    for drop in [None, Some(masks(0.4, 2))] {
+        let drop = drop.as_ref();
+        check(&format!("embed with positions, {drop:?}"), &inputs, |x| {
+            embed(&ids, &x[0], 1.7, Some(&x[1]), drop)
+        });
+        check(&format!("embed, {drop:?}"), &inputs[..1], |x| {
+            embed(&ids, &x[0], 1.7, None, drop)
+        });
+    }
+}
+
+/// Cross-entropy by hidden states, output layer and bias, with an excluded class, ignored rows and smoothing. The
+/// excluded class takes no part: its weights receive no gradient, and its logit changes nothing.
+#[test]
+fn losses() {
+    let (rows, width, pieces) = (5, 3, 7);
+    let inputs = [
+        random(1, &[rows, width]),
+        random(2, &[pieces, width]),
+        random(3, &[1, pieces]),
+    ];
+    let labels = [3, 6, 0, 3, 6];
+    for smoothing in [0.0, 0.1, 0.5] {
+        for classes in [pieces, pieces - 1] {
+            let options = CrossEntropyOptions {
+                smoothing,
+                classes,
+                ignored_label: 6,
+            };
+            let what = format!("{options:?}");
+            check(&what, &inputs, |x| {
+                cross_entropy(&x[0], &x[1], Some(&x[2]), &labels, options)
+            });
+            check(&what, &inputs[..2], |x| {
+                cross_entropy(&x[0], &x[1], None, &labels, options)
+            });
+            let (_, exact) = gradients(&what, &inputs, DType::F64, |x| {
+                cross_entropy(&x[0], &x[1], Some(&x[2]), &labels, options)
+            });
+            let of_last_class: Vec<f64> = exact[1][6 * width..].iter().chain(&exact[2][6..]).copied().collect();
+            assert_eq!(of_last_class.iter().all(|g| *g == 0.0), classes < pieces, "{what}");
+        }
+    }
+}
+
+/// f32 against f64 at sizes beyond any vector register, block or strip of a kernel, none a multiple of another: what
+/// finite differences have proved at small sizes holds at these too.
+#[test]
+fn larger_sizes() {
+    let drop = masks(0.3, 3);
+    for activation in [Activation::None, Activation::Relu, Activation::Gelu, Activation::Silu] {
+        let inputs = [random(1, &[3, 43, 37]), random(2, &[101, 37]), random(3, &[101])];
+        compare(&format!("large {activation:?}"), &inputs, |x| {
+            linear(&x[0], &x[1], Some(&x[2]), activation)
+        });
+    }
+    let hidden = [random(1, &[3, 29, 131]), random(2, &[3, 29, 131]), random(3, &[2, 131])];
+    compare("large residual_norm", &hidden, |x| {
+        residual_norm(&x[0], &x[1], Some(&drop), &x[2], 1e-5)
+    });
+    let (lengths, heads, width) = ([67, 33, 1], 3, 51);
+    let qkv = [random(1, &[3, 67, 3 * width])];
+    for drop in [None, Some(&drop)] {
+        compare("large self_attention, causal", &qkv, |x| {
+            let mask = AttentionMask::causal(67, x[0].dtype(), &Device::Cpu)?;
+            Ok(self_attention(&x[0], options(heads, Some(&mask), drop))?.context_btd)
+        });
+        let inputs = [random(2, &[3, 35, width]), random(3, &[3, 67, 2 * width])];
+        compare("large cross_attention, padded", &inputs, |x| {
+            let mask = AttentionMask::padding(&lengths, 67, x[0].dtype(), &Device::Cpu)?;
+            Ok(cross_attention(&x[0], &x[1], options(heads, Some(&mask), drop))?.context_btd)
+        });
+    }
+    let (rows, pieces) = (139, 301);
+    let labels: Vec<u32> = (0..rows).map(|row| row * 37 % pieces).collect();
+    let inputs = [
+        random(1, &[rows as usize, 19]),
+        random(2, &[pieces as usize, 19]),
+        random(3, &[1, pieces as usize]),
+    ];
+    let options = CrossEntropyOptions {
+        smoothing: 0.1,
+        classes: pieces as usize - 1,
+        ignored_label: pieces - 1,
+    };
+    compare("large cross_entropy", &inputs, |x| {
+        cross_entropy(&x[0], &x[1], Some(&x[2]), &labels, options)
+    });
+}
