@@ -44,8 +44,8 @@ impl Candidate {
 ///
 /// At each step the `2 * beam` best continuations of all hypotheses of a sentence are looked at. Those that end the
 /// sentence and are among the `beam` best are finished; the `beam` best of the others live on. A sentence is done when
-/// `beam * patience` hypotheses are finished, when no live one can overtake the finished any more, or at the maximum
-/// length, where live ones are cut.
+/// no live hypothesis can overtake the best finished ones any more; when `beam * patience` are finished and none of
+/// the live is ahead of the best of them; or at the maximum length, where live ones are cut.
 ///
 /// # Errors
 /// When the model fails or its scores are not finite.
@@ -184,17 +184,17 @@ fn is_done(beam: &Beam, length: usize, config: &DecodeConfig) -> bool {
     if length >= config.max_length || beam.live.is_empty() {
         return true;
     }
-    if beam.finished.len() as f64 >= config.beam as f64 * config.patience && beam.finished.len() >= config.n_best {
-        return true;
-    }
     // Log-probabilities only fall, and a score is best at one of the two ends of the lengths that remain.
-    let hope = beam.live.iter().map(|live| {
-        config
-            .score(live.log_probability, length + 1)
-            .max(config.score(live.log_probability, config.max_length))
-    });
-    let hope = hope.fold(f64::NEG_INFINITY, f64::max);
-    beam.finished.iter().filter(|finished| finished.score >= hope).count() >= config.n_best
+    let now = |live: &Live| config.score(live.log_probability, length + 1);
+    let hope = |live: &Live| now(live).max(config.score(live.log_probability, config.max_length));
+    let beaten = |best: &dyn Fn(&Live) -> f64| {
+        let best = beam.live.iter().map(best).fold(f64::NEG_INFINITY, f64::max);
+        beam.finished.iter().filter(|finished| finished.score >= best).count() >= config.n_best
+    };
+    // Enough finished hypotheses alone are no reason to stop: under label smoothing an early `</s>` is as probable as
+    // any other wrong token, and would end the search while the right hypothesis is alive and far ahead.
+    let enough = beam.finished.len() as f64 >= config.beam as f64 * config.patience;
+    beaten(&hope) || (enough && beaten(&now))
 }
 
 /// The best hypotheses of a beam that is done, finished ones and those cut at the maximum length.

@@ -27,7 +27,8 @@ pub struct DecodeConfig {
     pub max_length: usize,
     /// Fewest target tokens, `</s>` included. Default 1.
     pub min_length: usize,
-    /// A sentence is done after `beam * patience` finished hypotheses (Kasai et al. 2022). Default 1.0.
+    /// A sentence is done once `beam * patience` hypotheses are finished (Kasai et al. 2022) and none that is alive is
+    /// ahead of the best of them. Default 1.0.
     pub patience: f64,
     /// Translations returned for each sentence. Default 1.
     pub n_best: usize,

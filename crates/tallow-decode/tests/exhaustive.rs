@@ -1,0 +1,203 @@
+//! Searches against an enumeration of every sequence there is, on models whose vocabulary is tiny.
+
+// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod specimen;
+
+use candle_core::{DType, Device};
+use specimen::{batch, model, model_of, sentence};
+use std::collections::HashMap;
+use tallow_decode::{DecodeConfig, Hypothesis, LengthNormalization, beam_search, search};
+use tallow_model::{Pass, Tokens, Transformer};
+
+/// `</s>`, `<unk>`, three words and `<pad>`.
+const VOCABULARY: usize = 6;
+const MAX_LENGTH: usize = 4;
+/// More than all continuations of all live hypotheses at any step: nothing is ever pruned.
+const WIDE: usize = 400;
+
+/// A sequence of tokens without `</s>`; its log-probability; its length as scores count it; whether `</s>` ended it.
+#[derive(Clone, Debug)]
+struct Sequence {
+    tokens: Vec<u32>,
+    log_probability: f64,
+    length: usize,
+    finished: bool,
+}
+
+/// Every translation of a sentence: those that end within the maximum length, and those that are cut there. Scored by
+/// one pass over all of them at once, with teacher forcing: no cache, no search.
+fn enumerate(model: &Transformer, source: &[u32]) -> Vec<Sequence> {
+    let words: Vec<u32> = (1..VOCABULARY as u32 - 1).collect();
+    let mut prefixes: Vec<Vec<u32>> = vec![Vec::new()];
+    let mut all = prefixes.clone();
+    for _ in 0..MAX_LENGTH {
+        prefixes = prefixes
+            .iter()
+            .flat_map(|prefix| words.iter().map(move |word| [prefix.as_slice(), &[*word]].concat()))
+            .collect();
+        all.extend(prefixes.iter().cloned());
+    }
+    let pad = model.architecture().target_pad_id();
+    let inputs: Vec<Vec<u32>> = all.iter().map(|tokens| [&[pad], tokens.as_slice()].concat()).collect();
+    let encoded = model
+        .encode(&batch(model, &vec![source; all.len()]), Pass::default())
+        .unwrap();
+    let target = Tokens::pad(&inputs, pad, &Device::Cpu).unwrap();
+    let logits = model
+        .logits(&model.decode(&target, &encoded, Pass::default()).unwrap())
+        .unwrap();
+    let logits = logits.to_vec3::<f32>().unwrap();
+    // Over all pieces but <pad>.
+    let log_probability = |row: usize, position: usize, token: u32| -> f64 {
+        let scores = &logits[row][position][..VOCABULARY - 1];
+        let sum: f64 = scores.iter().map(|x| f64::from(*x).exp()).sum();
+        f64::from(scores[token as usize]) - sum.ln()
+    };
+    let sequence = |(row, tokens): (usize, Vec<u32>)| {
+        let finished = tokens.len() < MAX_LENGTH;
+        let end = finished.then_some(0);
+        let steps = tokens.iter().copied().chain(end).enumerate();
+        Sequence {
+            log_probability: steps
+                .map(|(position, token)| log_probability(row, position, token))
+                .sum(),
+            length: tokens.len() + usize::from(finished),
+            finished,
+            tokens,
+        }
+    };
+    all.into_iter().enumerate().map(sequence).collect()
+}
+
+fn config(length_penalty: f64, length_normalization: LengthNormalization) -> DecodeConfig {
+    DecodeConfig {
+        beam: WIDE,
+        n_best: 25,
+        max_length: MAX_LENGTH,
+        patience: 1000.0,
+        length_penalty,
+        length_normalization,
+        ..DecodeConfig::default()
+    }
+}
+
+/// A beam so wide that nothing is pruned finds the best of all sequences, best first: for several models and
+/// penalties, under both normalisations, for each of several sentences searched together. The twenty-five best have
+/// the scores of the enumeration, and each has its own.
+#[test]
+fn a_wide_beam_is_exhaustive() {
+    for seed in 0..4 {
+        let model = model(VOCABULARY, seed);
+        let sources = [sentence(&model, seed, 4), sentence(&model, 100 + seed, 2)];
+        let everything: Vec<Vec<Sequence>> = sources.iter().map(|source| enumerate(&model, source)).collect();
+        for sequences in &everything {
+            // Together they are all there is.
+            let total: f64 = sequences.iter().map(|sequence| sequence.log_probability.exp()).sum();
+            assert_eq!(sequences.len(), 1 + 4 + 16 + 64 + 256);
+            assert!((total - 1.0).abs() < 1e-5, "{total}");
+        }
+        for normalization in [LengthNormalization::Plain, LengthNormalization::Wu] {
+            for penalty in [0.0, 0.6, 1.0, 2.0] {
+                let config = config(penalty, normalization);
+                let found = beam_search(&model, &batch(&model, &sources), &config).unwrap();
+                for (hypotheses, sequences) in found.iter().zip(&everything) {
+                    compare(hypotheses, sequences, &config);
+                }
+            }
+        }
+    }
+}
+
+fn compare(hypotheses: &[Hypothesis], sequences: &[Sequence], config: &DecodeConfig) {
+    let score = |sequence: &Sequence| config.score(sequence.log_probability, sequence.length);
+    let mut best: Vec<f64> = sequences.iter().map(score).collect();
+    best.sort_by(|a, b| b.total_cmp(a));
+    let by_tokens: HashMap<&[u32], &Sequence> = sequences.iter().map(|s| (s.tokens.as_slice(), s)).collect();
+    assert_eq!(hypotheses.len(), config.n_best);
+    for (hypothesis, best) in hypotheses.iter().zip(best) {
+        let sequence = by_tokens[hypothesis.tokens.as_slice()];
+        assert!(
+            (hypothesis.score - best).abs() < 1e-5,
+            "{hypothesis:?}: the best left has {best}"
+        );
+        assert!(
+            (hypothesis.score - score(sequence)).abs() < 1e-5,
+            "{hypothesis:?} {sequence:?}"
+        );
+        assert!((hypothesis.log_probability - sequence.log_probability).abs() < 1e-5);
+        assert_eq!(hypothesis.finished, sequence.finished);
+        assert_eq!(hypothesis.token_log_probabilities.len(), sequence.length);
+    }
+}
+
+/// A search for one translation stops as soon as nothing can overtake the best: it is still the best of all. Some of
+/// these models end at once with a probability near one; then a large length penalty lets a hypothesis win in the end
+/// that looks hopeless until it is long, and whoever gives it up too early is found out.
+#[test]
+fn stopping_early_loses_nothing() {
+    for seed in 0..10 {
+        for bias_of_end in [0.0, 6.0] {
+            let model = model_of(VOCABULARY, seed, 1.5, bias_of_end, DType::F32);
+            let source = sentence(&model, seed, 3);
+            let sequences = enumerate(&model, &source);
+            for (normalization, penalty) in [
+                (LengthNormalization::Plain, 0.0),
+                (LengthNormalization::Plain, 1.0),
+                (LengthNormalization::Plain, 8.0),
+                (LengthNormalization::Wu, 1.0),
+                (LengthNormalization::Wu, 10.0),
+            ] {
+                let config = DecodeConfig {
+                    n_best: 1,
+                    ..config(penalty, normalization)
+                };
+                let found = beam_search(&model, &batch(&model, &[&source]), &config).unwrap();
+                compare(&found[0], &sequences, &config);
+            }
+        }
+    }
+}
+
+/// A beam of one is greedy search, token by token and score by score, for the translations that end; both take the
+/// most probable token at every step, which the enumeration confirms.
+#[test]
+fn a_beam_of_one_is_greedy() {
+    for seed in 0..12 {
+        let model = model(VOCABULARY + 5, seed);
+        let sources: Vec<Vec<u32>> = (0..4)
+            .map(|i| sentence(&model, 10 * seed + i, 2 + i as usize))
+            .collect();
+        let source = batch(&model, &sources);
+        let config = DecodeConfig {
+            beam: 1,
+            max_length: 12,
+            ..DecodeConfig::default()
+        };
+        let greedy = search(&model, &source, &config, 0, &[]).unwrap();
+        assert_eq!(beam_search(&model, &source, &config).unwrap(), greedy, "model {seed}");
+        for (hypotheses, source) in greedy.iter().zip(&sources) {
+            assert_eq!(hypotheses[0].tokens, step_by_step(&model, source, 12));
+        }
+    }
+}
+
+/// The most probable token at every step, by teacher forcing of what was found so far.
+fn step_by_step(model: &Transformer, source: &[u32], max_length: usize) -> Vec<u32> {
+    let pad = model.architecture().target_pad_id();
+    let encoded = model.encode(&batch(model, &[source]), Pass::default()).unwrap();
+    let mut input = vec![pad];
+    for _ in 0..max_length {
+        let target = Tokens::pad(&[&input], pad, &Device::Cpu).unwrap();
+        let hidden = model.decode(&target, &encoded, Pass::default()).unwrap();
+        let logits = model.logits(&hidden).unwrap().to_vec3::<f32>().unwrap();
+        let last = &logits[0][input.len() - 1];
+        let best = (0..pad).max_by(|a, b| last[*a as usize].total_cmp(&last[*b as usize]));
+        match best {
+            Some(0) | None => break,
+            Some(token) => input.push(token),
+        }
+    }
+    input.split_off(1)
+}

@@ -1,0 +1,158 @@
+//! Searches against Hugging Face's `generate` on PyTorch (`scripts/fixtures/marian_model.py`).
+
+// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use candle_core::{DType, Device, Tensor};
+use std::collections::HashMap;
+use std::path::Path;
+use tallow_decode::{DecodeConfig, Hypothesis, search};
+use tallow_model::{Tokens, Transformer, open};
+
+const BEAM: usize = 4;
+
+/// A fixture: the model, its source sentences, PyTorch's results.
+struct Case {
+    name: &'static str,
+    model: Transformer,
+    source: Tokens,
+    expected: HashMap<String, Tensor>,
+}
+
+impl Case {
+    fn all() -> Vec<Self> {
+        let names = [
+            "tied-relu",
+            "tied-swish",
+            "tied-gelu",
+            "separate-tables",
+            "separate-tables-and-output",
+        ];
+        names.into_iter().map(Self::open).collect()
+    }
+
+    fn open(name: &'static str) -> Self {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tallow-model/tests/fixtures/marian");
+        let directory = fixtures.join(name);
+        let expected = candle_core::safetensors::load(directory.join("expected.safetensors"), &Device::Cpu).unwrap();
+        let model = open(&directory, &Device::Cpu).unwrap().for_inference().unwrap();
+        let pad = model.architecture().source_pad_id();
+        let rows: Vec<Vec<u32>> = expected["source"].to_dtype(DType::U32).unwrap().to_vec2().unwrap();
+        let sentences: Vec<Vec<u32>> = rows
+            .into_iter()
+            .map(|row| row.into_iter().filter(|id| *id != pad).collect())
+            .collect();
+        Self {
+            name,
+            source: Tokens::pad(&sentences, pad, &Device::Cpu).unwrap(),
+            model,
+            expected,
+        }
+    }
+
+    /// Generated ids without `</s>` and padding, which every hypothesis of the fixtures has reached by itself.
+    fn ids(&self, name: &str) -> Vec<Vec<u32>> {
+        let tensor = self.expected[name].to_dtype(DType::U32).unwrap();
+        let width = *tensor.dims().last().unwrap();
+        let ids = tensor.flatten_all().unwrap().to_vec1::<u32>().unwrap();
+        let until_end = |row: &[u32]| row.iter().copied().take_while(|id| *id != 0).collect();
+        ids.chunks(width).map(until_end).collect()
+    }
+
+    fn search(&self, config: &DecodeConfig) -> Vec<Vec<Hypothesis>> {
+        search(&self.model, &self.source, config, 0, &[]).unwrap()
+    }
+}
+
+/// What the fixtures were searched with. Hugging Face's maximum length counts the starting `<pad>`.
+fn config(patience: f64) -> DecodeConfig {
+    DecodeConfig {
+        beam: BEAM,
+        n_best: BEAM,
+        max_length: 19,
+        patience,
+        ..DecodeConfig::default()
+    }
+}
+
+/// Greedy search finds PyTorch's tokens.
+#[test]
+fn greedy() {
+    for case in Case::all() {
+        let config = DecodeConfig {
+            beam: 1,
+            n_best: 1,
+            ..config(1.0)
+        };
+        let found: Vec<Vec<u32>> = case
+            .search(&config)
+            .into_iter()
+            .map(|mut h| h.remove(0).tokens)
+            .collect();
+        assert_eq!(found, case.ids("greedy.ids"), "{}", case.name);
+    }
+}
+
+/// With a patience of one, a sentence is done when four hypotheses have ended: what Hugging Face calls
+/// `early_stopping=True`. All four are the same, in the same order, with the same scores.
+#[test]
+fn patience_of_one_is_early_stopping() {
+    for case in Case::all() {
+        let found: Vec<Hypothesis> = case.search(&config(1.0)).concat();
+        let ids = case.ids("beam_early_stopping_true.ids");
+        let scores = case.expected["beam_early_stopping_true.scores"].flatten_all().unwrap();
+        let scores = scores.to_vec1::<f32>().unwrap();
+        assert_eq!(found.len(), scores.len());
+        for (i, hypothesis) in found.iter().enumerate() {
+            let what = format!("{}, hypothesis {i}", case.name);
+            assert_eq!(hypothesis.tokens, ids[i], "{what}");
+            assert!(
+                (hypothesis.score - f64::from(scores[i])).abs() < 5e-6,
+                "{what}: {hypothesis:?}"
+            );
+            assert!(hypothesis.finished, "{what}");
+        }
+    }
+}
+
+/// Without `early_stopping`, Hugging Face goes on until four hypotheses have ended and none that lives scores better
+/// *at its present length*. An endless patience goes on until none can score better *at any length*, as Hugging Face
+/// does with `early_stopping="never"`. So it sees every hypothesis that Hugging Face sees, and finds the same four or
+/// better ones, rank by rank; in the fixtures the best is the same everywhere, and most of the others are.
+#[test]
+fn endless_patience_finds_at_least_as_much() {
+    let (mut equal, mut all) = (0, 0);
+    for case in Case::all() {
+        let ids = case.ids("beam_early_stopping_false.ids");
+        let scores = case.expected["beam_early_stopping_false.scores"].flatten_all().unwrap();
+        let scores = scores.to_vec1::<f32>().unwrap();
+        for (i, hypothesis) in case.search(&config(1000.0)).concat().iter().enumerate() {
+            let what = format!("{}, hypothesis {i}: {hypothesis:?}, theirs {}", case.name, scores[i]);
+            let better = hypothesis.score - f64::from(scores[i]);
+            assert!(better > -5e-6, "{what}");
+            if i % BEAM == 0 {
+                assert_eq!(hypothesis.tokens, ids[i], "{what}");
+            }
+            if hypothesis.tokens == ids[i] {
+                equal += 1;
+                assert!(better < 5e-6, "{what}");
+            }
+            all += 1;
+        }
+    }
+    assert!(4 * equal > 3 * all && equal < all, "{equal} of {all}");
+}
+
+/// Scores are sums of what the hypotheses say about their tokens, over their length with `</s>`.
+#[test]
+fn scores_add_up() {
+    for case in Case::all() {
+        for hypothesis in case.search(&config(1.0)).concat() {
+            let logs = &hypothesis.token_log_probabilities;
+            assert_eq!(logs.len(), hypothesis.tokens.len() + 1);
+            let sum: f64 = logs.iter().map(|x| f64::from(*x)).sum();
+            assert!((hypothesis.log_probability - sum).abs() < 1e-9);
+            assert!((hypothesis.score - sum / logs.len() as f64).abs() < 1e-9);
+        }
+    }
+}

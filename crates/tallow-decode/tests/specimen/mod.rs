@@ -1,0 +1,54 @@
+//! Random models that are small enough to be searched exhaustively, and sentences for them.
+
+use candle_core::{DType, Device, Tensor};
+use tallow_model::{Architecture, ModelConfig, Params, Tokens, Transformer};
+use tallow_ops::{Key, Purpose};
+
+/// An untrained model of a vocabulary. Its weights are doubled, so that its choices are far from uniform.
+pub(crate) fn model(vocabulary: usize, seed: u64) -> Transformer {
+    model_of(vocabulary, seed, 2.0, 0.0, DType::F32)
+}
+
+/// An untrained model whose weights are multiplied by `sharpness`, and to whose logits of `</s>` a bias is added.
+pub(crate) fn model_of(vocabulary: usize, seed: u64, sharpness: f64, bias_of_end: f64, dtype: DType) -> Transformer {
+    let architecture = Architecture {
+        model: ModelConfig {
+            d_model: 16,
+            feed_forward: 24,
+            encoder_layers: 1,
+            decoder_layers: 2,
+            heads: 2,
+            ..ModelConfig::default()
+        },
+        source_vocabulary: vocabulary,
+        target_vocabulary: vocabulary,
+        shared_vocabulary: true,
+        eos_id: 0,
+        unk_id: 1,
+    };
+    let params = Params::initialise(&architecture, seed, dtype, &Device::Cpu).unwrap();
+    for parameter in params.iter() {
+        let sharper = (parameter.var.as_detached_tensor() * sharpness).unwrap();
+        parameter.var.set(&sharper).unwrap();
+    }
+    let mut bias = vec![0.0; vocabulary];
+    bias[0] = bias_of_end;
+    let bias = Tensor::from_vec(bias, (1, vocabulary), &Device::Cpu).unwrap();
+    Transformer::for_inference(&architecture, &params, Some(bias.to_dtype(dtype).unwrap())).unwrap()
+}
+
+/// A random sentence for a model, `</s>` included.
+pub(crate) fn sentence(model: &Transformer, seed: u64, length: usize) -> Vec<u32> {
+    let words = model.architecture().source_vocabulary - 2;
+    let random = Key::new(seed, Purpose::Initialisation).uniform(length - 1);
+    random
+        .into_iter()
+        .map(|x| 1 + (x * words as f64) as u32)
+        .chain([0])
+        .collect()
+}
+
+/// Sentences as a batch.
+pub(crate) fn batch<S: AsRef<[u32]>>(model: &Transformer, sentences: &[S]) -> Tokens {
+    Tokens::pad(sentences, model.architecture().source_pad_id(), &Device::Cpu).unwrap()
+}

@@ -1,0 +1,290 @@
+//! Text to text.
+
+// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use candle_core::{DType, Device, Tensor};
+use tallow_decode::{DecodeConfig, Translation, Translator};
+use tallow_model::{Architecture, ModelConfig, Params, Tie, Transformer};
+use tallow_text::{Kind, TextConfig, Tokenizers};
+
+const LINES: [&str; 6] = [
+    "the cat sees a dog",
+    "a dog sees the cat and the bird",
+    "birds sing",
+    "the dog sings and the cat sings",
+    "a bird sees the dog, the cat and a bird!",
+    "cats, dogs and birds",
+];
+
+fn tokenizers(kind: Kind, vocabulary: usize, byte_fallback: bool) -> Tokenizers {
+    let config = TextConfig {
+        kind,
+        vocabulary,
+        byte_fallback,
+        ..TextConfig::default()
+    };
+    Tokenizers::learn(&config, LINES, LINES, 1).unwrap()
+}
+
+fn subwords() -> Tokenizers {
+    tokenizers(Kind::Bpe, 60, false)
+}
+
+/// An untrained model with a tokenizer's vocabulary; `favourite` pieces are made more probable by this much.
+fn model(tokenizers: &Tokenizers, favourite: &[(&str, f32)]) -> Transformer {
+    let vocabulary = tokenizers.target.vocabulary_size();
+    let architecture = Architecture {
+        model: ModelConfig {
+            d_model: 16,
+            feed_forward: 24,
+            encoder_layers: 1,
+            decoder_layers: 1,
+            heads: 2,
+            ..ModelConfig::default()
+        },
+        source_vocabulary: tokenizers.source.vocabulary_size(),
+        target_vocabulary: vocabulary,
+        shared_vocabulary: true,
+        eos_id: tokenizers.source.eos_id(),
+        unk_id: tokenizers.source.unk_id(),
+    };
+    let params = Params::initialise(&architecture, 3, DType::F32, &Device::Cpu).unwrap();
+    let mut bias = vec![0f32; vocabulary];
+    for (piece, more) in favourite {
+        bias[tokenizers.target.id(piece).unwrap() as usize] = *more;
+    }
+    let bias = Tensor::from_vec(bias, (1, vocabulary), &Device::Cpu).unwrap();
+    Transformer::for_inference(&architecture, &params, Some(bias)).unwrap()
+}
+
+fn config() -> DecodeConfig {
+    DecodeConfig {
+        beam: 3,
+        max_length: 12,
+        ..DecodeConfig::default()
+    }
+}
+
+fn translate<S: AsRef<str> + Sync>(config: &DecodeConfig, lines: &[S], workers: usize) -> Vec<Translation> {
+    let tokenizers = subwords();
+    let model = model(&tokenizers, &[]);
+    let translator = Translator::new(&model, &tokenizers, config, &Device::Cpu, 4, workers).unwrap();
+    translator.translate(lines, 0).unwrap()
+}
+
+fn texts(translations: &[Translation]) -> Vec<&str> {
+    translations.iter().map(Translation::text).collect()
+}
+
+/// Lines are translated longest first, in batches; their translations stand in the order of the lines, and are those
+/// of the lines by themselves.
+#[test]
+fn output_has_the_order_of_the_input() {
+    let lines: Vec<&str> = LINES.iter().cycle().take(20).copied().collect();
+    let config = DecodeConfig {
+        batch_tokens: 100,
+        ..config()
+    };
+    let together = translate(&config, &lines, 1);
+    assert_eq!(together.len(), lines.len());
+    let alone: Vec<String> = LINES
+        .iter()
+        .map(|line| translate(&config, &[line], 1)[0].text().to_string())
+        .collect();
+    for (i, translation) in together.iter().enumerate() {
+        assert_eq!(translation.text(), alone[i % LINES.len()], "line {i}");
+        let tokenizers = subwords();
+        let mut source = tokenizers.source.encode(lines[i]).unwrap();
+        source.push(tokenizers.source.eos_id());
+        assert_eq!((&translation.source, translation.cut_tokens), (&source, 0));
+    }
+    let mut distinct = alone.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert!(distinct.len() > 3, "{alone:?}: the test shows nothing");
+}
+
+/// One, two and three workers, and batches of any size, give the same text, by beam search and by sampling; samples
+/// are keyed by the number of the line, so that a file may be translated in pieces.
+#[test]
+fn workers_and_batches_change_nothing() {
+    let lines: Vec<&str> = LINES.iter().cycle().take(31).copied().collect();
+    let sampled = DecodeConfig {
+        sample: true,
+        n_best: 2,
+        ..config()
+    };
+    for config in [config(), sampled] {
+        let expected = translate(&config, &lines, 1);
+        for (workers, batch_tokens) in [(2, 2048), (3, 2048), (1, 1), (2, 60), (3, 150), (64, 100)] {
+            let config = DecodeConfig {
+                batch_tokens,
+                ..config.clone()
+            };
+            let found = translate(&config, &lines, workers);
+            let all = |translations: &[Translation]| -> Vec<String> {
+                let candidates = translations.iter().flat_map(|t| &t.candidates);
+                candidates.map(|candidate| candidate.text.clone()).collect()
+            };
+            assert_eq!(all(&found), all(&expected), "{workers} workers, {batch_tokens} tokens");
+        }
+        let tokenizers = subwords();
+        let model = model(&tokenizers, &[]);
+        let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 4, 1).unwrap();
+        let mut pieces = translator.translate(&lines[..13], 0).unwrap();
+        pieces.extend(translator.translate(&lines[13..], 13).unwrap());
+        assert_eq!(texts(&pieces), texts(&expected));
+    }
+}
+
+/// An empty line becomes an empty line, wherever it stands and whatever is beside it; a line of spaces, tabs or
+/// unknown characters becomes one line like any other; no lines become none.
+#[test]
+fn lines_without_words() {
+    let lines = ["", "the cat", "", "   ", "\t", "\u{4e00}\u{1f600}", "", "a dog", ""];
+    let found = translate(&config(), &lines, 2);
+    assert_eq!(found.len(), lines.len());
+    for (line, translation) in lines.iter().zip(&found) {
+        assert!(!translation.candidates.is_empty(), "{line:?}");
+        assert!(!translation.text().contains(['\n', '\r']), "{line:?}");
+        if line.is_empty() {
+            assert_eq!((translation.text(), translation.source.len()), ("", 0));
+        }
+    }
+    let expected = translate(&config(), &["the cat", "a dog"], 1);
+    assert_eq!(
+        [found[1].text(), found[7].text()],
+        [expected[0].text(), expected[1].text()]
+    );
+    assert!(translate::<&str>(&config(), &[], 2).is_empty());
+    assert_eq!(texts(&translate(&config(), &["", ""], 3)), ["", ""]);
+}
+
+/// A line of a hundred thousand characters is cut to `max_source_length` tokens, says how many it lost, and does not
+/// disturb its neighbours.
+#[test]
+fn an_endless_line_is_cut() {
+    let line = "the dog sings and ".repeat(100_000 / 18 + 1);
+    assert!(line.len() >= 100_000);
+    let tokens = subwords().source.encode(&line).unwrap();
+    let config = DecodeConfig {
+        max_source_length: 64,
+        ..config()
+    };
+    let found = translate(&config, &["birds sing", &line, "a dog"], 2);
+    let (cut, source) = (found[1].cut_tokens, &found[1].source);
+    assert_eq!((cut, source.len()), (tokens.len() - 63, 64));
+    assert_eq!((&source[..63], source[63]), (&tokens[..63], 0));
+    let expected = translate(&config, &["birds sing", "a dog"], 1);
+    assert_eq!(
+        [found[0].text(), found[2].text()],
+        [expected[0].text(), expected[1].text()]
+    );
+    assert_eq!((found[0].cut_tokens, found[2].cut_tokens), (0, 0));
+}
+
+/// A model that spells line breaks byte by byte still writes one line for each line: breaks become spaces.
+#[test]
+fn line_breaks_are_never_written() {
+    let tokenizers = tokenizers(Kind::Char, 400, true);
+    let model = model(&tokenizers, &[("<0x0A>", 9.0), ("<0x0D>", 9.0), ("a", 9.0)]);
+    let config = DecodeConfig {
+        sample: true,
+        n_best: 5,
+        max_length: 40,
+        ..DecodeConfig::default()
+    };
+    let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 1, 1).unwrap();
+    let mut spelled = 0;
+    for translation in translator.translate(&LINES, 0).unwrap() {
+        for candidate in translation.candidates {
+            assert!(!candidate.text.contains(['\n', '\r']), "{:?}", candidate.text);
+            let raw = tokenizers.target.decode(&candidate.hypothesis.tokens).unwrap();
+            spelled += usize::from(raw.contains(['\n', '\r']));
+        }
+    }
+    assert!(spelled > 10, "{spelled}: the test shows nothing");
+}
+
+/// A tokenizer of another size than the model's vocabulary is refused, and so are settings that make no sense.
+#[test]
+fn parts_that_do_not_belong_together() {
+    let (small, large) = (subwords(), tokenizers(Kind::Word, 100, false));
+    let model = model(&small, &[]);
+    let error = Translator::new(&model, &large, &config(), &Device::Cpu, 0, 1)
+        .unwrap_err()
+        .to_string();
+    let (of_tokenizer, of_model) = (large.source.vocabulary_size(), small.source.vocabulary_size());
+    assert_ne!(of_tokenizer, of_model);
+    for part in [of_tokenizer.to_string(), of_model.to_string(), "source".into()] {
+        assert!(error.contains(&part), "{error}");
+    }
+    let wrong = DecodeConfig {
+        temperature: -1.0,
+        ..config()
+    };
+    let error = Translator::new(&model, &small, &wrong, &Device::Cpu, 0, 1)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("decode.temperature"), "{error}");
+}
+
+/// Separate vocabularies: each side is read by its own tokenizer.
+#[test]
+fn separate_vocabularies() {
+    let text = TextConfig {
+        kind: Kind::Bpe,
+        vocabulary: 60,
+        shared: false,
+        byte_fallback: false,
+        ..TextConfig::default()
+    };
+    let upper: Vec<String> = LINES.iter().map(|line| line.to_uppercase()).collect();
+    let tokenizers = Tokenizers::learn(&text, LINES, &upper, 1).unwrap();
+    let architecture = Architecture {
+        model: ModelConfig {
+            tie: Tie::Output,
+            ..model(&subwords(), &[]).architecture().model.clone()
+        },
+        source_vocabulary: tokenizers.source.vocabulary_size(),
+        target_vocabulary: tokenizers.target.vocabulary_size(),
+        shared_vocabulary: false,
+        eos_id: tokenizers.target.eos_id(),
+        unk_id: tokenizers.target.unk_id(),
+    };
+    let params = Params::initialise(&architecture, 1, DType::F32, &Device::Cpu).unwrap();
+    let model = Transformer::for_inference(&architecture, &params, None).unwrap();
+    let config = config();
+    let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 0, 1).unwrap();
+    for translation in translator.translate(&LINES, 0).unwrap() {
+        assert!(
+            !translation.text().contains(char::is_lowercase),
+            "{}",
+            translation.text()
+        );
+    }
+}
+
+/// An alignment has one row of weights for each target piece, `</s>` included, and one column for each source piece;
+/// rows add up to one.
+#[test]
+fn alignments() {
+    let tokenizers = subwords();
+    let model = model(&tokenizers, &[]);
+    let config = config();
+    let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 0, 1).unwrap();
+    let translation = translator.translate(&LINES[..1], 0).unwrap().remove(0);
+    let target = &translation.candidates[0].hypothesis.tokens;
+    let alignment = translator.align(&translation.source, target).unwrap();
+    assert_eq!(alignment.source.len(), translation.source.len());
+    assert_eq!(alignment.source.last().map(String::as_str), Some("</s>"));
+    assert_eq!(
+        (alignment.target.len(), alignment.weights.len()),
+        (target.len() + 1, target.len() + 1)
+    );
+    for row in &alignment.weights {
+        assert_eq!(row.len(), alignment.source.len());
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,209 @@
+//! Gradients shared by workers and added up over batches.
+
+// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use candle_core::{DType, Device};
+use tallow_data::{Batch, Example};
+use tallow_model::{Architecture, ModelConfig, Params, Transformer};
+use tallow_ops::{Key, Purpose};
+use tallow_train::{DropoutKey, Gradients, gradients};
+
+const KEY: DropoutKey = DropoutKey {
+    seed: 5,
+    update: 17,
+    micro_batch: 0,
+};
+
+/// Dropout at every site there is.
+fn architecture() -> Architecture {
+    Architecture {
+        model: ModelConfig {
+            d_model: 24,
+            feed_forward: 40,
+            encoder_layers: 2,
+            decoder_layers: 2,
+            heads: 3,
+            dropout: 0.3,
+            attention_dropout: 0.3,
+            activation_dropout: 0.3,
+            ..ModelConfig::default()
+        },
+        source_vocabulary: 20,
+        target_vocabulary: 20,
+        shared_vocabulary: true,
+        eos_id: 0,
+        unk_id: 1,
+    }
+}
+
+struct Setting {
+    params: Params,
+    model: Transformer,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let params = Params::initialise(&architecture(), 1, DType::F32, &Device::Cpu).unwrap();
+        let model = Transformer::for_training(&architecture(), &params, None).unwrap();
+        Self { params, model }
+    }
+
+    fn gradients(&self, batch: &Batch, dropout: Option<DropoutKey>, workers: usize) -> Gradients {
+        gradients(
+            &self.model,
+            &self.params,
+            batch.clone(),
+            0.1,
+            dropout,
+            workers,
+            &Device::Cpu,
+        )
+        .unwrap()
+    }
+}
+
+/// Pairs of very different lengths; one of them twice, as in a corpus that repeats itself.
+fn batch() -> Batch {
+    let sentence = |seed: u64, length: usize| -> Vec<u32> {
+        let words = Key::new(seed, Purpose::Sampling).uniform(length);
+        words.into_iter().map(|x| 2 + (x * 17.0) as u32).chain([0]).collect()
+    };
+    let lengths = [(3, 4), (12, 9), (1, 2), (7, 7), (0, 5), (20, 14), (5, 1), (6, 6)];
+    let example = |(id, (source, target)): (u64, &(usize, usize))| Example {
+        id,
+        source: sentence(2 * id, *source),
+        target: sentence(2 * id + 1, *target),
+    };
+    let mut examples: Vec<Example> = (0..).zip(&lengths).map(example).collect();
+    examples.push(examples[3].clone());
+    Batch { examples }
+}
+
+fn values(gradients: &Gradients) -> Vec<Vec<f32>> {
+    let values = |x: &candle_core::Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    gradients.tensors.iter().map(values).collect()
+}
+
+/// The loss and every gradient agree to 1e-5, relative to the largest number of the tensor where that is above one.
+fn assert_near(what: &str, got: &Gradients, expected: &Gradients) {
+    assert_eq!(got.target_tokens, expected.target_tokens, "{what}");
+    assert!(
+        (got.loss / expected.loss - 1.0).abs() < 1e-6,
+        "{what}: {} {}",
+        got.loss,
+        expected.loss
+    );
+    for (i, (got, expected)) in values(got).iter().zip(values(expected)).enumerate() {
+        let size = expected.iter().fold(1f32, |size, x| size.max(x.abs()));
+        for (g, e) in got.iter().zip(&expected) {
+            assert!((g - e).abs() <= 1e-5 * size, "{what}, tensor {i}: {g} instead of {e}");
+        }
+    }
+}
+
+/// However many workers share a batch, and be they more than its sentences, the gradient is the same to 1e-5, with
+/// dropout of 0.3 at every site: masks belong to sentences, not to workers or to padding.
+#[test]
+fn workers_change_rounding_only() {
+    let setting = Setting::new();
+    for dropout in [None, Some(KEY)] {
+        let one = setting.gradients(&batch(), dropout, 1);
+        for workers in [2, 3, 8, 50] {
+            let many = setting.gradients(&batch(), dropout, workers);
+            assert_near(&format!("{workers} workers, {dropout:?}"), &many, &one);
+        }
+    }
+}
+
+/// The same worker count gives the same bits, again and again.
+#[test]
+fn the_same_workers_give_the_same_bits() {
+    let setting = Setting::new();
+    for workers in [1, 2, 3] {
+        let once = setting.gradients(&batch(), Some(KEY), workers);
+        for _ in 0..3 {
+            let again = setting.gradients(&batch(), Some(KEY), workers);
+            assert_eq!(once.loss.to_bits(), again.loss.to_bits());
+            assert_eq!(values(&once), values(&again));
+        }
+    }
+}
+
+/// Dropout is on, and its masks differ by seed, update and batch within the update; without it they all agree. The
+/// two occurrences of a pair in one batch have masks of their own: the pair's number in the corpus plays no part.
+#[test]
+fn every_part_of_the_dropout_key_matters() {
+    let setting = Setting::new();
+    let loss = |dropout| setting.gradients(&batch(), dropout, 1).loss;
+    let base = loss(Some(KEY));
+    let others = [
+        None,
+        Some(DropoutKey { seed: 6, ..KEY }),
+        Some(DropoutKey { update: 18, ..KEY }),
+        Some(DropoutKey { micro_batch: 1, ..KEY }),
+    ];
+    for other in others {
+        assert_ne!(base, loss(other), "{other:?}");
+    }
+    let mut renamed = batch();
+    renamed.examples.iter_mut().for_each(|example| example.id += 1000);
+    assert_eq!(base, setting.gradients(&renamed, Some(KEY), 1).loss);
+    let twice = |count: usize| Batch {
+        examples: vec![batch().examples[5].clone(); count],
+    };
+    let (one, two) = (
+        setting.gradients(&twice(1), Some(KEY), 1),
+        setting.gradients(&twice(2), Some(KEY), 1),
+    );
+    assert!(
+        (two.loss - 2.0 * one.loss).abs() > 1e-3,
+        "both have the masks of the first"
+    );
+}
+
+/// The gradients of two halves of a batch add up to those of the whole: an update that accumulates is the update of
+/// one large batch.
+#[test]
+fn halves_add_up() {
+    let setting = Setting::new();
+    let whole = setting.gradients(&batch(), None, 2);
+    let (first, second) = (batch().examples[..4].to_vec(), batch().examples[4..].to_vec());
+    let mut sum = setting.gradients(&Batch { examples: first }, None, 2);
+    sum.add(&setting.gradients(&Batch { examples: second }, None, 2))
+        .unwrap();
+    assert_near("two halves", &sum, &whole);
+    assert_eq!(whole.target_tokens, batch().target_tokens());
+    assert!((sum.norm().unwrap() / whole.norm().unwrap() - 1.0).abs() < 1e-6);
+}
+
+/// The loss is a sum over target tokens: a sentence's share does not depend on its batch.
+#[test]
+fn losses_are_sums_over_sentences() {
+    let setting = Setting::new();
+    let whole = setting.gradients(&batch(), None, 1).loss;
+    let alone = |example: &Example| {
+        let examples = vec![example.clone()];
+        setting.gradients(&Batch { examples }, None, 1).loss
+    };
+    let sum: f64 = batch().examples.iter().map(alone).sum();
+    assert!((whole / sum - 1.0).abs() < 1e-6, "{whole} {sum}");
+}
+
+/// The norm is that of all gradients as one vector, per target token.
+#[test]
+fn norms() {
+    let gradients = Setting::new().gradients(&batch(), Some(KEY), 2);
+    let squares: f64 = values(&gradients).concat().iter().map(|x| f64::from(*x).powi(2)).sum();
+    let expected = squares.sqrt() / gradients.target_tokens as f64;
+    assert!((gradients.norm().unwrap() / expected - 1.0).abs() < 1e-9);
+}
+
+/// No sentence at all is an error, not a gradient of nothing.
+#[test]
+fn an_empty_batch() {
+    let setting = Setting::new();
+    let batch = Batch { examples: Vec::new() };
+    let result = gradients(&setting.model, &setting.params, batch, 0.1, None, 2, &Device::Cpu);
+    assert!(result.is_err());
+}
