@@ -30,6 +30,9 @@ pub struct DecodeConfig {
     /// A sentence is done once `beam * patience` hypotheses are finished (Kasai et al. 2022) and none that is alive is
     /// ahead of the best of them. Default 1.0.
     pub patience: f64,
+    /// A sentence is done once `beam * patience` hypotheses are finished, even if a better one is alive, as with Hugging
+    /// Face's setting of this name. Default false.
+    pub early_stopping: bool,
     /// Translations returned for each sentence. Default 1.
     pub n_best: usize,
     /// No sequence of this many tokens occurs twice in a translation; 0 allows all. Default 0.
@@ -57,6 +60,7 @@ impl Default for DecodeConfig {
             max_length: 100,
             min_length: 1,
             patience: 1.0,
+            early_stopping: false,
             n_best: 1,
             no_repeat_ngram: 0,
             sample: false,

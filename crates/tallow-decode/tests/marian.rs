@@ -93,12 +93,16 @@ fn greedy() {
     }
 }
 
-/// With a patience of one, a sentence is done when four hypotheses have ended: what Hugging Face calls
-/// `early_stopping=True`. All four are the same, in the same order, with the same scores.
+/// With `early_stopping`, a sentence is done when four hypotheses have ended, as with Hugging Face's setting of that
+/// name. All four are the same, in the same order, with the same scores.
 #[test]
-fn patience_of_one_is_early_stopping() {
+fn early_stopping_is_hugging_faces() {
     for case in Case::all() {
-        let found: Vec<Hypothesis> = case.search(&config(1.0)).concat();
+        let config = DecodeConfig {
+            early_stopping: true,
+            ..config(1.0)
+        };
+        let found: Vec<Hypothesis> = case.search(&config).concat();
         let ids = case.ids("beam_early_stopping_true.ids");
         let scores = case.expected["beam_early_stopping_true.scores"].flatten_all().unwrap();
         let scores = scores.to_vec1::<f32>().unwrap();
