@@ -175,7 +175,7 @@ pub(crate) struct SearchArguments {
     /// Seed of sampling
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Set any other key of [decode], as decode.key=value
+    /// Set any other key of the decode section, as decode.key=value
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Threads that translate a batch each; default: one for each core
@@ -309,7 +309,7 @@ pub(crate) struct AverageArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenizerCommand {
-    /// Learn a vocabulary as a config's [text] and [data] say
+    /// Learn a vocabulary as a config asks for
     Train(TokenizerTrainArguments),
     /// Print the pieces, or with --ids the ids, of each line of standard input
     Encode(TokenizerUseArguments),
