@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every check of the project; .ci/run and `just check` only call this. Needs cargo and nothing else.
+# Every check of the project; .ci/run and `just check` only call this. Needs cargo and a C compiler.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -65,8 +65,8 @@ fn affine(x_ni: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Act
 /// The fewest rows that a product on the CPU is computed with.
 ///
 /// Products of one row, and of at most 256 results, take other paths of the matrix kernels, with another order of
-/// additions. Rows of zeros below the others keep them off these paths, so that a sentence's translation does not
-/// depend, to the bit, on the sentences beside it.
+/// additions. Rows of zeros below the others keep them off these paths, so that a row's result does not depend, to the
+/// bit, on the rows beside it.
 fn least_rows(outputs: usize) -> usize {
     const SMALL_PRODUCT: usize = 256;
     (SMALL_PRODUCT / outputs.max(1) + 1).max(2)
