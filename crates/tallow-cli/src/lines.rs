@@ -2,62 +2,26 @@
 
 use anyhow::{Context, Result};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, stdin};
+use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
+use tallow_data::LineReader;
 
-/// Standard input (`-`) or a file.
-pub(crate) fn input(path: &Path) -> Result<Box<dyn BufRead>> {
-    if path == Path::new("-") {
-        return Ok(Box::new(BufReader::new(stdin())));
-    }
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Box::new(BufReader::new(file)))
+/// The lines of standard input (`-`) or of a file, plain or gzip. Every line passes, whatever it holds: bytes that are
+/// not UTF-8 are repaired and counted.
+pub(crate) fn input(path: &Path) -> Result<LineReader<Box<dyn BufRead>>> {
+    let (reader, name): (Box<dyn BufRead>, &Path) = if path == Path::new("-") {
+        (Box::new(BufReader::new(stdin())), Path::new("standard input"))
+    } else {
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        (Box::new(BufReader::new(file)), path)
+    };
+    Ok(LineReader::new(reader, name)?.repairing())
 }
 
-/// The longest line that is read, in bytes. A line is held in memory and no sentence comes near.
-const LONGEST_LINE: u64 = 64 << 20;
-
-/// Reads the next line without its end (LF, or CR LF). Bytes that are not UTF-8 become U+FFFD and `repaired` is counted
-/// up: a filter answers every line, whatever it holds. `None` is the end of the input.
-pub(crate) fn next_line(reader: &mut dyn BufRead, repaired: &mut u64) -> Result<Option<String>> {
-    let mut bytes = Vec::new();
-    let read = reader
-        .take(LONGEST_LINE)
-        .read_until(b'\n', &mut bytes)
-        .context("cannot read the input")?;
-    if read == 0 {
-        return Ok(None);
-    }
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    } else if read as u64 == LONGEST_LINE {
-        anyhow::bail!("a line of the input is longer than {} MiB", LONGEST_LINE >> 20);
-    }
-    match String::from_utf8(bytes) {
-        Ok(line) => Ok(Some(line)),
-        Err(error) => {
-            *repaired += 1;
-            Ok(Some(String::from_utf8_lossy(error.as_bytes()).into_owned()))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_line_is_answered() {
-        let mut input: &[u8] = b"one\r\n\n\xff\xfe x\na\0b\nlast";
-        let mut repaired = 0;
-        let mut lines = Vec::new();
-        while let Some(line) = next_line(&mut input, &mut repaired).unwrap() {
-            lines.push(line);
-        }
-        assert_eq!(lines, ["one", "", "\u{fffd}\u{fffd} x", "a\0b", "last"]);
-        assert_eq!(repaired, 1);
+/// Says what had to be repaired, if anything.
+pub(crate) fn warn_of_repairs(reader: &LineReader<Box<dyn BufRead>>) {
+    let repaired = reader.report().repaired;
+    if repaired > 0 {
+        eprintln!("warning: {repaired} lines were not valid UTF-8; bad bytes were read as U+FFFD");
     }
 }

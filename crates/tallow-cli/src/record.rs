@@ -4,7 +4,7 @@ use crate::config::Config;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
-use tallow_data::Corpus;
+use tallow_data::{Corpus, FileRecord};
 use tallow_text::Tokenizers;
 use tallow_train::Fingerprint;
 
@@ -15,12 +15,18 @@ const VERSION: u64 = 1;
 pub(crate) fn fingerprint(
     config: &Config,
     corpus: &Corpus,
+    valid: Option<&Corpus>,
     tokenizers: &Tokenizers,
     workers: usize,
 ) -> Result<Fingerprint> {
     Ok(Fingerprint {
         seed: config.seed,
         data: corpus.files().map(|file| file.sha256.clone()).collect(),
+        valid: valid
+            .into_iter()
+            .flat_map(Corpus::files)
+            .map(|file| file.sha256.clone())
+            .collect(),
         tokenizers: vec![tokenizers.source.sha256(), tokenizers.target.sha256()],
         config: config.flat()?.into_iter().filter(|(key, _)| key != "seed").collect(),
         workers,
@@ -28,11 +34,16 @@ pub(crate) fn fingerprint(
     })
 }
 
-/// Writes the record of a run.
-pub(crate) fn write(path: &Path, fingerprint: &Fingerprint, corpus: &Corpus, results: Value) -> Result<()> {
-    let files: Vec<Value> = corpus
-        .files()
-        .map(|file| json!({ "path": file.path, "sha256": file.sha256 }))
+/// Writes the record of a run. `files` are those it read, each with what it is for.
+pub(crate) fn write(
+    path: &Path,
+    fingerprint: &Fingerprint,
+    files: &[(&'static str, FileRecord)],
+    results: Value,
+) -> Result<()> {
+    let files: Vec<Value> = files
+        .iter()
+        .map(|(part, file)| json!({ "part": part, "path": file.path, "sha256": file.sha256 }))
         .collect();
     let record = json!({
         "version": VERSION,

@@ -92,7 +92,15 @@ fn numbers_that_were_never_seen() {
     let exact = record["results"]["test"]["exact_match"].as_f64().unwrap();
     assert!(exact >= 95.0, "{exact} % of unseen numbers are right\n{said}");
     assert_eq!(record["workers"], 2);
-    assert_eq!(record["data"].as_array().unwrap().len(), 2);
+    let parts = record["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| file["part"].as_str().unwrap());
+    assert_eq!(
+        parts.collect::<Vec<_>>(),
+        ["train", "train", "valid", "valid", "test", "test"]
+    );
     for name in [
         "config.toml",
         "metrics.jsonl",
@@ -113,8 +121,11 @@ fn numbers_that_were_never_seen() {
             .iter()
             .map(|s| s["name"].as_str().unwrap())
             .collect::<Vec<_>>(),
-        ["BLEU", "chrF2", "TER"]
+        ["BLEU", "chrF2", "TER", "exact match", "perplexity"]
     );
+
+    assert_eq!(scores[3]["score"].as_f64().unwrap(), exact);
+    assert!((1.0..2.0).contains(&scores[4]["score"].as_f64().unwrap()), "{scores}");
 
     // A filter: one line out for every line in, whatever it holds, on standard output alone.
     let input = "one hundred and twenty-three\n\n   \nseven\r\nno\0number \u{1F600} <pad> </s>\nlast";

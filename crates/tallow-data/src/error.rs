@@ -54,6 +54,17 @@ pub enum DataError {
         hint: &'static str,
     },
 
+    /// A line that is longer than any text.
+    #[error("{}: line {line}: longer than {} MiB; is this a text file with one sentence a line?", path.display(), limit >> 20)]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+        /// The longest line that is read, in bytes.
+        limit: u64,
+    },
+
     /// The two sides of a parallel corpus differ in length.
     #[error(
         "{}: line {} is missing: this file has {shorter_lines} lines, {} has {longer_lines}; \

@@ -20,6 +20,10 @@ use crate::error::DataError;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// The longest line that is read, in bytes. A line is held in memory, no sentence comes near, and a compressed file may
+/// hold far more than its size tells.
+const LONGEST_LINE: u64 = 64 << 20;
+
 /// What reading found and repaired.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ReadReport {
@@ -32,6 +36,8 @@ pub struct ReadReport {
     /// Lines that are empty or white space alone; for parallel text, pairs with such a side. They are kept here: the
     /// filters of a corpus drop them.
     pub empty: u64,
+    /// Lines that were not UTF-8 and whose bad bytes became U+FFFD. Only [`LineReader::repairing`] lets them pass.
+    pub repaired: u64,
 }
 
 impl AddAssign for ReadReport {
@@ -40,6 +46,7 @@ impl AddAssign for ReadReport {
         self.carriage_returns += other.carriage_returns;
         self.byte_order_marks += other.byte_order_marks;
         self.empty += other.empty;
+        self.repaired += other.repaired;
     }
 }
 
@@ -54,6 +61,9 @@ impl fmt::Display for ReadReport {
         }
         if self.byte_order_marks > 0 {
             write!(f, ", {} byte order mark(s) (stripped)", self.byte_order_marks)?;
+        }
+        if self.repaired > 0 {
+            write!(f, ", {} not UTF-8 (bad bytes became U+FFFD)", self.repaired)?;
         }
         Ok(())
     }
@@ -121,6 +131,7 @@ pub struct LineReader<R: BufRead> {
     name: PathBuf,
     report: ReadReport,
     digest: Sha256,
+    repair: bool,
     finished: bool,
 }
 
@@ -157,8 +168,17 @@ impl<R: BufRead> LineReader<R> {
             name: name.to_owned(),
             report,
             digest,
+            repair: false,
             finished: false,
         })
+    }
+
+    /// Lets lines pass that are not UTF-8: their bad bytes become U+FFFD and the report counts them. For a filter, which
+    /// owes an answer to every line, whatever it holds.
+    #[must_use]
+    pub fn repairing(mut self) -> Self {
+        self.repair = true;
+        self
     }
 
     /// What has been found so far; complete once the iterator has ended.
@@ -187,8 +207,8 @@ impl<R: BufRead> LineReader<R> {
         let number = self.report.lines + 1;
         let mut bytes = Vec::new();
         let (read, gzip) = match &mut self.content {
-            Content::Plain(reader) => (reader.read_until(b'\n', &mut bytes), false),
-            Content::Gzip(reader) => (reader.read_until(b'\n', &mut bytes), true),
+            Content::Plain(reader) => (reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes), false),
+            Content::Gzip(reader) => (reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes), true),
         };
         let read = read.map_err(|error: io::Error| DataError::Read {
             path: self.name.clone(),
@@ -202,6 +222,12 @@ impl<R: BufRead> LineReader<R> {
         self.digest.update(&bytes);
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
+        } else if read as u64 == LONGEST_LINE {
+            return Err(DataError::LongLine {
+                path: self.name.clone(),
+                line: number,
+                limit: LONGEST_LINE,
+            });
         }
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
@@ -211,16 +237,25 @@ impl<R: BufRead> LineReader<R> {
             bytes.drain(..BYTE_ORDER_MARK.len());
             self.report.byte_order_marks += 1;
         }
-        let line = String::from_utf8(bytes).map_err(|error| DataError::InvalidUtf8 {
-            path: self.name.clone(),
-            line: number,
-            byte: error.utf8_error().valid_up_to() + 1,
-            hint: if number == 1 {
-                foreign_format(error.as_bytes())
-            } else {
-                ""
-            },
-        })?;
+        let line = match String::from_utf8(bytes) {
+            Ok(line) => line,
+            Err(error) if self.repair => {
+                self.report.repaired += 1;
+                String::from_utf8_lossy(error.as_bytes()).into_owned()
+            }
+            Err(error) => {
+                return Err(DataError::InvalidUtf8 {
+                    path: self.name.clone(),
+                    line: number,
+                    byte: error.utf8_error().valid_up_to() + 1,
+                    hint: if number == 1 {
+                        foreign_format(error.as_bytes())
+                    } else {
+                        ""
+                    },
+                });
+            }
+        };
         self.report.lines += 1;
         if is_blank(&line) {
             self.report.empty += 1;
@@ -292,7 +327,8 @@ mod tests {
                 lines: 3,
                 carriage_returns: 0,
                 byte_order_marks: 0,
-                empty: 1
+                empty: 1,
+                repaired: 0
             }
         );
         assert!(read(b"").unwrap().lines.is_empty());
@@ -338,6 +374,26 @@ mod tests {
         );
         assert!(message(b"\x28\xb5\x2f\xfd\x04").contains("zstd"));
         assert!(message(b"gr\xfcn\n").contains("iconv -f LATIN1"));
+    }
+
+    #[test]
+    fn a_repairing_reader_passes_every_line() {
+        let bytes = b"one\r\n\n\xff\xfe x\na\0b\nlast\r";
+        for input in [bytes.to_vec(), gzip(bytes)] {
+            let mut reader = LineReader::new(&input[..], Path::new("x.txt")).unwrap().repairing();
+            let lines: Vec<String> = reader.by_ref().map(Result::unwrap).collect();
+            assert_eq!(lines, ["one", "", "\u{fffd}\u{fffd} x", "a\0b", "last"]);
+            assert_eq!((reader.report().repaired, reader.report().lines), (1, 5));
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_an_error_and_not_all_memory() {
+        let endless = std::io::repeat(b'a');
+        let mut reader = LineReader::new(BufReader::new((&b"good\n"[..]).chain(endless)), Path::new("x.txt")).unwrap();
+        assert_eq!(reader.next().unwrap().unwrap(), "good");
+        let error = reader.next().unwrap().unwrap_err().to_string();
+        assert!(error.starts_with("x.txt: line 2: longer than 64 MiB"), "{error}");
     }
 
     #[test]

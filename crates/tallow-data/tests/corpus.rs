@@ -113,7 +113,8 @@ fn repairs_and_empty_pairs_are_counted() {
             lines: 5,
             carriage_returns: 3,
             byte_order_marks: 2,
-            empty: 3
+            empty: 3,
+            repaired: 0
         }
     );
     let shown = "5 lines, 3 empty, 3 ended in a carriage return (stripped), 2 byte order mark(s) (stripped)";
@@ -126,7 +127,8 @@ fn repairs_and_empty_pairs_are_counted() {
             lines: 4,
             carriage_returns: 1,
             byte_order_marks: 0,
-            empty: 3
+            empty: 3,
+            repaired: 0
         }
     );
 }

@@ -49,7 +49,16 @@ fn the_shipped_corpus_is_what_the_generator_writes() {
     let directory = tempfile::tempdir().unwrap();
     let report = toy::write(Toy::Numbers, &Toy::Numbers.options(), directory.path()).unwrap();
     let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/numbers-en-de"));
-    let expected = ["test.de", "test.en", "train.de", "train.en", "valid.de", "valid.en"];
+    let expected = [
+        "test.de",
+        "test.en",
+        "train.de",
+        "train.en",
+        "train.small.de",
+        "train.small.en",
+        "valid.de",
+        "valid.en",
+    ];
     assert_eq!(names(shipped), expected);
     assert_eq!(names(directory.path()), expected);
     for name in expected {
@@ -61,7 +70,7 @@ fn the_shipped_corpus_is_what_the_generator_writes() {
         assert!(content.len() < 2_000_000, "{name} is too large");
     }
     let lines: Vec<usize> = report.files.iter().map(|(_, lines)| *lines).collect();
-    assert_eq!(lines, [20_000, 20_000, 500, 500, 1_000, 1_000]);
+    assert_eq!(lines, [20_000, 20_000, 500, 500, 1_000, 1_000, 926, 926]);
     let text = ParallelText::open(&CorpusFiles::two_files(
         shipped.join("test.en"),
         shipped.join("test.de"),
@@ -123,7 +132,7 @@ fn files_of_another_corpus_are_not_replaced() {
     // Writing the same again changes nothing and restores what is missing.
     fs::remove_file(directory.path().join("valid.de")).unwrap();
     assert_eq!(toy::write(Toy::Numbers, &options, directory.path()).unwrap(), report);
-    assert_eq!(names(directory.path()).len(), 6);
+    assert_eq!(names(directory.path()).len(), 8);
 
     fs::write(directory.path().join("test.de"), "mine\n").unwrap();
     fs::remove_file(directory.path().join("train.en")).unwrap();

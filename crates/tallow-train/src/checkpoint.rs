@@ -1,6 +1,6 @@
 //! Checkpoints: a model directory plus everything a run needs to go on.
 
-use crate::run_directory::replace_directory;
+use crate::run_directory::{self, replace_directory};
 use crate::{Ema, Optimizer, RunDirectory, TrainError, TrainState};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
@@ -28,11 +28,30 @@ pub struct Checkpoint<'a> {
     pub search: (usize, usize),
 }
 
-/// What is read back.
+/// Reads counters, cursor and selection of a checkpoint.
+///
+/// # Errors
+/// When the file is missing, damaged, or of another version of the format.
+pub(crate) fn read_state(directory: &Path) -> Result<TrainState, TrainError> {
+    let path = directory.join(STATE).join(STATE_FILE);
+    let text = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
+    let state: TrainState = serde_json::from_str(&text).map_err(|error| damaged(&path, &error))?;
+    if state.version != TrainState::VERSION {
+        return Err(TrainError::Checkpoint {
+            path,
+            reason: format!(
+                "its format is version {}, this program reads {}",
+                state.version,
+                TrainState::VERSION
+            ),
+        });
+    }
+    Ok(state)
+}
+
+/// The tensors that are read back.
 #[derive(Debug)]
 pub struct Saved {
-    /// Counters, cursor, selection.
-    pub state: TrainState,
     /// The weights.
     pub params: Params,
     /// The moments.
@@ -81,7 +100,7 @@ impl Checkpoint<'_> {
     }
 
     fn write_aside(&self, place: &Path, params: &Params) -> Result<PathBuf, TrainError> {
-        let aside = place.with_extension("partial");
+        let aside = run_directory::aside(place);
         if aside.exists() {
             std::fs::remove_dir_all(&aside).map_err(TrainError::file(&aside))?;
         }
@@ -99,7 +118,7 @@ impl Checkpoint<'_> {
 }
 
 fn save_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<(), TrainError> {
-    Ok(candle_core::safetensors::save(tensors, path)?)
+    candle_core::safetensors::save(tensors, path).map_err(|error| TrainError::file(path)(std::io::Error::other(error)))
 }
 
 fn load_tensors(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, TrainError> {
@@ -115,7 +134,7 @@ fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> TrainError {
 }
 
 impl Saved {
-    /// Reads a checkpoint. `ema_decay` is the configured decay; 0 ignores averaged weights.
+    /// Reads the tensors of a checkpoint. `ema_decay` is the configured decay; 0 ignores averaged weights.
     ///
     /// # Errors
     /// When a file is missing or damaged, or the architecture is not the checkpoint's.
@@ -125,19 +144,6 @@ impl Saved {
         ema_decay: f64,
         device: &Device,
     ) -> Result<Self, TrainError> {
-        let path = directory.join(STATE).join(STATE_FILE);
-        let text = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
-        let state: TrainState = serde_json::from_str(&text).map_err(|error| damaged(&path, &error))?;
-        if state.version != TrainState::VERSION {
-            return Err(TrainError::Checkpoint {
-                path,
-                reason: format!(
-                    "its format is version {}, this program reads {}",
-                    state.version,
-                    TrainState::VERSION
-                ),
-            });
-        }
         let opened = tallow_model::open(directory, device)?;
         if opened.architecture.canonical() != architecture.canonical() {
             let reason = "its model has another shape or vocabulary than the config asks for".into();
@@ -162,7 +168,6 @@ impl Saved {
             None
         };
         Ok(Self {
-            state,
             params: opened.params,
             optimizer,
             ema,

@@ -3,6 +3,11 @@
 use crate::TrainError;
 use std::path::{Path, PathBuf};
 
+/// The extension of a directory that is being written.
+const ASIDE: &str = "partial";
+/// The extension of a directory that is being replaced.
+const OLD: &str = "old";
+
 /// A run directory: `config.toml`, `run.json`, the tokenizer, `metrics.jsonl`, `timing.jsonl`, `events/`,
 /// `checkpoints/<update>/` and `best/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +69,36 @@ impl RunDirectory {
         self.config().is_file() && (self.checkpoints().is_dir() || self.best().is_dir())
     }
 
+    /// Sets right what a process that was killed while it replaced a directory has left behind: a directory between its
+    /// two renames gets its old content back, and what was written aside and not finished goes. Call it before
+    /// [`Self::saved_updates`] when a run is to be resumed, and only then: another process may be writing.
+    ///
+    /// # Errors
+    /// When a directory cannot be read, renamed or removed.
+    pub fn recover(&self) -> Result<(), TrainError> {
+        let checkpoints = self.checkpoints();
+        for parent in [self.path(), &checkpoints] {
+            if !parent.is_dir() {
+                continue;
+            }
+            for entry in std::fs::read_dir(parent).map_err(TrainError::file(parent))? {
+                let path = entry.map_err(TrainError::file(parent))?.path();
+                let place = path.with_extension("");
+                let ours = place == self.best() || (parent == checkpoints && update_of(&place).is_some());
+                match path.extension().and_then(|extension| extension.to_str()) {
+                    Some(OLD) if ours && !place.exists() => {
+                        std::fs::rename(&path, &place).map_err(TrainError::file(&path))?;
+                    }
+                    Some(OLD | ASIDE) if ours => {
+                        std::fs::remove_dir_all(&path).map_err(TrainError::file(&path))?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The updates that there are complete checkpoints of, oldest first.
     ///
     /// # Errors
@@ -75,19 +110,27 @@ impl RunDirectory {
         }
         let mut updates = Vec::new();
         for entry in std::fs::read_dir(&path).map_err(TrainError::file(&path))? {
-            let name = entry.map_err(TrainError::file(&path))?.file_name();
             // A checkpoint being written has another name until it is complete.
-            updates.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
+            updates.extend(update_of(&entry.map_err(TrainError::file(&path))?.path()));
         }
         updates.sort_unstable();
         Ok(updates)
     }
 }
 
+fn update_of(checkpoint: &Path) -> Option<u64> {
+    checkpoint.file_name()?.to_str()?.parse().ok()
+}
+
+/// Where a directory is written before it takes its place.
+pub(crate) fn aside(place: &Path) -> PathBuf {
+    place.with_extension(ASIDE)
+}
+
 /// Puts a directory that was written aside in place of another, so that one of the two is always complete.
 pub(crate) fn replace_directory(new: &Path, place: &Path) -> Result<(), TrainError> {
     sync_directory(new)?;
-    let old = place.with_extension("old");
+    let old = place.with_extension(OLD);
     if old.exists() {
         std::fs::remove_dir_all(&old).map_err(TrainError::file(&old))?;
     }
@@ -100,15 +143,6 @@ pub(crate) fn replace_directory(new: &Path, place: &Path) -> Result<(), TrainErr
     }
     if old.exists() {
         std::fs::remove_dir_all(&old).map_err(TrainError::file(&old))?;
-    }
-    Ok(())
-}
-
-/// Finishes a replacement that was interrupted between its two renames.
-pub(crate) fn recover_directory(place: &Path) -> Result<(), TrainError> {
-    let old = place.with_extension("old");
-    if old.exists() && !place.exists() {
-        std::fs::rename(&old, place).map_err(TrainError::file(&old))?;
     }
     Ok(())
 }
@@ -142,24 +176,61 @@ fn sync(path: &Path) -> Result<(), TrainError> {
 mod tests {
     use super::*;
 
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path).unwrap();
+        std::fs::write(path.join("file"), text).unwrap();
+    }
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path.join("file")).unwrap()
+    }
+
     #[test]
-    fn a_directory_is_replaced_and_recovered() {
+    fn a_directory_is_replaced() {
         let root = tempfile::tempdir().unwrap();
-        let (new, place) = (root.path().join("new"), root.path().join("best"));
-        let write = |path: &Path, text: &str| {
-            std::fs::create_dir_all(path).unwrap();
-            std::fs::write(path.join("file"), text).unwrap();
-        };
-        write(&new, "1");
-        replace_directory(&new, &place).unwrap();
-        write(&new, "2");
-        replace_directory(&new, &place).unwrap();
-        assert_eq!(std::fs::read_to_string(place.join("file")).unwrap(), "2");
+        let place = root.path().join("best");
+        for text in ["1", "2"] {
+            write(&aside(&place), text);
+            replace_directory(&aside(&place), &place).unwrap();
+            assert_eq!(read(&place), text);
+        }
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
-        // Killed between the renames.
-        std::fs::rename(&place, root.path().join("best.old")).unwrap();
-        recover_directory(&place).unwrap();
-        assert_eq!(std::fs::read_to_string(place.join("file")).unwrap(), "2");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_set_right() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDirectory::new(root.path());
+        run.recover().unwrap();
+        // Killed between the renames: the old directory is complete, and so may be the new one, but nobody has said so.
+        write(&root.path().join("best.old"), "best");
+        write(&root.path().join("best.partial"), "half");
+        write(&run.checkpoints().join("30.old"), "30");
+        // Killed after them.
+        write(&run.checkpoints().join("20.old"), "older");
+        write(&run.checkpoints().join("20"), "20");
+        // Killed while writing.
+        write(&run.checkpoints().join("40.partial"), "half");
+        // Somebody else's.
+        write(&root.path().join("mine.old"), "mine");
+        write(&run.checkpoints().join("notes.partial"), "notes");
+        run.recover().unwrap();
+        assert_eq!(read(&run.best()), "best");
+        assert_eq!(run.saved_updates().unwrap(), [20, 30]);
+        assert_eq!(
+            (read(&run.checkpoint(20)), read(&run.checkpoint(30))),
+            ("20".into(), "30".into())
+        );
+        let names = |path: &Path| {
+            let entries = std::fs::read_dir(path).unwrap();
+            let mut names: Vec<String> = entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(root.path()), ["best", "checkpoints", "mine.old"]);
+        assert_eq!(names(&run.checkpoints()), ["20", "30", "notes.partial"]);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Selection {
     /// The best validation so far: update and value of the metric.
     pub best: Option<(u64, f64)>,
+    /// The most recent validation: update and value of the metric, if that was a finite number.
+    pub latest: Option<(u64, Option<f64>)>,
     /// Validations since the best one.
     pub validations_without_improvement: u64,
     /// Checkpoints on disk, oldest first: update, and the metric if it was validated.
@@ -18,6 +20,7 @@ pub struct Selection {
 impl Selection {
     /// Takes note of a validation and says whether it is the best so far.
     pub fn validated(&mut self, update: u64, value: f64, metric: Metric) -> bool {
+        self.latest = Some((update, Some(value).filter(|value| value.is_finite())));
         let better = value.is_finite() && self.best.is_none_or(|(_, best)| metric.is_better(value, best));
         if better {
             self.best = Some((update, value));
@@ -28,11 +31,20 @@ impl Selection {
         better
     }
 
+    /// Whether the most recent validation was the one after this update.
+    pub fn is_validated(&self, update: u64) -> bool {
+        self.latest.is_some_and(|(latest, _)| latest == update)
+    }
+
     /// Takes note of a checkpoint and returns those that are to be removed: all but the `last` most recent and the
     /// `best` best.
-    pub fn saved(&mut self, update: u64, value: Option<f64>, metric: Metric, best: usize, last: usize) -> Vec<u64> {
+    pub fn saved(&mut self, update: u64, metric: Metric, best: usize, last: usize) -> Vec<u64> {
+        let value = self
+            .latest
+            .filter(|(latest, _)| *latest == update)
+            .and_then(|(_, value)| value);
         self.checkpoints.retain(|(other, _)| *other != update);
-        self.checkpoints.push((update, value.filter(|value| value.is_finite())));
+        self.checkpoints.push((update, value));
         let mut scored: Vec<(u64, f64)> = self
             .checkpoints
             .iter()
@@ -76,6 +88,9 @@ mod tests {
         assert!(selection.validated(10, 1.0, Metric::Bleu));
         assert!(!selection.validated(20, 1.0, Metric::Bleu));
         assert!(!selection.validated(30, f64::NAN, Metric::Bleu));
+        assert!(selection.is_validated(30) && !selection.is_validated(20));
+        selection.saved(30, Metric::Bleu, 1, 1);
+        assert_eq!(selection.checkpoints, [(30, None)]);
         assert_eq!(selection.validations_without_improvement, 2);
         assert!(selection.validated(40, 2.0, Metric::Bleu));
         assert_eq!(
@@ -91,16 +106,21 @@ mod tests {
         let values = [3.0, 9.0, 5.0, 1.0, 2.0];
         let mut removed = Vec::new();
         for (i, value) in values.iter().enumerate() {
-            removed.extend(selection.saved(i as u64, Some(*value), Metric::Chrf, 1, 2));
+            selection.validated(i as u64, *value, Metric::Chrf);
+            removed.extend(selection.saved(i as u64, Metric::Chrf, 1, 2));
         }
         assert_eq!(removed, [0, 2]);
         assert_eq!(selection.checkpoints, [(1, Some(9.0)), (3, Some(1.0)), (4, Some(2.0))]);
         let mut selection = Selection::default();
         for (i, value) in values.iter().enumerate() {
-            selection.saved(i as u64, Some(*value), Metric::Perplexity, 2, 1);
+            selection.validated(i as u64, *value, Metric::Perplexity);
+            selection.saved(i as u64, Metric::Perplexity, 2, 1);
         }
         assert_eq!(selection.checkpoints, [(3, Some(1.0)), (4, Some(2.0))]);
-        assert!(selection.saved(4, Some(7.0), Metric::Perplexity, 2, 1).is_empty());
-        assert_eq!(selection.checkpoints.len(), 2);
+        // Saved once more, with the score that it has.
+        assert!(selection.saved(4, Metric::Perplexity, 2, 1).is_empty());
+        assert_eq!(selection.checkpoints, [(3, Some(1.0)), (4, Some(2.0))]);
+        selection.saved(5, Metric::Perplexity, 2, 1);
+        assert_eq!(selection.checkpoints, [(3, Some(1.0)), (4, Some(2.0)), (5, None)]);
     }
 }

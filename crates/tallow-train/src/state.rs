@@ -12,6 +12,8 @@ pub struct Fingerprint {
     pub seed: u64,
     /// SHA-256 of the corpora's text, in order.
     pub data: Vec<String>,
+    /// SHA-256 of the validation corpus.
+    pub valid: Vec<String>,
     /// SHA-256 of the tokenizers.
     pub tokenizers: Vec<String>,
     /// The effective config, key by key, as text.
@@ -50,6 +52,9 @@ impl Fingerprint {
                     fatal.push(line)
                 }
             }
+        }
+        if self.valid != before.valid {
+            harmless.push("the validation corpus: the best model so far was chosen by another".to_string());
         }
         if self.workers != before.workers {
             harmless.push(format!(
@@ -141,6 +146,11 @@ mod tests {
             ]
         );
         assert_eq!(harmless.len(), 2);
+        let other = Fingerprint {
+            valid: vec!["0".into()],
+            ..before.clone()
+        };
+        assert!(other.differences(&before, |_| false).1[0].contains("validation corpus"));
         assert_eq!(before.differences(&before, |_| false), (vec![], vec![]));
     }
 }

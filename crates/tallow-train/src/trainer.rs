@@ -1,9 +1,8 @@
 //! The loop.
 
-use crate::checkpoint::{Checkpoint, Saved};
+use crate::checkpoint::{Checkpoint, Saved, read_state};
 use crate::gradient::{DropoutKey, Gradients, gradients};
 use crate::log::{Log, write_json};
-use crate::run_directory::recover_directory;
 use crate::tensorboard::EventWriter;
 use crate::{
     Ema, Event, Fingerprint, Metric, Observer, Optimizer, RunDirectory, TrainConfig, TrainError, TrainState,
@@ -109,10 +108,9 @@ impl Trainer {
         update: u64,
         may_change: impl Fn(&str) -> bool,
     ) -> Result<(Self, Vec<String>), TrainError> {
-        recover_directory(&parts.run.best())?;
         let directory = parts.run.checkpoint(update);
-        let saved = Saved::open(&directory, &parts.architecture, parts.train.ema_decay, &parts.device)?;
-        let (fatal, harmless) = parts.fingerprint.differences(&saved.state.fingerprint, may_change);
+        let mut state = read_state(&directory)?;
+        let (fatal, harmless) = parts.fingerprint.differences(&state.fingerprint, may_change);
         if !fatal.is_empty() {
             return Err(TrainError::Resume(format!(
                 "something differs that must be the same:\n  {}\nRestore it, or begin a new run with another `name` or \
@@ -120,8 +118,8 @@ impl Trainer {
                 fatal.join("\n  ")
             )));
         }
+        let saved = Saved::open(&directory, &parts.architecture, parts.train.ema_decay, &parts.device)?;
         parts.params = saved.params;
-        let mut state = saved.state;
         state.fingerprint = parts.fingerprint.clone();
         Ok((Self::assemble(parts, saved.optimizer, saved.ema, state)?, harmless))
     }
@@ -173,18 +171,17 @@ impl Trainer {
             }
             self.one_update(&mut stream, &mut log, &mut events, observer)?;
             let update = self.state.update;
-            let mut value = None;
             if update.is_multiple_of(self.parts.train.validate_every) {
-                value = self.validate(&mut log, &mut events, observer)?;
+                self.validate(&mut log, &mut events, observer)?;
             }
             if update.is_multiple_of(self.parts.train.checkpoint_every) {
-                self.checkpoint(value, &mut log, observer)?;
+                self.checkpoint(&mut log, observer)?;
             }
             events.flush().map_err(TrainError::file(events.path()))?;
         };
         if ending == Ending::Interrupted {
             if !self.is_saved() {
-                self.checkpoint(None, &mut log, observer)?;
+                self.checkpoint(&mut log, observer)?;
             }
         } else {
             self.finish(&mut log, &mut events, observer)?;
@@ -210,20 +207,12 @@ impl Trainer {
     /// Ends a run whose updates are done: the last weights, and their average with those before, may be the best.
     fn finish(&mut self, log: &mut Log, events: &mut EventWriter, observer: &dyn Observer) -> Result<(), TrainError> {
         // A finished run that is resumed has done all this.
-        let update = self.state.update;
-        let value = self
-            .state
-            .selection
-            .checkpoints
-            .iter()
-            .find(|(saved, _)| *saved == update);
-        let value = value.and_then(|(_, value)| *value);
-        let validated = value.is_some() || update.is_multiple_of(self.parts.train.validate_every);
+        let validated = self.state.selection.is_validated(self.state.update);
         if self.parts.valid.is_some() && !validated {
-            let value = self.validate(log, events, observer)?;
-            self.checkpoint(value, log, observer)?;
+            self.validate(log, events, observer)?;
+            self.checkpoint(log, observer)?;
         } else if !self.is_saved() {
-            self.checkpoint(None, log, observer)?;
+            self.checkpoint(log, observer)?;
         }
         if self.state.selection.best.is_none() {
             // Nothing was validated, or never to a finite value: the last weights are the best there are.
@@ -232,7 +221,7 @@ impl Trainer {
         }
         if self.average(observer)? {
             // The checkpoint must know the better score, or a resumed run would replace it by a worse one.
-            self.checkpoint(None, log, observer)?;
+            self.checkpoint(log, observer)?;
         }
         Ok(())
     }
@@ -355,14 +344,9 @@ impl Trainer {
     }
 
     /// Validates the present weights (their average, if there is one) and keeps them if they are the best so far.
-    fn validate(
-        &mut self,
-        log: &mut Log,
-        events: &mut EventWriter,
-        observer: &dyn Observer,
-    ) -> Result<Option<f64>, TrainError> {
+    fn validate(&mut self, log: &mut Log, events: &mut EventWriter, observer: &dyn Observer) -> Result<(), TrainError> {
         if self.parts.valid.is_none() {
-            return Ok(None);
+            return Ok(());
         }
         let begin = Instant::now();
         let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
@@ -399,7 +383,7 @@ impl Trainer {
             is_best,
             seconds,
         });
-        Ok(Some(value))
+        Ok(())
     }
 
     fn measure(&self, weights: &Params) -> Result<Validation, TrainError> {
@@ -420,20 +404,13 @@ impl Trainer {
         }
     }
 
-    fn checkpoint(&mut self, value: Option<f64>, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
+    fn checkpoint(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
         let train = &self.parts.train;
         let update = self.state.update;
-        let known = self
-            .state
-            .selection
-            .checkpoints
-            .iter()
-            .find(|(saved, _)| *saved == update);
-        let value = value.or(known.and_then(|(_, value)| *value));
         let removed = self
             .state
             .selection
-            .saved(update, value, train.metric, train.keep_best, train.keep_last);
+            .saved(update, train.metric, train.keep_best, train.keep_last);
         self.state.metrics_bytes = log.metrics_bytes()?;
         let path = self
             .writer()

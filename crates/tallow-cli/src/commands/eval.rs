@@ -6,6 +6,7 @@ use crate::located::Located;
 use crate::progress::{duration, thousands};
 use crate::threads;
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -49,24 +50,21 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         thousands(tokens as f64 / seconds),
         duration(seconds)
     );
-    writeln!(
-        stdout(),
-        "{}",
-        arguments
-            .metric
-            .print(&arguments.metric.scores(&hypotheses, &references)?)
-    )?;
-    if !arguments.metric.json {
-        writeln!(
-            stdout(),
-            "exact match = {:.1} %",
-            tallow_score::exact_match(&hypotheses, &references)?
-        )?;
-        writeln!(
-            stdout(),
-            "perplexity = {:.3} per target token",
-            (nats / target_tokens as f64).exp()
-        )?;
+    let scores = arguments.metric.scores(&hypotheses, &references)?;
+    let exact_match = tallow_score::exact_match(&hypotheses, &references)?;
+    let perplexity = (nats / target_tokens as f64).exp();
+    if arguments.metric.json {
+        let mut objects: Vec<Value> = scores
+            .iter()
+            .map(|score| tallow_score::to_json(std::slice::from_ref(score), arguments.metric.width))
+            .collect();
+        objects.push(json!({ "name": "exact match", "score": exact_match }));
+        objects.push(json!({ "name": "perplexity", "score": perplexity }));
+        writeln!(stdout(), "{:#}", Value::from(objects))?;
+    } else {
+        writeln!(stdout(), "{}", arguments.metric.print(&scores))?;
+        writeln!(stdout(), "exact match = {exact_match:.1} %")?;
+        writeln!(stdout(), "perplexity = {perplexity:.3} per target token")?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,11 @@
 //! `tallow score`.
 
 use crate::arguments::ScoreArguments;
-use crate::lines::{input, next_line};
 use anyhow::{Result, bail};
-use std::io::{Write, stdout};
+use std::io::{Write, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
-use tallow_data::read_lines;
+use tallow_data::{read_lines, read_lines_from};
 
 pub(crate) fn run(arguments: ScoreArguments) -> Result<ExitCode> {
     let hypotheses = hypotheses(&arguments.hypotheses)?;
@@ -38,13 +37,5 @@ fn hypotheses(path: &Path) -> Result<Vec<String>> {
     if path != Path::new("-") {
         return Ok(read_lines(path)?.lines);
     }
-    let mut reader = input(path)?;
-    let (mut lines, mut repaired) = (Vec::new(), 0);
-    while let Some(line) = next_line(&mut *reader, &mut repaired)? {
-        lines.push(line);
-    }
-    if repaired > 0 {
-        bail!("standard input: {repaired} lines are not valid UTF-8");
-    }
-    Ok(lines)
+    Ok(read_lines_from(stdin().lock(), Path::new("standard input"))?.lines)
 }

@@ -3,7 +3,7 @@
 use crate::arguments::{TokenizerCommand, TokenizerTrainArguments, TokenizerUseArguments};
 use crate::commands::train::learn;
 use crate::config::Config;
-use crate::lines::{input, next_line};
+use crate::lines::{input, warn_of_repairs};
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use std::io::{BufWriter, Write, stdout};
@@ -88,14 +88,11 @@ fn decode(arguments: &TokenizerUseArguments) -> Result<()> {
 fn each_line(answer: impl Fn(&str) -> Result<String>) -> Result<()> {
     let mut reader = input(Path::new("-"))?;
     let mut writer = BufWriter::new(stdout().lock());
-    let (mut number, mut repaired) = (0u64, 0);
-    while let Some(line) = next_line(&mut *reader, &mut repaired)? {
-        number += 1;
-        writeln!(writer, "{}", answer(&line).with_context(|| format!("line {number}"))?)?;
+    for (i, line) in reader.by_ref().enumerate() {
+        let answer = answer(&line?).with_context(|| format!("line {}", i + 1))?;
+        writeln!(writer, "{answer}")?;
     }
     writer.flush()?;
-    if repaired > 0 {
-        eprintln!("warning: {repaired} lines were not valid UTF-8; bad bytes were read as U+FFFD");
-    }
+    warn_of_repairs(&reader);
     Ok(())
 }

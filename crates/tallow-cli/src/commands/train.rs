@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tallow_data::{Corpus, Filters, ParallelText};
+use tallow_data::{Corpus, FileRecord, Filters, ParallelText};
 use tallow_decode::Translator;
 use tallow_model::{Architecture, Params};
 use tallow_text::Tokenizers;
@@ -47,6 +47,8 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         Some(_) => Tokenizers::open(run.path())?,
         None => open_or_learn(&config, &texts, run.path())?,
     };
+    // Opened before training: a fault in the test set must not show after hours.
+    let test_text = config.data.test.as_ref().map(ParallelText::open).transpose()?;
     let corpus = Arc::new(encode(&texts, &tokenizers, &config.data.filters())?);
     drop(texts);
     report_corpus(&corpus);
@@ -80,11 +82,25 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         1
     };
     let workers = config.train.workers.resolve(cores, params.elements());
-    let fingerprint = record::fingerprint(&config, &corpus, &tokenizers, workers)?;
+    let valid_corpus = valid.as_ref().map(|set| &set.corpus);
+    let fingerprint = record::fingerprint(&config, &corpus, valid_corpus, &tokenizers, workers)?;
+    let mut files: Vec<(&'static str, FileRecord)> = corpus.files().map(|file| ("train", file.clone())).collect();
+    files.extend(
+        valid_corpus
+            .into_iter()
+            .flat_map(Corpus::files)
+            .map(|file| ("valid", file.clone())),
+    );
+    files.extend(
+        test_text
+            .iter()
+            .flat_map(|text| &text.files)
+            .map(|file| ("test", file.clone())),
+    );
     if resume_from.is_none() {
         std::fs::write(run.config(), config.to_toml()?)
             .with_context(|| format!("cannot write {}", run.config().display()))?;
-        record::write(&run.record(), &fingerprint, &corpus, Value::Null)?;
+        record::write(&run.record(), &fingerprint, &files, Value::Null)?;
     }
     let parts = TrainerParts {
         architecture,
@@ -137,10 +153,10 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let mut results = json!({ "update": outcome.update, "best": outcome.best.map(|(update, value)| {
         json!({ "update": update, "metric": trainer.metric(), "value": value })
     }) });
-    if let Some(files) = &config.data.test {
-        results["test"] = test(&config, ParallelText::open(files)?, &run, &device, workers)?;
+    if let Some(text) = test_text {
+        results["test"] = test(&config, text, &run, &device, workers)?;
     }
-    record::write(&run.record(), &fingerprint, &corpus, results)?;
+    record::write(&run.record(), &fingerprint, &files, results)?;
     eprintln!(
         "{} in all. Translate with\n  tallow translate {}",
         duration(begin.elapsed().as_secs_f64()),
@@ -152,6 +168,9 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
 /// Makes the run directory ready, or says why it is not, and returns the update to resume from.
 fn prepare_directory(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<Option<u64>> {
     let path = run.path().display();
+    if resume {
+        run.recover()?;
+    }
     let saved = run.saved_updates()?;
     let used = run.is_run() || run.config().exists();
     if resume {
@@ -275,7 +294,7 @@ fn test(config: &Config, text: ParallelText, run: &RunDirectory, device: &Device
     Ok(json!({ "scores": tallow_score::to_json(&scores, 4), "exact_match": exact }))
 }
 
-/// A flag that the first SIGINT or SIGTERM sets; the second ends the process.
+/// A flag that the first SIGINT, SIGTERM or SIGHUP sets; the second ends the process.
 fn stop_at_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();

@@ -1,12 +1,12 @@
 //! `tallow translate`.
 
 use crate::arguments::{OutputFormat, TranslateArguments};
-use crate::lines::{input, next_line};
+use crate::lines::{input, warn_of_repairs};
 use crate::located::Located;
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufWriter, IsTerminal, Write, stdin, stdout};
+use std::io::{BufWriter, IsTerminal, Write, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use tallow_decode::{Translation, Translator};
@@ -38,9 +38,9 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     };
     let mut reader = input(&arguments.input)?;
     let mut writer = BufWriter::new(stdout().lock());
-    let (mut repaired, mut cut, mut unfinished, mut first_line) = (0, 0u64, 0u64, 0u64);
+    let (mut cut, mut unfinished, mut first_line) = (0u64, 0u64, 0u64);
     loop {
-        let block = read_block(&mut *reader, block_lines, &mut repaired)?;
+        let block = reader.by_ref().take(block_lines).collect::<Result<Vec<String>, _>>()?;
         if block.is_empty() {
             break;
         }
@@ -62,9 +62,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
         writer.flush()?;
         first_line += block.len() as u64;
     }
-    if repaired > 0 {
-        eprintln!("warning: {repaired} lines were not valid UTF-8; bad bytes were read as U+FFFD");
-    }
+    warn_of_repairs(&reader);
     if cut > 0 {
         let limit = config.max_source_length;
         eprintln!("warning: {cut} lines were longer than {limit} tokens (decode.max_source_length) and cut there");
@@ -74,17 +72,6 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
         eprintln!("warning: {unfinished} translations were cut at {limit} tokens (decode.max_length)");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn read_block(reader: &mut dyn BufRead, lines: usize, repaired: &mut u64) -> Result<Vec<String>> {
-    let mut block = Vec::new();
-    while block.len() < lines {
-        match next_line(reader, repaired)? {
-            Some(line) => block.push(line),
-            None => break,
-        }
-    }
-    Ok(block)
 }
 
 /// The translation; if several were asked for, Moses' n-best format.

@@ -133,7 +133,12 @@ pub(super) fn options() -> ToyOptions {
     }
 }
 
-/// The three splits, which share no number. Numbers of one word, from which all others are made, are in train.
+/// Numbers below this are the small ones: a corpus that spans six digits has so few of them that a model may learn
+/// the long numbers and fail at `five`. They are written once more by themselves, to be given a weight.
+const SMALL: u32 = 1_000;
+
+/// The three splits, which share no number. Numbers of one word, from which all others are made, are in train. The
+/// small numbers of train come once more as `train.small`, unless train has no others.
 pub(super) fn splits(options: &ToyOptions) -> Result<Vec<Split>, String> {
     let &ToyOptions {
         seed,
@@ -173,18 +178,23 @@ pub(super) fn splits(options: &ToyOptions) -> Result<Vec<Split>, String> {
     let valid_numbers = others.split_off(others.len() - valid);
     let mut train_numbers = [atoms, others].concat();
     generator.shuffle(&mut train_numbers);
-    let splits = [
+    let small: Vec<u32> = train_numbers.iter().copied().filter(|&number| number < SMALL).collect();
+    let mut splits = vec![
         ("train", train_numbers),
         ("valid", valid_numbers),
         ("test", test_numbers),
     ];
+    if small.len() < splits[0].1.len() {
+        splits.push(("train.small", small));
+    }
     let spell = |number| (english(number), german(number));
     Ok(splits
+        .into_iter()
         .map(|(name, numbers)| Split {
             name,
             pairs: numbers.into_iter().map(spell).collect(),
         })
-        .into())
+        .collect())
 }
 
 /// Whether a number brings a word, or a form of it, that no combination of smaller numbers shows.
@@ -331,6 +341,22 @@ mod tests {
         for atom in ["zero", "one", "nineteen", "twenty", "thirty", "ninety", "one hundred"] {
             assert!(train.contains(atom), "{atom}");
         }
+    }
+
+    #[test]
+    fn small_training_numbers_come_once_more() {
+        let splits = splits(&options()).unwrap();
+        let names: Vec<&str> = splits.iter().map(|split| split.name).collect();
+        assert_eq!(names, ["train", "valid", "test", "train.small"]);
+        let small: HashSet<(String, String)> = (0..SMALL).map(|number| (english(number), german(number))).collect();
+        let expected: Vec<_> = splits[0]
+            .pairs
+            .iter()
+            .filter(|pair| small.contains(*pair))
+            .cloned()
+            .collect();
+        assert!(expected.contains(&("five".into(), "fünf".into())));
+        assert!(splits[3].pairs == expected);
     }
 
     #[test]

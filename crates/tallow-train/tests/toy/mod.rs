@@ -113,6 +113,7 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
         fingerprint: Fingerprint {
             seed: SEED,
             data: vec!["words".into()],
+            valid: Vec::new(),
             tokenizers: vec!["tokens".into()],
             config: vec![
                 ("train.max_updates".into(), train.max_updates.to_string()),
