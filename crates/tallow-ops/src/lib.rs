@@ -22,8 +22,10 @@ mod gradient;
 mod kernels;
 mod layer_norm;
 mod linear;
+mod product;
 mod random;
 mod residual;
+mod rows;
 mod values;
 
 pub use activation::Activation;

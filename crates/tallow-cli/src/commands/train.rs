@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
+use std::iter::repeat_n;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -233,10 +234,16 @@ fn open_or_learn(config: &Config, texts: &[ParallelText], directory: &Path) -> R
     Ok(tokenizers)
 }
 
-/// Learns the tokenizers that a config asks for from its training text.
+/// Learns the tokenizers that a config asks for from its training text. A corpus counts as often as training takes it,
+/// at least once: words that matter by their weight get pieces by it.
 pub(crate) fn learn(config: &Config, texts: &[ParallelText]) -> Result<Tokenizers> {
-    let source = texts.iter().flat_map(|text| &text.source);
-    let target = texts.iter().flat_map(|text| &text.target);
+    let times = |text: &ParallelText| text.weight.ceil().max(1.0) as usize;
+    let source = texts
+        .iter()
+        .flat_map(|text| repeat_n(&text.source, times(text)).flatten());
+    let target = texts
+        .iter()
+        .flat_map(|text| repeat_n(&text.target, times(text)).flatten());
     Ok(Tokenizers::learn(&config.text, source, target, threads::cores())?)
 }
 

@@ -135,7 +135,7 @@ pub(super) fn options() -> ToyOptions {
 
 /// Numbers below this are the small ones: a corpus that spans six digits has so few of them that a model may learn
 /// the long numbers and fail at `five`. They are written once more by themselves, to be given a weight.
-const SMALL: u32 = 1_000;
+const SMALL: u32 = 100;
 
 /// The three splits, which share no number. Numbers of one word, from which all others are made, are in train. The
 /// small numbers of train come once more as `train.small`, unless train has no others.

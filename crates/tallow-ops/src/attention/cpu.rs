@@ -1,18 +1,107 @@
-//! Scale, mask and softmax in one pass over the scores.
+//! Attention of all heads in one operation: scores, mask, softmax, dropout and weighted values go through memory that
+//! is as long as a block of queries, and the weights are computed again for the gradient instead of being kept.
 
 use super::AttentionMask;
-use crate::exponential::exp_nonpositive;
+use super::softmax::softmax_row;
+use crate::Dropout;
+use crate::product::{Left, Right, Sizes, small_product};
+use crate::rows::sum;
 use crate::values::{Values, slice};
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use pulp::Arch;
 
-/// softmax(scale · scores + mask) over the last dimension of `[b, h, t, s]`.
-pub(super) struct MaskedSoftmax {
+/// Queries whose scores are held at a time.
+const BLOCK: usize = 64;
+
+/// Rows of scores are padded to a multiple of this: whole vectors on every machine.
+const LANES: usize = 16;
+
+/// What all heads share.
+#[derive(Clone)]
+pub(super) struct Attention {
+    pub(super) heads: usize,
     pub(super) scale: f32,
     pub(super) mask: Option<AttentionMask>,
+    /// Active dropout on the weights.
+    pub(super) dropout: Option<Dropout>,
 }
 
-impl MaskedSoftmax {
+/// Attention of a sequence to itself, from packed queries, keys and values.
+pub(super) struct OfSelf(pub(super) Attention);
+
+/// Attention of queries to packed keys and values.
+pub(super) struct OfMemory(pub(super) Attention);
+
+/// Sentences, queries, keys and width of a batch.
+#[derive(Clone, Copy)]
+struct Batch {
+    sentences: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
+}
+
+/// Where the rows of queries, keys or values lie: `offset` values into rows of `stride` values.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: usize,
+    stride: usize,
+}
+
+impl Place {
+    /// Where a head of a sentence of `length` rows begins.
+    fn start(self, sentence: usize, length: usize, column: usize) -> usize {
+        sentence * length * self.stride + self.offset + column
+    }
+}
+
+/// Queries, keys and values to read.
+#[derive(Clone, Copy)]
+struct Sources<'a> {
+    q: (&'a [f32], Place),
+    k: (&'a [f32], Place),
+    v: (&'a [f32], Place),
+}
+
+/// Where one head of one sentence begins in queries, keys and values.
+#[derive(Clone, Copy)]
+struct Head {
+    sentence: usize,
+    head: usize,
+    q: usize,
+    k: usize,
+    v: usize,
+}
+
+/// Memory for one block of queries.
+#[derive(Default)]
+struct Scratch {
+    /// Keys and values, transposed, their rows padded to whole vectors.
+    k_t: Vec<f32>,
+    v_t: Vec<f32>,
+    /// The weights of a block, before and after dropout, and their gradient.
+    weights: Vec<f32>,
+    dropped: Vec<f32>,
+    gradient: Vec<f32>,
+    factors: Vec<f32>,
+}
+
+impl Attention {
+    fn each_head(&self, batch: Batch, sources: &Sources, mut work: impl FnMut(Head)) {
+        let width = batch.width / self.heads;
+        for sentence in 0..batch.sentences {
+            for head in 0..self.heads {
+                work(Head {
+                    sentence,
+                    head,
+                    q: sources.q.1.start(sentence, batch.queries, head * width),
+                    k: sources.k.1.start(sentence, batch.keys, head * width),
+                    v: sources.v.1.start(sentence, batch.keys, head * width),
+                });
+            }
+        }
+    }
+
     /// How many keys, from the first, a query may see.
     fn seen(&self, sentence: usize, query: usize, keys: usize) -> usize {
         match &self.mask {
@@ -20,56 +109,377 @@ impl MaskedSoftmax {
             Some(mask) => mask.seen(sentence, query, keys),
         }
     }
+
+    /// The weights of a block of queries, before dropout and, if there is any, after it. Keys that no query of the
+    /// block sees are left out: the result counts the others, and the width of the rows.
+    fn weights(
+        &self,
+        batch: Batch,
+        sources: &Sources,
+        at: Head,
+        (start, rows): (usize, usize),
+        scratch: &mut Scratch,
+    ) -> (usize, usize) {
+        let width = batch.width / self.heads;
+        let keys = self.seen(at.sentence, start + rows - 1, batch.keys);
+        let padded = batch.keys.next_multiple_of(LANES);
+        let columns = keys.next_multiple_of(LANES);
+        scratch.weights.resize(BLOCK * padded, 0.0);
+        let (q, place) = sources.q;
+        small_product(
+            &mut scratch.weights,
+            columns,
+            Left {
+                values: &q[at.q + start * place.stride..],
+                row_stride: place.stride,
+                column_stride: 1,
+            },
+            Right {
+                values: &scratch.k_t,
+                row_stride: padded,
+            },
+            Sizes {
+                rows,
+                inner: width,
+                columns,
+            },
+            false,
+        );
+        Arch::new().dispatch(|| {
+            for (row, weights) in scratch.weights.chunks_exact_mut(columns).take(rows).enumerate() {
+                let seen = self.seen(at.sentence, start + row, batch.keys);
+                softmax_row(weights, seen, self.scale);
+            }
+            if let Some(dropout) = &self.dropout {
+                scratch.factors.resize(columns, 0.0);
+                scratch.dropped.resize(BLOCK * padded, 0.0);
+                let pairs = scratch
+                    .weights
+                    .chunks_exact(columns)
+                    .zip(scratch.dropped.chunks_exact_mut(columns));
+                for (row, (weights, dropped)) in pairs.take(rows).enumerate() {
+                    dropout.fill_row(at.sentence, at.head, start + row, &mut scratch.factors);
+                    for ((dropped, weight), factor) in dropped.iter_mut().zip(weights).zip(&scratch.factors) {
+                        *dropped = weight * factor;
+                    }
+                }
+            }
+        });
+        (keys, columns)
+    }
+
+    fn forward(&self, batch: Batch, sources: &Sources) -> Vec<f32> {
+        let width = batch.width / self.heads;
+        let mut context = vec![0f32; batch.sentences * batch.queries * batch.width];
+        let mut scratch = Scratch::default();
+        self.each_head(batch, sources, |at| {
+            transpose(
+                sources.k.0,
+                at.k,
+                sources.k.1.stride,
+                batch.keys,
+                width,
+                &mut scratch.k_t,
+            );
+            for start in (0..batch.queries).step_by(BLOCK) {
+                let rows = BLOCK.min(batch.queries - start);
+                let (keys, columns) = self.weights(batch, sources, at, (start, rows), &mut scratch);
+                let weights = if self.dropout.is_some() {
+                    &scratch.dropped
+                } else {
+                    &scratch.weights
+                };
+                let first = (at.sentence * batch.queries + start) * batch.width + at.head * width;
+                small_product(
+                    &mut context[first..],
+                    batch.width,
+                    Left {
+                        values: weights,
+                        row_stride: columns,
+                        column_stride: 1,
+                    },
+                    Right {
+                        values: &sources.v.0[at.v..],
+                        row_stride: sources.v.1.stride,
+                    },
+                    Sizes {
+                        rows,
+                        inner: keys,
+                        columns: width,
+                    },
+                    false,
+                );
+            }
+        });
+        context
+    }
+
+    /// The gradients of queries, keys and values. `sources` and the results share their places; `buffers` names the
+    /// result that each of the three lies in.
+    ///
+    /// With w the weights, m the dropout mask and dc the gradient of the context:
+    /// dv = (w m)ᵀ dc, dw = (dc vᵀ) m, ds = scale · w (dw - Σ w dw), dq = ds k, dk = dsᵀ q.
+    fn backward(
+        &self,
+        batch: Batch,
+        sources: &Sources,
+        d_context: &[f32],
+        results: &mut [Vec<f32>],
+        buffers: [usize; 3],
+    ) {
+        let width = batch.width / self.heads;
+        let mut scratch = Scratch::default();
+        let padded = batch.keys.next_multiple_of(LANES);
+        self.each_head(batch, sources, |at| {
+            transpose(
+                sources.k.0,
+                at.k,
+                sources.k.1.stride,
+                batch.keys,
+                width,
+                &mut scratch.k_t,
+            );
+            transpose(
+                sources.v.0,
+                at.v,
+                sources.v.1.stride,
+                batch.keys,
+                width,
+                &mut scratch.v_t,
+            );
+            for start in (0..batch.queries).step_by(BLOCK) {
+                let rows = BLOCK.min(batch.queries - start);
+                let (keys, columns) = self.weights(batch, sources, at, (start, rows), &mut scratch);
+                let first = (at.sentence * batch.queries + start) * batch.width + at.head * width;
+                let d_block = &d_context[first..];
+                scratch.gradient.resize(BLOCK * padded, 0.0);
+                small_product(
+                    &mut scratch.gradient,
+                    columns,
+                    Left {
+                        values: d_block,
+                        row_stride: batch.width,
+                        column_stride: 1,
+                    },
+                    Right {
+                        values: &scratch.v_t,
+                        row_stride: padded,
+                    },
+                    Sizes {
+                        rows,
+                        inner: width,
+                        columns,
+                    },
+                    false,
+                );
+                let weights = if self.dropout.is_some() {
+                    &scratch.dropped
+                } else {
+                    &scratch.weights
+                };
+                small_product(
+                    &mut results[buffers[2]][at.v..],
+                    sources.v.1.stride,
+                    Left {
+                        values: weights,
+                        row_stride: 1,
+                        column_stride: columns,
+                    },
+                    Right {
+                        values: d_block,
+                        row_stride: batch.width,
+                    },
+                    Sizes {
+                        rows: keys,
+                        inner: rows,
+                        columns: width,
+                    },
+                    true,
+                );
+                self.score_gradient(at, (start, rows), columns, &mut scratch);
+                small_product(
+                    &mut results[buffers[0]][at.q + start * sources.q.1.stride..],
+                    sources.q.1.stride,
+                    Left {
+                        values: &scratch.gradient,
+                        row_stride: columns,
+                        column_stride: 1,
+                    },
+                    Right {
+                        values: &sources.k.0[at.k..],
+                        row_stride: sources.k.1.stride,
+                    },
+                    Sizes {
+                        rows,
+                        inner: keys,
+                        columns: width,
+                    },
+                    false,
+                );
+                small_product(
+                    &mut results[buffers[1]][at.k..],
+                    sources.k.1.stride,
+                    Left {
+                        values: &scratch.gradient,
+                        row_stride: 1,
+                        column_stride: columns,
+                    },
+                    Right {
+                        values: &sources.q.0[at.q + start * sources.q.1.stride..],
+                        row_stride: sources.q.1.stride,
+                    },
+                    Sizes {
+                        rows: keys,
+                        inner: rows,
+                        columns: width,
+                    },
+                    true,
+                );
+            }
+        });
+    }
+
+    /// Turns the gradient of the weights of a block into that of the scores.
+    fn score_gradient(&self, at: Head, (start, rows): (usize, usize), columns: usize, scratch: &mut Scratch) {
+        Arch::new().dispatch(|| {
+            let (weights, gradient) = (&scratch.weights, &mut scratch.gradient);
+            let mut both = vec![0f32; columns];
+            let pairs = weights.chunks_exact(columns).zip(gradient.chunks_exact_mut(columns));
+            for (row, (w, dw)) in pairs.take(rows).enumerate() {
+                if let Some(dropout) = &self.dropout {
+                    dropout.fill_row(at.sentence, at.head, start + row, &mut scratch.factors);
+                    dw.iter_mut()
+                        .zip(&scratch.factors)
+                        .for_each(|(dw, factor)| *dw *= factor);
+                }
+                for ((both, w), dw) in both.iter_mut().zip(w).zip(dw.iter()) {
+                    *both = w * dw;
+                }
+                let dot = sum(&both, |x| x);
+                // Hidden keys have a weight of zero, and so have the columns beyond the keys.
+                for (dw, w) in dw.iter_mut().zip(w) {
+                    *dw = self.scale * w * (*dw - dot);
+                }
+            }
+        });
+    }
 }
 
-impl CustomOp1 for MaskedSoftmax {
+/// Writes `rows` rows of `width` values, which begin `stride` values apart, as `width` rows that are padded with zeros
+/// to a multiple of [`LANES`].
+fn transpose(values: &[f32], start: usize, stride: usize, rows: usize, width: usize, into: &mut Vec<f32>) {
+    let padded = rows.next_multiple_of(LANES);
+    into.clear();
+    into.resize(width * padded, 0.0);
+    for row in 0..rows {
+        let from = &values[start + row * stride..][..width];
+        for (column, value) in from.iter().enumerate() {
+            into[column * padded + row] = *value;
+        }
+    }
+}
+
+/// The places of queries, keys and values that lie side by side.
+fn packed(width: usize) -> [Place; 3] {
+    [0, 1, 2].map(|part| Place {
+        offset: part * width,
+        stride: 3 * width,
+    })
+}
+
+/// The places of keys and values that lie side by side.
+fn packed_pair(width: usize) -> [Place; 2] {
+    [0, 1].map(|part| Place {
+        offset: part * width,
+        stride: 2 * width,
+    })
+}
+
+impl CustomOp1 for OfSelf {
     fn name(&self) -> &'static str {
-        "masked-softmax"
+        "self-attention"
     }
 
-    fn cpu_fwd(&self, scores: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, heads, queries, keys) = layout.shape().dims4()?;
-        let scores = slice(scores, layout)?;
-        let mut weights = vec![0f32; scores.len()];
-        Arch::new().dispatch(|| {
-            for (index, (x, y)) in scores
-                .chunks_exact(keys)
-                .zip(weights.chunks_exact_mut(keys))
-                .enumerate()
-            {
-                // Hidden keys keep a weight of zero and take no part in the sum.
-                let seen = self.seen(index / (heads * queries), index % queries, keys);
-                let (x, y) = (&x[..seen], &mut y[..seen]);
-                let greatest = x.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = exp_nonpositive((x - greatest) * self.scale);
-                }
-                let total = y.iter().fold(0.0, |sum, y| sum + y);
-                y.iter_mut().for_each(|y| *y /= total);
-            }
-        });
-        Ok((CpuStorage::F32(weights), layout.shape().clone()))
+    fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (sentences, queries, width) = layout.shape().dims3()?;
+        let batch = Batch {
+            sentences,
+            queries,
+            keys: queries,
+            width: width / 3,
+        };
+        let values = slice(qkv, layout)?;
+        let [q, k, v] = packed(batch.width).map(|place| (values, place));
+        let context = self.0.forward(batch, &Sources { q, k, v });
+        Ok((CpuStorage::F32(context), Shape::from((sentences, queries, batch.width))))
     }
 
-    /// ds = scale · w (dw - Σ w dw).
-    fn bwd(&self, scores: &Tensor, weights: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let keys = scores.dim(3)?;
+    fn bwd(&self, qkv: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let (sentences, queries, width) = qkv.dims3()?;
+        let batch = Batch {
+            sentences,
+            queries,
+            keys: queries,
+            width: width / 3,
+        };
         let gradient = gradient.contiguous()?;
-        let (weights, dw) = (Values::of(weights)?, Values::of(&gradient)?);
-        let (weights, dw) = (&*weights, &*dw);
-        let mut ds = vec![0f32; dw.len()];
-        Arch::new().dispatch(|| {
-            for ((w, dw), ds) in weights
-                .chunks_exact(keys)
-                .zip(dw.chunks_exact(keys))
-                .zip(ds.chunks_exact_mut(keys))
-            {
-                let dot = w.iter().zip(dw).fold(0.0, |sum, (w, dw)| sum + w * dw);
-                for i in 0..keys {
-                    ds[i] = self.scale * w[i] * (dw[i] - dot);
-                }
-            }
-        });
-        Tensor::from_vec(ds, scores.shape(), &Device::Cpu).map(Some)
+        let (values, d_context) = (Values::of(qkv)?, Values::of(&gradient)?);
+        let [q, k, v] = packed(batch.width).map(|place| (&*values, place));
+        let mut results = [vec![0f32; values.len()]];
+        self.0
+            .backward(batch, &Sources { q, k, v }, &d_context, &mut results, [0, 0, 0]);
+        let [d_qkv] = results;
+        Tensor::from_vec(d_qkv, qkv.shape(), &Device::Cpu).map(Some)
+    }
+}
+
+impl CustomOp2 for OfMemory {
+    fn name(&self) -> &'static str {
+        "cross-attention"
+    }
+
+    fn cpu_fwd(&self, q: &CpuStorage, of_q: &Layout, kv: &CpuStorage, of_kv: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (sentences, queries, width) = of_q.shape().dims3()?;
+        let batch = Batch {
+            sentences,
+            queries,
+            keys: of_kv.shape().dims3()?.1,
+            width,
+        };
+        let (q, kv) = (slice(q, of_q)?, slice(kv, of_kv)?);
+        let alone = Place {
+            offset: 0,
+            stride: width,
+        };
+        let [k, v] = packed_pair(width).map(|place| (kv, place));
+        let context = self.0.forward(batch, &Sources { q: (q, alone), k, v });
+        Ok((CpuStorage::F32(context), of_q.shape().clone()))
+    }
+
+    fn bwd(&self, q: &Tensor, kv: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (sentences, queries, width) = q.dims3()?;
+        let batch = Batch {
+            sentences,
+            queries,
+            keys: kv.dim(1)?,
+            width,
+        };
+        let gradient = gradient.contiguous()?;
+        let (q_values, kv_values, d_context) = (Values::of(q)?, Values::of(kv)?, Values::of(&gradient)?);
+        let alone = Place {
+            offset: 0,
+            stride: width,
+        };
+        let [k, v] = packed_pair(width).map(|place| (&*kv_values, place));
+        let sources = Sources {
+            q: (&*q_values, alone),
+            k,
+            v,
+        };
+        let mut results = [vec![0f32; q_values.len()], vec![0f32; kv_values.len()]];
+        self.0.backward(batch, &sources, &d_context, &mut results, [0, 1, 1]);
+        let [dq, d_kv] = results;
+        let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
+        Ok((tensor(dq, q)?, tensor(d_kv, kv)?))
     }
 }

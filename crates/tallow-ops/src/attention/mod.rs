@@ -3,13 +3,14 @@
 mod cpu;
 mod mask;
 mod reference;
+mod softmax;
 
 pub use mask::AttentionMask;
 
 use crate::values::is_plain;
 use crate::{Dropout, dropout};
 use candle_core::{Result, Tensor, bail};
-use cpu::MaskedSoftmax;
+use softmax::MaskedSoftmax;
 
 /// How to attend.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,27 @@ pub struct AttentionOptions<'a> {
     pub dropout: Option<&'a Dropout>,
     /// Whether to hand out the weights beside the context.
     pub record: bool,
+}
+
+impl AttentionOptions<'_> {
+    /// The fused operation for these operands, if it can work on them. It never writes the weights out, so that they
+    /// cannot be recorded.
+    fn fused(&self, operands: &[&Tensor], width: usize) -> Result<Option<cpu::Attention>> {
+        let fits = self.heads > 0 && width.is_multiple_of(self.heads) && self.scale > 0.0;
+        if self.record || !fits || !operands.iter().all(|x| is_plain(x)) {
+            return Ok(None);
+        }
+        if let Some(dropout) = self.dropout {
+            let (batch, queries, _) = operands[0].dims3()?;
+            dropout.check(operands[0].dims(), (batch, self.heads, queries))?;
+        }
+        Ok(Some(cpu::Attention {
+            heads: self.heads,
+            scale: self.scale as f32,
+            mask: self.mask.cloned(),
+            dropout: self.dropout.filter(|dropout| dropout.is_active()).cloned(),
+        }))
+    }
 }
 
 /// What attention returns.
@@ -50,6 +72,12 @@ pub fn self_attention(qkv: &Tensor, options: AttentionOptions) -> Result<Attende
             qkv.dims()
         );
     }
+    if let Some(attention) = options.fused(&[qkv], width / 3)? {
+        return Ok(Attended {
+            context_btd: qkv.apply_op1(cpu::OfSelf(attention))?,
+            weights_bhts: None,
+        });
+    }
     let part = |i: usize| split_heads(&qkv.narrow(2, i * width / 3, width / 3)?, options.heads);
     attend(&part(0)?, &part(1)?, &part(2)?, options)
 }
@@ -69,6 +97,12 @@ pub fn cross_attention(q: &Tensor, kv: &Tensor, options: AttentionOptions) -> Re
             q.dims(),
             kv.dims()
         );
+    }
+    if let Some(attention) = options.fused(&[q, kv], width)? {
+        return Ok(Attended {
+            context_btd: q.apply_op2(kv, cpu::OfMemory(attention))?,
+            weights_bhts: None,
+        });
     }
     let part = |i: usize| split_heads(&kv.narrow(2, i * width, width)?, options.heads);
     attend(&split_heads(q, options.heads)?, &part(0)?, &part(1)?, options)

@@ -1,92 +1,166 @@
-//! Softmax, label smoothing and loss in one pass over the logits, and the gradient in another.
+//! Output layer, softmax, label smoothing and loss by chunks of rows. The logits of a chunk become their own gradient in
+//! place and are gone before the next chunk: those of the whole batch never exist.
 
 use crate::exponential::exp_nonpositive;
-use crate::values::{Values, slice};
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
+use crate::product::{Into, Matrix, Output, product};
+use crate::rows::{greatest, sum};
+use crate::values::slice;
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use pulp::Arch;
+use std::sync::{Mutex, PoisonError};
 
-/// The sum over rows of the label-smoothed cross-entropy of logits `[n, v]`.
+/// Rows whose logits are held at a time. More would fall out of the caches, fewer would pack the weight more often.
+const CHUNK: usize = 256;
+
+/// The gradients of hidden states and weight.
+type Gradients = (Vec<f32>, Vec<f32>);
+
+/// The sum over rows of the label-smoothed cross-entropy of `hidden weightᵀ + bias`, over the first `classes` pieces.
 pub(super) struct SmoothedLoss {
-    pub(super) labels: Vec<u32>,
+    /// The label of every row; `None` counts for nothing.
+    pub(super) labels: Vec<Option<u32>>,
     pub(super) smoothing: f32,
+    pub(super) classes: usize,
+    /// A constant added to the logits.
+    pub(super) bias: Option<Vec<f32>>,
+    /// Whether there will be a backward pass; the gradient is cheapest while the logits are there.
+    pub(super) with_gradient: bool,
+    pub(super) gradients: Mutex<Option<Gradients>>,
 }
 
-/// Numbers added up side by side.
-const LANES: usize = 16;
-
-/// The greatest logit of a row, and the sum of exponentials of the others' distance to it.
-#[inline(always)]
-fn log_sum_parts(row: &[f32]) -> (f32, f32) {
-    let mut greatest = [f32::NEG_INFINITY; LANES];
-    for chunk in row.chunks(LANES) {
-        for (g, x) in greatest.iter_mut().zip(chunk) {
-            // NaN must not be lost: it would hide that a run has diverged.
-            *g = if *x <= *g { *g } else { *x };
+impl SmoothedLoss {
+    /// The loss of a row. With a gradient, the row becomes softmax - target distribution.
+    #[inline(always)]
+    fn row(&self, row: &mut [f32], label: usize) -> f64 {
+        let smoothing = f64::from(self.smoothing);
+        let most = greatest(row);
+        let of_label = f64::from(row[label] - most);
+        let mean = if self.smoothing > 0.0 {
+            f64::from(sum(row, |x| x - most)) / row.len() as f64
+        } else {
+            0.0
+        };
+        row.iter_mut().for_each(|x| *x = exp_nonpositive(*x - most));
+        let total = sum(row, |x| x);
+        let log_sum = f64::from(total).ln();
+        if self.with_gradient {
+            let (scale, spread) = (1.0 / total, self.smoothing / row.len() as f32);
+            row.iter_mut().for_each(|x| *x = *x * scale - spread);
+            row[label] -= 1.0 - self.smoothing;
         }
+        (1.0 - smoothing) * (log_sum - of_label) + smoothing * (log_sum - mean)
     }
-    let greatest = greatest
-        .iter()
-        .fold(f32::NEG_INFINITY, |g, x| if *x <= g { g } else { *x });
-    let mut sums = [0f32; LANES];
-    for chunk in row.chunks(LANES) {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *sum += exp_nonpositive(x - greatest);
-        }
-    }
-    (greatest, sums.iter().sum())
 }
 
-impl CustomOp1 for SmoothedLoss {
+impl CustomOp2 for SmoothedLoss {
     fn name(&self) -> &'static str {
         "smoothed-cross-entropy"
     }
 
-    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, classes) = layout.shape().dims2()?;
-        let logits = slice(logits, layout)?;
-        let loss = Arch::new().dispatch(|| {
-            let mut loss = 0f64;
-            for (row, label) in logits.chunks_exact(classes).zip(&self.labels) {
-                let (greatest, sum) = log_sum_parts(row);
-                let log_sum = f64::from(sum).ln();
-                let of_label = f64::from(row[*label as usize] - greatest);
-                loss += (1.0 - f64::from(self.smoothing)) * (log_sum - of_label);
-                if self.smoothing > 0.0 {
-                    let mut sums = [0f32; LANES];
-                    for chunk in row.chunks(LANES) {
-                        sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x - greatest);
-                    }
-                    let mean = f64::from(sums.iter().sum::<f32>()) / classes as f64;
-                    loss += f64::from(self.smoothing) * (log_sum - mean);
-                }
+    fn cpu_fwd(
+        &self,
+        hidden: &CpuStorage,
+        of_hidden: &Layout,
+        weight: &CpuStorage,
+        of_weight: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, width) = of_hidden.shape().dims2()?;
+        let (hidden, whole_weight) = (slice(hidden, of_hidden)?, slice(weight, of_weight)?);
+        let classes = self.classes;
+        let weight = &whole_weight[..classes * width];
+        let counted: Vec<(usize, usize)> = (0..rows)
+            .filter_map(|row| self.labels[row].map(|label| (row, label as usize)))
+            .collect();
+        let mut gradients = self
+            .with_gradient
+            .then(|| (vec![0f32; hidden.len()], vec![0f32; whole_weight.len()]));
+        let mut loss = 0f64;
+        let (mut states, mut d_states) = (Vec::new(), Vec::new());
+        let mut logits = vec![0f32; CHUNK.min(counted.len()) * classes];
+        for chunk in counted.chunks(CHUNK) {
+            states.clear();
+            for (row, _) in chunk {
+                states.extend_from_slice(&hidden[row * width..(row + 1) * width]);
             }
-            loss
-        });
+            let logits = &mut logits[..chunk.len() * classes];
+            if let Some(bias) = &self.bias {
+                logits
+                    .chunks_exact_mut(classes)
+                    .for_each(|row| row.copy_from_slice(&bias[..classes]));
+            }
+            let into = if self.bias.is_some() { Into::Add } else { Into::Set };
+            let states = Matrix::new(&states, chunk.len(), width);
+            let weight = Matrix::new(weight, classes, width);
+            let output = Output {
+                values: logits,
+                stride: classes,
+            };
+            product(output, states, weight.t(), into);
+            Arch::new().dispatch(|| {
+                for (row, (_, label)) in logits.chunks_exact_mut(classes).zip(chunk) {
+                    loss += self.row(row, *label);
+                }
+            });
+            if let Some((d_hidden, d_weight)) = &mut gradients {
+                let d_logits = Matrix::new(logits, chunk.len(), classes);
+                d_states.resize(chunk.len() * width, 0.0);
+                let output = Output {
+                    values: &mut d_states,
+                    stride: width,
+                };
+                product(output, d_logits, weight, Into::Set);
+                for ((row, _), d_state) in chunk.iter().zip(d_states.chunks_exact(width)) {
+                    d_hidden[row * width..(row + 1) * width].copy_from_slice(d_state);
+                }
+                let output = Output {
+                    values: d_weight,
+                    stride: width,
+                };
+                product(output, d_logits.t(), states, Into::Add);
+            }
+        }
+        *self.gradients.lock().unwrap_or_else(PoisonError::into_inner) = gradients;
         Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
     }
 
-    /// The gradient of a row is softmax - target distribution.
-    fn bwd(&self, logits: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let (_, classes) = logits.dims2()?;
-        let factor = gradient.to_scalar::<f32>()?;
-        let values = Values::of(logits)?;
-        let values = &*values;
-        let mut result = vec![0f32; values.len()];
-        let spread = factor * self.smoothing / classes as f32;
-        Arch::new().dispatch(|| {
-            let rows = values
-                .chunks_exact(classes)
-                .zip(result.chunks_exact_mut(classes))
-                .zip(&self.labels);
-            for ((row, result), label) in rows {
-                let (greatest, sum) = log_sum_parts(row);
-                let scale = factor / sum;
-                for (d, x) in result.iter_mut().zip(row) {
-                    *d = exp_nonpositive(x - greatest) * scale - spread;
-                }
-                result[*label as usize] -= factor * (1.0 - self.smoothing);
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let kept = self.gradients.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (mut d_hidden, mut d_weight) = match kept {
+            Some(gradients) => gradients,
+            // A second backward pass through the same graph.
+            None => {
+                let again = Self {
+                    labels: self.labels.clone(),
+                    bias: self.bias.clone(),
+                    with_gradient: true,
+                    gradients: Mutex::new(None),
+                    ..*self
+                };
+                let (hidden_storage, hidden_layout) = hidden.storage_and_layout();
+                let (weight_storage, weight_layout) = weight.storage_and_layout();
+                let (candle_core::Storage::Cpu(of_hidden), candle_core::Storage::Cpu(of_weight)) =
+                    (&*hidden_storage, &*weight_storage)
+                else {
+                    candle_core::bail!("cross_entropy: the operands have left main memory");
+                };
+                again.cpu_fwd(of_hidden, hidden_layout, of_weight, weight_layout)?;
+                let gradients = again.gradients.into_inner().unwrap_or_else(PoisonError::into_inner);
+                gradients.ok_or_else(|| candle_core::Error::msg("cross_entropy: no gradient was kept"))?
             }
-        });
-        Tensor::from_vec(result, logits.shape(), &Device::Cpu).map(Some)
+        };
+        let factor = gradient.to_scalar::<f32>()?;
+        if factor != 1.0 {
+            for values in [&mut d_hidden, &mut d_weight] {
+                values.iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+        let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
+        Ok((tensor(d_hidden, hidden)?, tensor(d_weight, weight)?))
     }
 }

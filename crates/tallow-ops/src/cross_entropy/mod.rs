@@ -5,6 +5,7 @@ mod reference;
 
 use crate::values::is_plain;
 use candle_core::{Result, Tensor, bail};
+use std::sync::Mutex;
 
 /// Which pieces can be predicted, and how sure the model should be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,6 +72,19 @@ pub fn cross_entropy(
             options.classes
         );
     }
+    // The kernel takes the bias for a constant; one that is trained needs the reference, or its gradient would be lost.
+    if is_plain(hidden) && is_plain(weight) && !bias.is_some_and(Tensor::track_op) {
+        let counts = |label: &u32| *label != options.ignored_label;
+        let operation = cpu::SmoothedLoss {
+            labels: labels.iter().map(|label| Some(*label).filter(counts)).collect(),
+            smoothing: options.smoothing as f32,
+            classes: options.classes,
+            bias: bias.map(|bias| bias.flatten_all()?.to_vec1()).transpose()?,
+            with_gradient: hidden.track_op() || weight.track_op(),
+            gradients: Mutex::new(None),
+        };
+        return hidden.apply_op2(weight, operation);
+    }
     let hidden = match counted.len() == rows {
         true => hidden.clone(),
         false => hidden.index_select(&Tensor::new(counted.as_slice(), hidden.device())?, 0)?,
@@ -80,12 +94,5 @@ pub fn cross_entropy(
         Some(bias) => logits.broadcast_add(&bias.narrow(1, 0, options.classes)?)?,
         None => logits,
     };
-    if is_plain(&logits) {
-        let smoothing = options.smoothing as f32;
-        return logits.apply_op1(cpu::SmoothedLoss {
-            labels: counted_labels,
-            smoothing,
-        });
-    }
     reference::smoothed_loss(&logits, &counted_labels, options.smoothing)
 }

@@ -3,6 +3,7 @@
 use super::Dropout;
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use pulp::Arch;
 
 /// Multiplication by the mask of a dropout.
 #[derive(Clone)]
@@ -21,12 +22,14 @@ impl CustomOp1 for Masked {
         let x = slice(storage, layout)?;
         let width = layout.dims().last().copied().unwrap_or(1).max(1);
         let mut y = vec![0f32; x.len()];
-        for (index, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).enumerate() {
-            let (position, head_row) = (index % self.positions, index / self.positions);
-            self.dropout
-                .fill_row(head_row / self.heads, head_row % self.heads, position, y);
-            y.iter_mut().zip(x).for_each(|(y, x)| *y *= x);
-        }
+        Arch::new().dispatch(|| {
+            for (index, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).enumerate() {
+                let (position, head_row) = (index % self.positions, index / self.positions);
+                self.dropout
+                    .fill_row(head_row / self.heads, head_row % self.heads, position, y);
+                y.iter_mut().zip(x).for_each(|(y, x)| *y *= x);
+            }
+        });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 

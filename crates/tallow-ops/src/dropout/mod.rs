@@ -3,6 +3,7 @@
 mod cpu;
 mod reference;
 
+use crate::random::WIDE;
 use crate::values::is_plain;
 use crate::{Key, Purpose};
 use candle_core::{Result, Tensor, bail};
@@ -45,8 +46,8 @@ pub struct Dropout {
     rate: f32,
 }
 
-/// Values decided by one block of the generator: 16 bits each.
-const LANES: usize = 8;
+/// Values decided by the blocks of the generator that are computed side by side, 16 bits each.
+const WIDE_VALUES: usize = 8 * WIDE;
 /// Bits of a row number that count positions; the head number stands above them.
 const POSITION_BITS: u32 = 20;
 
@@ -62,16 +63,56 @@ impl Dropout {
     }
 
     /// Writes the factors (0 or the scale) of one row. `head` is 0 where there are no heads.
-    fn fill_row(&self, row: usize, head: usize, position: usize, factors: &mut [f32]) {
-        let (threshold, scale) = (self.threshold(), self.scale());
+    ///
+    /// Value `j` of a row is decided by half `h` of word `w` of block `16 c + i`, where `j = 128 c + 32 w + 16 h + i`.
+    #[inline(always)]
+    pub(crate) fn fill_row(&self, row: usize, head: usize, position: usize, factors: &mut [f32]) {
         let row_number = ((head as u32) << POSITION_BITS) | position as u32;
-        for (block, lanes) in factors.chunks_mut(LANES).enumerate() {
-            let words = self.key.words(block as u32, row_number, self.sentences[row]);
-            for (lane, factor) in lanes.iter_mut().enumerate() {
-                let bits = (words[lane / 2] >> (16 * (lane % 2))) as u16;
-                *factor = if bits < threshold { 0.0 } else { scale };
+        let chunks = factors.chunks_mut(WIDE_VALUES);
+        for (c, chunk) in chunks.enumerate() {
+            let words = self.key.wide_words((c * WIDE) as u32, row_number, self.sentences[row]);
+            if let Ok(chunk) = <&mut [f32; WIDE_VALUES]>::try_from(&mut *chunk) {
+                self.fill_wide(&words, chunk);
+            } else {
+                let mut wide = [0f32; WIDE_VALUES];
+                self.fill_wide(&words, &mut wide);
+                chunk.copy_from_slice(&wide[..chunk.len()]);
             }
         }
+    }
+
+    #[inline(always)]
+    fn fill_wide(&self, words: &[[u32; WIDE]; 4], factors: &mut [f32; WIDE_VALUES]) {
+        let (threshold, scale) = (u32::from(self.threshold()), self.scale());
+        for (w, word) in words.iter().enumerate() {
+            for i in 0..WIDE {
+                let (low, high) = (word[i] & 0xffff, word[i] >> 16);
+                factors[2 * WIDE * w + i] = if low < threshold { 0.0 } else { scale };
+                factors[2 * WIDE * w + WIDE + i] = if high < threshold { 0.0 } else { scale };
+            }
+        }
+    }
+
+    /// Checks that this dropout fits rows of sentences, heads and positions.
+    pub(crate) fn check(&self, dims: &[usize], (batch, heads, positions): (usize, usize, usize)) -> Result<()> {
+        if !(0.0..1.0).contains(&self.rate) {
+            bail!("dropout: the rate {} is not in [0, 1)", self.rate);
+        }
+        if batch != self.sentences.len() {
+            bail!(
+                "dropout: x {dims:?} has not the {} sentences of the stream",
+                self.sentences.len()
+            );
+        }
+        if positions > 1 << POSITION_BITS || heads > 1 << (32 - POSITION_BITS) {
+            bail!("dropout: x {dims:?} has more heads or positions than random numbers are kept for");
+        }
+        Ok(())
+    }
+
+    /// Whether it drops anything at all: not at a rate that rounds to zero.
+    pub(crate) fn is_active(&self) -> bool {
+        self.threshold() > 0
     }
 }
 
@@ -84,28 +125,13 @@ impl Dropout {
 /// When the rate is not in `[0, 1)` or the shape does not fit.
 pub fn dropout(x: &Tensor, dropout: Option<&Dropout>) -> Result<Tensor> {
     let Some(dropout) = dropout else { return Ok(x.clone()) };
-    if !(0.0..1.0).contains(&dropout.rate) {
-        bail!("dropout: the rate {} is not in [0, 1)", dropout.rate);
-    }
     let (batch, heads, positions) = match *x.dims() {
         [b, t, _] => (b, 1, t),
         [b, h, t, _] => (b, h, t),
         _ => bail!("dropout: x {:?} is neither [b, t, d] nor [b, h, t, s]", x.dims()),
     };
-    if batch != dropout.sentences.len() {
-        bail!(
-            "dropout: x {:?} has not the {} sentences of the stream",
-            x.dims(),
-            dropout.sentences.len()
-        );
-    }
-    if positions > 1 << POSITION_BITS || heads > 1 << (32 - POSITION_BITS) {
-        bail!(
-            "dropout: x {:?} has more heads or positions than random numbers are kept for",
-            x.dims()
-        );
-    }
-    if dropout.threshold() == 0 {
+    dropout.check(x.dims(), (batch, heads, positions))?;
+    if !dropout.is_active() {
         return Ok(x.clone());
     }
     if is_plain(x) {

@@ -1,7 +1,9 @@
 //! Token embedding with scale, positions and dropout.
 
+mod cpu;
 mod reference;
 
+use crate::values::is_plain;
 use crate::{Dropout, dropout};
 use candle_core::{Result, Tensor, bail};
 
@@ -19,7 +21,7 @@ pub fn embed(
     positions: Option<&Tensor>,
     drop: Option<&Dropout>,
 ) -> Result<Tensor> {
-    let (_, length) = ids.dims2()?;
+    let (batch, length) = ids.dims2()?;
     let (_, width) = table.dims2()?;
     if let Some(positions) = positions
         && positions.dims() != [length, width]
@@ -28,6 +30,23 @@ pub fn embed(
             "embed: the positions {:?} are not [{length}, {width}]",
             positions.dims()
         );
+    }
+    if is_plain(table) && length > 0 && positions.is_none_or(is_plain) {
+        if let Some(drop) = drop {
+            drop.check(&[batch, length, width], (batch, 1, length))?;
+        }
+        let operation = cpu::Embed {
+            ids: ids.flatten_all()?.to_vec1()?,
+            scale: scale as f32,
+            dropout: drop.filter(|drop| drop.is_active()).cloned(),
+        };
+        return match positions {
+            Some(positions) => table.apply_op2(positions, operation),
+            None => table.apply_op2(
+                &Tensor::zeros((length, width), table.dtype(), table.device())?,
+                operation,
+            ),
+        };
     }
     dropout(&reference::embed(ids, table, scale, positions)?, drop)
 }

@@ -1,5 +1,6 @@
 //! Layer normalisation in one pass over rows, and its gradient in another.
 
+use crate::rows::sum;
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use pulp::Arch;
@@ -9,29 +10,45 @@ pub(super) struct LayerNorm {
     pub(super) epsilon: f32,
 }
 
-/// Numbers added up side by side: a fixed order of additions that vectorises.
-const LANES: usize = 16;
-
-/// The sum of f over a row, in an order that depends on the row's length alone.
+/// The gradient of one row, added to the gradients of scale and shift. With x̂ the normalised row and g = dy · scale:
+/// dx = (g - mean(g) - x̂ mean(g x̂)) / sqrt(variance + epsilon); dscale = Σ dy x̂, dshift = Σ dy.
+///
+/// `scratch` has three times the width of a row.
+#[allow(clippy::too_many_arguments)] // Operands, results and their scratch memory.
 #[inline(always)]
-fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(*x);
-        }
+pub(crate) fn row_gradient(
+    x: &[f32],
+    dy: &[f32],
+    scale: &[f32],
+    epsilon: f32,
+    dx: &mut [f32],
+    d_scale: &mut [f32],
+    d_shift: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let width = x.len();
+    let (normalised, scratch) = scratch.split_at_mut(width);
+    let (scaled, both) = scratch.split_at_mut(width);
+    let (dy, scale, dx, both) = (&dy[..width], &scale[..width], &mut dx[..width], &mut both[..width]);
+    let (d_scale, d_shift) = (&mut d_scale[..width], &mut d_shift[..width]);
+    let (mean, inverse) = moments(x, epsilon);
+    for i in 0..width {
+        normalised[i] = (x[i] - mean) * inverse;
+        scaled[i] = dy[i] * scale[i];
+        both[i] = scaled[i] * normalised[i];
+        d_scale[i] += dy[i] * normalised[i];
+        d_shift[i] += dy[i];
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += f(*x);
+    let mean_scaled = sum(scaled, |x| x) / width as f32;
+    let mean_both = sum(both, |x| x) / width as f32;
+    for i in 0..width {
+        dx[i] = (scaled[i] - mean_scaled - normalised[i] * mean_both) * inverse;
     }
-    lanes.iter().sum()
 }
 
 /// Mean and 1 / sqrt(variance + epsilon) of a row.
 #[inline(always)]
-fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
+pub(crate) fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     let width = x.len() as f32;
     let mean = sum(x, |x| x) / width;
     let variance = sum(x, |x| (x - mean) * (x - mean)) / width;
@@ -64,8 +81,6 @@ impl CustomOp2 for LayerNorm {
         Ok((CpuStorage::F32(y), of_x.shape().clone()))
     }
 
-    /// With x̂ the normalised row and g the gradient times the scale:
-    /// dx = (g - mean(g) - x̂ mean(g x̂)) / sqrt(variance + epsilon); dscale = Σ gradient x̂, dshift = Σ gradient.
     fn bwd(
         &self,
         x: &Tensor,
@@ -82,27 +97,13 @@ impl CustomOp2 for LayerNorm {
         let mut d_packed = vec![0f32; 2 * width];
         let (d_scale, d_shift) = d_packed.split_at_mut(width);
         Arch::new().dispatch(|| {
-            let mut normalised = vec![0f32; width];
-            let mut scaled = vec![0f32; width];
-            let mut both = vec![0f32; width];
+            let mut scratch = vec![0f32; 3 * width];
             let rows = x_all
                 .chunks_exact(width)
                 .zip(dy_all.chunks_exact(width))
                 .zip(dx_all.chunks_exact_mut(width));
             for ((x, dy), dx) in rows {
-                let (mean, inverse) = moments(x, self.epsilon);
-                for i in 0..width {
-                    normalised[i] = (x[i] - mean) * inverse;
-                    scaled[i] = dy[i] * scale[i];
-                    both[i] = scaled[i] * normalised[i];
-                    d_scale[i] += dy[i] * normalised[i];
-                    d_shift[i] += dy[i];
-                }
-                let mean_scaled = sum(&scaled, |x| x) / width as f32;
-                let mean_both = sum(&both, |x| x) / width as f32;
-                for i in 0..width {
-                    dx[i] = (scaled[i] - mean_scaled - normalised[i] * mean_both) * inverse;
-                }
+                row_gradient(x, dy, scale, self.epsilon, dx, d_scale, d_shift, &mut scratch);
             }
         });
         let dx = Tensor::from_vec(dx_all, x.shape(), &Device::Cpu)?;

@@ -1,79 +1,102 @@
-//! Bias and ReLU in one pass over the product.
+//! Product, bias and ReLU in one operation, and its three gradients in another.
 
+use crate::product::{Into, Matrix, Output, product};
 use crate::values::{Values, slice};
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use pulp::Arch;
 
-/// y = x + bias on every row, or max(0, x + bias).
-pub(super) struct BiasRelu {
+/// y = x Wᵀ + bias on every row, or max(0, x Wᵀ + bias).
+pub(super) struct Linear {
     pub(super) relu: bool,
 }
 
-impl CustomOp2 for BiasRelu {
+impl CustomOp3 for Linear {
     fn name(&self) -> &'static str {
-        "bias-relu"
+        "linear"
     }
 
     fn cpu_fwd(
         &self,
         x: &CpuStorage,
         of_x: &Layout,
+        weight: &CpuStorage,
+        of_weight: &Layout,
         bias: &CpuStorage,
         of_bias: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, bias) = (slice(x, of_x)?, slice(bias, of_bias)?);
-        let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        let mut y = Vec::with_capacity(x.len());
-        Arch::new().dispatch(|| {
-            for row in x.chunks_exact(bias.len()) {
+        let (x, weight, bias) = (slice(x, of_x)?, slice(weight, of_weight)?, slice(bias, of_bias)?);
+        let (rows, inputs) = of_x.shape().dims2()?;
+        let outputs = bias.len();
+        let mut y = Vec::with_capacity(rows * outputs);
+        (0..rows).for_each(|_| y.extend_from_slice(bias));
+        let output = Output {
+            values: &mut y,
+            stride: outputs,
+        };
+        let weight = Matrix::new(weight, outputs, inputs);
+        product(output, Matrix::new(x, rows, inputs), weight.t(), Into::Add);
+        if self.relu {
+            Arch::new().dispatch(|| {
                 // Not `max`, which would turn NaN into zero and hide that a run has diverged.
-                y.extend(
-                    row.iter()
-                        .zip(bias)
-                        .map(|(x, b)| if x + b < floor { floor } else { x + b }),
-                );
-            }
-        });
-        Ok((CpuStorage::F32(y), of_x.shape().clone()))
+                y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
+            });
+        }
+        Ok((CpuStorage::F32(y), Shape::from((rows, outputs))))
     }
 
+    /// dx = dy W, dW = dyᵀ x, dbias = Σ dy, where dy is zero wherever ReLU cut off.
     fn bwd(
         &self,
         x: &Tensor,
+        weight: &Tensor,
         bias: &Tensor,
         y: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (rows, inputs) = x.dims2()?;
+        let outputs = bias.elem_count();
         let gradient = gradient.contiguous()?;
-        let width = bias.elem_count();
-        let mut d_bias = vec![0f32; width];
-        let dx = if self.relu {
-            let (y, dy) = (Values::of(y)?, Values::of(&gradient)?);
-            let (y, dy) = (&*y, &*dy);
-            let mut dx = vec![0f32; dy.len()];
+        let (x_values, weight_values, gradient) = (Values::of(x)?, Values::of(weight)?, Values::of(&gradient)?);
+        let mut d_bias = vec![0f32; outputs];
+        let mut masked = Vec::new();
+        if self.relu {
+            let y = Values::of(y)?;
+            let (y, dy) = (&*y, &*gradient);
+            masked = vec![0f32; dy.len()];
             Arch::new().dispatch(|| {
                 let rows = y
-                    .chunks_exact(width)
-                    .zip(dy.chunks_exact(width))
-                    .zip(dx.chunks_exact_mut(width));
-                for ((y, dy), dx) in rows {
-                    for i in 0..width {
-                        dx[i] = if y[i] > 0.0 { dy[i] } else { 0.0 };
-                        d_bias[i] += dx[i];
+                    .chunks_exact(outputs)
+                    .zip(dy.chunks_exact(outputs))
+                    .zip(masked.chunks_exact_mut(outputs));
+                for ((y, dy), masked) in rows {
+                    for i in 0..outputs {
+                        masked[i] = if y[i] > 0.0 { dy[i] } else { 0.0 };
+                        d_bias[i] += masked[i];
                     }
                 }
             });
-            Tensor::from_vec(dx, x.shape(), &Device::Cpu)?
         } else {
-            let dy = Values::of(&gradient)?;
-            let dy = &*dy;
+            let dy = &*gradient;
             Arch::new().dispatch(|| {
-                for row in dy.chunks_exact(width) {
+                for row in dy.chunks_exact(outputs) {
                     d_bias.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy);
                 }
             });
-            gradient.clone()
+        }
+        let dy = Matrix::new(if self.relu { &masked } else { &gradient }, rows, outputs);
+        let mut dx = vec![0f32; rows * inputs];
+        let output = Output {
+            values: &mut dx,
+            stride: inputs,
         };
-        Ok((Some(dx), Some(Tensor::from_vec(d_bias, bias.shape(), &Device::Cpu)?)))
+        product(output, dy, Matrix::new(&weight_values, outputs, inputs), Into::Set);
+        let mut d_weight = vec![0f32; outputs * inputs];
+        let output = Output {
+            values: &mut d_weight,
+            stride: inputs,
+        };
+        product(output, dy.t(), Matrix::new(&x_values, rows, inputs), Into::Set);
+        let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
+        Ok((tensor(dx, x)?, tensor(d_weight, weight)?, tensor(d_bias, bias)?))
     }
 }

@@ -53,10 +53,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
 /// The map on rows, by the kernel if it can work on the operands.
 fn affine(x_ni: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
     match bias {
-        Some(bias) if is_plain(x_ni) && is_plain(bias) => {
+        Some(bias) if is_plain(x_ni) && is_plain(weight) && is_plain(bias) => {
             let relu = activation == Activation::Relu;
-            let sum = x_ni.matmul(&weight.t()?)?.apply_op2(bias, cpu::BiasRelu { relu })?;
-            if relu { Ok(sum) } else { activation.forward(&sum) }
+            let y = x_ni.apply_op3(weight, bias, cpu::Linear { relu })?;
+            if relu { Ok(y) } else { activation.forward(&y) }
         }
         _ => reference::linear(x_ni, weight, bias, activation),
     }

@@ -27,6 +27,9 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
+/// Blocks of the generator that [`Key::wide_words`] computes side by side.
+pub(crate) const WIDE: usize = 16;
+
 /// What random numbers are for. Two purposes never share a number, whatever else they are keyed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
@@ -68,6 +71,39 @@ impl Key {
     pub fn words(self, block: u32, row: u32, sentence: u64) -> [u32; 4] {
         // Sentences are counted, so their upper word stays far below the one that `fold` uses.
         philox4x32([block, row, sentence as u32, (sentence >> 32) as u32], self.0)
+    }
+
+    /// The words of [`WIDE`] consecutive blocks: element `[w][i]` is word `w` of block `first + i`.
+    ///
+    /// Written as loops over blocks, so that they become vector instructions where they are inlined.
+    #[inline(always)]
+    pub(crate) fn wide_words(self, first: u32, row: u32, sentence: u64) -> [[u32; WIDE]; 4] {
+        let mut key = self.0;
+        let mut counter = [
+            [0; WIDE],
+            [row; WIDE],
+            [sentence as u32; WIDE],
+            [(sentence >> 32) as u32; WIDE],
+        ];
+        for (i, block) in counter[0].iter_mut().enumerate() {
+            *block = first + i as u32;
+        }
+        for round in 0..ROUNDS {
+            if round > 0 {
+                key[0] = key[0].wrapping_add(WEYL[0]);
+                key[1] = key[1].wrapping_add(WEYL[1]);
+            }
+            let [c0, c1, c2, c3] = counter;
+            for i in 0..WIDE {
+                let product0 = u64::from(MULTIPLIERS[0]) * u64::from(c0[i]);
+                let product1 = u64::from(MULTIPLIERS[1]) * u64::from(c2[i]);
+                counter[0][i] = (product1 >> 32) as u32 ^ c1[i] ^ key[0];
+                counter[1][i] = product1 as u32;
+                counter[2][i] = (product0 >> 32) as u32 ^ c3[i] ^ key[1];
+                counter[3][i] = product0 as u32;
+            }
+        }
+        counter
     }
 
     /// `count` numbers, uniform in the open interval (0, 1), with 24 random bits each.
@@ -113,6 +149,18 @@ mod tests {
             ),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
+    }
+
+    #[test]
+    fn wide_words_are_the_words_of_each_block() {
+        let key = Key::new(5, Purpose::Dropout).fold(9);
+        for (first, row, sentence) in [(0, 0, 0), (32, 7, 3 << 33 | 5), (1, u32::MAX, 1)] {
+            let wide = key.wide_words(first, row, sentence);
+            for i in 0..WIDE {
+                let expected = key.words(first + i as u32, row, sentence);
+                assert_eq!(wide.map(|word| word[i]), expected);
+            }
+        }
     }
 
     #[test]

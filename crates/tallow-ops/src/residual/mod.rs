@@ -1,7 +1,10 @@
 //! The connection around every sublayer: dropout, addition and (after the sublayer) normalisation.
 
+mod cpu;
+
+use crate::values::is_plain;
 use crate::{Dropout, dropout, layer_norm};
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 /// x + dropout(y): the connection of a pre-norm Transformer.
 ///
@@ -28,5 +31,24 @@ pub fn residual_norm(
     scale_shift: &Tensor,
     epsilon: f64,
 ) -> Result<Tensor> {
+    let (batch, positions, width) = x.dims3()?;
+    if y.dims() != x.dims() || scale_shift.dims() != [2, width] {
+        bail!(
+            "residual_norm: x {:?}, y {:?} and scale and shift {:?} do not fit",
+            x.dims(),
+            y.dims(),
+            scale_shift.dims()
+        );
+    }
+    if is_plain(x) && is_plain(y) && is_plain(scale_shift) {
+        if let Some(drop) = drop {
+            drop.check(x.dims(), (batch, 1, positions))?;
+        }
+        let operation = cpu::ResidualNorm {
+            dropout: drop.filter(|drop| drop.is_active()).cloned(),
+            epsilon: epsilon as f32,
+        };
+        return x.apply_op3(y, scale_shift, operation);
+    }
     layer_norm(&residual(x, y, drop)?, scale_shift, epsilon)
 }

@@ -1,0 +1,234 @@
+//! Products of the small matrices of attention, which are over before a general product has packed its operands.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Rows and vectors of the output that are summed in registers.
+const TILE_ROWS: usize = 6;
+const TILE_VECTORS: usize = 2;
+
+/// The left operand: element (i, p) stands at `values[i * row_stride + p * column_stride]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
+}
+
+/// The right operand: element (p, j) stands at `values[p * row_stride + j]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Right<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) row_stride: usize,
+}
+
+/// The number of rows, of summands and of columns of a product.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) rows: usize,
+    pub(crate) inner: usize,
+    pub(crate) columns: usize,
+}
+
+/// output = a b, or output += a b, where element (i, j) of the output stands at `output[i * stride + j]`.
+///
+/// Every element is summed one product after the other, in the order of the inner dimension: it does not depend, to
+/// the bit, on the rows and columns beside it.
+///
+/// # Panics
+/// When a matrix reaches beyond its slice.
+pub(crate) fn small_product(output: &mut [f32], stride: usize, a: Left, b: Right, sizes: Sizes, add: bool) {
+    Arch::new().dispatch(Product {
+        output,
+        stride,
+        a,
+        b,
+        sizes,
+        add,
+    });
+}
+
+struct Product<'a> {
+    output: &'a mut [f32],
+    stride: usize,
+    a: Left<'a>,
+    b: Right<'a>,
+    sizes: Sizes,
+    add: bool,
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let lanes = S::F32_LANES;
+        let mut column = 0;
+        while column + TILE_VECTORS * lanes <= self.sizes.columns {
+            self.strip::<S, TILE_VECTORS, false>(simd, column, lanes);
+            column += TILE_VECTORS * lanes;
+        }
+        while column + lanes <= self.sizes.columns {
+            self.strip::<S, 1, false>(simd, column, lanes);
+            column += lanes;
+        }
+        if column < self.sizes.columns {
+            let rest = self.sizes.columns - column;
+            self.strip::<S, 1, true>(simd, column, rest);
+        }
+    }
+}
+
+impl Product<'_> {
+    /// All rows of `VECTORS` vectors of columns, the last (and only) one of which holds `width` columns.
+    #[inline(always)]
+    fn strip<S: Simd, const VECTORS: usize, const PARTIAL: bool>(&mut self, simd: S, column: usize, width: usize) {
+        let mut row = 0;
+        while row + TILE_ROWS <= self.sizes.rows {
+            self.tile::<S, TILE_ROWS, VECTORS, PARTIAL>(simd, row, column, width);
+            row += TILE_ROWS;
+        }
+        while row + 2 <= self.sizes.rows {
+            self.tile::<S, 2, VECTORS, PARTIAL>(simd, row, column, width);
+            row += 2;
+        }
+        if row < self.sizes.rows {
+            self.tile::<S, 1, VECTORS, PARTIAL>(simd, row, column, width);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const PARTIAL: bool>(
+        &mut self,
+        simd: S,
+        row: usize,
+        column: usize,
+        width: usize,
+    ) {
+        let lanes = S::F32_LANES;
+        let span = if PARTIAL { width } else { VECTORS * lanes };
+        let load = |values: &[f32], vector: usize| {
+            if PARTIAL {
+                simd.partial_load_f32s(values)
+            } else {
+                simd.partial_load_f32s(&values[vector * lanes..(vector + 1) * lanes])
+            }
+        };
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        if self.add {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let values = &self.output[(row + r) * self.stride + column..][..span];
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = load(values, v);
+                }
+            }
+        }
+        for p in 0..self.sizes.inner {
+            let values = &self.b.values[p * self.b.row_stride + column..][..span];
+            let mut b = [simd.splat_f32s(0.0); VECTORS];
+            for (v, b) in b.iter_mut().enumerate() {
+                *b = load(values, v);
+            }
+            let a = &self.a.values[row * self.a.row_stride + p * self.a.column_stride..];
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let a = simd.splat_f32s(a[r * self.a.row_stride]);
+                for (sum, b) in sums.iter_mut().zip(b) {
+                    *sum = simd.mul_add_e_f32s(a, b, *sum);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            let values = &mut self.output[(row + r) * self.stride + column..][..span];
+            for (v, sum) in sums.iter().enumerate() {
+                if PARTIAL {
+                    simd.partial_store_f32s(values, *sum);
+                } else {
+                    simd.partial_store_f32s(&mut values[v * lanes..(v + 1) * lanes], *sum);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let key = crate::Key::new(seed, crate::Purpose::Initialisation);
+        key.normal(count).into_iter().map(|x| x as f32).collect()
+    }
+
+    /// Both layouts of the left operand, with gaps, on shapes around the size of a tile.
+    #[test]
+    fn equals_the_definition() {
+        for (rows, inner, columns) in [(1, 1, 1), (6, 3, 32), (7, 17, 33), (20, 64, 48), (13, 5, 7), (2, 0, 3)] {
+            let (a_gap, b_gap, y_gap) = (3, 1, 2);
+            let sizes = Sizes { rows, inner, columns };
+            for transposed in [false, true] {
+                let (a_rows, a_columns) = if transposed { (inner, rows) } else { (rows, inner) };
+                let (a_values, b_values) = (
+                    values(a_rows * (a_columns + a_gap), 1),
+                    values(inner * (columns + b_gap), 2),
+                );
+                let across = a_columns + a_gap;
+                let a = Left {
+                    values: &a_values,
+                    row_stride: if transposed { 1 } else { across },
+                    column_stride: if transposed { across } else { 1 },
+                };
+                let b = Right {
+                    values: &b_values,
+                    row_stride: columns + b_gap,
+                };
+                let stride = columns + y_gap;
+                for add in [false, true] {
+                    let mut y = vec![0.5f32; rows * stride];
+                    small_product(&mut y, stride, a, b, sizes, add);
+                    for (index, y) in y.iter().enumerate() {
+                        let (i, j) = (index / stride, index % stride);
+                        let mut expected = if j >= columns || add { 0.5 } else { 0.0 };
+                        for p in 0..if j < columns { inner } else { 0 } {
+                            expected += f64::from(a_values[i * a.row_stride + p * a.column_stride])
+                                * f64::from(b_values[p * b.row_stride + j]);
+                        }
+                        assert!((f64::from(*y) - expected).abs() < 1e-4, "{y} {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_element_does_not_depend_on_those_beside_it() {
+        let (rows, inner, columns) = (23, 40, 50);
+        let (a_values, b_values) = (values(rows * inner, 1), values(inner * columns, 2));
+        let b = Right {
+            values: &b_values,
+            row_stride: columns,
+        };
+        let run = |first: usize, sizes: Sizes| {
+            let mut y = vec![0f32; sizes.rows * columns];
+            let a = Left {
+                values: &a_values[first * inner..],
+                row_stride: inner,
+                column_stride: 1,
+            };
+            small_product(&mut y, columns, a, b, sizes, false);
+            y
+        };
+        let all = run(0, Sizes { rows, inner, columns });
+        for first in [0, 3, 22] {
+            for columns_taken in [1, 16, 31, 50] {
+                let one = run(
+                    first,
+                    Sizes {
+                        rows: 1,
+                        inner,
+                        columns: columns_taken,
+                    },
+                );
+                assert_eq!(one[..columns_taken], all[first * columns..][..columns_taken]);
+            }
+        }
+    }
+}
