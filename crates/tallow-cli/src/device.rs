@@ -37,7 +37,12 @@ impl DeviceChoice {
             ),
             Self::Cuda(number) => match Device::new_cuda(number) {
                 Ok(device) => Ok(device),
-                Err(error) => bail!("CUDA device {number} cannot be used: {error}. Use --device cpu"),
+                Err(error) => {
+                    // What follows the first line is where in Candle it happened.
+                    let error = error.to_string();
+                    let reason = error.lines().next().unwrap_or_default();
+                    bail!("CUDA device {number} cannot be used: {reason}. Is its driver installed? Or use --device cpu")
+                }
             },
         }
     }

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
 use tallow_data::{Corpus, FileRecord};
+use tallow_ops::Compute;
 use tallow_text::Tokenizers;
 use tallow_train::Fingerprint;
 
@@ -30,7 +31,10 @@ pub(crate) fn fingerprint(
         tokenizers: vec![tokenizers.source.sha256(), tokenizers.target.sha256()],
         config: config.flat()?.into_iter().filter(|(key, _)| key != "seed").collect(),
         workers,
-        instruction_set: tallow_ops::instruction_set().to_string(),
+        instruction_set: match Compute::from(config.train.compute).unit_name() {
+            Some(unit) => format!("{}+{unit}", tallow_ops::instruction_set()),
+            None => tallow_ops::instruction_set().to_string(),
+        },
     })
 }
 

@@ -254,8 +254,8 @@ impl<'a> Translator<'a> {
             &target_tokens,
             &encoded,
             Pass {
-                dropout: None,
                 record: Some(&record),
+                ..Pass::default()
             },
         )?;
         let last = record

@@ -6,7 +6,7 @@ use crate::sublayer::{Connection, LayerPass, Rates, Site, Weights};
 use crate::{ModelConfig, ModelError};
 use candle_core::Tensor;
 use tallow_ops::{
-    Activation, AttentionMask, AttentionOptions, attend, cross_attention, linear, self_attention, split_heads,
+    Activation, AttentionMask, AttentionOptions, Compute, attend, cross_attention, linear, self_attention, split_heads,
 };
 
 /// A weight and its bias.
@@ -19,8 +19,8 @@ fn projection(weights: &Weights, name: &str) -> Result<Projection, ModelError> {
     ))
 }
 
-fn project(x: &Tensor, (weight, bias): &Projection) -> Result<Tensor, ModelError> {
-    Ok(linear(x, weight, Some(bias), Activation::None)?)
+fn project(x: &Tensor, (weight, bias): &Projection, compute: Compute) -> Result<Tensor, ModelError> {
+    Ok(linear(x, weight, Some(bias), Activation::None, compute)?)
 }
 
 /// The factor of attention scores.
@@ -66,7 +66,7 @@ impl SelfAttention {
     /// # Shapes
     /// `x` and the result: `[b, t, d]`.
     pub(crate) fn forward(&self, x: &Tensor, mask: &AttentionMask, pass: LayerPass) -> Result<Tensor, ModelError> {
-        let qkv = project(&self.connection.enter(x)?, &self.packed)?;
+        let qkv = project(&self.connection.enter(x)?, &self.packed, pass.compute)?;
         let dropout = pass.dropout(Site::SelfWeights, self.rates.attention);
         let options = AttentionOptions {
             heads: self.heads,
@@ -77,7 +77,7 @@ impl SelfAttention {
         };
         let attended = self_attention(&qkv, options)?;
         pass.record(self.block, attended.weights_bhts);
-        let y = project(&attended.context_btd, &self.output)?;
+        let y = project(&attended.context_btd, &self.output, pass.compute)?;
         self.connection
             .leave(x, &y, pass.dropout(Site::SelfOutput, self.rates.output).as_ref())
     }
@@ -87,7 +87,7 @@ impl SelfAttention {
     /// # Shapes
     /// `x` and the result: `[rows, 1, d]`.
     pub(crate) fn step(&self, x: &Tensor, cache: &mut SelfCache, position: usize) -> Result<Tensor, ModelError> {
-        let qkv = project(&self.connection.enter(x)?, &self.packed)?;
+        let qkv = project(&self.connection.enter(x)?, &self.packed, Compute::F32)?;
         let width = x.dim(2)?;
         let part = |i: usize| split_heads(&qkv.narrow(2, i * width, width)?, self.heads);
         let (keys, values) = cache.append(&part(1)?, &part(2)?, position)?;
@@ -100,7 +100,7 @@ impl SelfAttention {
         };
         let attended = attend(&part(0)?, &keys, &values, options)?;
         self.connection
-            .leave(x, &project(&attended.context_btd, &self.output)?, None)
+            .leave(x, &project(&attended.context_btd, &self.output, Compute::F32)?, None)
     }
 }
 
@@ -138,8 +138,8 @@ impl CrossAttention {
         mask: &AttentionMask,
         pass: LayerPass,
     ) -> Result<Tensor, ModelError> {
-        let q = project(&self.connection.enter(x)?, &self.query)?;
-        let kv = project(memory, &self.packed)?;
+        let q = project(&self.connection.enter(x)?, &self.query, pass.compute)?;
+        let kv = project(memory, &self.packed, pass.compute)?;
         let dropout = pass.dropout(Site::CrossWeights, self.rates.attention);
         let options = AttentionOptions {
             heads: self.heads,
@@ -150,14 +150,14 @@ impl CrossAttention {
         };
         let attended = cross_attention(&q, &kv, options)?;
         pass.record(Block::DecoderCross, attended.weights_bhts);
-        let y = project(&attended.context_btd, &self.output)?;
+        let y = project(&attended.context_btd, &self.output, pass.compute)?;
         self.connection
             .leave(x, &y, pass.dropout(Site::CrossOutput, self.rates.output).as_ref())
     }
 
     /// The encoder's output as this layer's keys and values, computed once per sentence.
     pub(crate) fn cache(&self, memory: &Tensor) -> Result<CrossCache, ModelError> {
-        let kv = project(memory, &self.packed)?;
+        let kv = project(memory, &self.packed, Compute::F32)?;
         let width = memory.dim(2)?;
         let part = |i: usize| split_heads(&kv.narrow(2, i * width, width)?, self.heads);
         Ok(CrossCache {
@@ -173,7 +173,7 @@ impl CrossAttention {
     pub(crate) fn step(&self, x: &Tensor, cache: &CrossCache, mask: &AttentionMask) -> Result<Tensor, ModelError> {
         let (rows, _, width) = x.dims3()?;
         let sentences = cache.keys.dim(0)?;
-        let q = project(&self.connection.enter(x)?, &self.query)?;
+        let q = project(&self.connection.enter(x)?, &self.query, Compute::F32)?;
         let q = split_heads(&q.reshape((sentences, rows / sentences, width))?, self.heads)?;
         let options = AttentionOptions {
             heads: self.heads,
@@ -183,7 +183,11 @@ impl CrossAttention {
             record: false,
         };
         let attended = attend(&q, &cache.keys, &cache.values, options)?;
-        let y = project(&attended.context_btd.reshape((rows, 1, width))?, &self.output)?;
+        let y = project(
+            &attended.context_btd.reshape((rows, 1, width))?,
+            &self.output,
+            Compute::F32,
+        )?;
         self.connection.leave(x, &y, None)
     }
 }

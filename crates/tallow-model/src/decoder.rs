@@ -9,7 +9,7 @@ use crate::sublayer::{LayerPass, Weights};
 use crate::transformer::Encoded;
 use crate::{ModelConfig, ModelError, Pass};
 use candle_core::Tensor;
-use tallow_ops::AttentionMask;
+use tallow_ops::{AttentionMask, Compute};
 
 #[derive(Clone, Debug)]
 struct DecoderLayer {
@@ -60,6 +60,7 @@ impl Decoder {
             let pass = LayerPass {
                 dropout: pass.dropout,
                 record: pass.record,
+                compute: pass.compute,
                 stack: 1,
                 layer: number,
             };
@@ -95,6 +96,7 @@ impl Decoder {
         let still = LayerPass {
             dropout: None,
             record: None,
+            compute: Compute::F32,
             stack: 1,
             layer: 0,
         };

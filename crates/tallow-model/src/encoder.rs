@@ -40,6 +40,7 @@ impl Encoder {
             let pass = LayerPass {
                 dropout: pass.dropout,
                 record: pass.record,
+                compute: pass.compute,
                 stack: 0,
                 layer,
             };

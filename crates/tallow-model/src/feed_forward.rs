@@ -45,12 +45,19 @@ impl FeedForward {
             &self.inner.0,
             Some(&self.inner.1),
             self.activation,
+            pass.compute,
         )?;
         let inner_btf = dropout(
             &inner_btf,
             pass.dropout(Site::FeedForwardInner, self.rates.activation).as_ref(),
         )?;
-        let y = linear(&inner_btf, &self.outer.0, Some(&self.outer.1), Activation::None)?;
+        let y = linear(
+            &inner_btf,
+            &self.outer.0,
+            Some(&self.outer.1),
+            Activation::None,
+            pass.compute,
+        )?;
         self.connection
             .leave(x, &y, pass.dropout(Site::FeedForwardOutput, self.rates.output).as_ref())
     }

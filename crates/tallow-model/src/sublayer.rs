@@ -4,7 +4,7 @@ use crate::parameter::Params;
 use crate::record::{AttentionRecord, Block};
 use crate::{ModelConfig, ModelError, Norm};
 use candle_core::Tensor;
-use tallow_ops::{Dropout, DropoutStream, residual, residual_norm};
+use tallow_ops::{Compute, Dropout, DropoutStream, residual, residual_norm};
 
 /// PyTorch's epsilon of LayerNorm, which Marian models are run with.
 pub(crate) const EPSILON: f64 = 1e-5;
@@ -63,6 +63,7 @@ impl Rates {
 pub(crate) struct LayerPass<'a> {
     pub(crate) dropout: Option<&'a DropoutStream>,
     pub(crate) record: Option<&'a AttentionRecord>,
+    pub(crate) compute: Compute,
     /// 0 for the encoder, 1 for the decoder.
     pub(crate) stack: u64,
     pub(crate) layer: usize,

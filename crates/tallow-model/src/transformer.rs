@@ -9,7 +9,9 @@ use crate::state::DecoderState;
 use crate::sublayer::{LayerPass, Rates, Site, Weights};
 use crate::{Architecture, ModelError, Positions, Tie, Tokens};
 use candle_core::Tensor;
-use tallow_ops::{Activation, AttentionMask, CrossEntropyOptions, DropoutStream, cross_entropy, embed, linear};
+use tallow_ops::{
+    Activation, AttentionMask, Compute, CrossEntropyOptions, DropoutStream, cross_entropy, embed, linear,
+};
 
 /// Sinusoidal positions that are computed ahead; longer sentences compute theirs.
 const READY_POSITIONS: usize = 256;
@@ -21,6 +23,8 @@ pub struct Pass<'a> {
     pub dropout: Option<&'a DropoutStream>,
     /// Where attention weights are collected.
     pub record: Option<&'a AttentionRecord>,
+    /// What products of matrices are computed in.
+    pub compute: Compute,
 }
 
 /// What the encoder made of a batch.
@@ -98,6 +102,7 @@ impl Input {
         let pass = LayerPass {
             dropout,
             record: None,
+            compute: Compute::F32,
             stack: self.stack,
             layer: 0,
         };
@@ -210,7 +215,7 @@ impl Transformer {
     /// # Errors
     /// When the width is not the model's.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
-        let logits = linear(hidden, &self.output_vd, None, Activation::None)?;
+        let logits = linear(hidden, &self.output_vd, None, Activation::None, Compute::F32)?;
         match &self.logits_bias {
             Some(bias) => Ok(logits.broadcast_add(&bias.flatten_all()?)?),
             None => Ok(logits),
@@ -230,15 +235,15 @@ impl Transformer {
         target_input: &Tokens,
         labels: &[u32],
         smoothing: f64,
-        dropout: Option<&DropoutStream>,
+        pass: Pass,
     ) -> Result<Tensor, ModelError> {
-        let pass = Pass { dropout, record: None };
         let hidden_btd = self.decode(target_input, &self.encode(source, pass)?, pass)?;
         let (batch, length, width) = hidden_btd.dims3()?;
         let options = CrossEntropyOptions {
             smoothing,
             classes: self.architecture.classes(),
             ignored_label: self.architecture.target_pad_id(),
+            compute: pass.compute,
         };
         let hidden_nd = hidden_btd.reshape((batch * length, width))?;
         Ok(cross_entropy(

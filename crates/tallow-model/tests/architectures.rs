@@ -47,7 +47,7 @@ fn a_gradient_reaches_every_part() {
             .flat_map(|t| t.iter().copied().chain(std::iter::repeat(pad)).take(8))
             .collect();
         let source = sources(&architecture, &rows(of_source, 10));
-        let loss = model.loss(&source, &input, &labels, 0.1, None).unwrap();
+        let loss = model.loss(&source, &input, &labels, 0.1, Pass::default()).unwrap();
         let store = loss.backward().unwrap();
         for parameter in params.iter() {
             let gradient = store

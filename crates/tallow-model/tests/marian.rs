@@ -118,7 +118,9 @@ fn loss_sums() {
         for smoothing in [0.0, 0.1] {
             let name = format!("loss_sum.smoothing_{smoothing:?}");
             let (source, target) = (case.tokens("source"), case.tokens("decoder_input"));
-            let loss = model.loss(&source, &target, &case.labels(), smoothing, None).unwrap();
+            let loss = model
+                .loss(&source, &target, &case.labels(), smoothing, Pass::default())
+                .unwrap();
             let what = format!("{}: {name}", case.name);
             assert_near(&what, &values(&loss), &values(&case.expected[&name]), 2e-5);
         }
@@ -135,7 +137,9 @@ fn gradients() {
         let model =
             Transformer::for_training(&opened.architecture, &opened.params, opened.logits_bias.clone()).unwrap();
         let (source, target) = (case.tokens("source"), case.tokens("decoder_input"));
-        let loss = model.loss(&source, &target, &case.labels(), 0.1, None).unwrap();
+        let loss = model
+            .loss(&source, &target, &case.labels(), 0.1, Pass::default())
+            .unwrap();
         let store = loss.backward().unwrap();
         let mut found = BTreeSet::new();
         for parameter in opened.params.iter() {

@@ -1,8 +1,8 @@
 //! Every kernel against its reference, forward and backward, on odd shapes.
 
 use crate::{
-    Activation, AttentionMask, AttentionOptions, CrossEntropyOptions, DropoutStream, Key, Purpose, cross_attention,
-    cross_entropy, dropout, layer_norm, linear, self_attention,
+    Activation, AttentionMask, AttentionOptions, Compute, CrossEntropyOptions, DropoutStream, Key, Purpose,
+    cross_attention, cross_entropy, dropout, layer_norm, linear, self_attention,
 };
 use candle_core::{DType, Device, Result, Tensor, Var};
 
@@ -50,7 +50,7 @@ fn linear_kernel() -> Result<()> {
             random(3, &[outputs]),
         ];
         for activation in [Activation::None, Activation::Relu, Activation::Gelu, Activation::Silu] {
-            compare(&inputs, |x| linear(&x[0], &x[1], Some(&x[2]), activation))?;
+            compare(&inputs, |x| linear(&x[0], &x[1], Some(&x[2]), activation, Compute::F32))?;
         }
     }
     Ok(())
@@ -124,6 +124,7 @@ fn cross_entropy_kernel() -> Result<()> {
                 smoothing,
                 classes,
                 ignored_label: classes as u32,
+                compute: Compute::F32,
             };
             compare(&[random(1, &[rows, width]), random(2, &[pieces, width])], |x| {
                 cross_entropy(&x[0], &x[1], None, &labels, options)
@@ -143,6 +144,7 @@ fn extreme_logits() -> Result<()> {
             smoothing: 0.1,
             classes: 3,
             ignored_label: 3,
+            compute: Compute::F32,
         };
         let loss = cross_entropy(&hidden, &weight, None, &[0, 1], options)?;
         let gradient = loss

@@ -37,6 +37,7 @@ pub use embedding::embed;
 pub use gradient::sum_of_squares_no_grad;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use product::Compute;
 pub use random::{Key, Purpose, philox4x32};
 pub use residual::{residual, residual_norm};
 

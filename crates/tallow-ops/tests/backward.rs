@@ -13,9 +13,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use tallow_ops::{
-    Activation, AttentionMask, AttentionOptions, CrossEntropyOptions, Dropout, DropoutStream, Key, Purpose, attend,
-    cross_attention, cross_entropy, dropout, embed, layer_norm, linear, residual, residual_norm, self_attention,
-    split_heads,
+    Activation, AttentionMask, AttentionOptions, Compute, CrossEntropyOptions, Dropout, DropoutStream, Key, Purpose,
+    attend, cross_attention, cross_entropy, dropout, embed, layer_norm, linear, residual, residual_norm,
+    self_attention, split_heads,
 };
 
 const STEP: f64 = 1e-5;
@@ -126,8 +126,12 @@ fn affine_maps() {
             let inputs = *shape.last().unwrap();
             let with_bias = [random(1, &shape), random(2, &[outputs, inputs]), random(3, &[outputs])];
             let what = format!("{activation:?} of {shape:?} to {outputs}");
-            check(&what, &with_bias, |x| linear(&x[0], &x[1], Some(&x[2]), activation));
-            check(&what, &with_bias[..2], |x| linear(&x[0], &x[1], None, activation));
+            check(&what, &with_bias, |x| {
+                linear(&x[0], &x[1], Some(&x[2]), activation, Compute::F32)
+            });
+            check(&what, &with_bias[..2], |x| {
+                linear(&x[0], &x[1], None, activation, Compute::F32)
+            });
         }
     }
 }
@@ -283,6 +287,7 @@ fn losses() {
                 smoothing,
                 classes,
                 ignored_label: 6,
+                compute: Compute::F32,
             };
             let what = format!("{options:?}");
             check(&what, &inputs, |x| {
@@ -308,7 +313,7 @@ fn larger_sizes() {
     for activation in [Activation::None, Activation::Relu, Activation::Gelu, Activation::Silu] {
         let inputs = [random(1, &[3, 43, 37]), random(2, &[101, 37]), random(3, &[101])];
         compare(&format!("large {activation:?}"), &inputs, |x| {
-            linear(&x[0], &x[1], Some(&x[2]), activation)
+            linear(&x[0], &x[1], Some(&x[2]), activation, Compute::F32)
         });
     }
     let hidden = [random(1, &[3, 29, 131]), random(2, &[3, 29, 131]), random(3, &[2, 131])];
@@ -339,6 +344,7 @@ fn larger_sizes() {
         smoothing: 0.1,
         classes: pieces as usize - 1,
         ignored_label: pieces - 1,
+        compute: Compute::F32,
     };
     compare("large cross_entropy", &inputs, |x| {
         cross_entropy(&x[0], &x[1], Some(&x[2]), &labels, options)

@@ -70,6 +70,7 @@ fn label_smoothing() {
                 smoothing: case["smoothing"].as_f64().unwrap(),
                 classes: case["excluded"].as_u64().map_or(classes, |excluded| excluded as usize),
                 ignored_label: table["ignored_label"].as_u64().unwrap() as u32,
+                compute: tallow_ops::Compute::F32,
             };
             let what = format!("{dtype:?}, {options:?}");
             let sum = cross_entropy(&logits, &identity, None, &labels, options).unwrap();

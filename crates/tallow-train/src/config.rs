@@ -1,6 +1,7 @@
 //! The `[train]` section of a config.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tallow_ops::Compute;
 
 /// How the learning rate changes over updates, after a linear warmup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,6 +55,27 @@ impl Metric {
         match self {
             Metric::Loss | Metric::Perplexity => a < b,
             Metric::Bleu | Metric::Chrf | Metric::ExactMatch => a > b,
+        }
+    }
+}
+
+/// What products of matrices are computed in while training. Weights, moments, sums, softmax, normalisation and loss
+/// are f32 in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComputeKind {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+    /// bfloat16 where the processor has a unit for it that is faster; f32 otherwise.
+    Bf16,
+}
+
+impl From<ComputeKind> for Compute {
+    fn from(kind: ComputeKind) -> Self {
+        match kind {
+            ComputeKind::F32 => Self::F32,
+            ComputeKind::Bf16 => Self::Bf16,
         }
     }
 }
@@ -138,6 +160,8 @@ pub struct TrainConfig {
     pub clip_norm: f64,
     /// Batches whose gradients are added up for one update. Default 1.
     pub accumulate: u64,
+    /// What products of matrices are computed in: `f32` or `bf16`. Default `f32`.
+    pub compute: ComputeKind,
     /// Decay of an exponential moving average of the weights, which then is what is validated and kept as the best
     /// model; 0: none. Default 0.
     pub ema_decay: f64,
@@ -185,6 +209,7 @@ impl Default for TrainConfig {
             label_smoothing: 0.1,
             clip_norm: 1.0,
             accumulate: 1,
+            compute: ComputeKind::F32,
             ema_decay: 0.0,
             validate_every: 500,
             checkpoint_every: 500,

@@ -3,8 +3,8 @@
 use crate::TrainError;
 use candle_core::{Device, Tensor};
 use tallow_data::{Batch, PaddedBatch};
-use tallow_model::{Params, Tokens, Transformer};
-use tallow_ops::DropoutStream;
+use tallow_model::{Params, Pass, Tokens, Transformer};
+use tallow_ops::{Compute, DropoutStream};
 
 /// Sums over target tokens: of the loss and of its gradient by every parameter.
 #[derive(Clone, Debug)]
@@ -55,6 +55,19 @@ pub struct DropoutKey {
     pub micro_batch: u64,
 }
 
+/// How a gradient is computed.
+#[derive(Clone, Copy, Debug)]
+pub struct GradientOptions {
+    /// Probability that the target distribution spreads over all pieces.
+    pub label_smoothing: f64,
+    /// The dropout masks; `None`: no dropout.
+    pub dropout: Option<DropoutKey>,
+    /// What products of matrices are computed in.
+    pub compute: Compute,
+    /// Threads that share the batch.
+    pub workers: usize,
+}
+
 /// The gradient of a batch. Its sentences are divided over `workers` threads, whose sums are added in a fixed order:
 /// the same worker count gives the same bits, another one the same numbers up to rounding.
 ///
@@ -64,15 +77,13 @@ pub fn gradients(
     model: &Transformer,
     params: &Params,
     batch: Batch,
-    label_smoothing: f64,
-    dropout: Option<DropoutKey>,
-    workers: usize,
+    options: GradientOptions,
     device: &Device,
 ) -> Result<Gradients, TrainError> {
     let architecture = model.architecture();
     let (source_pad, target_pad) = (architecture.source_pad_id(), architecture.target_pad_id());
     let mut batch = batch;
-    if let Some(key) = dropout {
+    if let Some(key) = options.dropout {
         // Within an update every sentence has a number of its own, even one that occurs twice.
         for (row, example) in batch.examples.iter_mut().enumerate() {
             example.id = (key.micro_batch << 32) | row as u64;
@@ -80,9 +91,9 @@ pub fn gradients(
     }
     let work = |shard: &Batch| -> Result<Gradients, TrainError> {
         let padded = shard.pad(target_pad, source_pad, target_pad);
-        shard_gradients(model, params, &padded, label_smoothing, dropout, device)
+        shard_gradients(model, params, &padded, options, device)
     };
-    let shards = batch.shards(workers);
+    let shards = batch.shards(options.workers);
     let Some((first, others)) = shards.split_first() else {
         return Err(TrainError::Data(tallow_data::DataError::NoCorpus));
     };
@@ -113,14 +124,20 @@ fn shard_gradients(
     model: &Transformer,
     params: &Params,
     padded: &PaddedBatch,
-    label_smoothing: f64,
-    dropout: Option<DropoutKey>,
+    options: GradientOptions,
     device: &Device,
 ) -> Result<Gradients, TrainError> {
     let source = Tokens::new(&padded.source, &padded.source_lengths, device)?;
     let target = Tokens::new(&padded.target_input, &padded.target_lengths, device)?;
-    let stream = dropout.map(|key| DropoutStream::new(key.seed, key.update, padded.ids.clone()));
-    let loss = model.loss(&source, &target, &padded.labels, label_smoothing, stream.as_ref())?;
+    let stream = options
+        .dropout
+        .map(|key| DropoutStream::new(key.seed, key.update, padded.ids.clone()));
+    let pass = Pass {
+        dropout: stream.as_ref(),
+        record: None,
+        compute: options.compute,
+    };
+    let loss = model.loss(&source, &target, &padded.labels, options.label_smoothing, pass)?;
     let mut store = loss.backward()?;
     let gradient = |parameter: &tallow_model::Parameter| match store.remove(parameter.var.as_tensor()) {
         Some(gradient) => Ok(gradient),

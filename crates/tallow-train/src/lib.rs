@@ -22,11 +22,11 @@ mod validation;
 
 pub use average::average;
 pub use checkpoint::{Checkpoint, Saved};
-pub use config::{Metric, OptimizerKind, Schedule, TrainConfig, Workers};
+pub use config::{ComputeKind, Metric, OptimizerKind, Schedule, TrainConfig, Workers};
 pub use ema::Ema;
 pub use error::TrainError;
 pub use event::{Event, Observer, Silent};
-pub use gradient::{DropoutKey, Gradients, gradients};
+pub use gradient::{DropoutKey, GradientOptions, Gradients, gradients};
 pub use optimizer::Optimizer;
 pub use run_directory::RunDirectory;
 pub use selection::Selection;

@@ -1,7 +1,7 @@
 //! The loop.
 
 use crate::checkpoint::{Checkpoint, Saved, read_state};
-use crate::gradient::{DropoutKey, Gradients, gradients};
+use crate::gradient::{DropoutKey, GradientOptions, Gradients, gradients};
 use crate::log::{Log, write_json};
 use crate::tensorboard::EventWriter;
 use crate::{
@@ -264,17 +264,13 @@ impl Trainer {
                 update,
                 micro_batch,
             };
-            let smoothing = train.label_smoothing;
-            let device = &self.parts.device;
-            let gradient = gradients(
-                &self.model,
-                &self.parts.params,
-                batch,
-                smoothing,
-                Some(key),
-                self.workers,
-                device,
-            )?;
+            let options = GradientOptions {
+                label_smoothing: train.label_smoothing,
+                dropout: Some(key),
+                compute: train.compute.into(),
+                workers: self.workers,
+            };
+            let gradient = gradients(&self.model, &self.parts.params, batch, options, &self.parts.device)?;
             match &mut sum {
                 Some(sum) => sum.add(&gradient)?,
                 None => sum = Some(gradient),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_data::{Corpus, fixed_batches};
 use tallow_decode::{DecodeConfig, Translator};
-use tallow_model::{Tokens, Transformer};
+use tallow_model::{Pass, Tokens, Transformer};
 use tallow_score::{Bleu, Chrf, exact_match};
 use tallow_text::Tokenizers;
 
@@ -123,7 +123,7 @@ pub fn perplexity(
             let source = Tokens::new(&padded.source, &padded.source_lengths, device)?;
             let target = Tokens::new(&padded.target_input, &padded.target_lengths, device)?;
             let loss = model
-                .loss(&source, &target, &padded.labels, 0.0, None)?
+                .loss(&source, &target, &padded.labels, 0.0, Pass::default())?
                 .to_scalar::<f32>()?;
             done.push((index, f64::from(loss), padded.target_tokens));
         }

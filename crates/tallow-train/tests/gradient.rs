@@ -6,8 +6,8 @@
 use candle_core::{DType, Device};
 use tallow_data::{Batch, Example};
 use tallow_model::{Architecture, ModelConfig, Params, Transformer};
-use tallow_ops::{Key, Purpose};
-use tallow_train::{DropoutKey, Gradients, gradients};
+use tallow_ops::{Compute, Key, Purpose};
+use tallow_train::{DropoutKey, GradientOptions, Gradients, gradients};
 
 const KEY: DropoutKey = DropoutKey {
     seed: 5,
@@ -42,6 +42,15 @@ struct Setting {
     model: Transformer,
 }
 
+fn options(dropout: Option<DropoutKey>, workers: usize) -> GradientOptions {
+    GradientOptions {
+        label_smoothing: 0.1,
+        dropout,
+        compute: Compute::F32,
+        workers,
+    }
+}
+
 impl Setting {
     fn new() -> Self {
         let params = Params::initialise(&architecture(), 1, DType::F32, &Device::Cpu).unwrap();
@@ -54,9 +63,7 @@ impl Setting {
             &self.model,
             &self.params,
             batch.clone(),
-            0.1,
-            dropout,
-            workers,
+            options(dropout, workers),
             &Device::Cpu,
         )
         .unwrap()
@@ -204,6 +211,6 @@ fn norms() {
 fn an_empty_batch() {
     let setting = Setting::new();
     let batch = Batch { examples: Vec::new() };
-    let result = gradients(&setting.model, &setting.params, batch, 0.1, None, 2, &Device::Cpu);
+    let result = gradients(&setting.model, &setting.params, batch, options(None, 2), &Device::Cpu);
     assert!(result.is_err());
 }

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use tallow_data::{Batch, Example};
 use tallow_model::{Opened, Transformer, open};
-use tallow_train::{Optimizer, OptimizerKind, TrainConfig, gradients};
+use tallow_ops::Compute;
+use tallow_train::{GradientOptions, Optimizer, OptimizerKind, TrainConfig, gradients};
 
 const CASES: [&str; 5] = [
     "tied-relu",
@@ -83,17 +84,13 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
     let mut optimizer = Optimizer::new(params).unwrap();
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for update in 1..=UPDATES {
-        let smoothing = config.label_smoothing;
-        let gradients = gradients(
-            &model,
-            params,
-            case.batch.clone(),
-            smoothing,
-            None,
+        let options = GradientOptions {
+            label_smoothing: config.label_smoothing,
+            dropout: None,
+            compute: Compute::F32,
             workers,
-            &Device::Cpu,
-        )
-        .unwrap();
+        };
+        let gradients = gradients(&model, params, case.batch.clone(), options, &Device::Cpu).unwrap();
         let norm = gradients.norm().unwrap();
         losses.push(gradients.loss / gradients.target_tokens as f64);
         norms.push(norm);

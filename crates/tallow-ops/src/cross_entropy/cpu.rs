@@ -2,7 +2,7 @@
 //! place and are gone before the next chunk: those of the whole batch never exist.
 
 use crate::exponential::exp_nonpositive;
-use crate::product::{Into, Matrix, Output, product};
+use crate::product::{Compute, Into, Matrix, Output, product};
 use crate::rows::{greatest, sum};
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
@@ -21,6 +21,7 @@ pub(super) struct SmoothedLoss {
     pub(super) labels: Vec<Option<u32>>,
     pub(super) smoothing: f32,
     pub(super) classes: usize,
+    pub(super) compute: Compute,
     /// A constant added to the logits.
     pub(super) bias: Option<Vec<f32>>,
     /// Whether there will be a backward pass; the gradient is cheapest while the logits are there.
@@ -95,7 +96,7 @@ impl CustomOp2 for SmoothedLoss {
                 values: logits,
                 stride: classes,
             };
-            product(output, states, weight.t(), into);
+            product(self.compute, output, states, weight.t(), into);
             Arch::new().dispatch(|| {
                 for (row, (_, label)) in logits.chunks_exact_mut(classes).zip(chunk) {
                     loss += self.row(row, *label);
@@ -108,7 +109,7 @@ impl CustomOp2 for SmoothedLoss {
                     values: &mut d_states,
                     stride: width,
                 };
-                product(output, d_logits, weight, Into::Set);
+                product(self.compute, output, d_logits, weight, Into::Set);
                 for ((row, _), d_state) in chunk.iter().zip(d_states.chunks_exact(width)) {
                     d_hidden[row * width..(row + 1) * width].copy_from_slice(d_state);
                 }
@@ -116,7 +117,7 @@ impl CustomOp2 for SmoothedLoss {
                     values: d_weight,
                     stride: width,
                 };
-                product(output, d_logits.t(), states, Into::Add);
+                product(self.compute, output, d_logits.t(), states, Into::Add);
             }
         }
         *self.gradients.lock().unwrap_or_else(PoisonError::into_inner) = gradients;

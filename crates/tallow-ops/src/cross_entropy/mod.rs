@@ -3,6 +3,7 @@
 mod cpu;
 mod reference;
 
+use crate::Compute;
 use crate::values::is_plain;
 use candle_core::{Result, Tensor, bail};
 use std::sync::Mutex;
@@ -17,6 +18,8 @@ pub struct CrossEntropyOptions {
     pub classes: usize,
     /// Rows with this label count for nothing.
     pub ignored_label: u32,
+    /// What the products are computed in.
+    pub compute: Compute,
 }
 
 /// The sum over target tokens of the label-smoothed cross-entropy in nats, straight from hidden states.
@@ -79,6 +82,7 @@ pub fn cross_entropy(
             labels: labels.iter().map(|label| Some(*label).filter(counts)).collect(),
             smoothing: options.smoothing as f32,
             classes: options.classes,
+            compute: options.compute,
             bias: bias.map(|bias| bias.flatten_all()?.to_vec1()).transpose()?,
             with_gradient: hidden.track_op() || weight.track_op(),
             gradients: Mutex::new(None),

@@ -1,6 +1,6 @@
 //! Product, bias and ReLU in one operation, and its three gradients in another.
 
-use crate::product::{Into, Matrix, Output, product};
+use crate::product::{Compute, Into, Matrix, Output, product};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use pulp::Arch;
@@ -8,6 +8,7 @@ use pulp::Arch;
 /// y = x Wᵀ + bias on every row, or max(0, x Wᵀ + bias).
 pub(super) struct Linear {
     pub(super) relu: bool,
+    pub(super) compute: Compute,
 }
 
 impl CustomOp3 for Linear {
@@ -34,7 +35,13 @@ impl CustomOp3 for Linear {
             stride: outputs,
         };
         let weight = Matrix::new(weight, outputs, inputs);
-        product(output, Matrix::new(x, rows, inputs), weight.t(), Into::Add);
+        product(
+            self.compute,
+            output,
+            Matrix::new(x, rows, inputs),
+            weight.t(),
+            Into::Add,
+        );
         if self.relu {
             Arch::new().dispatch(|| {
                 // Not `max`, which would turn NaN into zero and hide that a run has diverged.
@@ -89,13 +96,25 @@ impl CustomOp3 for Linear {
             values: &mut dx,
             stride: inputs,
         };
-        product(output, dy, Matrix::new(&weight_values, outputs, inputs), Into::Set);
+        product(
+            self.compute,
+            output,
+            dy,
+            Matrix::new(&weight_values, outputs, inputs),
+            Into::Set,
+        );
         let mut d_weight = vec![0f32; outputs * inputs];
         let output = Output {
             values: &mut d_weight,
             stride: inputs,
         };
-        product(output, dy.t(), Matrix::new(&x_values, rows, inputs), Into::Set);
+        product(
+            self.compute,
+            output,
+            dy.t(),
+            Matrix::new(&x_values, rows, inputs),
+            Into::Set,
+        );
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
         Ok((tensor(dx, x)?, tensor(d_weight, weight)?, tensor(d_bias, bias)?))
     }

@@ -3,11 +3,13 @@
 mod cpu;
 mod reference;
 
-use crate::Activation;
 use crate::values::is_plain;
+use crate::{Activation, Compute};
 use candle_core::{Result, Tensor, bail};
 
 /// y = activation(x Wᵀ + b), applied to the last dimension.
+///
+/// Without a bias, products are computed in f32: those are the logits of inference.
 ///
 /// A row's result does not depend on the rows beside it, to the bit, on the CPU.
 ///
@@ -16,7 +18,13 @@ use candle_core::{Result, Tensor, bail};
 ///
 /// # Errors
 /// When the widths do not fit.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+pub fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    compute: Compute,
+) -> Result<Tensor> {
     let (outputs, inputs) = weight.dims2()?;
     let dims = x.dims();
     if dims.last() != Some(&inputs) {
@@ -39,9 +47,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
     let y_no = if rows < least && x.device().is_cpu() {
         let padding = Tensor::zeros((least - rows, inputs), x.dtype(), x.device())?;
         let padded = Tensor::cat(&[&x_ni, &padding], 0)?;
-        affine(&padded, weight, bias, activation)?.narrow(0, 0, rows)?
+        affine(&padded, weight, bias, activation, compute)?.narrow(0, 0, rows)?
     } else {
-        affine(&x_ni, weight, bias, activation)?
+        affine(&x_ni, weight, bias, activation, compute)?
     };
     let mut shape = dims.to_vec();
     if let Some(last) = shape.last_mut() {
@@ -51,11 +59,17 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Ac
 }
 
 /// The map on rows, by the kernel if it can work on the operands.
-fn affine(x_ni: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+fn affine(
+    x_ni: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    compute: Compute,
+) -> Result<Tensor> {
     match bias {
         Some(bias) if is_plain(x_ni) && is_plain(weight) && is_plain(bias) => {
             let relu = activation == Activation::Relu;
-            let y = x_ni.apply_op3(weight, bias, cpu::Linear { relu })?;
+            let y = x_ni.apply_op3(weight, bias, cpu::Linear { relu, compute })?;
             if relu { Ok(y) } else { activation.forward(&y) }
         }
         _ => reference::linear(x_ni, weight, bias, activation),
@@ -83,9 +97,9 @@ mod tests {
         let x = Tensor::new(&[[[1f32, 2.], [3., -4.]]], device)?;
         let weight = Tensor::new(&[[1f32, 0.], [0., 1.], [1., 1.]], device)?;
         let bias = Tensor::new(&[0.5f32, 0., -1.], device)?;
-        let y = linear(&x, &weight, Some(&bias), Activation::Relu)?;
+        let y = linear(&x, &weight, Some(&bias), Activation::Relu, Compute::F32)?;
         assert_eq!(y.to_vec3::<f32>()?, [[[1.5, 2., 2.], [3.5, 0., 0.]]]);
-        let y = linear(&x, &weight, None, Activation::None)?;
+        let y = linear(&x, &weight, None, Activation::None, Compute::F32)?;
         assert_eq!(y.to_vec3::<f32>()?, [[[1., 2., 3.], [3., -4., -1.]]]);
         Ok(())
     }
@@ -108,9 +122,10 @@ mod tests {
                 random(key.fold(1), (rows, inputs))?,
                 random(key.fold(2), (outputs, inputs))?,
             );
-            let all = linear(&x, &weight, None, Activation::None)?.to_vec2::<f32>()?;
+            let all = linear(&x, &weight, None, Activation::None, Compute::F32)?.to_vec2::<f32>()?;
             for count in [1, 2, 3, 5, 8, 17] {
-                let some = linear(&x.narrow(0, 1, count)?, &weight, None, Activation::None)?.to_vec2::<f32>()?;
+                let some =
+                    linear(&x.narrow(0, 1, count)?, &weight, None, Activation::None, Compute::F32)?.to_vec2::<f32>()?;
                 assert_eq!(some, all[1..1 + count], "{count} of {rows} rows, {inputs} to {outputs}");
             }
         }
@@ -120,7 +135,7 @@ mod tests {
     #[test]
     fn misfits_are_named() -> Result<()> {
         let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu);
-        let error = linear(&zeros(&[2, 3])?, &zeros(&[4, 5])?, None, Activation::None)
+        let error = linear(&zeros(&[2, 3])?, &zeros(&[4, 5])?, None, Activation::None, Compute::F32)
             .unwrap_err()
             .to_string();
         assert!(error.contains("[2, 3]") && error.contains("[4, 5]"), "{error}");
@@ -129,6 +144,7 @@ mod tests {
             &zeros(&[4, 5])?,
             Some(&zeros(&[3])?),
             Activation::None,
+            Compute::F32,
         )
         .unwrap_err()
         .to_string();

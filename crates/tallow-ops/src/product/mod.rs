@@ -1,9 +1,42 @@
-//! Products of matrices in main memory: `gemm` behind checked slices.
+//! Products of matrices in main memory: `gemm` for f32 and kernels of our own for bf16, behind checked slices.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
+mod bf16;
 mod small;
 
 use gemm::Parallelism;
+use std::sync::OnceLock;
+
 pub(crate) use small::{Left, Right, Sizes, small_product};
+
+/// What the products of matrices are computed in. Values, sums and gradients are f32 in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Compute {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+    /// Factors rounded to bfloat16, where the processor has a unit for it; f32 otherwise.
+    Bf16,
+}
+
+impl Compute {
+    /// The unit that this machine computes such products with, where it is not the one for f32.
+    fn unit(self) -> Option<bf16::Unit> {
+        static DETECTED: OnceLock<Option<bf16::Unit>> = OnceLock::new();
+        match self {
+            Self::F32 => None,
+            Self::Bf16 => *DETECTED.get_or_init(bf16::Unit::detect),
+        }
+    }
+
+    /// The name of that unit; `None` if products are computed in f32.
+    pub fn unit_name(self) -> Option<&'static str> {
+        self.unit().map(bf16::Unit::name)
+    }
+}
 
 /// A matrix of f32 values, of which rows or columns lie side by side.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +114,15 @@ fn reach(rows: usize, columns: usize, stride: usize) -> usize {
 ///
 /// # Panics
 /// When the shapes do not fit: an error of the caller, whose own checks come first.
-#[allow(unsafe_code)]
-pub(crate) fn product(output: Output, a: Matrix, b: Matrix, into: Into) {
+pub(crate) fn product(compute: Compute, output: Output, a: Matrix, b: Matrix, into: Into) {
+    match compute.unit() {
+        Some(unit) => bf16::product_bf16(unit, output, a, b, into),
+        None => product_f32(output, a, b, into),
+    }
+}
+
+/// Asserts that the shapes of a product fit.
+fn check(output: &Output, a: Matrix, b: Matrix) {
     let (rows, inner, columns) = (a.rows, a.columns, b.columns);
     assert_eq!(
         inner, b.rows,
@@ -95,6 +135,12 @@ pub(crate) fn product(output: Output, a: Matrix, b: Matrix, into: Into) {
         output.stride,
         output.values.len()
     );
+}
+
+#[allow(unsafe_code)]
+fn product_f32(output: Output, a: Matrix, b: Matrix, into: Into) {
+    let (rows, inner, columns) = (a.rows, a.columns, b.columns);
+    check(&output, a, b);
     if rows == 0 || columns == 0 {
         return;
     }
@@ -165,7 +211,7 @@ mod tests {
                 let stride = columns + y_gap;
                 for into in [Into::Set, Into::Add] {
                     let mut y = vec![0.5f32; rows * stride];
-                    product(Output { values: &mut y, stride }, a, b, into);
+                    product(Compute::F32, Output { values: &mut y, stride }, a, b, into);
                     for (index, y) in y.iter().enumerate() {
                         let (i, j) = (index / stride, index % stride);
                         let kept = if j >= columns || into == Into::Add { 0.5 } else { 0.0 };
@@ -186,7 +232,13 @@ mod tests {
             values: &mut y,
             stride: 3,
         };
-        product(output, Matrix::new(&x, 2, 3), Matrix::new(&x, 2, 3), Into::Set);
+        product(
+            Compute::F32,
+            output,
+            Matrix::new(&x, 2, 3),
+            Matrix::new(&x, 2, 3),
+            Into::Set,
+        );
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! Advanced Matrix Extensions: Intel's tiles of bf16. Rust has no stable intrinsics for them, so this is assembly.
+#![allow(unsafe_code)]
+
+use super::bf16::BLOCK;
+use std::arch::asm;
+use std::arch::x86_64::__cpuid_count;
+use std::sync::OnceLock;
+
+/// Bytes of a row of a tile, and of a tile.
+const ROW: usize = 64;
+const TILE_BYTES: usize = 16 * ROW;
+
+/// Whether the processor has tiles of bf16 and the kernel lets this process use them.
+pub(super) fn is_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| {
+        const BF16: u32 = 1 << 22;
+        const TILES: u32 = 1 << 24;
+        if __cpuid_count(0, 0).eax < 7 {
+            return false;
+        }
+        let features = __cpuid_count(7, 0).edx;
+        features & BF16 != 0 && features & TILES != 0 && request_permission()
+    })
+}
+
+/// Asks Linux to save and restore tiles for this process: without it, their first use is an illegal instruction.
+fn request_permission() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const TILE_DATA: libc::c_long = 18;
+    // SAFETY: the call takes two numbers and changes nothing but the permission; kernels that do not know it say so.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 }
+}
+
+/// The shape of the eight tiles: palette 1, 16 rows of 64 bytes each.
+#[repr(C, align(64))]
+struct Configuration([u8; 64]);
+
+const CONFIGURATION: Configuration = {
+    let mut bytes = [0u8; 64];
+    bytes[0] = 1;
+    let mut tile = 0;
+    while tile < 8 {
+        bytes[16 + 2 * tile] = ROW as u8;
+        bytes[48 + tile] = 16;
+        tile += 1;
+    }
+    Configuration(bytes)
+};
+
+/// Shapes the tiles of this thread.
+pub(super) fn configure() {
+    assert!(is_available(), "this machine has no AMX");
+    let configuration = &CONFIGURATION;
+    // SAFETY: the instruction exists and is permitted (asserted), and reads the 64 bytes of a valid configuration.
+    unsafe {
+        asm!("ldtilecfg [{0}]", in(reg) std::ptr::from_ref(configuration), options(nostack, readonly));
+    }
+}
+
+/// Gives the tiles of this thread back: what is not in use need not be saved when threads take turns.
+pub(super) fn release() {
+    // SAFETY: called after `configure`, so the instruction exists.
+    unsafe {
+        asm!("tilerelease", options(nostack, nomem));
+    }
+}
+
+/// See [`super::bf16::Kernel`].
+///
+/// # Safety
+/// [`configure`] has been called on this thread; each strip holds `steps` tiles; the output holds `BLOCK` rows of
+/// `BLOCK` values that begin `stride` values apart.
+pub(super) unsafe fn kernel(output: *mut f32, stride: usize, a: [*const u32; 2], b: [*const u32; 2], steps: usize) {
+    let bytes = stride * size_of::<f32>();
+    // SAFETY: the caller vouches for the memory. Tiles 0 to 3 are the quarters of the block, 4 and 5 the strips of a,
+    // 6 and 7 those of b; nothing else in this process keeps values in tiles.
+    unsafe {
+        let lower = output.byte_add(bytes * BLOCK / 2);
+        asm!(
+            "tileloadd tmm0, [{output} + {stride}*1]",
+            "tileloadd tmm1, [{output} + {stride}*1 + 64]",
+            "tileloadd tmm2, [{lower} + {stride}*1]",
+            "tileloadd tmm3, [{lower} + {stride}*1 + 64]",
+            "2:",
+            "tileloadd tmm4, [{a0} + {row}*1]",
+            "tileloadd tmm6, [{b0} + {row}*1]",
+            "tileloadd tmm5, [{a1} + {row}*1]",
+            "tileloadd tmm7, [{b1} + {row}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a0}, {tile}",
+            "add {a1}, {tile}",
+            "add {b0}, {tile}",
+            "add {b1}, {tile}",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{output} + {stride}*1], tmm0",
+            "tilestored [{output} + {stride}*1 + 64], tmm1",
+            "tilestored [{lower} + {stride}*1], tmm2",
+            "tilestored [{lower} + {stride}*1 + 64], tmm3",
+            output = in(reg) output,
+            lower = in(reg) lower,
+            stride = in(reg) bytes,
+            row = in(reg) ROW,
+            a0 = inout(reg) a[0] => _,
+            a1 = inout(reg) a[1] => _,
+            b0 = inout(reg) b[0] => _,
+            b1 = inout(reg) b[1] => _,
+            steps = inout(reg) steps => _,
+            tile = const TILE_BYTES,
+            out("tmm0") _,
+            out("tmm1") _,
+            out("tmm2") _,
+            out("tmm3") _,
+            out("tmm4") _,
+            out("tmm5") _,
+            out("tmm6") _,
+            out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
