@@ -33,7 +33,7 @@ impl Decoder {
             Ok(DecoderLayer {
                 of_self: SelfAttention::new(weights, &prefix, config, heads, Block::DecoderSelf)?,
                 of_encoder: CrossAttention::new(weights, &prefix, config, heads)?,
-                feed_forward: FeedForward::new(weights, &prefix, config)?,
+                feed_forward: FeedForward::new(weights, &prefix, config, config.decoder_feed_forward())?,
             })
         };
         Ok(Self {

@@ -21,7 +21,7 @@ impl Encoder {
             let prefix = format!("model.encoder.layers.{i}");
             Ok((
                 SelfAttention::new(weights, &prefix, config, config.heads, Block::EncoderSelf)?,
-                FeedForward::new(weights, &prefix, config)?,
+                FeedForward::new(weights, &prefix, config, config.feed_forward)?,
             ))
         };
         Ok(Self {

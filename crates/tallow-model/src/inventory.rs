@@ -1,8 +1,8 @@
 //! The list of a model's parameters: names, shapes, packing, initial values.
 //!
-//! Inside a model, tensors that are used together lie in one parameter (queries, keys and values; scale and shift),
-//! so that an operation takes few inputs. Outside, in files, each part has the name and shape that Hugging Face's
-//! MarianMT gives it.
+//! Inside a model, all tensors of a sublayer lie in one parameter, in the order that the operations of `tallow-ops`
+//! expect, so that a sublayer is an operation of few inputs. Outside, in files, each part has the name and shape that
+//! Hugging Face's MarianMT gives it.
 
 use crate::{Architecture, Norm, Positions, Tie};
 
@@ -65,28 +65,25 @@ pub(crate) fn inventory(architecture: &Architecture) -> Vec<ParameterPlan> {
         }
         for layer in 0..layers {
             let prefix = format!("model.{stack}.layers.{layer}");
-            attention(
-                &mut plans,
-                &format!("{prefix}.self_attn"),
-                model.d_model,
-                &[&["q", "k", "v"]],
-            );
-            norm(&mut plans, &format!("{prefix}.self_attn_layer_norm"), model.d_model);
+            plans.push(attention(&prefix, "self_attn", model.d_model, &[&["q", "k", "v"]]));
             if stack == "decoder" {
-                attention(
-                    &mut plans,
-                    &format!("{prefix}.encoder_attn"),
+                plans.push(attention(
+                    &prefix,
+                    "encoder_attn",
                     model.d_model,
                     &[&["q"], &["k", "v"]],
-                );
-                norm(&mut plans, &format!("{prefix}.encoder_attn_layer_norm"), model.d_model);
+                ));
             }
-            linear(&mut plans, &format!("{prefix}.fc1"), feed_forward, model.d_model);
-            linear(&mut plans, &format!("{prefix}.fc2"), model.d_model, feed_forward);
-            norm(&mut plans, &format!("{prefix}.final_layer_norm"), model.d_model);
+            plans.push(inner_layers(&prefix, model.d_model, feed_forward));
         }
         if model.norm == Norm::Pre {
-            norm(&mut plans, &format!("model.{stack}.layer_norm"), model.d_model);
+            plans.push(ParameterPlan {
+                shape: vec![2, model.d_model],
+                ..packed(
+                    format!("model.{stack}.layer_norm"),
+                    norm(&format!("model.{stack}.layer_norm"), model.d_model),
+                )
+            });
         }
     }
     plans
@@ -119,50 +116,66 @@ fn embedding(name: &str, pieces: usize, width: usize) -> ParameterPlan {
     }
 }
 
-fn linear(plans: &mut Vec<ParameterPlan>, name: &str, outputs: usize, inputs: usize) {
-    plans.push(single(format!("{name}.weight"), vec![outputs, inputs], Initial::Xavier));
-    plans.push(single(format!("{name}.bias"), vec![outputs], Initial::Constant(0.0)));
+/// A weight and its bias.
+fn linear(name: &str, outputs: usize, inputs: usize) -> [PartPlan; 2] {
+    [
+        PartPlan {
+            name: format!("{name}.weight"),
+            shape: vec![outputs, inputs],
+            initial: Initial::Xavier,
+        },
+        PartPlan {
+            name: format!("{name}.bias"),
+            shape: vec![outputs],
+            initial: Initial::Constant(0.0),
+        },
+    ]
 }
 
-/// The projections of an attention block, packed in groups, and its output.
-fn attention(plans: &mut Vec<ParameterPlan>, name: &str, width: usize, groups: &[&[&str]]) {
-    for group in groups {
-        let packed = format!("{name}.{}_proj", group.concat());
-        let kinds = [
-            ("weight", vec![width, width], Initial::Xavier),
-            ("bias", vec![width], Initial::Constant(0.0)),
-        ];
-        for (kind, shape, initial) in kinds {
-            let part = |letter: &&str| PartPlan {
-                name: format!("{name}.{letter}_proj.{kind}"),
-                shape: shape.clone(),
-                initial,
-            };
-            let parts = group.iter().map(part).collect();
-            let mut shape = shape.clone();
-            shape[0] *= group.len();
-            plans.push(ParameterPlan {
-                name: format!("{packed}.{kind}"),
-                shape,
-                parts,
-                frozen_row: None,
-            });
-        }
-    }
-    linear(plans, &format!("{name}.out_proj"), width, width);
-}
-
-fn norm(plans: &mut Vec<ParameterPlan>, name: &str, width: usize) {
+/// Scale and shift.
+fn norm(name: &str, width: usize) -> Vec<PartPlan> {
     let part = |kind: &str, value: f64| PartPlan {
         name: format!("{name}.{kind}"),
         shape: vec![width],
         initial: Initial::Constant(value),
     };
-    let parts = vec![part("weight", 1.0), part("bias", 0.0)];
-    plans.push(ParameterPlan {
-        name: name.into(),
-        shape: vec![2, width],
+    vec![part("weight", 1.0), part("bias", 0.0)]
+}
+
+/// A parameter of one dimension: its parts, one after the other.
+fn packed(name: String, parts: Vec<PartPlan>) -> ParameterPlan {
+    let elements = parts.iter().map(|part| part.shape.iter().product::<usize>()).sum();
+    ParameterPlan {
+        name,
+        shape: vec![elements],
         parts,
         frozen_row: None,
-    });
+    }
+}
+
+/// An attention sublayer: its projections, in groups of which the weights come before the biases, its output and its
+/// normalisation.
+fn attention(prefix: &str, name: &str, width: usize, groups: &[&[&str]]) -> ParameterPlan {
+    let name = format!("{prefix}.{name}");
+    let mut parts = Vec::new();
+    for group in groups {
+        let projections: Vec<[PartPlan; 2]> = group
+            .iter()
+            .map(|letter| linear(&format!("{name}.{letter}_proj"), width, width))
+            .collect();
+        parts.extend(projections.iter().map(|[weight, _]| weight.clone()));
+        parts.extend(projections.iter().map(|[_, bias]| bias.clone()));
+    }
+    parts.extend(linear(&format!("{name}.out_proj"), width, width));
+    parts.extend(norm(&format!("{name}_layer_norm"), width));
+    packed(name, parts)
+}
+
+/// A feed-forward sublayer.
+fn inner_layers(prefix: &str, width: usize, inner: usize) -> ParameterPlan {
+    let mut parts = Vec::new();
+    parts.extend(linear(&format!("{prefix}.fc1"), inner, width));
+    parts.extend(linear(&format!("{prefix}.fc2"), width, inner));
+    parts.extend(norm(&format!("{prefix}.final_layer_norm"), width));
+    packed(format!("{prefix}.feed_forward"), parts)
 }

@@ -4,7 +4,7 @@ use crate::parameter::Params;
 use crate::record::{AttentionRecord, Block};
 use crate::{ModelConfig, ModelError, Norm};
 use candle_core::Tensor;
-use tallow_ops::{Compute, Dropout, DropoutStream, residual, residual_norm};
+use tallow_ops::{Compute, Connection, Dropout, DropoutStream, NormPlace};
 
 /// PyTorch's epsilon of LayerNorm, which Marian models are run with.
 pub(crate) const EPSILON: f64 = 1e-5;
@@ -85,34 +85,14 @@ impl LayerPass<'_> {
     }
 }
 
-/// The residual connection and normalisation around a sublayer.
-#[derive(Clone, Debug)]
-pub(crate) struct Connection {
-    scale_shift: Tensor,
-    order: Norm,
-}
-
-impl Connection {
-    pub(crate) fn new(weights: &Weights, name: &str, order: Norm) -> Result<Self, ModelError> {
-        Ok(Self {
-            scale_shift: weights.get(name)?,
-            order,
-        })
-    }
-
-    /// What the sublayer sees of `x`.
-    pub(crate) fn enter(&self, x: &Tensor) -> Result<Tensor, ModelError> {
-        match self.order {
-            Norm::Post => Ok(x.clone()),
-            Norm::Pre => Ok(tallow_ops::layer_norm(x, &self.scale_shift, EPSILON)?),
-        }
-    }
-
-    /// `x` with the sublayer's output `y` added.
-    pub(crate) fn leave(&self, x: &Tensor, y: &Tensor, dropout: Option<&Dropout>) -> Result<Tensor, ModelError> {
-        Ok(match self.order {
-            Norm::Post => residual_norm(x, y, dropout, &self.scale_shift, EPSILON)?,
-            Norm::Pre => residual(x, y, dropout)?,
-        })
+/// What surrounds the function of a sublayer.
+pub(crate) fn connection(norm: Norm, dropout: Option<&Dropout>) -> Connection<'_> {
+    Connection {
+        place: match norm {
+            Norm::Post => NormPlace::Post,
+            Norm::Pre => NormPlace::Pre,
+        },
+        epsilon: EPSILON,
+        dropout,
     }
 }

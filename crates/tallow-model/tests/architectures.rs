@@ -157,7 +157,7 @@ fn the_order_of_the_source() {
 }
 
 /// A record holds the weights of every attention block of every layer, in order and in shape; rows add up to one, and
-/// weights of padding and of later positions are exactly zero. Recording changes no result.
+/// weights of padding and of later positions are exactly zero. Recording changes no result but for rounding.
 #[test]
 fn recorded_attention() {
     for architecture in architectures() {
@@ -176,7 +176,10 @@ fn recorded_attention() {
             .unwrap();
         let plain = model.encode(&source, Pass::default()).unwrap();
         let plain = model.decode(&target, &plain, Pass::default()).unwrap();
-        assert_eq!(values(&hidden), values(&plain));
+        // The weights are written out by other kernels than those that never do so.
+        for (recorded, plain) in values(&hidden).iter().zip(values(&plain)) {
+            assert!((recorded - plain).abs() < 1e-5, "{recorded} {plain}");
+        }
 
         let config = &architecture.model;
         let encoder = (0..config.encoder_layers).map(|layer| (Block::EncoderSelf, layer));

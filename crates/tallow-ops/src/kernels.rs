@@ -1,8 +1,9 @@
 //! Every kernel against its reference, forward and backward, on odd shapes.
 
 use crate::{
-    Activation, AttentionMask, AttentionOptions, Compute, CrossEntropyOptions, DropoutStream, Key, Purpose,
-    cross_attention, cross_entropy, dropout, layer_norm, linear, self_attention,
+    Activation, AttentionMask, AttentionOptions, AttentionSublayerOptions, Compute, Connection, CrossEntropyOptions,
+    DropoutStream, FeedForwardOptions, Key, NormPlace, Purpose, attend, cross_attention, cross_attention_sublayer,
+    cross_entropy, dropout, feed_forward, layer_norm, linear, self_attention, self_attention_sublayer,
 };
 use candle_core::{DType, Device, Result, Tensor, Var};
 
@@ -15,6 +16,11 @@ fn random(seed: u64, shape: &[usize]) -> Var {
 /// Runs an operation in f64, where only references run, and in f32, where kernels do, and compares the results and the
 /// gradients of a random weighting of them.
 fn compare(inputs: &[Var], operation: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
+    compare_to(3e-6, inputs, operation)
+}
+
+/// [`compare`] with another tolerance, relative to the greatest element.
+fn compare_to(tolerance: f64, inputs: &[Var], operation: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     let run = |dtype: DType| -> Result<Vec<Tensor>> {
         let vars = inputs
             .iter()
@@ -36,7 +42,7 @@ fn compare(inputs: &[Var], operation: impl Fn(&[Tensor]) -> Result<Tensor>) -> R
     for (reference, kernel) in run(DType::F64)?.iter().zip(run(DType::F32)?) {
         let scale = reference.abs()?.max(0)?.to_scalar::<f64>()?.max(1.0);
         let difference = (reference - kernel)?.abs()?.max(0)?.to_scalar::<f64>()?;
-        assert!(difference <= 3e-6 * scale, "{difference} at a scale of {scale}");
+        assert!(difference <= tolerance * scale, "{difference} at a scale of {scale}");
     }
     Ok(())
 }
@@ -109,6 +115,181 @@ fn attention_kernel() -> Result<()> {
             Ok(self_attention(&x[0], options)?.context_btd)
         })?;
     }
+    Ok(())
+}
+
+/// Every sublayer before and after its normalisation, with and without dropout, at odd sizes.
+#[test]
+fn sublayer_kernels() -> Result<()> {
+    let stream = DropoutStream::new(1, 2, vec![7, 9]);
+    let (output, weights, inner) = (stream.at(1, 0.3), stream.at(2, 0.2), stream.at(3, 0.25));
+    // A chain of operations gathers more rounding than one.
+    for (heads, d, f, queries, keys) in [(1, 8, 3, 1, 1), (3, 12, 17, 5, 7), (2, 32, 48, 70, 19)] {
+        let x = random(1, &[2, queries, d]);
+        let memory = random(2, &[2, keys, d]);
+        let lengths = [keys, keys.div_ceil(2)];
+        for (place, drops) in [
+            (NormPlace::Post, false),
+            (NormPlace::Post, true),
+            (NormPlace::Pre, true),
+        ] {
+            let connection = Connection {
+                place,
+                epsilon: 1e-5,
+                dropout: drops.then_some(&output),
+            };
+            for activation in [Activation::Relu, Activation::None, Activation::Silu] {
+                let packed = random(3, &[2 * f * d + f + 3 * d]);
+                let options = FeedForwardOptions {
+                    inner: f,
+                    activation,
+                    inner_dropout: drops.then_some(&inner),
+                    connection,
+                    compute: Compute::F32,
+                };
+                compare_to(1e-5, &[x.clone(), packed], |x| feed_forward(&x[0], &x[1], options))?;
+            }
+            let options = AttentionSublayerOptions {
+                heads,
+                // Random projections make great scores; weights that are all or nothing would multiply rounding.
+                scale: 0.05,
+                mask: None,
+                weights_dropout: drops.then_some(&weights),
+                connection,
+                compute: Compute::F32,
+                record: None,
+            };
+            compare_to(1e-5, &[x.clone(), random(4, &[4 * d * d + 6 * d])], |x| {
+                let mask = AttentionMask::causal(queries, x[0].dtype(), &Device::Cpu)?;
+                let mask = Some(&mask);
+                self_attention_sublayer(&x[0], &x[1], AttentionSublayerOptions { mask, ..options })
+            })?;
+            compare_to(
+                1e-5,
+                &[x.clone(), memory.clone(), random(5, &[4 * d * d + 6 * d])],
+                |x| {
+                    let mask = AttentionMask::padding(&lengths, keys, x[0].dtype(), &Device::Cpu)?;
+                    let mask = Some(&mask);
+                    cross_attention_sublayer(&x[0], &x[1], &x[2], AttentionSublayerOptions { mask, ..options })
+                },
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// A row does not depend, to the bit, on the rows beside it: in no sublayer, however few rows there are.
+#[test]
+fn rows_of_sublayers_are_alone() -> Result<()> {
+    let tensor = |seed: u64, shape: &[usize]| random(seed, shape).to_dtype(DType::F32);
+    for (d, f) in [(12, 20), (16, 24), (64, 96), (130, 70)] {
+        let (x, memory) = (tensor(1, &[30, 1, d])?, tensor(2, &[30, 4, d])?);
+        let (inner, attention) = (tensor(3, &[2 * f * d + f + 3 * d])?, tensor(4, &[4 * d * d + 6 * d])?);
+        let connection = Connection {
+            place: NormPlace::Post,
+            epsilon: 1e-5,
+            dropout: None,
+        };
+        let feed = FeedForwardOptions {
+            inner: f,
+            activation: Activation::Relu,
+            inner_dropout: None,
+            connection,
+            compute: Compute::F32,
+        };
+        let attend = AttentionSublayerOptions {
+            heads: 2,
+            scale: 0.1,
+            mask: None,
+            weights_dropout: None,
+            connection,
+            compute: Compute::F32,
+            record: None,
+        };
+        let run = |count: usize| -> Result<[Vec<Vec<Vec<f32>>>; 3]> {
+            let (x, memory) = (x.narrow(0, 0, count)?, memory.narrow(0, 0, count)?);
+            Ok([
+                feed_forward(&x, &inner, feed)?.to_vec3()?,
+                self_attention_sublayer(&memory, &attention, attend)?.to_vec3()?,
+                cross_attention_sublayer(&x, &memory, &attention, attend)?.to_vec3()?,
+            ])
+        };
+        let all = run(30)?;
+        for count in [1, 2, 8, 24] {
+            let some = run(count)?;
+            for (what, (some, all)) in some.iter().zip(&all).enumerate() {
+                assert_eq!(some[..], all[..count], "sublayer {what}, {count} rows of width {d}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was kept for the backward pass is used once; a second pass computes it again.
+#[test]
+fn a_second_backward_pass() -> Result<()> {
+    let (x, packed) = (
+        random(1, &[2, 3, 4]).to_dtype(DType::F32)?,
+        random(2, &[88]).to_dtype(DType::F32)?,
+    );
+    let packed = Var::from_tensor(&packed)?;
+    let options = AttentionSublayerOptions {
+        heads: 2,
+        scale: 0.7,
+        mask: None,
+        weights_dropout: None,
+        connection: Connection {
+            place: NormPlace::Post,
+            epsilon: 1e-5,
+            dropout: None,
+        },
+        compute: Compute::F32,
+        record: None,
+    };
+    let y =
+        (self_attention_sublayer(&x, &packed, options)? * random(3, &[2, 3, 4]).to_dtype(DType::F32)?)?.sum_all()?;
+    let gradient = || -> Result<Vec<f32>> { y.backward()?.get(&packed).expect("a gradient").to_vec1() };
+    let (first, second) = (gradient()?, gradient()?);
+    assert!(first.iter().any(|g| *g != 0.0));
+    assert_eq!(first, second);
+    Ok(())
+}
+
+/// Queries without a graph: the same as with one, from slices of longer buffers too, and not a bit else beside other
+/// sentences or more padding.
+#[test]
+fn attention_without_a_graph() -> Result<()> {
+    let (heads, k, keys, queries) = (2, 20, 9, 3);
+    let tensor = |seed: u64, shape: &[usize]| random(seed, shape).to_dtype(DType::F32);
+    let (q, buffer) = (tensor(1, &[3, heads, queries, k])?, tensor(2, &[3, heads, 14, k])?);
+    let (keys_buffer, values_buffer) = (buffer.clone(), (&buffer * 0.5)?);
+    let run = |q: &Tensor, keys_buffer: &Tensor, lengths: &[usize], keys: usize| -> Result<Vec<Vec<Vec<f32>>>> {
+        let mask = AttentionMask::padding(lengths, keys, DType::F32, &Device::Cpu)?;
+        let options = AttentionOptions {
+            heads,
+            scale: 0.3,
+            mask: Some(&mask),
+            dropout: None,
+            record: false,
+        };
+        let values = values_buffer.narrow(0, 0, q.dim(0)?)?.narrow(2, 0, keys)?;
+        attend(q, &keys_buffer.narrow(2, 0, keys)?, &values, options)?
+            .context_btd
+            .to_vec3()
+    };
+    let all = run(&q, &keys_buffer, &[9, 4, 1], keys)?;
+    let tracked = Var::from_tensor(&keys_buffer)?;
+    let with_graph = run(&q, tracked.as_tensor(), &[9, 4, 1], keys)?;
+    for (a, b) in all
+        .iter()
+        .flatten()
+        .flatten()
+        .zip(with_graph.iter().flatten().flatten())
+    {
+        assert!((a - b).abs() < 1e-6, "{a} {b}");
+    }
+    let first = |x: &Tensor, count| x.narrow(0, 0, count)?.contiguous();
+    assert_eq!(run(&first(&q, 2)?, &first(&keys_buffer, 2)?, &[9, 4], 13)?, all[..2]);
     Ok(())
 }
 

@@ -26,6 +26,7 @@ mod product;
 mod random;
 mod residual;
 mod rows;
+mod sublayer;
 mod values;
 
 pub use activation::Activation;
@@ -40,6 +41,10 @@ pub use linear::linear;
 pub use product::Compute;
 pub use random::{Key, Purpose, philox4x32};
 pub use residual::{residual, residual_norm};
+pub use sublayer::{
+    AttentionSublayerOptions, Connection, CrossAttentionParts, FeedForwardOptions, FeedForwardParts, NormPlace,
+    SelfAttentionParts, cross_attention_sublayer, feed_forward, self_attention_sublayer,
+};
 
 /// The vector instructions that products of matrices use on this machine. Results are equal, to the bit, only among
 /// machines where this is equal.

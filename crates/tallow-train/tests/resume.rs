@@ -308,7 +308,7 @@ fn checkpoints_that_contradict_themselves() {
         resumed.map(|_| ()).unwrap_err().to_string()
     };
     for (name, tensor) in [
-        ("moments.safetensors", "model.encoder.layers.0.fc1.weight"),
+        ("moments.safetensors", "model.encoder.layers.0.feed_forward"),
         ("ema.safetensors", "model.encoder.layers.0.fc1.weight"),
     ] {
         let path = state.join(name);

@@ -18,12 +18,12 @@ const LANES: usize = 16;
 
 /// What all heads share.
 #[derive(Clone)]
-pub(super) struct Attention {
-    pub(super) heads: usize,
-    pub(super) scale: f32,
-    pub(super) mask: Option<AttentionMask>,
+pub(crate) struct Attention {
+    heads: usize,
+    scale: f32,
+    mask: Option<AttentionMask>,
     /// Active dropout on the weights.
-    pub(super) dropout: Option<Dropout>,
+    dropout: Option<Dropout>,
 }
 
 /// Attention of a sequence to itself, from packed queries, keys and values.
@@ -34,11 +34,32 @@ pub(super) struct OfMemory(pub(super) Attention);
 
 /// Sentences, queries, keys and width of a batch.
 #[derive(Clone, Copy)]
-struct Batch {
+pub(crate) struct Lengths {
     sentences: usize,
     queries: usize,
     keys: usize,
     width: usize,
+}
+
+impl Lengths {
+    pub(crate) fn of_self(sentences: usize, positions: usize, width: usize) -> Self {
+        Self {
+            sentences,
+            queries: positions,
+            keys: positions,
+            width,
+        }
+    }
+
+    /// `queries`: the shape `[b, t, d]` of what attends.
+    pub(crate) fn of_memory(queries: (usize, usize, usize), keys: usize) -> Self {
+        Self {
+            sentences: queries.0,
+            queries: queries.1,
+            keys,
+            width: queries.2,
+        }
+    }
 }
 
 /// Where the rows of queries, keys or values lie: `offset` values into rows of `stride` values.
@@ -87,7 +108,54 @@ struct Scratch {
 }
 
 impl Attention {
-    fn each_head(&self, batch: Batch, sources: &Sources, mut work: impl FnMut(Head)) {
+    pub(crate) fn new(heads: usize, scale: f64, mask: Option<&AttentionMask>, dropout: Option<&Dropout>) -> Self {
+        Self {
+            heads,
+            scale: scale as f32,
+            mask: mask.cloned(),
+            dropout: dropout.filter(|dropout| dropout.is_active()).cloned(),
+        }
+    }
+
+    /// The context of packed queries, keys and values, rows of three times the width.
+    pub(crate) fn of_self(&self, qkv: &[f32], lengths: Lengths) -> Vec<f32> {
+        let [q, k, v] = packed(lengths.width).map(|place| (qkv, place));
+        self.forward(lengths, &Sources { q, k, v })
+    }
+
+    /// The gradient of the packed queries, keys and values.
+    pub(crate) fn of_self_backward(&self, qkv: &[f32], d_context: &[f32], lengths: Lengths) -> Vec<f32> {
+        let [q, k, v] = packed(lengths.width).map(|place| (qkv, place));
+        let mut results = [vec![0f32; qkv.len()]];
+        self.backward(lengths, &Sources { q, k, v }, d_context, &mut results, [0, 0, 0]);
+        let [d_qkv] = results;
+        d_qkv
+    }
+
+    /// The context of queries and of packed keys and values, rows of twice the width.
+    pub(crate) fn of_memory(&self, q: &[f32], kv: &[f32], lengths: Lengths) -> Vec<f32> {
+        let [k, v] = packed_pair(lengths.width).map(|place| (kv, place));
+        let q = (q, alone(lengths.width));
+        self.forward(lengths, &Sources { q, k, v })
+    }
+
+    /// The gradients of the queries and of the packed keys and values.
+    pub(crate) fn of_memory_backward(
+        &self,
+        q: &[f32],
+        kv: &[f32],
+        d_context: &[f32],
+        lengths: Lengths,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let [k, v] = packed_pair(lengths.width).map(|place| (kv, place));
+        let mut results = [vec![0f32; q.len()], vec![0f32; kv.len()]];
+        let q = (q, alone(lengths.width));
+        self.backward(lengths, &Sources { q, k, v }, d_context, &mut results, [0, 1, 1]);
+        let [dq, d_kv] = results;
+        (dq, d_kv)
+    }
+
+    fn each_head(&self, batch: Lengths, sources: &Sources, mut work: impl FnMut(Head)) {
         let width = batch.width / self.heads;
         for sentence in 0..batch.sentences {
             for head in 0..self.heads {
@@ -114,7 +182,7 @@ impl Attention {
     /// block sees are left out: the result counts the others, and the width of the rows.
     fn weights(
         &self,
-        batch: Batch,
+        batch: Lengths,
         sources: &Sources,
         at: Head,
         (start, rows): (usize, usize),
@@ -168,7 +236,7 @@ impl Attention {
         (keys, columns)
     }
 
-    fn forward(&self, batch: Batch, sources: &Sources) -> Vec<f32> {
+    fn forward(&self, batch: Lengths, sources: &Sources) -> Vec<f32> {
         let width = batch.width / self.heads;
         let mut context = vec![0f32; batch.sentences * batch.queries * batch.width];
         let mut scratch = Scratch::default();
@@ -221,7 +289,7 @@ impl Attention {
     /// dv = (w m)ᵀ dc, dw = (dc vᵀ) m, ds = scale · w (dw - Σ w dw), dq = ds k, dk = dsᵀ q.
     fn backward(
         &self,
-        batch: Batch,
+        batch: Lengths,
         sources: &Sources,
         d_context: &[f32],
         results: &mut [Vec<f32>],
@@ -387,6 +455,14 @@ fn packed(width: usize) -> [Place; 3] {
     })
 }
 
+/// The place of queries that lie by themselves.
+fn alone(width: usize) -> Place {
+    Place {
+        offset: 0,
+        stride: width,
+    }
+}
+
 /// The places of keys and values that lie side by side.
 fn packed_pair(width: usize) -> [Place; 2] {
     [0, 1].map(|part| Place {
@@ -401,34 +477,18 @@ impl CustomOp1 for OfSelf {
     }
 
     fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (sentences, queries, width) = layout.shape().dims3()?;
-        let batch = Batch {
-            sentences,
-            queries,
-            keys: queries,
-            width: width / 3,
-        };
-        let values = slice(qkv, layout)?;
-        let [q, k, v] = packed(batch.width).map(|place| (values, place));
-        let context = self.0.forward(batch, &Sources { q, k, v });
-        Ok((CpuStorage::F32(context), Shape::from((sentences, queries, batch.width))))
+        let (sentences, positions, width) = layout.shape().dims3()?;
+        let lengths = Lengths::of_self(sentences, positions, width / 3);
+        let context = self.0.of_self(slice(qkv, layout)?, lengths);
+        Ok((CpuStorage::F32(context), Shape::from((sentences, positions, width / 3))))
     }
 
     fn bwd(&self, qkv: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let (sentences, queries, width) = qkv.dims3()?;
-        let batch = Batch {
-            sentences,
-            queries,
-            keys: queries,
-            width: width / 3,
-        };
+        let (sentences, positions, width) = qkv.dims3()?;
+        let lengths = Lengths::of_self(sentences, positions, width / 3);
         let gradient = gradient.contiguous()?;
         let (values, d_context) = (Values::of(qkv)?, Values::of(&gradient)?);
-        let [q, k, v] = packed(batch.width).map(|place| (&*values, place));
-        let mut results = [vec![0f32; values.len()]];
-        self.0
-            .backward(batch, &Sources { q, k, v }, &d_context, &mut results, [0, 0, 0]);
-        let [d_qkv] = results;
+        let d_qkv = self.0.of_self_backward(&values, &d_context, lengths);
         Tensor::from_vec(d_qkv, qkv.shape(), &Device::Cpu).map(Some)
     }
 }
@@ -439,46 +499,16 @@ impl CustomOp2 for OfMemory {
     }
 
     fn cpu_fwd(&self, q: &CpuStorage, of_q: &Layout, kv: &CpuStorage, of_kv: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (sentences, queries, width) = of_q.shape().dims3()?;
-        let batch = Batch {
-            sentences,
-            queries,
-            keys: of_kv.shape().dims3()?.1,
-            width,
-        };
-        let (q, kv) = (slice(q, of_q)?, slice(kv, of_kv)?);
-        let alone = Place {
-            offset: 0,
-            stride: width,
-        };
-        let [k, v] = packed_pair(width).map(|place| (kv, place));
-        let context = self.0.forward(batch, &Sources { q: (q, alone), k, v });
+        let lengths = Lengths::of_memory(of_q.shape().dims3()?, of_kv.shape().dims3()?.1);
+        let context = self.0.of_memory(slice(q, of_q)?, slice(kv, of_kv)?, lengths);
         Ok((CpuStorage::F32(context), of_q.shape().clone()))
     }
 
     fn bwd(&self, q: &Tensor, kv: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (sentences, queries, width) = q.dims3()?;
-        let batch = Batch {
-            sentences,
-            queries,
-            keys: kv.dim(1)?,
-            width,
-        };
+        let lengths = Lengths::of_memory(q.dims3()?, kv.dim(1)?);
         let gradient = gradient.contiguous()?;
         let (q_values, kv_values, d_context) = (Values::of(q)?, Values::of(kv)?, Values::of(&gradient)?);
-        let alone = Place {
-            offset: 0,
-            stride: width,
-        };
-        let [k, v] = packed_pair(width).map(|place| (&*kv_values, place));
-        let sources = Sources {
-            q: (&*q_values, alone),
-            k,
-            v,
-        };
-        let mut results = [vec![0f32; q_values.len()], vec![0f32; kv_values.len()]];
-        self.0.backward(batch, &sources, &d_context, &mut results, [0, 1, 1]);
-        let [dq, d_kv] = results;
+        let (dq, d_kv) = self.0.of_memory_backward(&q_values, &kv_values, &d_context, lengths);
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
         Ok((tensor(dq, q)?, tensor(d_kv, kv)?))
     }

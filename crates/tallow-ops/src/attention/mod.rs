@@ -4,7 +4,9 @@ mod cpu;
 mod mask;
 mod reference;
 mod softmax;
+mod step;
 
+pub(crate) use cpu::{Attention, Lengths};
 pub use mask::AttentionMask;
 
 use crate::values::is_plain;
@@ -30,7 +32,7 @@ pub struct AttentionOptions<'a> {
 impl AttentionOptions<'_> {
     /// The fused operation for these operands, if it can work on them. It never writes the weights out, so that they
     /// cannot be recorded.
-    fn fused(&self, operands: &[&Tensor], width: usize) -> Result<Option<cpu::Attention>> {
+    fn fused(&self, operands: &[&Tensor], width: usize) -> Result<Option<Attention>> {
         let fits = self.heads > 0 && width.is_multiple_of(self.heads) && self.scale > 0.0;
         if self.record || !fits || !operands.iter().all(|x| is_plain(x)) {
             return Ok(None);
@@ -39,12 +41,7 @@ impl AttentionOptions<'_> {
             let (batch, queries, _) = operands[0].dims3()?;
             dropout.check(operands[0].dims(), (batch, self.heads, queries))?;
         }
-        Ok(Some(cpu::Attention {
-            heads: self.heads,
-            scale: self.scale as f32,
-            mask: self.mask.cloned(),
-            dropout: self.dropout.filter(|dropout| dropout.is_active()).cloned(),
-        }))
+        Ok(Some(Attention::new(self.heads, self.scale, self.mask, self.dropout)))
     }
 }
 
@@ -141,6 +138,14 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptions) -> 
             v.dims(),
             options.heads
         );
+    }
+    if options.scale > 0.0
+        && let Some(context_btd) = step::attend(q, k, v, options)?
+    {
+        return Ok(Attended {
+            context_btd,
+            weights_bhts: None,
+        });
     }
     let scores = q.matmul(&k.t()?)?;
     let weights = if is_plain(&scores) {

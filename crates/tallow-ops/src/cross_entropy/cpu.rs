@@ -2,15 +2,16 @@
 //! place and are gone before the next chunk: those of the whole batch never exist.
 
 use crate::exponential::exp_nonpositive;
-use crate::product::{Compute, Into, Matrix, Output, product};
+use crate::product::{Compute, Into, Matrix, Output, Prepared, product, product_prepared};
 use crate::rows::{greatest, sum};
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use pulp::Arch;
 use std::sync::{Mutex, PoisonError};
 
-/// Rows whose logits are held at a time. More would fall out of the caches, fewer would pack the weight more often.
-const CHUNK: usize = 256;
+/// Rows whose logits are held at a time. More would fall out of the caches, fewer would read and write the gradient of
+/// the weight more often.
+const CHUNK: usize = 512;
 
 /// The gradients of hidden states and weight.
 type Gradients = (Vec<f32>, Vec<f32>);
@@ -68,7 +69,6 @@ impl CustomOp2 for SmoothedLoss {
         let (rows, width) = of_hidden.shape().dims2()?;
         let (hidden, whole_weight) = (slice(hidden, of_hidden)?, slice(weight, of_weight)?);
         let classes = self.classes;
-        let weight = &whole_weight[..classes * width];
         let counted: Vec<(usize, usize)> = (0..rows)
             .filter_map(|row| self.labels[row].map(|label| (row, label as usize)))
             .collect();
@@ -78,38 +78,40 @@ impl CustomOp2 for SmoothedLoss {
         let mut loss = 0f64;
         let (mut states, mut d_states) = (Vec::new(), Vec::new());
         let mut logits = vec![0f32; CHUNK.min(counted.len()) * classes];
+        let weight = Matrix::new(&whole_weight[..classes * width], classes, width);
+        let (forward, backward) = (
+            Prepared::new(self.compute, weight.t()),
+            self.with_gradient.then(|| Prepared::new(self.compute, weight)),
+        );
         for chunk in counted.chunks(CHUNK) {
             states.clear();
             for (row, _) in chunk {
                 states.extend_from_slice(&hidden[row * width..(row + 1) * width]);
             }
             let logits = &mut logits[..chunk.len() * classes];
-            if let Some(bias) = &self.bias {
-                logits
-                    .chunks_exact_mut(classes)
-                    .for_each(|row| row.copy_from_slice(&bias[..classes]));
-            }
-            let into = if self.bias.is_some() { Into::Add } else { Into::Set };
+            let into = self
+                .bias
+                .as_ref()
+                .map_or(Into::Set, |bias| Into::Bias(&bias[..classes]));
             let states = Matrix::new(&states, chunk.len(), width);
-            let weight = Matrix::new(weight, classes, width);
             let output = Output {
                 values: logits,
                 stride: classes,
             };
-            product(self.compute, output, states, weight.t(), into);
+            product_prepared(output, states, &forward, classes, into);
             Arch::new().dispatch(|| {
                 for (row, (_, label)) in logits.chunks_exact_mut(classes).zip(chunk) {
                     loss += self.row(row, *label);
                 }
             });
-            if let Some((d_hidden, d_weight)) = &mut gradients {
+            if let (Some((d_hidden, d_weight)), Some(backward)) = (&mut gradients, &backward) {
                 let d_logits = Matrix::new(logits, chunk.len(), classes);
                 d_states.resize(chunk.len() * width, 0.0);
                 let output = Output {
                     values: &mut d_states,
                     stride: width,
                 };
-                product(self.compute, output, d_logits, weight, Into::Set);
+                product_prepared(output, d_logits, backward, width, Into::Set);
                 for ((row, _), d_state) in chunk.iter().zip(d_states.chunks_exact(width)) {
                     d_hidden[row * width..(row + 1) * width].copy_from_slice(d_state);
                 }

@@ -1,6 +1,6 @@
 //! Product, bias and ReLU in one operation, and its three gradients in another.
 
-use crate::product::{Compute, Into, Matrix, Output, product};
+use crate::product::{Compute, Into, Matrix, new_product};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use pulp::Arch;
@@ -28,20 +28,8 @@ impl CustomOp3 for Linear {
         let (x, weight, bias) = (slice(x, of_x)?, slice(weight, of_weight)?, slice(bias, of_bias)?);
         let (rows, inputs) = of_x.shape().dims2()?;
         let outputs = bias.len();
-        let mut y = Vec::with_capacity(rows * outputs);
-        (0..rows).for_each(|_| y.extend_from_slice(bias));
-        let output = Output {
-            values: &mut y,
-            stride: outputs,
-        };
-        let weight = Matrix::new(weight, outputs, inputs);
-        product(
-            self.compute,
-            output,
-            Matrix::new(x, rows, inputs),
-            weight.t(),
-            Into::Add,
-        );
+        let (x, weight) = (Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs));
+        let mut y = new_product(self.compute, x, weight.t(), Into::Bias(bias));
         if self.relu {
             Arch::new().dispatch(|| {
                 // Not `max`, which would turn NaN into zero and hide that a run has diverged.
@@ -69,16 +57,13 @@ impl CustomOp3 for Linear {
         if self.relu {
             let y = Values::of(y)?;
             let (y, dy) = (&*y, &*gradient);
-            masked = vec![0f32; dy.len()];
+            masked.reserve_exact(dy.len());
             Arch::new().dispatch(|| {
-                let rows = y
-                    .chunks_exact(outputs)
-                    .zip(dy.chunks_exact(outputs))
-                    .zip(masked.chunks_exact_mut(outputs));
-                for ((y, dy), masked) in rows {
-                    for i in 0..outputs {
-                        masked[i] = if y[i] > 0.0 { dy[i] } else { 0.0 };
-                        d_bias[i] += masked[i];
+                for (y, dy) in y.chunks_exact(outputs).zip(dy.chunks_exact(outputs)) {
+                    let passed = |(y, dy): (&f32, &f32)| if *y > 0.0 { *dy } else { 0.0 };
+                    masked.extend(y.iter().zip(dy).map(passed));
+                    for ((sum, y), dy) in d_bias.iter_mut().zip(y).zip(dy) {
+                        *sum += passed((y, dy));
                     }
                 }
             });
@@ -91,30 +76,9 @@ impl CustomOp3 for Linear {
             });
         }
         let dy = Matrix::new(if self.relu { &masked } else { &gradient }, rows, outputs);
-        let mut dx = vec![0f32; rows * inputs];
-        let output = Output {
-            values: &mut dx,
-            stride: inputs,
-        };
-        product(
-            self.compute,
-            output,
-            dy,
-            Matrix::new(&weight_values, outputs, inputs),
-            Into::Set,
-        );
-        let mut d_weight = vec![0f32; outputs * inputs];
-        let output = Output {
-            values: &mut d_weight,
-            stride: inputs,
-        };
-        product(
-            self.compute,
-            output,
-            dy.t(),
-            Matrix::new(&x_values, rows, inputs),
-            Into::Set,
-        );
+        let weight_oi = Matrix::new(&weight_values, outputs, inputs);
+        let dx = new_product(self.compute, dy, weight_oi, Into::Set);
+        let d_weight = new_product(self.compute, dy.t(), Matrix::new(&x_values, rows, inputs), Into::Set);
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
         Ok((tensor(dx, x)?, tensor(d_weight, weight)?, tensor(d_bias, bias)?))
     }

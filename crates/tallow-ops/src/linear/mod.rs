@@ -3,6 +3,7 @@
 mod cpu;
 mod reference;
 
+use crate::product::least_rows;
 use crate::values::is_plain;
 use crate::{Activation, Compute};
 use candle_core::{Result, Tensor, bail};
@@ -76,16 +77,6 @@ fn affine(
     }
 }
 
-/// The fewest rows that a product on the CPU is computed with.
-///
-/// Products of one row, and of at most 256 results, take other paths of the matrix kernels, with another order of
-/// additions. Rows of zeros below the others keep them off these paths, so that a row's result does not depend, to the
-/// bit, on the rows beside it.
-fn least_rows(outputs: usize) -> usize {
-    const SMALL_PRODUCT: usize = 256;
-    (SMALL_PRODUCT / outputs.max(1) + 1).max(2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,16 +108,24 @@ mod tests {
             (70, 128, 384),
             (33, 256, 1024),
             (20, 64, 3000),
+            (24, 12, 36),
+            (24, 12, 18),
+            (30, 16, 30),
+            (24, 12, 12),
+            (24, 20, 12),
         ] {
             let (x, weight) = (
                 random(key.fold(1), (rows, inputs))?,
                 random(key.fold(2), (outputs, inputs))?,
             );
-            let all = linear(&x, &weight, None, Activation::None, Compute::F32)?.to_vec2::<f32>()?;
-            for count in [1, 2, 3, 5, 8, 17] {
-                let some =
-                    linear(&x.narrow(0, 1, count)?, &weight, None, Activation::None, Compute::F32)?.to_vec2::<f32>()?;
-                assert_eq!(some, all[1..1 + count], "{count} of {rows} rows, {inputs} to {outputs}");
+            let bias = random(key.fold(3), (1, outputs))?.squeeze(0)?;
+            for (bias, activation) in [(None, Activation::None), (Some(&bias), Activation::Relu)] {
+                let run = |x: &Tensor| linear(x, &weight, bias, activation, Compute::F32)?.to_vec2::<f32>();
+                let all = run(&x)?;
+                for count in [1, 2, 3, 5, 8, 17] {
+                    let some = run(&x.narrow(0, 1, count)?)?;
+                    assert_eq!(some, all[1..1 + count], "{count} of {rows} rows, {inputs} to {outputs}");
+                }
             }
         }
         Ok(())

@@ -1,9 +1,6 @@
 //! Products of matrices in main memory: `gemm` for f32 and kernels of our own for bf16, behind checked slices.
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod amx;
-#[cfg(target_arch = "x86_64")]
-mod avx512_bf16;
+#[cfg_attr(not(target_arch = "x86_64"), path = "bf16/absent.rs")]
 mod bf16;
 mod small;
 
@@ -86,13 +83,15 @@ pub(crate) struct Output<'a> {
     pub(crate) stride: usize,
 }
 
-/// What becomes of the values that the output holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Into {
-    /// They are replaced by the product.
+/// What a product is added to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Into<'a> {
+    /// Nothing: it replaces the values of the output.
     Set,
-    /// The product is added to them.
+    /// The values of the output.
     Add,
+    /// A row of values, the same for every row of the output, which are replaced.
+    Bias(&'a [f32]),
 }
 
 /// How many values a matrix reaches over.
@@ -108,54 +107,163 @@ fn reach(rows: usize, columns: usize, stride: usize) -> usize {
     }
 }
 
-/// output = a b, or output += a b.
-///
-/// It runs on the calling thread, and on Rayon's if the process has left it more than one.
-///
-/// # Panics
-/// When the shapes do not fit: an error of the caller, whose own checks come first.
-pub(crate) fn product(compute: Compute, output: Output, a: Matrix, b: Matrix, into: Into) {
-    match compute.unit() {
-        Some(unit) => bf16::product_bf16(unit, output, a, b, into),
-        None => product_f32(output, a, b, into),
+/// A right operand that is made ready once and used in several products.
+pub(crate) enum Prepared<'a> {
+    F32(Matrix<'a>),
+    Bf16(bf16::Packed),
+}
+
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(compute: Compute, b: Matrix<'a>) -> Self {
+        match compute.unit() {
+            Some(unit) => Self::Bf16(bf16::Packed::new(unit, b)),
+            None => Self::F32(b),
+        }
     }
 }
 
+/// The product of `a` and `b`, added to what `into` says.
+///
+/// It runs on the calling thread, and in f32 on Rayon's threads too, if the process has left it more than one.
+///
+/// # Panics
+/// When the shapes do not fit: an error of the caller, whose own checks come first.
+#[allow(unsafe_code)]
+pub(crate) fn product(compute: Compute, output: Output, a: Matrix, b: Matrix, into: Into) {
+    check(a, b, into);
+    product_prepared(output, a, &Prepared::new(compute, b), b.columns, into);
+}
+
+/// [`product`] with a right operand of `columns` columns that has been prepared.
+#[allow(unsafe_code)]
+pub(crate) fn product_prepared(output: Output, a: Matrix, b: &Prepared, columns: usize, into: Into) {
+    let Output { values, stride } = output;
+    assert!(
+        reach(a.rows, columns, stride) <= values.len(),
+        "a product of {} x {columns} at a row stride of {stride} in {} values",
+        a.rows,
+        values.len()
+    );
+    // SAFETY: the rows of the output lie inside its slice (asserted), which is borrowed mutably, so that it overlaps
+    // neither operand, and is initialised.
+    unsafe { product_raw(values.as_mut_ptr(), stride, a, b, columns, into) };
+}
+
+/// The product of `a` and `b` in new memory, which is written once. `into` is not [`Into::Add`].
+#[allow(unsafe_code)]
+pub(crate) fn new_product(compute: Compute, a: Matrix, b: Matrix, into: Into) -> Vec<f32> {
+    check(a, b, into);
+    assert!(into != Into::Add, "new memory holds nothing to add to");
+    let count = a.rows * b.columns;
+    let mut values = Vec::with_capacity(count);
+    // SAFETY: the vector has room for all rows, and `product_raw` writes every element of them: only then are they
+    // declared to be there.
+    unsafe {
+        product_raw(
+            values.as_mut_ptr(),
+            b.columns,
+            a,
+            &Prepared::new(compute, b),
+            b.columns,
+            into,
+        );
+        values.set_len(count);
+    }
+    values
+}
+
 /// Asserts that the shapes of a product fit.
-fn check(output: &Output, a: Matrix, b: Matrix) {
+fn check(a: Matrix, b: Matrix, into: Into) {
     let (rows, inner, columns) = (a.rows, a.columns, b.columns);
     assert_eq!(
         inner, b.rows,
         "the product of {rows} x {inner} and {} x {columns}",
         b.rows
     );
-    assert!(
-        reach(rows, columns, output.stride) <= output.values.len(),
-        "a product of {rows} x {columns} at a row stride of {} in {} values",
-        output.stride,
-        output.values.len()
-    );
+    if let Into::Bias(bias) = into {
+        assert_eq!(
+            bias.len(),
+            columns,
+            "a bias of {} values for {columns} columns",
+            bias.len()
+        );
+    }
 }
 
+/// The fewest rows that a product in f32 is computed with.
+///
+/// Products of one row, and of at most 256 results, take other paths of the matrix kernels, with another order of
+/// additions. Rows of zeros below the others keep them off these paths, so that a row's result does not depend, to the
+/// bit, on the rows beside it.
+pub(crate) fn least_rows(columns: usize) -> usize {
+    const SMALL_PRODUCT: usize = 256;
+    (SMALL_PRODUCT / columns.max(1) + 1).max(2)
+}
+
+/// # Safety
+/// The output holds as many rows of as many values as the product, which begin `stride` values apart; unless it is
+/// added to, its values need not be initialised. It overlaps no operand.
 #[allow(unsafe_code)]
-fn product_f32(output: Output, a: Matrix, b: Matrix, into: Into) {
-    let (rows, inner, columns) = (a.rows, a.columns, b.columns);
-    check(&output, a, b);
-    if rows == 0 || columns == 0 {
+unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: &Prepared, columns: usize, into: Into) {
+    let b = match b {
+        // SAFETY: the caller's promises are those of this function.
+        Prepared::Bf16(packed) => return unsafe { bf16::product(output, stride, a, packed, into) },
+        Prepared::F32(b) => *b,
+    };
+    assert_eq!(
+        (a.columns, columns),
+        (b.rows, b.columns),
+        "the shapes of a product differ"
+    );
+    if a.rows == 0 || columns == 0 {
         return;
     }
-    // SAFETY: the constructors of `Matrix` and the assertion above have shown that every element of the three matrices
-    // lies inside its slice; strides of a slice in memory fit isize; the output is borrowed mutably, so that it
-    // overlaps neither operand.
+    let least = least_rows(columns);
+    if a.rows < least && a.strides.1 == 1 {
+        let mut rows = vec![0f32; least * a.columns];
+        for (row, values) in rows.chunks_exact_mut(a.columns.max(1)).take(a.rows).enumerate() {
+            values.copy_from_slice(&a.values[row * a.strides.0..][..a.columns]);
+        }
+        let mut padded = vec![0f32; least * columns];
+        for row in 0..if into == Into::Add { a.rows } else { 0 } {
+            // SAFETY: the row lies inside the output, which is initialised, because it is added to.
+            let values = unsafe { std::slice::from_raw_parts(output.add(row * stride), columns) };
+            padded[row * columns..][..columns].copy_from_slice(values);
+        }
+        let rows = Matrix::new(&rows, least, a.columns);
+        // SAFETY: the padded output has as many rows as its product, and now the fewest rows there can be.
+        unsafe { product_raw(padded.as_mut_ptr(), columns, rows, &Prepared::F32(b), columns, into) };
+        for row in 0..a.rows {
+            // SAFETY: the row lies inside the output.
+            unsafe {
+                let values = padded[row * columns..][..columns].as_ptr();
+                output.add(row * stride).copy_from_nonoverlapping(values, columns);
+            }
+        }
+        return;
+    }
+    if let Into::Bias(bias) = into {
+        assert_eq!(bias.len(), columns, "the bias has another width than the product");
+        for row in 0..a.rows {
+            // SAFETY: the row lies inside the output, and the bias fills it.
+            unsafe {
+                output
+                    .add(row * stride)
+                    .copy_from_nonoverlapping(bias.as_ptr(), columns)
+            };
+        }
+    }
+    // SAFETY: the constructors of `Matrix` have shown that every element of the operands lies inside its slice, the
+    // caller vouches for the output, which is read only if it has been written; strides in memory fit isize.
     unsafe {
         gemm::gemm(
-            rows,
+            a.rows,
             columns,
-            inner,
-            output.values.as_mut_ptr(),
+            a.columns,
+            output,
             1,
-            output.stride.cast_signed(),
-            into == Into::Add,
+            stride.cast_signed(),
+            into != Into::Set,
             a.values.as_ptr(),
             a.strides.1.cast_signed(),
             a.strides.0.cast_signed(),
@@ -209,12 +317,18 @@ mod tests {
                 let a = if transposed & 1 == 0 { a } else { a.t() };
                 let b = if transposed & 2 == 0 { b } else { b.t() };
                 let stride = columns + y_gap;
-                for into in [Into::Set, Into::Add] {
+                let bias = values(columns, 3);
+                for into in [Into::Set, Into::Add, Into::Bias(&bias)] {
                     let mut y = vec![0.5f32; rows * stride];
                     product(Compute::F32, Output { values: &mut y, stride }, a, b, into);
                     for (index, y) in y.iter().enumerate() {
                         let (i, j) = (index / stride, index % stride);
-                        let kept = if j >= columns || into == Into::Add { 0.5 } else { 0.0 };
+                        let kept = match into {
+                            _ if j >= columns => 0.5,
+                            Into::Add => 0.5,
+                            Into::Set => 0.0,
+                            Into::Bias(bias) => f64::from(bias[j]),
+                        };
                         let expected = kept + if j < columns { by_hand(a, b, i, j) } else { 0.0 };
                         assert!((f64::from(*y) - expected).abs() < 1e-4, "{y} {expected}");
                     }

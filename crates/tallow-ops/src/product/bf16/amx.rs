@@ -1,7 +1,6 @@
 //! Advanced Matrix Extensions: Intel's tiles of bf16. Rust has no stable intrinsics for them, so this is assembly.
-#![allow(unsafe_code)]
 
-use super::bf16::BLOCK;
+use super::{BLOCK, Rows};
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
@@ -66,22 +65,31 @@ pub(super) fn release() {
     }
 }
 
-/// See [`super::bf16::Kernel`].
+/// See [`super::Kernel`].
 ///
 /// # Safety
-/// [`configure`] has been called on this thread; each strip holds `steps` tiles; the output holds `BLOCK` rows of
-/// `BLOCK` values that begin `stride` values apart.
-pub(super) unsafe fn kernel(output: *mut f32, stride: usize, a: [*const u32; 2], b: [*const u32; 2], steps: usize) {
-    let bytes = stride * size_of::<f32>();
+/// [`configure`] has been called on this thread; each strip holds `steps` tiles; output and initial values hold `BLOCK`
+/// rows of `BLOCK` values at their distances.
+pub(super) unsafe fn kernel(
+    output: Rows<*mut f32>,
+    initial: Rows<*const f32>,
+    a: [*const u32; 2],
+    b: [*const u32; 2],
+    steps: usize,
+) {
+    let ((output, stride), (initial, initial_stride)) = (output, initial);
+    let (stride, initial_stride) = (stride * size_of::<f32>(), initial_stride * size_of::<f32>());
     // SAFETY: the caller vouches for the memory. Tiles 0 to 3 are the quarters of the block, 4 and 5 the strips of a,
     // 6 and 7 those of b; nothing else in this process keeps values in tiles.
     unsafe {
-        let lower = output.byte_add(bytes * BLOCK / 2);
+        let lower_initial = initial.byte_add(initial_stride * BLOCK / 2);
         asm!(
-            "tileloadd tmm0, [{output} + {stride}*1]",
-            "tileloadd tmm1, [{output} + {stride}*1 + 64]",
-            "tileloadd tmm2, [{lower} + {stride}*1]",
-            "tileloadd tmm3, [{lower} + {stride}*1 + 64]",
+            "tileloadd tmm0, [{initial} + {initial_stride}*1]",
+            "tileloadd tmm1, [{initial} + {initial_stride}*1 + 64]",
+            "tileloadd tmm2, [{lower_initial} + {initial_stride}*1]",
+            "tileloadd tmm3, [{lower_initial} + {initial_stride}*1 + 64]",
+            "test {steps}, {steps}",
+            "jz 3f",
             "2:",
             "tileloadd tmm4, [{a0} + {row}*1]",
             "tileloadd tmm6, [{b0} + {row}*1]",
@@ -97,13 +105,10 @@ pub(super) unsafe fn kernel(output: *mut f32, stride: usize, a: [*const u32; 2],
             "add {b1}, {tile}",
             "dec {steps}",
             "jnz 2b",
-            "tilestored [{output} + {stride}*1], tmm0",
-            "tilestored [{output} + {stride}*1 + 64], tmm1",
-            "tilestored [{lower} + {stride}*1], tmm2",
-            "tilestored [{lower} + {stride}*1 + 64], tmm3",
-            output = in(reg) output,
-            lower = in(reg) lower,
-            stride = in(reg) bytes,
+            "3:",
+            initial = in(reg) initial,
+            lower_initial = in(reg) lower_initial,
+            initial_stride = in(reg) initial_stride,
             row = in(reg) ROW,
             a0 = inout(reg) a[0] => _,
             a1 = inout(reg) a[1] => _,
@@ -119,6 +124,18 @@ pub(super) unsafe fn kernel(output: *mut f32, stride: usize, a: [*const u32; 2],
             out("tmm5") _,
             out("tmm6") _,
             out("tmm7") _,
+            options(nostack, readonly),
+        );
+        // The compiler keeps nothing in tiles, so that they still hold the sums.
+        let lower = output.byte_add(stride * BLOCK / 2);
+        asm!(
+            "tilestored [{output} + {stride}*1], tmm0",
+            "tilestored [{output} + {stride}*1 + 64], tmm1",
+            "tilestored [{lower} + {stride}*1], tmm2",
+            "tilestored [{lower} + {stride}*1 + 64], tmm3",
+            output = in(reg) output,
+            lower = in(reg) lower,
+            stride = in(reg) stride,
             options(nostack),
         );
     }

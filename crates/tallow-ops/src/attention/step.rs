@@ -1,0 +1,84 @@
+//! Attention of few queries to many keys, as search needs it: no graph, no copies of the keys, and a result that depends
+//! on the query's own sentence alone, to the bit.
+
+use super::AttentionOptions;
+use super::softmax::softmax_row;
+use crate::rows::LANES;
+use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
+use pulp::Arch;
+
+/// The heads of `[b, h, t, k]`: rows without gaps, heads and sentences at any distance.
+struct Heads<'a> {
+    values: &'a [f32],
+    strides: [usize; 2],
+}
+
+impl<'a> Heads<'a> {
+    fn of(storage: &'a Storage, layout: &Layout) -> Option<Self> {
+        let (Storage::Cpu(CpuStorage::F32(values)), [_, _, rows, width]) = (storage, layout.dims()) else {
+            return None;
+        };
+        let [sentence, head, row, column] = *layout.stride() else {
+            return None;
+        };
+        // The distance to a row or column that is not there means nothing.
+        ((row == *width || *rows == 1) && (column == 1 || *width == 1)).then(|| Self {
+            values: &values[layout.start_offset()..],
+            strides: [sentence, head],
+        })
+    }
+
+    /// The rows of a head, from the first.
+    fn rows(&self, sentence: usize, head: usize) -> &'a [f32] {
+        &self.values[sentence * self.strides[0] + head * self.strides[1]..]
+    }
+}
+
+/// The product of two rows, added up in an order that depends on their width alone.
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a * b;
+        }
+    }
+    lanes.iter().sum()
+}
+
+/// The context `[b, t, d]`, if the operands are in main memory, f32, and part of no graph.
+pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptions) -> Result<Option<Tensor>> {
+    if [q, k, v].iter().any(|x| x.track_op()) || options.record || options.dropout.is_some() {
+        return Ok(None);
+    }
+    let (sentences, heads, queries, width) = q.dims4()?;
+    let keys = k.dim(2)?;
+    let ((q, of_q), (k, of_k), (v, of_v)) = (q.storage_and_layout(), k.storage_and_layout(), v.storage_and_layout());
+    let (Some(q), Some(k), Some(v)) = (Heads::of(&q, of_q), Heads::of(&k, of_k), Heads::of(&v, of_v)) else {
+        return Ok(None);
+    };
+    let scale = options.scale as f32;
+    let mut context = vec![0f32; sentences * queries * heads * width];
+    Arch::new().dispatch(|| {
+        let mut weights = vec![0f32; keys];
+        for sentence in 0..sentences {
+            for head in 0..heads {
+                let (q, k, v) = (q.rows(sentence, head), k.rows(sentence, head), v.rows(sentence, head));
+                for query in 0..queries {
+                    let seen = options.mask.map_or(keys, |mask| mask.seen(sentence, query, keys));
+                    let row = &q[query * width..][..width];
+                    let weights = &mut weights[..seen];
+                    for (weight, key) in weights.iter_mut().zip(k.chunks_exact(width)) {
+                        *weight = dot(row, key);
+                    }
+                    softmax_row(weights, seen, scale);
+                    let sum = &mut context[((sentence * queries + query) * heads + head) * width..][..width];
+                    for (weight, value) in weights.iter().zip(v.chunks_exact(width)) {
+                        sum.iter_mut().zip(value).for_each(|(sum, x)| *sum += weight * x);
+                    }
+                }
+            }
+        }
+    });
+    Tensor::from_vec(context, (sentences, queries, heads * width), &Device::Cpu).map(Some)
+}

@@ -1,0 +1,33 @@
+//! Processors without a unit for bf16 that is known here: nothing can be made of this type.
+
+use crate::product::{Into, Matrix, Output};
+
+/// The processor's units for bf16.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {}
+
+impl Unit {
+    /// The fastest unit of this machine.
+    pub(crate) fn detect() -> Option<Self> {
+        None
+    }
+
+    /// Its name in records of runs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {}
+    }
+}
+
+/// A right operand, packed for a unit.
+#[derive(Debug)]
+pub(crate) enum Packed {}
+
+impl Packed {
+    pub(crate) fn new(unit: Unit, _: Matrix) -> Self {
+        match unit {}
+    }
+}
+
+pub(crate) unsafe fn product(_: *mut f32, _: usize, _: Matrix, b: &Packed, _: Into) {
+    match *b {}
+}

@@ -1,0 +1,153 @@
+//! Residual connection, dropout and normalisation on rows of values.
+
+use super::{Connection, NormPlace};
+use crate::Dropout;
+use crate::layer_norm::{moments, row_gradient};
+use pulp::Arch;
+
+/// The connection of a sublayer whose rows are positions of `width` values.
+#[derive(Clone)]
+pub(super) struct RowConnection {
+    place: NormPlace,
+    epsilon: f32,
+    dropout: Option<Dropout>,
+    positions: usize,
+    width: usize,
+}
+
+/// dy times the mask of a row.
+#[inline(always)]
+fn masked(dropout: &Dropout, index: usize, positions: usize, factors: &mut [f32]) {
+    dropout.fill_row(index / positions, 0, index % positions, factors);
+}
+
+impl RowConnection {
+    pub(super) fn new(options: &Connection, positions: usize, width: usize) -> Self {
+        Self {
+            place: options.place,
+            epsilon: options.epsilon as f32,
+            dropout: options.dropout.filter(|dropout| dropout.is_active()).cloned(),
+            positions,
+            width,
+        }
+    }
+
+    /// What the function of the sublayer sees, where that is not `x` itself.
+    pub(super) fn enter(&self, x: &[f32], norm: &[f32]) -> Option<Vec<f32>> {
+        if self.place == NormPlace::Post {
+            return None;
+        }
+        let (scale, shift) = norm.split_at(self.width);
+        let mut result = Vec::with_capacity(x.len());
+        Arch::new().dispatch(|| {
+            for x in x.chunks_exact(self.width) {
+                let (mean, inverse) = moments(x, self.epsilon);
+                let rows = x.iter().zip(scale).zip(shift);
+                result.extend(rows.map(|((x, scale), shift)| (x - mean) * inverse * scale + shift));
+            }
+        });
+        Some(result)
+    }
+
+    /// Adds the gradient of `x` that comes through [`Self::enter`].
+    pub(super) fn enter_backward(&self, x: &[f32], d_input: &[f32], norm: &[f32], d_norm: &mut [f32], dx: &mut [f32]) {
+        let width = self.width;
+        let (d_scale, d_shift) = d_norm.split_at_mut(width);
+        let scale = &norm[..width];
+        Arch::new().dispatch(|| {
+            let (mut scratch, mut row) = (vec![0f32; 3 * width], vec![0f32; width]);
+            let rows = x
+                .chunks_exact(width)
+                .zip(d_input.chunks_exact(width))
+                .zip(dx.chunks_exact_mut(width));
+            for ((x, d_input), dx) in rows {
+                row_gradient(
+                    x,
+                    d_input,
+                    scale,
+                    self.epsilon,
+                    &mut row,
+                    d_scale,
+                    d_shift,
+                    &mut scratch,
+                );
+                dx.iter_mut().zip(&row).for_each(|(dx, row)| *dx += row);
+            }
+        });
+    }
+
+    /// x + dropout(y), normalised if that is the place for it.
+    pub(super) fn leave(&self, x: &[f32], y: &[f32], norm: &[f32]) -> Vec<f32> {
+        let width = self.width;
+        let (scale, shift) = norm.split_at(width);
+        let mut result = Vec::with_capacity(x.len());
+        Arch::new().dispatch(|| {
+            let (mut factors, mut sum) = (vec![1f32; width], vec![0f32; width]);
+            for (index, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact(width)).enumerate() {
+                if let Some(dropout) = &self.dropout {
+                    masked(dropout, index, self.positions, &mut factors);
+                }
+                for (((sum, x), y), factor) in sum.iter_mut().zip(x).zip(y).zip(&factors) {
+                    *sum = x + y * factor;
+                }
+                if self.place == NormPlace::Pre {
+                    result.extend_from_slice(&sum);
+                    continue;
+                }
+                let (mean, inverse) = moments(&sum, self.epsilon);
+                let rows = sum.iter().zip(scale).zip(shift);
+                result.extend(rows.map(|((sum, scale), shift)| (sum - mean) * inverse * scale + shift));
+            }
+        });
+        result
+    }
+
+    /// The gradients of `x` (as far as it does not go through the function) and of `y`. The sums that were normalised
+    /// are computed again.
+    pub(super) fn leave_backward(
+        &self,
+        x: &[f32],
+        y: &[f32],
+        gradient: &[f32],
+        norm: &[f32],
+        d_norm: &mut [f32],
+    ) -> (Vec<f32>, Vec<f32>) {
+        let width = self.width;
+        let (mut dx_all, mut dy_all) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
+        let scale = &norm[..width];
+        let (d_scale, d_shift) = d_norm.split_at_mut(width);
+        Arch::new().dispatch(|| {
+            let (mut factors, mut sum) = (vec![1f32; width], vec![0f32; width]);
+            let (mut scratch, mut dx) = (vec![0f32; 3 * width], vec![0f32; width]);
+            let rows = x
+                .chunks_exact(width)
+                .zip(y.chunks_exact(width))
+                .zip(gradient.chunks_exact(width));
+            for (index, ((x, y), gradient)) in rows.enumerate() {
+                if let Some(dropout) = &self.dropout {
+                    masked(dropout, index, self.positions, &mut factors);
+                }
+                if self.place == NormPlace::Pre {
+                    dx.copy_from_slice(gradient);
+                } else {
+                    for (((sum, x), y), factor) in sum.iter_mut().zip(x).zip(y).zip(&factors) {
+                        *sum = x + y * factor;
+                    }
+                    row_gradient(
+                        &sum,
+                        gradient,
+                        scale,
+                        self.epsilon,
+                        &mut dx,
+                        d_scale,
+                        d_shift,
+                        &mut scratch,
+                    );
+                }
+                dx_all.extend_from_slice(&dx);
+                dy_all.extend(dx.iter().zip(&factors).map(|(dx, factor)| dx * factor));
+            }
+        });
+        (dx_all, dy_all)
+    }
+}

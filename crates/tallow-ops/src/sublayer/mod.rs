@@ -1,0 +1,186 @@
+//! The three sublayers of a Transformer (Vaswani et al. 2017, section 3): attention of a sequence to itself, attention
+//! to the encoder's output, and the position-wise feed-forward layer, each with projections, dropout, residual
+//! connection and normalisation.
+//!
+//! A sublayer is one operation whose parameters lie in one tensor, one after the other: Candle takes a custom operation
+//! of at most three inputs, and every edge of its graph costs a tensor of zeros and an addition. [`reference`] says what
+//! each computes, in the small operations of this crate; that is also what runs wherever the fused form cannot.
+
+mod connection;
+mod cpu;
+mod layout;
+mod reference;
+
+pub use layout::{CrossAttentionParts, FeedForwardParts, SelfAttentionParts};
+
+use crate::values::is_plain;
+use crate::{Activation, AttentionMask, Compute, Dropout};
+use candle_core::{Result, Tensor, bail};
+use layout::{CrossAttentionLayout, FeedForwardLayout, SelfAttentionLayout};
+use std::cell::RefCell;
+
+/// Where a sublayer normalises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormPlace {
+    /// layer_norm(x + f(x)), as in the paper.
+    Post,
+    /// x + f(layer_norm(x)) (Xiong et al. 2020).
+    Pre,
+}
+
+/// What surrounds the function of a sublayer.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection<'a> {
+    /// Where it normalises.
+    pub place: NormPlace,
+    /// Added to the variance before its root is taken.
+    pub epsilon: f64,
+    /// Dropout on the function's output.
+    pub dropout: Option<&'a Dropout>,
+}
+
+/// How a sublayer attends.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionSublayerOptions<'a> {
+    /// The number of heads, a divisor of the model width.
+    pub heads: usize,
+    /// What products of queries and keys are multiplied by; 1/sqrt(k) in the paper.
+    pub scale: f64,
+    /// Which keys a query may see; `None`: all of them.
+    pub mask: Option<&'a AttentionMask>,
+    /// Dropout on the attention weights.
+    pub weights_dropout: Option<&'a Dropout>,
+    /// Residual connection and normalisation.
+    pub connection: Connection<'a>,
+    /// What products of matrices are computed in.
+    pub compute: Compute,
+    /// Where to put the attention weights, `[b, h, t, s]`, if they are wanted.
+    pub record: Option<&'a RefCell<Option<Tensor>>>,
+}
+
+/// How a feed-forward sublayer computes.
+#[derive(Clone, Copy, Debug)]
+pub struct FeedForwardOptions<'a> {
+    /// The inner width.
+    pub inner: usize,
+    /// The non-linearity between the two maps.
+    pub activation: Activation,
+    /// Dropout on its result.
+    pub inner_dropout: Option<&'a Dropout>,
+    /// Residual connection and normalisation.
+    pub connection: Connection<'a>,
+    /// What products of matrices are computed in.
+    pub compute: Compute,
+}
+
+/// x + W2 activation(W1 x + b1) + b2, with dropout and normalisation around it.
+///
+/// # Shapes
+/// `x` and the result: `[b, t, d]`; `packed`: the elements of [`FeedForwardParts`], one part after the other.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn feed_forward(x: &Tensor, packed: &Tensor, options: FeedForwardOptions) -> Result<Tensor> {
+    let (batch, positions, width) = x.dims3()?;
+    let layout = FeedForwardLayout {
+        width,
+        inner: options.inner,
+    };
+    expect(packed, layout.elements(), "feed_forward")?;
+    let simple = matches!(options.activation, Activation::None | Activation::Relu);
+    if simple && is_plain(x) && is_plain(packed) {
+        for dropout in [options.inner_dropout, options.connection.dropout]
+            .into_iter()
+            .flatten()
+        {
+            dropout.check(x.dims(), (batch, 1, positions))?;
+        }
+        return x.apply_op2(
+            packed,
+            cpu::FeedForward::new(layout, positions, &options, tracked(&[x, packed])),
+        );
+    }
+    reference::feed_forward(x, &FeedForwardParts::of(packed, width, options.inner)?, options)
+}
+
+/// Attention of a sequence to itself as a sublayer.
+///
+/// # Shapes
+/// `x` and the result: `[b, t, d]`; `packed`: the elements of [`SelfAttentionParts`], one part after the other.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn self_attention_sublayer(x: &Tensor, packed: &Tensor, options: AttentionSublayerOptions) -> Result<Tensor> {
+    let (_, _, width) = x.dims3()?;
+    let layout = SelfAttentionLayout { width };
+    expect(packed, layout.elements(), "self_attention")?;
+    if is_plain(x) && is_plain(packed) && options.can_fuse(x)? {
+        return x.apply_op2(
+            packed,
+            cpu::SelfAttention::new(layout, &options, tracked(&[x, packed]), x.dim(1)?),
+        );
+    }
+    reference::self_attention(x, &SelfAttentionParts::of(packed, width)?, options)
+}
+
+/// Attention to the encoder's output as a sublayer.
+///
+/// # Shapes
+/// `x` and the result: `[b, t, d]`; `memory`: `[b, s, d]`; `packed`: the elements of [`CrossAttentionParts`], one part
+/// after the other.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn cross_attention_sublayer(
+    x: &Tensor,
+    memory: &Tensor,
+    packed: &Tensor,
+    options: AttentionSublayerOptions,
+) -> Result<Tensor> {
+    let (batch, _, width) = x.dims3()?;
+    let (memory_batch, _, memory_width) = memory.dims3()?;
+    if (batch, width) != (memory_batch, memory_width) {
+        bail!(
+            "cross_attention: x {:?} and memory {:?} do not fit",
+            x.dims(),
+            memory.dims()
+        );
+    }
+    let layout = CrossAttentionLayout { width };
+    expect(packed, layout.elements(), "cross_attention")?;
+    if is_plain(x) && is_plain(memory) && is_plain(packed) && options.can_fuse(x)? {
+        let with_gradient = tracked(&[x, memory, packed]);
+        let operation = cpu::CrossAttention::new(layout, &options, with_gradient, x.dim(1)?);
+        return x.apply_op3(memory, packed, operation);
+    }
+    reference::cross_attention(x, memory, &CrossAttentionParts::of(packed, width)?, options)
+}
+
+impl AttentionSublayerOptions<'_> {
+    /// Whether the fused form can compute this: it never writes the weights out.
+    fn can_fuse(&self, x: &Tensor) -> Result<bool> {
+        let (batch, positions, width) = x.dims3()?;
+        if self.record.is_some() || self.heads == 0 || !width.is_multiple_of(self.heads) || self.scale <= 0.0 {
+            return Ok(false);
+        }
+        if let Some(dropout) = self.weights_dropout {
+            dropout.check(x.dims(), (batch, self.heads, positions))?;
+        }
+        if let Some(dropout) = self.connection.dropout {
+            dropout.check(x.dims(), (batch, 1, positions))?;
+        }
+        Ok(true)
+    }
+}
+
+fn expect(packed: &Tensor, elements: usize, what: &str) -> Result<()> {
+    if packed.dims() != [elements] {
+        bail!("{what}: the parameters {:?} are not [{elements}]", packed.dims());
+    }
+    Ok(())
+}
+
+/// Whether a backward pass may follow.
+fn tracked(inputs: &[&Tensor]) -> bool {
+    inputs.iter().any(|x| x.track_op())
+}

@@ -1,0 +1,101 @@
+//! The sublayers in the small operations of this crate.
+
+use super::{
+    AttentionSublayerOptions, Connection, CrossAttentionParts, FeedForwardOptions, FeedForwardParts, NormPlace,
+    SelfAttentionParts,
+};
+use crate::{
+    Activation, Attended, AttentionOptions, cross_attention as attend_to_memory, dropout, layer_norm, linear, residual,
+    residual_norm, self_attention as attend_to_self,
+};
+use candle_core::{Result, Tensor};
+
+impl Connection<'_> {
+    /// What the function of the sublayer sees of `x`.
+    ///
+    /// # Shapes
+    /// `x` and the result: `[b, t, d]`; `norm`: scale and shift, `[2, d]`.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn enter(&self, x: &Tensor, norm: &Tensor) -> Result<Tensor> {
+        match self.place {
+            NormPlace::Post => Ok(x.clone()),
+            NormPlace::Pre => layer_norm(x, norm, self.epsilon),
+        }
+    }
+
+    /// `x` with the function's result `y` added, normalised if that is the place for it.
+    ///
+    /// # Shapes
+    /// `x`, `y` and the result: `[b, t, d]`; `norm`: scale and shift, `[2, d]`.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn leave(&self, x: &Tensor, y: &Tensor, norm: &Tensor) -> Result<Tensor> {
+        match self.place {
+            NormPlace::Post => residual_norm(x, y, self.dropout, norm, self.epsilon),
+            NormPlace::Pre => residual(x, y, self.dropout),
+        }
+    }
+}
+
+impl<'a> AttentionSublayerOptions<'a> {
+    fn attention(&self) -> AttentionOptions<'a> {
+        AttentionOptions {
+            heads: self.heads,
+            scale: self.scale,
+            mask: self.mask,
+            dropout: self.weights_dropout,
+            record: self.record.is_some(),
+        }
+    }
+
+    fn keep(&self, attended: &Attended) {
+        if let Some(record) = self.record {
+            record.replace(attended.weights_bhts.clone());
+        }
+    }
+}
+
+pub(super) fn feed_forward(x: &Tensor, parts: &FeedForwardParts, options: FeedForwardOptions) -> Result<Tensor> {
+    let input = options.connection.enter(x, &parts.norm)?;
+    let (weight, bias) = (&parts.inner_weight, Some(&parts.inner_bias));
+    let inner = linear(&input, weight, bias, options.activation, options.compute)?;
+    let inner = dropout(&inner, options.inner_dropout)?;
+    let (weight, bias) = (&parts.outer_weight, Some(&parts.outer_bias));
+    let y = linear(&inner, weight, bias, Activation::None, options.compute)?;
+    options.connection.leave(x, &y, &parts.norm)
+}
+
+pub(super) fn self_attention(
+    x: &Tensor,
+    parts: &SelfAttentionParts,
+    options: AttentionSublayerOptions,
+) -> Result<Tensor> {
+    let input = options.connection.enter(x, &parts.norm)?;
+    let project =
+        |x: &Tensor, weight: &Tensor, bias: &Tensor| linear(x, weight, Some(bias), Activation::None, options.compute);
+    let qkv = project(&input, &parts.qkv_weight, &parts.qkv_bias)?;
+    let attended = attend_to_self(&qkv, options.attention())?;
+    options.keep(&attended);
+    let y = project(&attended.context_btd, &parts.output_weight, &parts.output_bias)?;
+    options.connection.leave(x, &y, &parts.norm)
+}
+
+pub(super) fn cross_attention(
+    x: &Tensor,
+    memory: &Tensor,
+    parts: &CrossAttentionParts,
+    options: AttentionSublayerOptions,
+) -> Result<Tensor> {
+    let input = options.connection.enter(x, &parts.norm)?;
+    let project =
+        |x: &Tensor, weight: &Tensor, bias: &Tensor| linear(x, weight, Some(bias), Activation::None, options.compute);
+    let q = project(&input, &parts.q_weight, &parts.q_bias)?;
+    let kv = project(memory, &parts.kv_weight, &parts.kv_bias)?;
+    let attended = attend_to_memory(&q, &kv, options.attention())?;
+    options.keep(&attended);
+    let y = project(&attended.context_btd, &parts.output_weight, &parts.output_bias)?;
+    options.connection.leave(x, &y, &parts.norm)
+}
