@@ -10,6 +10,24 @@
 //! Shape letters, used as suffixes where ranks change: **b**atch, **s**ource length, **t**arget length, **d** model
 //! width, **h**eads, **k** width per head, **f**eed-forward width, **v**ocabulary, **n** rows of a flattened batch.
 
+/// Runs a block under the widest vector instructions of the machine. What it calls must be `inline(always)`: a function
+/// that is only called stays at the baseline of the target.
+macro_rules! vectorized {
+    ($body:block) => {
+        crate::widest(
+            #[inline(always)]
+            || $body,
+        )
+    };
+}
+
+/// Calls a closure under the widest vector instructions; see `vectorized!`. The bound makes the closure one that is called
+/// once: any other would be called through a shim, which does not become part of the function with the instructions.
+#[inline(always)]
+fn widest<R>(closure: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(closure)
+}
+
 mod activation;
 mod adam;
 mod attention;

@@ -1,9 +1,10 @@
 //! The gradient of one batch, computed by several workers.
 
 use crate::TrainError;
+use crate::parallel::share;
 use candle_core::{Device, Tensor};
 use tallow_data::{Batch, PaddedBatch};
-use tallow_model::{Params, Pass, Tokens, Transformer};
+use tallow_model::{Parameter, Params, Pass, Tokens, Transformer};
 use tallow_ops::{Compute, DropoutStream};
 
 /// Sums over target tokens: of the loss and of its gradient by every parameter.
@@ -31,16 +32,23 @@ impl Gradients {
         Ok(())
     }
 
-    /// The norm of all gradients together, per target token.
+    /// The norm of all gradients together, per target token. The same for any number of workers.
     ///
     /// # Errors
     /// Those of the tensor operations.
-    pub fn norm(&self) -> Result<f64, TrainError> {
-        let mut sum = 0.0;
-        for tensor in &self.tensors {
-            sum += tallow_ops::sum_of_squares_no_grad(tensor)?;
-        }
-        Ok(sum.sqrt() / self.target_tokens as f64)
+    pub fn norm(&self, workers: usize) -> Result<f64, TrainError> {
+        let mut sums = vec![0f64; self.tensors.len()];
+        let pieces: Vec<_> = self.tensors.iter().zip(&mut sums).collect();
+        share(
+            pieces,
+            workers,
+            |(tensor, _)| tensor.elem_count(),
+            |(tensor, sum)| {
+                *sum = tallow_ops::sum_of_squares_no_grad(tensor)?;
+                Ok(())
+            },
+        )?;
+        Ok(sums.iter().sum::<f64>().sqrt() / self.target_tokens as f64)
     }
 }
 
@@ -109,14 +117,22 @@ pub fn gradients(
     });
     let mut results = results.into_iter();
     let mut sum = results.next().unwrap_or(Err(TrainError::Worker))?;
-    for result in results {
-        sum.add(&result?)?;
+    let others = results.collect::<Result<Vec<Gradients>, _>>()?;
+    for other in &others {
+        sum.loss += other.loss;
+        sum.target_tokens += other.target_tokens;
     }
-    for (parameter, tensor) in params.iter().zip(&mut sum.tensors) {
+    let pieces: Vec<_> = params.iter().zip(&mut sum.tensors).enumerate().collect();
+    let size = |(_, (parameter, _)): &(usize, (&Parameter, &mut Tensor))| parameter.var.elem_count();
+    share(pieces, options.workers, size, |(i, (parameter, tensor))| {
+        for other in &others {
+            *tensor = (&*tensor + &other.tensors[i])?;
+        }
         if let Some(row) = parameter.frozen_row {
             *tensor = without_row(tensor, row)?;
         }
-    }
+        Ok(())
+    })?;
     Ok(sum)
 }
 
@@ -139,7 +155,7 @@ fn shard_gradients(
     };
     let loss = model.loss(&source, &target, &padded.labels, options.label_smoothing, pass)?;
     let mut store = loss.backward()?;
-    let gradient = |parameter: &tallow_model::Parameter| match store.remove(parameter.var.as_tensor()) {
+    let gradient = |parameter: &Parameter| match store.remove(parameter.var.as_tensor()) {
         Some(gradient) => Ok(gradient),
         None => Ok(parameter.var.zeros_like()?),
     };

@@ -12,6 +12,7 @@ mod event;
 mod gradient;
 mod log;
 mod optimizer;
+mod parallel;
 mod run_directory;
 mod schedule;
 mod selection;

@@ -1,9 +1,10 @@
 //! Adam over all parameters of a model.
 
+use crate::parallel::share;
 use crate::{Gradients, OptimizerKind, TrainConfig, TrainError};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
-use tallow_model::Params;
+use tallow_model::{Parameter, Params};
 use tallow_ops::{AdamOptions, AdamState, adam_update_no_grad};
 
 /// The moments of every parameter, in the order of the parameters.
@@ -29,7 +30,8 @@ impl Optimizer {
 
     /// Updates the parameters by the mean gradient per target token, clipped to the configured norm.
     ///
-    /// `update` counts from 1; `norm` is that of [`Gradients::norm`].
+    /// `update` counts from 1 and comes with its learning rate; `norm` is that of [`Gradients::norm`]. The workers share
+    /// the parameters; how many they are changes no result.
     ///
     /// # Errors
     /// When parameters and gradients do not fit.
@@ -38,9 +40,9 @@ impl Optimizer {
         params: &Params,
         gradients: &Gradients,
         norm: f64,
-        update: u64,
-        learning_rate: f64,
+        (update, learning_rate): (u64, f64),
         config: &TrainConfig,
+        workers: usize,
     ) -> Result<(), TrainError> {
         let clip = if config.clip_norm > 0.0 {
             (config.clip_norm / (norm + CLIP_EPSILON)).min(1.0)
@@ -57,10 +59,11 @@ impl Optimizer {
             gradient_scale: clip / gradients.target_tokens as f64,
             step: update,
         };
-        for ((parameter, gradient), state) in params.iter().zip(&gradients.tensors).zip(&mut self.states) {
-            adam_update_no_grad(&parameter.var, gradient, state, &options)?;
-        }
-        Ok(())
+        let pieces: Vec<_> = params.iter().zip(&gradients.tensors).zip(&mut self.states).collect();
+        let size = |((parameter, _), _): &((&Parameter, &Tensor), &mut AdamState)| parameter.var.elem_count();
+        share(pieces, workers, size, |((parameter, gradient), state)| {
+            Ok(adam_update_no_grad(&parameter.var, gradient, state, &options)?)
+        })
     }
 
     /// The moments by the names of the parameters, to be saved.

@@ -278,13 +278,19 @@ impl Trainer {
         }
         let Some(sum) = sum else { return Err(TrainError::Worker) };
         let loss = sum.loss / sum.target_tokens as f64;
-        let norm = sum.norm()?;
+        let norm = sum.norm(self.workers)?;
         let learning_rate = train.learning_rate_at(update, self.parts.architecture.model.d_model);
         self.state.update = update;
         self.state.cursor = cursor;
         if loss.is_finite() && norm.is_finite() {
-            self.optimizer
-                .update(&self.parts.params, &sum, norm, update, learning_rate, train)?;
+            self.optimizer.update(
+                &self.parts.params,
+                &sum,
+                norm,
+                (update, learning_rate),
+                train,
+                self.workers,
+            )?;
             if let Some(ema) = &mut self.ema {
                 ema.update(&self.parts.params, update)?;
             }

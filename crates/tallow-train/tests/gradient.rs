@@ -181,7 +181,7 @@ fn halves_add_up() {
         .unwrap();
     assert_near("two halves", &sum, &whole);
     assert_eq!(whole.target_tokens, batch().target_tokens());
-    assert!((sum.norm().unwrap() / whole.norm().unwrap() - 1.0).abs() < 1e-6);
+    assert!((sum.norm(2).unwrap() / whole.norm(2).unwrap() - 1.0).abs() < 1e-6);
 }
 
 /// The loss is a sum over target tokens: a sentence's share does not depend on its batch.
@@ -203,7 +203,8 @@ fn norms() {
     let gradients = Setting::new().gradients(&batch(), Some(KEY), 2);
     let squares: f64 = values(&gradients).concat().iter().map(|x| f64::from(*x).powi(2)).sum();
     let expected = squares.sqrt() / gradients.target_tokens as f64;
-    assert!((gradients.norm().unwrap() / expected - 1.0).abs() < 1e-9);
+    assert!((gradients.norm(1).unwrap() / expected - 1.0).abs() < 1e-9);
+    assert_eq!(gradients.norm(1).unwrap(), gradients.norm(3).unwrap());
 }
 
 /// No sentence at all is an error, not a gradient of nothing.

@@ -91,11 +91,18 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
             workers,
         };
         let gradients = gradients(&model, params, case.batch.clone(), options, &Device::Cpu).unwrap();
-        let norm = gradients.norm().unwrap();
+        let norm = gradients.norm(workers).unwrap();
         losses.push(gradients.loss / gradients.target_tokens as f64);
         norms.push(norm);
         optimizer
-            .update(params, &gradients, norm, update, config.learning_rate, config)
+            .update(
+                params,
+                &gradients,
+                norm,
+                (update, config.learning_rate),
+                config,
+                workers,
+            )
             .unwrap();
     }
     (losses, norms)

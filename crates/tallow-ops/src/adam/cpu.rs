@@ -28,11 +28,13 @@ impl InplaceOp2 for Moments<'_> {
         let (beta1, beta2) = (self.0.beta1 as f32, self.0.beta2 as f32);
         let (rest1, rest2) = ((1.0 - self.0.beta1) as f32, (1.0 - self.0.beta2) as f32);
         let scale = self.0.gradient_scale as f32;
-        for ((mean, square), gradient) in means.iter_mut().zip(squares).zip(gradient) {
-            let gradient = gradient * scale;
-            *mean = beta1 * *mean + rest1 * gradient;
-            *square = beta2 * *square + rest2 * gradient * gradient;
-        }
+        vectorized!({
+            for ((mean, square), gradient) in means.iter_mut().zip(squares).zip(gradient) {
+                let gradient = gradient * scale;
+                *mean = beta1 * *mean + rest1 * gradient;
+                *square = beta2 * *square + rest2 * gradient * gradient;
+            }
+        });
         Ok(())
     }
 }
@@ -57,9 +59,11 @@ impl InplaceOp2 for Step<'_> {
             1.0
         };
         let epsilon = options.epsilon as f32;
-        for ((value, mean), square) in parameter.iter_mut().zip(means).zip(squares) {
-            *value = *value * kept - rate * mean / ((square * correction).sqrt() + epsilon);
-        }
+        vectorized!({
+            for ((value, mean), square) in parameter.iter_mut().zip(means).zip(squares) {
+                *value = *value * kept - rate * mean / ((square * correction).sqrt() + epsilon);
+            }
+        });
         Ok(())
     }
 }

@@ -8,7 +8,6 @@ use crate::product::{Left, Right, Sizes, small_product};
 use crate::rows::sum;
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
-use pulp::Arch;
 
 /// Queries whose scores are held at a time.
 const BLOCK: usize = 64;
@@ -213,7 +212,7 @@ impl Attention {
             },
             false,
         );
-        Arch::new().dispatch(|| {
+        vectorized!({
             for (row, weights) in scratch.weights.chunks_exact_mut(columns).take(rows).enumerate() {
                 let seen = self.seen(at.sentence, start + row, batch.keys);
                 softmax_row(weights, seen, self.scale);
@@ -409,7 +408,7 @@ impl Attention {
 
     /// Turns the gradient of the weights of a block into that of the scores.
     fn score_gradient(&self, at: Head, (start, rows): (usize, usize), columns: usize, scratch: &mut Scratch) {
-        Arch::new().dispatch(|| {
+        vectorized!({
             let (weights, gradient) = (&scratch.weights, &mut scratch.gradient);
             let mut both = vec![0f32; columns];
             let pairs = weights.chunks_exact(columns).zip(gradient.chunks_exact_mut(columns));

@@ -5,7 +5,6 @@ use crate::exponential::exp_nonpositive;
 use crate::rows::{greatest, sum};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
-use pulp::Arch;
 
 /// softmax(scale · scores + mask) over the last dimension of `[b, h, t, s]`.
 pub(super) struct MaskedSoftmax {
@@ -45,7 +44,7 @@ impl CustomOp1 for MaskedSoftmax {
         let (_, heads, queries, keys) = layout.shape().dims4()?;
         let scores = slice(scores, layout)?;
         let mut weights = vec![0f32; scores.len()];
-        Arch::new().dispatch(|| {
+        vectorized!({
             for (index, (x, y)) in scores
                 .chunks_exact(keys)
                 .zip(weights.chunks_exact_mut(keys))
@@ -67,7 +66,7 @@ impl CustomOp1 for MaskedSoftmax {
         let (weights, dw) = (Values::of(weights)?, Values::of(&gradient)?);
         let (weights, dw) = (&*weights, &*dw);
         let mut ds = vec![0f32; dw.len()];
-        Arch::new().dispatch(|| {
+        vectorized!({
             for ((w, dw), ds) in weights
                 .chunks_exact(keys)
                 .zip(dw.chunks_exact(keys))

@@ -5,7 +5,6 @@ use super::AttentionOptions;
 use super::softmax::softmax_row;
 use crate::rows::LANES;
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
-use pulp::Arch;
 
 /// The heads of `[b, h, t, k]`: rows without gaps, heads and sentences at any distance.
 struct Heads<'a> {
@@ -59,7 +58,7 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptio
     };
     let scale = options.scale as f32;
     let mut context = vec![0f32; sentences * queries * heads * width];
-    Arch::new().dispatch(|| {
+    vectorized!({
         let mut weights = vec![0f32; keys];
         for sentence in 0..sentences {
             for head in 0..heads {

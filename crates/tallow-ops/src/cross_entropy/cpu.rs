@@ -6,7 +6,6 @@ use crate::product::{Compute, Into, Matrix, Output, Prepared, product, product_p
 use crate::rows::{greatest, sum};
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
-use pulp::Arch;
 use std::sync::{Mutex, PoisonError};
 
 /// Rows whose logits are held at a time. More would fall out of the caches, fewer would read and write the gradient of
@@ -99,7 +98,7 @@ impl CustomOp2 for SmoothedLoss {
                 stride: classes,
             };
             product_prepared(output, states, &forward, classes, into);
-            Arch::new().dispatch(|| {
+            vectorized!({
                 for (row, (_, label)) in logits.chunks_exact_mut(classes).zip(chunk) {
                     loss += self.row(row, *label);
                 }

@@ -3,7 +3,6 @@
 use super::Dropout;
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use pulp::Arch;
 
 /// Multiplication by the mask of a dropout.
 #[derive(Clone)]
@@ -22,7 +21,7 @@ impl CustomOp1 for Masked {
         let x = slice(storage, layout)?;
         let width = layout.dims().last().copied().unwrap_or(1).max(1);
         let mut y = vec![0f32; x.len()];
-        Arch::new().dispatch(|| {
+        vectorized!({
             for (index, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).enumerate() {
                 let (position, head_row) = (index % self.positions, index / self.positions);
                 self.dropout

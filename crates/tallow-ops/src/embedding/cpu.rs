@@ -3,7 +3,6 @@
 use crate::Dropout;
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 
 /// dropout(table\[ids\] * scale + positions), of `ids` in rows of as many as there are positions.
 pub(super) struct Embed {
@@ -30,7 +29,7 @@ impl CustomOp2 for Embed {
             bail!("embed: id {id} is not in a table of {pieces} rows");
         }
         let mut result = vec![0f32; self.ids.len() * width];
-        Arch::new().dispatch(|| {
+        vectorized!({
             let mut factors = vec![1f32; width];
             for (index, (id, y)) in self.ids.iter().zip(result.chunks_exact_mut(width)).enumerate() {
                 let position = index % length;
@@ -61,7 +60,7 @@ impl CustomOp2 for Embed {
         let dy = &*dy;
         let mut d_table = vec![0f32; table.elem_count()];
         let mut d_positions = vec![0f32; length * width];
-        Arch::new().dispatch(|| {
+        vectorized!({
             let mut factors = vec![1f32; width];
             for (index, (id, dy)) in self.ids.iter().zip(dy.chunks_exact(width)).enumerate() {
                 let position = index % length;

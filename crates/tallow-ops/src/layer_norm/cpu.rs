@@ -3,7 +3,6 @@
 use crate::rows::sum;
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
-use pulp::Arch;
 
 /// y = (x - mean) / sqrt(variance + epsilon) * scale + shift, row by row.
 pub(super) struct LayerNorm {
@@ -70,7 +69,7 @@ impl CustomOp2 for LayerNorm {
         let (x, packed) = (slice(x, of_x)?, slice(packed, of_packed)?);
         let (scale, shift) = packed.split_at(packed.len() / 2);
         let mut y = vec![0f32; x.len()];
-        Arch::new().dispatch(|| {
+        vectorized!({
             for (x, y) in x.chunks_exact(scale.len()).zip(y.chunks_exact_mut(scale.len())) {
                 let (mean, inverse) = moments(x, self.epsilon);
                 for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
@@ -96,7 +95,7 @@ impl CustomOp2 for LayerNorm {
         let mut dx_all = vec![0f32; x_all.len()];
         let mut d_packed = vec![0f32; 2 * width];
         let (d_scale, d_shift) = d_packed.split_at_mut(width);
-        Arch::new().dispatch(|| {
+        vectorized!({
             let mut scratch = vec![0f32; 3 * width];
             let rows = x_all
                 .chunks_exact(width)

@@ -3,7 +3,6 @@
 use crate::product::{Compute, Into, Matrix, new_product};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
-use pulp::Arch;
 
 /// y = x Wᵀ + bias on every row, or max(0, x Wᵀ + bias).
 pub(super) struct Linear {
@@ -31,7 +30,7 @@ impl CustomOp3 for Linear {
         let (x, weight) = (Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs));
         let mut y = new_product(self.compute, x, weight.t(), Into::Bias(bias));
         if self.relu {
-            Arch::new().dispatch(|| {
+            vectorized!({
                 // Not `max`, which would turn NaN into zero and hide that a run has diverged.
                 y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
             });
@@ -58,7 +57,7 @@ impl CustomOp3 for Linear {
             let y = Values::of(y)?;
             let (y, dy) = (&*y, &*gradient);
             masked.reserve_exact(dy.len());
-            Arch::new().dispatch(|| {
+            vectorized!({
                 for (y, dy) in y.chunks_exact(outputs).zip(dy.chunks_exact(outputs)) {
                     let passed = |(y, dy): (&f32, &f32)| if *y > 0.0 { *dy } else { 0.0 };
                     masked.extend(y.iter().zip(dy).map(passed));
@@ -69,7 +68,7 @@ impl CustomOp3 for Linear {
             });
         } else {
             let dy = &*gradient;
-            Arch::new().dispatch(|| {
+            vectorized!({
                 for row in dy.chunks_exact(outputs) {
                     d_bias.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy);
                 }

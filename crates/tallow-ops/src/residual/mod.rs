@@ -2,8 +2,9 @@
 
 mod cpu;
 
+use crate::sublayer::RowConnection;
 use crate::values::is_plain;
-use crate::{Dropout, dropout, layer_norm};
+use crate::{Connection, Dropout, NormPlace, dropout, layer_norm};
 use candle_core::{Result, Tensor, bail};
 
 /// x + dropout(y): the connection of a pre-norm Transformer.
@@ -44,10 +45,12 @@ pub fn residual_norm(
         if let Some(drop) = drop {
             drop.check(x.dims(), (batch, 1, positions))?;
         }
-        let operation = cpu::ResidualNorm {
-            dropout: drop.filter(|drop| drop.is_active()).cloned(),
-            epsilon: epsilon as f32,
+        let connection = Connection {
+            place: NormPlace::Post,
+            epsilon,
+            dropout: drop,
         };
+        let operation = cpu::ResidualNorm(RowConnection::new(&connection, positions, width));
         return x.apply_op3(y, scale_shift, operation);
     }
     layer_norm(&residual(x, y, drop)?, scale_shift, epsilon)

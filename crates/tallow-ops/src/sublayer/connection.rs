@@ -3,11 +3,10 @@
 use super::{Connection, NormPlace};
 use crate::Dropout;
 use crate::layer_norm::{moments, row_gradient};
-use pulp::Arch;
 
 /// The connection of a sublayer whose rows are positions of `width` values.
 #[derive(Clone)]
-pub(super) struct RowConnection {
+pub(crate) struct RowConnection {
     place: NormPlace,
     epsilon: f32,
     dropout: Option<Dropout>,
@@ -22,7 +21,7 @@ fn masked(dropout: &Dropout, index: usize, positions: usize, factors: &mut [f32]
 }
 
 impl RowConnection {
-    pub(super) fn new(options: &Connection, positions: usize, width: usize) -> Self {
+    pub(crate) fn new(options: &Connection, positions: usize, width: usize) -> Self {
         Self {
             place: options.place,
             epsilon: options.epsilon as f32,
@@ -33,13 +32,13 @@ impl RowConnection {
     }
 
     /// What the function of the sublayer sees, where that is not `x` itself.
-    pub(super) fn enter(&self, x: &[f32], norm: &[f32]) -> Option<Vec<f32>> {
+    pub(crate) fn enter(&self, x: &[f32], norm: &[f32]) -> Option<Vec<f32>> {
         if self.place == NormPlace::Post {
             return None;
         }
         let (scale, shift) = norm.split_at(self.width);
         let mut result = Vec::with_capacity(x.len());
-        Arch::new().dispatch(|| {
+        vectorized!({
             for x in x.chunks_exact(self.width) {
                 let (mean, inverse) = moments(x, self.epsilon);
                 let rows = x.iter().zip(scale).zip(shift);
@@ -50,11 +49,11 @@ impl RowConnection {
     }
 
     /// Adds the gradient of `x` that comes through [`Self::enter`].
-    pub(super) fn enter_backward(&self, x: &[f32], d_input: &[f32], norm: &[f32], d_norm: &mut [f32], dx: &mut [f32]) {
+    pub(crate) fn enter_backward(&self, x: &[f32], d_input: &[f32], norm: &[f32], d_norm: &mut [f32], dx: &mut [f32]) {
         let width = self.width;
         let (d_scale, d_shift) = d_norm.split_at_mut(width);
         let scale = &norm[..width];
-        Arch::new().dispatch(|| {
+        vectorized!({
             let (mut scratch, mut row) = (vec![0f32; 3 * width], vec![0f32; width]);
             let rows = x
                 .chunks_exact(width)
@@ -77,11 +76,11 @@ impl RowConnection {
     }
 
     /// x + dropout(y), normalised if that is the place for it.
-    pub(super) fn leave(&self, x: &[f32], y: &[f32], norm: &[f32]) -> Vec<f32> {
+    pub(crate) fn leave(&self, x: &[f32], y: &[f32], norm: &[f32]) -> Vec<f32> {
         let width = self.width;
         let (scale, shift) = norm.split_at(width);
         let mut result = Vec::with_capacity(x.len());
-        Arch::new().dispatch(|| {
+        vectorized!({
             let (mut factors, mut sum) = (vec![1f32; width], vec![0f32; width]);
             for (index, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact(width)).enumerate() {
                 if let Some(dropout) = &self.dropout {
@@ -104,7 +103,7 @@ impl RowConnection {
 
     /// The gradients of `x` (as far as it does not go through the function) and of `y`. The sums that were normalised
     /// are computed again.
-    pub(super) fn leave_backward(
+    pub(crate) fn leave_backward(
         &self,
         x: &[f32],
         y: &[f32],
@@ -116,7 +115,7 @@ impl RowConnection {
         let (mut dx_all, mut dy_all) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
         let scale = &norm[..width];
         let (d_scale, d_shift) = d_norm.split_at_mut(width);
-        Arch::new().dispatch(|| {
+        vectorized!({
             let (mut factors, mut sum) = (vec![1f32; width], vec![0f32; width]);
             let (mut scratch, mut dx) = (vec![0f32; 3 * width], vec![0f32; width]);
             let rows = x

@@ -9,7 +9,6 @@ use crate::product::{Compute, Into, Matrix, Output, new_product, product};
 use crate::values::{Values, slice};
 use crate::{Activation, Dropout};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
-use pulp::Arch;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -86,7 +85,7 @@ impl Parameters<'_> {
             Into::Set,
         );
         let d_bias = &mut gradient[place.bias()];
-        Arch::new().dispatch(|| {
+        vectorized!({
             for row in dy.chunks_exact(place.outputs) {
                 d_bias.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy);
             }
@@ -169,7 +168,7 @@ impl FeedForward {
     fn drop_inner(&self, rows: &mut [f32]) {
         let Some(dropout) = &self.inner_dropout else { return };
         let width = self.layout.inner;
-        Arch::new().dispatch(|| {
+        vectorized!({
             let mut factors = vec![0f32; width];
             for (index, row) in rows.chunks_exact_mut(width).enumerate() {
                 dropout.fill_row(index / self.positions, 0, index % self.positions, &mut factors);
@@ -187,7 +186,7 @@ impl FeedForward {
         let input = self.connection.enter(x, norm);
         let mut inner = parameters.map(self.layout.inner_map(), input.as_deref().unwrap_or(x));
         if self.relu {
-            Arch::new().dispatch(|| {
+            vectorized!({
                 // Not `max`, which would turn NaN into zero and hide that a run has diverged.
                 inner.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
             });
@@ -241,7 +240,7 @@ impl CustomOp2 for FeedForward {
         let mut d_inner = parameters.map_backward(self.layout.outer_map(), &kept.inner, &dy, &mut d_packed);
         self.drop_inner(&mut d_inner);
         if self.relu {
-            Arch::new().dispatch(|| {
+            vectorized!({
                 // What dropout made zero, it has made zero in the gradient too.
                 for (d, y) in d_inner.iter_mut().zip(&kept.inner) {
                     *d = if *y > 0.0 { *d } else { 0.0 };

@@ -11,6 +11,7 @@ mod cpu;
 mod layout;
 mod reference;
 
+pub(crate) use connection::RowConnection;
 pub use layout::{CrossAttentionParts, FeedForwardParts, SelfAttentionParts};
 
 use crate::values::is_plain;

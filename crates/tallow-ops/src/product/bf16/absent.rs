@@ -1,6 +1,7 @@
-//! Processors without a unit for bf16 that is known here: nothing can be made of this type.
+//! Processors without a unit for bf16 that is known here: no value of these types can exist.
+#![allow(unsafe_code)]
 
-use crate::product::{Into, Matrix, Output};
+use crate::product::{Into, Matrix};
 
 /// The processor's units for bf16.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ impl Packed {
     }
 }
 
+/// # Safety
+/// None: it cannot be called.
 pub(crate) unsafe fn product(_: *mut f32, _: usize, _: Matrix, b: &Packed, _: Into) {
     match *b {}
 }
