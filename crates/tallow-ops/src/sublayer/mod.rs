@@ -3,7 +3,7 @@
 //! connection and normalisation.
 //!
 //! A sublayer is one operation whose parameters lie in one tensor, one after the other: Candle takes a custom operation
-//! of at most three inputs, and every edge of its graph costs a tensor of zeros and an addition. [`reference`] says what
+//! of at most three inputs, and every edge of its graph costs a tensor of zeros and an addition. `reference.rs` says what
 //! each computes, in the small operations of this crate; that is also what runs wherever the fused form cannot.
 
 mod connection;
