@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use crate::product::{Into, Matrix};
+use std::convert::Infallible;
 
 /// The processor's units for bf16.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Unit {}
+pub(crate) struct Unit(Infallible);
 
 impl Unit {
     /// The fastest unit of this machine.
@@ -15,22 +16,22 @@ impl Unit {
 
     /// Its name in records of runs.
     pub(crate) fn name(self) -> &'static str {
-        match self {}
+        match self.0 {}
     }
 }
 
 /// A right operand, packed for a unit.
 #[derive(Debug)]
-pub(crate) enum Packed {}
+pub(crate) struct Packed(Unit);
 
 impl Packed {
     pub(crate) fn new(unit: Unit, _: Matrix) -> Self {
-        match unit {}
+        Self(unit)
     }
 }
 
 /// # Safety
 /// None: it cannot be called.
 pub(crate) unsafe fn product(_: *mut f32, _: usize, _: Matrix, b: &Packed, _: Into) {
-    match *b {}
+    match b.0.0 {}
 }
