@@ -134,6 +134,9 @@ pub(crate) struct TrainArguments {
     /// Remove what an earlier run left in the run directory
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Measure the operations of updates and print the share of each at the end
+    #[arg(long)]
+    pub(crate) profile: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }

@@ -12,6 +12,7 @@ mod hub;
 mod keys;
 mod lines;
 mod located;
+mod profile;
 mod progress;
 mod record;
 mod threads;

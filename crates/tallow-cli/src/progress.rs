@@ -1,5 +1,6 @@
 //! What a person sees of training.
 
+use crate::profile::table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::RefCell;
 use std::io::{IsTerminal, stderr};
@@ -156,6 +157,7 @@ impl Observer for Progress {
                 }
             }
             Event::Saved { .. } => {}
+            Event::Profiled(profile) => self.say(&table(profile)),
             Event::Averaged {
                 checkpoints,
                 validation,

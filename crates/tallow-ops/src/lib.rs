@@ -41,6 +41,7 @@ mod kernels;
 mod layer_norm;
 mod linear;
 mod product;
+pub mod profile;
 mod random;
 mod residual;
 mod rows;

@@ -2,6 +2,7 @@
 
 use crate::{Metric, Validation};
 use std::path::PathBuf;
+use tallow_ops::profile::Share;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -74,6 +75,21 @@ pub enum Event {
         /// Whether it is the best model now.
         is_best: bool,
     },
+    /// The time of the updates was measured by operation; see [`Trainer::profile`](crate::Trainer::profile).
+    Profiled(Profile),
+}
+
+/// Where the time of updates went.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Updates measured: all of this session but the first, which finds its memory untouched.
+    pub updates: u64,
+    /// Threads that shared them.
+    pub workers: usize,
+    /// How long they took, in seconds.
+    pub seconds: f64,
+    /// Time of every operation, summed over the workers.
+    pub shares: Vec<Share>,
 }
 
 /// Somebody who wants to know. Called from the trainer's thread.

@@ -5,6 +5,7 @@ use crate::parallel::share;
 use candle_core::{Device, Tensor};
 use tallow_data::{Batch, PaddedBatch};
 use tallow_model::{Parameter, Params, Pass, Tokens, Transformer};
+use tallow_ops::profile::{Operation, span};
 use tallow_ops::{Compute, DropoutStream};
 
 /// Sums over target tokens: of the loss and of its gradient by every parameter.
@@ -44,6 +45,7 @@ impl Gradients {
             workers,
             |(tensor, _)| tensor.elem_count(),
             |(tensor, sum)| {
+                let _span = span(Operation::GradientSum);
                 *sum = tallow_ops::sum_of_squares_no_grad(tensor)?;
                 Ok(())
             },
@@ -98,7 +100,10 @@ pub fn gradients(
         }
     }
     let work = |shard: &Batch| -> Result<Gradients, TrainError> {
+        let of_batching = span(Operation::Batching);
         let padded = shard.pad(target_pad, source_pad, target_pad);
+        drop(of_batching);
+        let _span = span(Operation::Graph);
         shard_gradients(model, params, &padded, options, device)
     };
     let shards = batch.shards(options.workers);
@@ -125,6 +130,7 @@ pub fn gradients(
     let pieces: Vec<_> = params.iter().zip(&mut sum.tensors).enumerate().collect();
     let size = |(_, (parameter, _)): &(usize, (&Parameter, &mut Tensor))| parameter.var.elem_count();
     share(pieces, options.workers, size, |(i, (parameter, tensor))| {
+        let _span = span(Operation::GradientSum);
         for other in &others {
             *tensor = (&*tensor + &other.tensors[i])?;
         }

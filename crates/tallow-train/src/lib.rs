@@ -26,7 +26,7 @@ pub use checkpoint::{Checkpoint, Saved};
 pub use config::{ComputeKind, Metric, OptimizerKind, Schedule, TrainConfig, Workers};
 pub use ema::Ema;
 pub use error::TrainError;
-pub use event::{Event, Observer, Silent};
+pub use event::{Event, Observer, Profile, Silent};
 pub use gradient::{DropoutKey, GradientOptions, Gradients, gradients};
 pub use optimizer::Optimizer;
 pub use run_directory::RunDirectory;

@@ -5,6 +5,7 @@ use crate::{Gradients, OptimizerKind, TrainConfig, TrainError};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use tallow_model::{Parameter, Params};
+use tallow_ops::profile::{Operation, span};
 use tallow_ops::{AdamOptions, AdamState, adam_update_no_grad};
 
 /// The moments of every parameter, in the order of the parameters.
@@ -62,6 +63,7 @@ impl Optimizer {
         let pieces: Vec<_> = params.iter().zip(&gradients.tensors).zip(&mut self.states).collect();
         let size = |((parameter, _), _): &((&Parameter, &Tensor), &mut AdamState)| parameter.var.elem_count();
         share(pieces, workers, size, |((parameter, gradient), state)| {
+            let _span = span(Operation::Optimizer);
             Ok(adam_update_no_grad(&parameter.var, gradient, state, &options)?)
         })
     }

@@ -5,7 +5,7 @@ use crate::gradient::{DropoutKey, GradientOptions, Gradients, gradients};
 use crate::log::{Log, write_json};
 use crate::tensorboard::EventWriter;
 use crate::{
-    Ema, Event, Fingerprint, Metric, Observer, Optimizer, RunDirectory, TrainConfig, TrainError, TrainState,
+    Ema, Event, Fingerprint, Metric, Observer, Optimizer, Profile, RunDirectory, TrainConfig, TrainError, TrainState,
     Validation, ValidationSet, average,
 };
 use candle_core::{Device, Tensor};
@@ -16,6 +16,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tallow_data::{BatchStream, Corpus, Cursor, DataConfig, Sampler};
 use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Params, Transformer};
+use tallow_ops::profile::{self, Operation, span};
 use tallow_text::Tokenizers;
 
 /// How many updates in a row may be left out for a loss or gradient that is not finite.
@@ -81,6 +82,7 @@ pub struct Trainer {
     ema: Option<Ema>,
     state: TrainState,
     workers: usize,
+    profile: Option<Profile>,
 }
 
 impl Trainer {
@@ -139,7 +141,19 @@ impl Trainer {
             ema,
             state,
             workers,
+            profile: None,
         })
+    }
+
+    /// Measures where the time of updates goes; [`Trainer::run`] reports it at its end by [`Event::Profiled`].
+    /// Profiles are of the whole process: measure one trainer at a time.
+    pub fn profile(&mut self) {
+        self.profile = Some(Profile {
+            updates: 0,
+            workers: self.workers,
+            seconds: 0.0,
+            shares: Vec::new(),
+        });
     }
 
     /// Updates done so far.
@@ -158,6 +172,7 @@ impl Trainer {
         let mut events = EventWriter::create(&path, wall_time()).map_err(TrainError::file(&path))?;
         let sampler = Sampler::new(self.parts.corpus.clone(), &self.parts.data, self.parts.fingerprint.seed);
         let cursor = valid_cursor(&sampler, self.state.cursor);
+        profile::reset();
         let mut stream = BatchStream::start(sampler, cursor, self.parts.data.prefetch_batches)?;
         observer.observe(&Event::Started {
             update: self.state.update,
@@ -165,11 +180,20 @@ impl Trainer {
             workers: self.workers,
             parameters: self.parts.params.elements(),
         });
+        let mut is_first = true;
         let ending = loop {
             if let Some(ending) = self.ending(stop) {
                 break ending;
             }
+            profile::set_running(self.profile.is_some() && !is_first);
+            let begin = Instant::now();
             self.one_update(&mut stream, &mut log, &mut events, observer)?;
+            profile::set_running(false);
+            if let Some(profile) = self.profile.as_mut().filter(|_| !is_first) {
+                profile.updates += 1;
+                profile.seconds += begin.elapsed().as_secs_f64();
+            }
+            is_first = false;
             let update = self.state.update;
             if update.is_multiple_of(self.parts.train.validate_every) {
                 self.validate(&mut log, &mut events, observer)?;
@@ -179,6 +203,10 @@ impl Trainer {
             }
             events.flush().map_err(TrainError::file(events.path()))?;
         };
+        if let Some(profile) = &mut self.profile {
+            profile.shares = profile::shares();
+            observer.observe(&Event::Profiled(profile.clone()));
+        }
         if ending == Ending::Interrupted {
             if !self.is_saved() {
                 self.checkpoint(&mut log, observer)?;
@@ -254,9 +282,11 @@ impl Trainer {
         let mut sum: Option<Gradients> = None;
         let (epoch, mut cursor) = (self.state.cursor.epoch, self.state.cursor);
         for micro_batch in 0..train.accumulate {
+            let of_batching = span(Operation::Batching);
             let Some(next) = stream.next() else {
                 return Err(TrainError::Worker);
             };
+            drop(of_batching);
             let (batch, after) = next?;
             cursor = after;
             let key = DropoutKey {

@@ -128,6 +128,9 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         }
         None => Trainer::new(parts)?,
     };
+    if arguments.profile {
+        trainer.profile();
+    }
     let stop = stop_at_signals()?;
     let progress = Progress::new();
     let outcome = trainer.run(&progress, &stop);

@@ -5,6 +5,7 @@ use super::AttentionMask;
 use super::softmax::softmax_row;
 use crate::Dropout;
 use crate::product::{Left, Right, Sizes, small_product};
+use crate::profile::{Operation, span};
 use crate::rows::sum;
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
@@ -236,6 +237,7 @@ impl Attention {
     }
 
     fn forward(&self, batch: Lengths, sources: &Sources) -> Vec<f32> {
+        let _span = span(Operation::Attention);
         let width = batch.width / self.heads;
         let mut context = vec![0f32; batch.sentences * batch.queries * batch.width];
         let mut scratch = Scratch::default();
@@ -294,6 +296,7 @@ impl Attention {
         results: &mut [Vec<f32>],
         buffers: [usize; 3],
     ) {
+        let _span = span(Operation::AttentionGradient);
         let width = batch.width / self.heads;
         let mut scratch = Scratch::default();
         let padded = batch.keys.next_multiple_of(LANES);

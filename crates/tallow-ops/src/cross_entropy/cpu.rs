@@ -3,6 +3,7 @@
 
 use crate::exponential::exp_nonpositive;
 use crate::product::{Compute, Into, Matrix, Output, Prepared, product, product_prepared};
+use crate::profile::{Operation, span};
 use crate::rows::{greatest, sum};
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
@@ -65,6 +66,7 @@ impl CustomOp2 for SmoothedLoss {
         weight: &CpuStorage,
         of_weight: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _span = span(Operation::Loss);
         let (rows, width) = of_hidden.shape().dims2()?;
         let (hidden, whole_weight) = (slice(hidden, of_hidden)?, slice(weight, of_weight)?);
         let classes = self.classes;
@@ -97,7 +99,10 @@ impl CustomOp2 for SmoothedLoss {
                 values: logits,
                 stride: classes,
             };
-            product_prepared(output, states, &forward, classes, into);
+            {
+                let _span = states.span(Operation::ForwardProduct, classes);
+                product_prepared(output, states, &forward, classes, into);
+            }
             vectorized!({
                 for (row, (_, label)) in logits.chunks_exact_mut(classes).zip(chunk) {
                     loss += self.row(row, *label);
@@ -110,7 +115,10 @@ impl CustomOp2 for SmoothedLoss {
                     values: &mut d_states,
                     stride: width,
                 };
-                product_prepared(output, d_logits, backward, width, Into::Set);
+                {
+                    let _span = d_logits.span(Operation::InputGradientProduct, width);
+                    product_prepared(output, d_logits, backward, width, Into::Set);
+                }
                 for ((row, _), d_state) in chunk.iter().zip(d_states.chunks_exact(width)) {
                     d_hidden[row * width..(row + 1) * width].copy_from_slice(d_state);
                 }
@@ -118,6 +126,7 @@ impl CustomOp2 for SmoothedLoss {
                     values: d_weight,
                     stride: width,
                 };
+                let _span = states.span(Operation::WeightGradientProduct, classes);
                 product(self.compute, output, d_logits.t(), states, Into::Add);
             }
         }

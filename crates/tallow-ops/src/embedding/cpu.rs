@@ -1,6 +1,7 @@
 //! Rows of the table, scaled, with positions and dropout, in one pass; and the gradient in another.
 
 use crate::Dropout;
+use crate::profile::{Operation, span};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
@@ -23,6 +24,7 @@ impl CustomOp2 for Embed {
         positions: &CpuStorage,
         of_positions: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _span = span(Operation::Embedding);
         let ((pieces, width), (length, _)) = (of_table.shape().dims2()?, of_positions.shape().dims2()?);
         let (table, positions) = (slice(table, of_table)?, slice(positions, of_positions)?);
         if let Some(id) = self.ids.iter().find(|id| **id as usize >= pieces) {
@@ -54,6 +56,7 @@ impl CustomOp2 for Embed {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let _span = span(Operation::Embedding);
         let (length, width) = positions.dims2()?;
         let gradient = gradient.contiguous()?;
         let dy = Values::of(&gradient)?;

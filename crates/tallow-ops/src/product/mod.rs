@@ -4,6 +4,7 @@
 mod bf16;
 mod small;
 
+use crate::profile::{Operation, Span, span_of};
 use gemm::Parallelism;
 use std::sync::OnceLock;
 
@@ -64,6 +65,11 @@ impl<'a> Matrix<'a> {
             columns,
             strides: (stride, 1),
         }
+    }
+
+    /// A span for the product of this matrix with one of `columns` columns.
+    pub(crate) fn span(self, operation: Operation, columns: usize) -> Span {
+        span_of(operation, 2 * (self.rows * self.columns * columns) as u64)
     }
 
     /// The transposed matrix, of the same values.

@@ -3,6 +3,7 @@
 use super::{Connection, NormPlace};
 use crate::Dropout;
 use crate::layer_norm::{moments, row_gradient};
+use crate::profile::{Operation, span};
 
 /// The connection of a sublayer whose rows are positions of `width` values.
 #[derive(Clone)]
@@ -36,6 +37,7 @@ impl RowConnection {
         if self.place == NormPlace::Post {
             return None;
         }
+        let _span = span(Operation::Connection);
         let (scale, shift) = norm.split_at(self.width);
         let mut result = Vec::with_capacity(x.len());
         vectorized!({
@@ -50,6 +52,7 @@ impl RowConnection {
 
     /// Adds the gradient of `x` that comes through [`Self::enter`].
     pub(crate) fn enter_backward(&self, x: &[f32], d_input: &[f32], norm: &[f32], d_norm: &mut [f32], dx: &mut [f32]) {
+        let _span = span(Operation::ConnectionGradient);
         let width = self.width;
         let (d_scale, d_shift) = d_norm.split_at_mut(width);
         let scale = &norm[..width];
@@ -77,6 +80,7 @@ impl RowConnection {
 
     /// x + dropout(y), normalised if that is the place for it.
     pub(crate) fn leave(&self, x: &[f32], y: &[f32], norm: &[f32]) -> Vec<f32> {
+        let _span = span(Operation::Connection);
         let width = self.width;
         let (scale, shift) = norm.split_at(width);
         let mut result = Vec::with_capacity(x.len());
@@ -111,6 +115,7 @@ impl RowConnection {
         norm: &[f32],
         d_norm: &mut [f32],
     ) -> (Vec<f32>, Vec<f32>) {
+        let _span = span(Operation::ConnectionGradient);
         let width = self.width;
         let (mut dx_all, mut dy_all) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
         let scale = &norm[..width];

@@ -6,6 +6,7 @@ use super::layout::{CrossAttentionLayout, FeedForwardLayout, Place, SelfAttentio
 use super::{AttentionSublayerOptions, FeedForwardOptions};
 use crate::attention::{Attention, Lengths};
 use crate::product::{Compute, Into, Matrix, Output, new_product, product};
+use crate::profile::{Operation, span};
 use crate::values::{Values, slice};
 use crate::{Activation, Dropout};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
@@ -41,6 +42,7 @@ impl Parameters<'_> {
     fn map(&self, place: Place, x: &[f32]) -> Vec<f32> {
         let x = Matrix::new(x, x.len() / place.inputs, place.inputs);
         let weight = Matrix::new(&self.values[place.weight()], place.outputs, place.inputs);
+        let _span = x.span(Operation::ForwardProduct, place.outputs);
         new_product(self.compute, x, weight.t(), Into::Bias(&self.values[place.bias()]))
     }
 
@@ -49,7 +51,9 @@ impl Parameters<'_> {
         self.parameter_gradients(place, x, dy, gradient);
         let rows = dy.len() / place.outputs;
         let weight = Matrix::new(&self.values[place.weight()], place.outputs, place.inputs);
-        new_product(self.compute, Matrix::new(dy, rows, place.outputs), weight, Into::Set)
+        let dy = Matrix::new(dy, rows, place.outputs);
+        let _span = dy.span(Operation::InputGradientProduct, place.inputs);
+        new_product(self.compute, dy, weight, Into::Set)
     }
 
     /// As [`Self::map_backward`], but dx is added to what is there.
@@ -61,13 +65,9 @@ impl Parameters<'_> {
             values: dx,
             stride: place.inputs,
         };
-        product(
-            self.compute,
-            output,
-            Matrix::new(dy, rows, place.outputs),
-            weight,
-            Into::Add,
-        );
+        let dy = Matrix::new(dy, rows, place.outputs);
+        let _span = dy.span(Operation::InputGradientProduct, place.inputs);
+        product(self.compute, output, dy, weight, Into::Add);
     }
 
     fn parameter_gradients(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut [f32]) {
@@ -77,13 +77,12 @@ impl Parameters<'_> {
             values: &mut gradient[place.weight()],
             stride: place.inputs,
         };
-        product(
-            self.compute,
-            output,
-            dy_no.t(),
-            Matrix::new(x, rows, place.inputs),
-            Into::Set,
-        );
+        {
+            let _span = dy_no.span(Operation::WeightGradientProduct, place.inputs);
+            let x = Matrix::new(x, rows, place.inputs);
+            product(self.compute, output, dy_no.t(), x, Into::Set);
+        }
+        let _span = span(Operation::BiasGradient);
         let d_bias = &mut gradient[place.bias()];
         vectorized!({
             for row in dy.chunks_exact(place.outputs) {
@@ -185,6 +184,7 @@ impl FeedForward {
         let norm = &values[self.layout.norm()];
         let input = self.connection.enter(x, norm);
         let mut inner = parameters.map(self.layout.inner_map(), input.as_deref().unwrap_or(x));
+        let of_activation = span(Operation::Activation);
         if self.relu {
             vectorized!({
                 // Not `max`, which would turn NaN into zero and hide that a run has diverged.
@@ -192,6 +192,7 @@ impl FeedForward {
             });
         }
         self.drop_inner(&mut inner);
+        drop(of_activation);
         let y = parameters.map(self.layout.outer_map(), &inner);
         let result = self.connection.leave(x, &y, norm);
         (result, KeptFeedForward { input, inner, y })
@@ -238,6 +239,7 @@ impl CustomOp2 for FeedForward {
             .connection
             .leave_backward(&x_values, &kept.y, &gradient, &values[norm.clone()], d_norm);
         let mut d_inner = parameters.map_backward(self.layout.outer_map(), &kept.inner, &dy, &mut d_packed);
+        let of_activation = span(Operation::Activation);
         self.drop_inner(&mut d_inner);
         if self.relu {
             vectorized!({
@@ -247,6 +249,7 @@ impl CustomOp2 for FeedForward {
                 }
             });
         }
+        drop(of_activation);
         let entry = Entry {
             connection: &self.connection,
             x: &x_values,

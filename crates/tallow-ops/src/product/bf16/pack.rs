@@ -2,6 +2,7 @@
 
 use super::{BLOCK, TILE, TILE_WORDS};
 use crate::product::Matrix;
+use crate::profile::{Operation, span};
 use std::arch::x86_64::{
     __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_permutex2var_epi32,
     _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_storeu_si512,
@@ -31,6 +32,7 @@ pub(super) enum Strip {
 /// When the processor lacks the instructions.
 pub(super) fn pack(m: Matrix, first: usize, strip: Strip, into: &mut [u32]) {
     assert!(is_available(), "this machine has no AVX-512 BF16");
+    let _span = span(Operation::Packing);
     // SAFETY: the instructions exist.
     unsafe { pack_strips(m, first, strip, into) }
 }
