@@ -81,8 +81,8 @@ impl CustomOp2 for SmoothedLoss {
         let mut logits = vec![0f32; CHUNK.min(counted.len()) * classes];
         let weight = Matrix::new(&whole_weight[..classes * width], classes, width);
         let (forward, backward) = (
-            Prepared::new(self.compute, weight.t()),
-            self.with_gradient.then(|| Prepared::new(self.compute, weight)),
+            Prepared::new(self.compute.engine(), weight.t()),
+            self.with_gradient.then(|| Prepared::new(self.compute.engine(), weight)),
         );
         for chunk in counted.chunks(CHUNK) {
             states.clear();
@@ -127,7 +127,7 @@ impl CustomOp2 for SmoothedLoss {
                     stride: width,
                 };
                 let _span = states.span(Operation::WeightGradientProduct, classes);
-                product(self.compute, output, d_logits.t(), states, Into::Add);
+                product(self.compute.engine(), output, d_logits.t(), states, Into::Add);
             }
         }
         *self.gradients.lock().unwrap_or_else(PoisonError::into_inner) = gradients;

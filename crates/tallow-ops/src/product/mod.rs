@@ -1,8 +1,8 @@
 //! Products of matrices in main memory: `gemm` for f32 and kernels of our own for bf16, behind checked slices.
 
-#[cfg_attr(not(target_arch = "x86_64"), path = "bf16/absent.rs")]
-mod bf16;
 mod small;
+#[cfg_attr(not(target_arch = "x86_64"), path = "tiles/absent.rs")]
+mod tiles;
 
 use crate::profile::{Operation, Span, span_of};
 use gemm::Parallelism;
@@ -13,7 +13,8 @@ pub(crate) use small::{Left, Right, Sizes, small_product};
 /// What the products of matrices are computed in. Values, sums and gradients are f32 in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Compute {
-    /// 32-bit floating point.
+    /// 32-bit floating point. Where a unit for bf16 is much faster than that for f32, each factor is taken apart into
+    /// three bf16 that make it up exactly; the result is as near to the true one as with factors in f32.
     #[default]
     F32,
     /// Factors rounded to bfloat16, where the processor has a unit for it; f32 otherwise.
@@ -21,19 +22,33 @@ pub enum Compute {
 }
 
 impl Compute {
-    /// The unit that this machine computes such products with, where it is not the one for f32.
-    fn unit(self) -> Option<bf16::Unit> {
-        static DETECTED: OnceLock<Option<bf16::Unit>> = OnceLock::new();
-        match self {
-            Self::F32 => None,
-            Self::Bf16 => *DETECTED.get_or_init(bf16::Unit::detect),
-        }
+    /// What computes such products on this machine.
+    pub(crate) fn engine(self) -> Engine {
+        static F32: OnceLock<Engine> = OnceLock::new();
+        static BF16: OnceLock<Engine> = OnceLock::new();
+        let detected = match self {
+            Self::F32 => &F32,
+            Self::Bf16 => &BF16,
+        };
+        *detected.get_or_init(|| tiles::Unit::detect(self).map_or(Engine::Gemm, Engine::Tiles))
     }
 
-    /// The name of that unit; `None` if products are computed in f32.
+    /// The name of the processor's unit for bf16 that computes such products; `None` where it is the one for f32.
     pub fn unit_name(self) -> Option<&'static str> {
-        self.unit().map(bf16::Unit::name)
+        match self.engine() {
+            Engine::Gemm => None,
+            Engine::Tiles(unit) => Some(unit.name()),
+        }
     }
+}
+
+/// What computes a product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Engine {
+    /// The crate `gemm`, in f32.
+    Gemm,
+    /// Tiles of bf16.
+    Tiles(tiles::Unit),
 }
 
 /// A matrix of f32 values, of which rows or columns lie side by side.
@@ -115,15 +130,38 @@ fn reach(rows: usize, columns: usize, stride: usize) -> usize {
 
 /// A right operand that is made ready once and used in several products.
 pub(crate) enum Prepared<'a> {
-    F32(Matrix<'a>),
-    Bf16(bf16::Packed),
+    Gemm(Matrix<'a>),
+    Tiles(tiles::Packed),
 }
 
 impl<'a> Prepared<'a> {
-    pub(crate) fn new(compute: Compute, b: Matrix<'a>) -> Self {
-        match compute.unit() {
-            Some(unit) => Self::Bf16(bf16::Packed::new(unit, b)),
-            None => Self::F32(b),
+    pub(crate) fn new(engine: Engine, b: Matrix<'a>) -> Self {
+        match engine {
+            Engine::Tiles(unit) => Self::Tiles(tiles::Packed::new(unit, b)),
+            Engine::Gemm => Self::Gemm(b),
+        }
+    }
+
+    fn operand(&self) -> Operand<'_> {
+        match self {
+            Self::Gemm(b) => Operand::Gemm(*b),
+            Self::Tiles(packed) => Operand::Tiles(tiles::Right::Packed(packed)),
+        }
+    }
+}
+
+/// A right operand in the hands of what computes.
+#[derive(Clone, Copy)]
+enum Operand<'a> {
+    Gemm(Matrix<'a>),
+    Tiles(tiles::Right<'a>),
+}
+
+impl<'a> Operand<'a> {
+    fn new(engine: Engine, b: Matrix<'a>) -> Self {
+        match engine {
+            Engine::Tiles(unit) => Self::Tiles(tiles::Right::Fresh(unit, b)),
+            Engine::Gemm => Self::Gemm(b),
         }
     }
 }
@@ -134,15 +172,18 @@ impl<'a> Prepared<'a> {
 ///
 /// # Panics
 /// When the shapes do not fit: an error of the caller, whose own checks come first.
-#[allow(unsafe_code)]
-pub(crate) fn product(compute: Compute, output: Output, a: Matrix, b: Matrix, into: Into) {
+pub(crate) fn product(engine: Engine, output: Output, a: Matrix, b: Matrix, into: Into) {
     check(a, b, into);
-    product_prepared(output, a, &Prepared::new(compute, b), b.columns, into);
+    product_of(output, a, Operand::new(engine, b), b.columns, into);
 }
 
 /// [`product`] with a right operand of `columns` columns that has been prepared.
-#[allow(unsafe_code)]
 pub(crate) fn product_prepared(output: Output, a: Matrix, b: &Prepared, columns: usize, into: Into) {
+    product_of(output, a, b.operand(), columns, into);
+}
+
+#[allow(unsafe_code)]
+fn product_of(output: Output, a: Matrix, b: Operand, columns: usize, into: Into) {
     let Output { values, stride } = output;
     assert!(
         reach(a.rows, columns, stride) <= values.len(),
@@ -157,7 +198,7 @@ pub(crate) fn product_prepared(output: Output, a: Matrix, b: &Prepared, columns:
 
 /// The product of `a` and `b` in new memory, which is written once. `into` is not [`Into::Add`].
 #[allow(unsafe_code)]
-pub(crate) fn new_product(compute: Compute, a: Matrix, b: Matrix, into: Into) -> Vec<f32> {
+pub(crate) fn new_product(engine: Engine, a: Matrix, b: Matrix, into: Into) -> Vec<f32> {
     check(a, b, into);
     assert!(into != Into::Add, "new memory holds nothing to add to");
     let count = a.rows * b.columns;
@@ -169,7 +210,7 @@ pub(crate) fn new_product(compute: Compute, a: Matrix, b: Matrix, into: Into) ->
             values.as_mut_ptr(),
             b.columns,
             a,
-            &Prepared::new(compute, b),
+            Operand::new(engine, b),
             b.columns,
             into,
         );
@@ -210,11 +251,11 @@ pub(crate) fn least_rows(columns: usize) -> usize {
 /// The output holds as many rows of as many values as the product, which begin `stride` values apart; unless it is
 /// added to, its values need not be initialised. It overlaps no operand.
 #[allow(unsafe_code)]
-unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: &Prepared, columns: usize, into: Into) {
+unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: Operand, columns: usize, into: Into) {
     let b = match b {
         // SAFETY: the caller's promises are those of this function.
-        Prepared::Bf16(packed) => return unsafe { bf16::product(output, stride, a, packed, into) },
-        Prepared::F32(b) => *b,
+        Operand::Tiles(b) => return unsafe { tiles::product(output, stride, a, b, into) },
+        Operand::Gemm(b) => b,
     };
     assert_eq!(
         (a.columns, columns),
@@ -238,7 +279,7 @@ unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: &Prepared, 
         }
         let rows = Matrix::new(&rows, least, a.columns);
         // SAFETY: the padded output has as many rows as its product, and now the fewest rows there can be.
-        unsafe { product_raw(padded.as_mut_ptr(), columns, rows, &Prepared::F32(b), columns, into) };
+        unsafe { product_raw(padded.as_mut_ptr(), columns, rows, Operand::Gemm(b), columns, into) };
         for row in 0..a.rows {
             // SAFETY: the row lies inside the output.
             unsafe {
@@ -326,7 +367,7 @@ mod tests {
                 let bias = values(columns, 3);
                 for into in [Into::Set, Into::Add, Into::Bias(&bias)] {
                     let mut y = vec![0.5f32; rows * stride];
-                    product(Compute::F32, Output { values: &mut y, stride }, a, b, into);
+                    product(Engine::Gemm, Output { values: &mut y, stride }, a, b, into);
                     for (index, y) in y.iter().enumerate() {
                         let (i, j) = (index / stride, index % stride);
                         let kept = match into {
@@ -353,7 +394,7 @@ mod tests {
             stride: 3,
         };
         product(
-            Compute::F32,
+            Engine::Gemm,
             output,
             Matrix::new(&x, 2, 3),
             Matrix::new(&x, 2, 3),

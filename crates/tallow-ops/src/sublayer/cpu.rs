@@ -5,7 +5,7 @@ use super::connection::RowConnection;
 use super::layout::{CrossAttentionLayout, FeedForwardLayout, Place, SelfAttentionLayout};
 use super::{AttentionSublayerOptions, FeedForwardOptions};
 use crate::attention::{Attention, Lengths};
-use crate::product::{Compute, Into, Matrix, Output, new_product, product};
+use crate::product::{Engine, Into, Matrix, Output, new_product, product};
 use crate::profile::{Operation, span};
 use crate::values::{Values, slice};
 use crate::{Activation, Dropout};
@@ -34,7 +34,7 @@ impl<T> Kept<T> {
 #[derive(Clone, Copy)]
 struct Parameters<'a> {
     values: &'a [f32],
-    compute: Compute,
+    engine: Engine,
 }
 
 impl Parameters<'_> {
@@ -43,7 +43,7 @@ impl Parameters<'_> {
         let x = Matrix::new(x, x.len() / place.inputs, place.inputs);
         let weight = Matrix::new(&self.values[place.weight()], place.outputs, place.inputs);
         let _span = x.span(Operation::ForwardProduct, place.outputs);
-        new_product(self.compute, x, weight.t(), Into::Bias(&self.values[place.bias()]))
+        new_product(self.engine, x, weight.t(), Into::Bias(&self.values[place.bias()]))
     }
 
     /// The gradients of a map: dW = dyᵀ x and db = Σ dy go to their places, dx = dy W is what comes back.
@@ -53,7 +53,7 @@ impl Parameters<'_> {
         let weight = Matrix::new(&self.values[place.weight()], place.outputs, place.inputs);
         let dy = Matrix::new(dy, rows, place.outputs);
         let _span = dy.span(Operation::InputGradientProduct, place.inputs);
-        new_product(self.compute, dy, weight, Into::Set)
+        new_product(self.engine, dy, weight, Into::Set)
     }
 
     /// As [`Self::map_backward`], but dx is added to what is there.
@@ -67,7 +67,7 @@ impl Parameters<'_> {
         };
         let dy = Matrix::new(dy, rows, place.outputs);
         let _span = dy.span(Operation::InputGradientProduct, place.inputs);
-        product(self.compute, output, dy, weight, Into::Add);
+        product(self.engine, output, dy, weight, Into::Add);
     }
 
     fn parameter_gradients(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut [f32]) {
@@ -80,7 +80,7 @@ impl Parameters<'_> {
         {
             let _span = dy_no.span(Operation::WeightGradientProduct, place.inputs);
             let x = Matrix::new(x, rows, place.inputs);
-            product(self.compute, output, dy_no.t(), x, Into::Set);
+            product(self.engine, output, dy_no.t(), x, Into::Set);
         }
         let _span = span(Operation::BiasGradient);
         let d_bias = &mut gradient[place.bias()];
@@ -133,7 +133,7 @@ pub(super) struct FeedForward {
     positions: usize,
     inner_dropout: Option<Dropout>,
     connection: RowConnection,
-    compute: Compute,
+    engine: Engine,
     with_gradient: bool,
     kept: Kept<KeptFeedForward>,
 }
@@ -157,7 +157,7 @@ impl FeedForward {
             positions,
             inner_dropout: options.inner_dropout.filter(|dropout| dropout.is_active()).cloned(),
             connection: RowConnection::new(&options.connection, positions, layout.width),
-            compute: options.compute,
+            engine: options.compute.engine(),
             with_gradient,
             kept: Kept::none(),
         }
@@ -179,7 +179,7 @@ impl FeedForward {
     fn run(&self, x: &[f32], values: &[f32]) -> (Vec<f32>, KeptFeedForward) {
         let parameters = Parameters {
             values,
-            compute: self.compute,
+            engine: self.engine,
         };
         let norm = &values[self.layout.norm()];
         let input = self.connection.enter(x, norm);
@@ -230,7 +230,7 @@ impl CustomOp2 for FeedForward {
         let kept = self.kept.take().unwrap_or_else(|| self.run(&x_values, &values).1);
         let parameters = Parameters {
             values: &values,
-            compute: self.compute,
+            engine: self.engine,
         };
         let norm = self.layout.norm();
         let mut d_packed = vec![0f32; values.len()];
@@ -265,7 +265,7 @@ pub(super) struct SelfAttention {
     layout: SelfAttentionLayout,
     attention: Attention,
     connection: RowConnection,
-    compute: Compute,
+    engine: Engine,
     with_gradient: bool,
     kept: Kept<KeptSelfAttention>,
 }
@@ -288,7 +288,7 @@ impl SelfAttention {
             layout,
             attention: Attention::new(options.heads, options.scale, options.mask, options.weights_dropout),
             connection: RowConnection::new(&options.connection, positions, layout.width),
-            compute: options.compute,
+            engine: options.compute.engine(),
             with_gradient,
             kept: Kept::none(),
         }
@@ -297,7 +297,7 @@ impl SelfAttention {
     fn run(&self, x: &[f32], lengths: Lengths, values: &[f32]) -> (Vec<f32>, KeptSelfAttention) {
         let parameters = Parameters {
             values,
-            compute: self.compute,
+            engine: self.engine,
         };
         let norm = &values[self.layout.norm()];
         let input = self.connection.enter(x, norm);
@@ -348,7 +348,7 @@ impl CustomOp2 for SelfAttention {
             .unwrap_or_else(|| self.run(&x_values, lengths, &values).1);
         let parameters = Parameters {
             values: &values,
-            compute: self.compute,
+            engine: self.engine,
         };
         let norm = self.layout.norm();
         let mut d_packed = vec![0f32; values.len()];
@@ -373,7 +373,7 @@ pub(super) struct CrossAttention {
     layout: CrossAttentionLayout,
     attention: Attention,
     connection: RowConnection,
-    compute: Compute,
+    engine: Engine,
     with_gradient: bool,
     kept: Kept<KeptCrossAttention>,
 }
@@ -397,7 +397,7 @@ impl CrossAttention {
             layout,
             attention: Attention::new(options.heads, options.scale, options.mask, options.weights_dropout),
             connection: RowConnection::new(&options.connection, positions, layout.width),
-            compute: options.compute,
+            engine: options.compute.engine(),
             with_gradient,
             kept: Kept::none(),
         }
@@ -406,7 +406,7 @@ impl CrossAttention {
     fn run(&self, x: &[f32], memory: &[f32], lengths: Lengths, values: &[f32]) -> (Vec<f32>, KeptCrossAttention) {
         let parameters = Parameters {
             values,
-            compute: self.compute,
+            engine: self.engine,
         };
         let norm = &values[self.layout.norm()];
         let input = self.connection.enter(x, norm);
@@ -467,7 +467,7 @@ impl CustomOp3 for CrossAttention {
             .unwrap_or_else(|| self.run(&x_values, &memory_values, lengths, &values).1);
         let parameters = Parameters {
             values: &values,
-            compute: self.compute,
+            engine: self.engine,
         };
         let norm = self.layout.norm();
         let mut d_packed = vec![0f32; values.len()];

@@ -1,6 +1,6 @@
 //! AVX-512 BF16: dot products of pairs, in vectors of 512 bits.
 
-use super::{BLOCK, Rows, TILE, TILE_WORDS};
+use super::{BLOCK, Rows, TILE, TILE_WORDS, Tile};
 use std::arch::x86_64::{
     __cpuid, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
     _mm512_setzero_ps, _mm512_storeu_ps,
@@ -26,16 +26,22 @@ pub(super) fn is_fast() -> bool {
 pub(super) unsafe fn kernel(
     output: Rows<*mut f32>,
     initial: Rows<*const f32>,
-    a: [*const u32; 2],
-    b: [*const u32; 2],
+    a: [*const Tile; 2],
+    b: [*const Tile; 2],
     steps: usize,
 ) {
     for first in (0..BLOCK).step_by(ROWS) {
         // SAFETY: the caller vouches for processor and memory; rows `first` to `first + ROWS` lie in one strip of a.
         unsafe {
-            let strip = a[first / TILE].add(first % TILE * TILE);
+            let strip = a[first / TILE].cast::<u32>().add(first % TILE * TILE);
             let output = (output.0.add(first * output.1), output.1);
-            rows(output, (initial.0.add(first * initial.1), initial.1), strip, b, steps);
+            rows(
+                output,
+                (initial.0.add(first * initial.1), initial.1),
+                strip,
+                b.map(|b| b.cast()),
+                steps,
+            );
         }
     }
 }

@@ -1,0 +1,49 @@
+//! Processors without a unit for bf16 that is known here: no value of these types can exist.
+#![allow(unsafe_code)]
+
+use crate::product::{Compute, Into, Matrix};
+use std::convert::Infallible;
+
+/// The processor's units, and what they multiply.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unit(Infallible);
+
+impl Unit {
+    /// The fastest unit of this machine for such products.
+    pub(crate) fn detect(_: Compute) -> Option<Self> {
+        None
+    }
+
+    /// Its name in records of runs.
+    pub(crate) fn name(self) -> &'static str {
+        match self.0 {}
+    }
+}
+
+/// A right operand, packed for a unit.
+#[derive(Debug)]
+pub(crate) struct Packed(Unit);
+
+impl Packed {
+    pub(crate) fn new(unit: Unit, _: Matrix) -> Self {
+        Self(unit)
+    }
+}
+
+/// A right operand.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a> {
+    /// It has been packed before.
+    Packed(&'a Packed),
+    /// It is packed piece by piece.
+    Fresh(Unit, Matrix<'a>),
+}
+
+/// # Safety
+/// None: it cannot be called.
+pub(crate) unsafe fn product(_: *mut f32, _: usize, _: Matrix, b: Right, _: Into) {
+    match b {
+        Right::Packed(packed) => match packed.0.0 {},
+        Right::Fresh(unit, _) => match unit.0 {},
+    }
+}

@@ -1,0 +1,500 @@
+//! Products of matrices in tiles of bf16, with sums in f32: of elements rounded to bf16, or of f32 elements that are taken
+//! apart into three bf16 each.
+//!
+//! A number in f32 is the sum of three in bf16 to all its 24 bits: x = h + m + l, where each part is what rounding to
+//! bf16 left of the ones before. Of the nine products of parts the six greatest are summed; the others lie below the
+//! rounding of f32 (Henry, Tang, Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For
+//! Higher-Precision Computations"). Where a processor multiplies bf16 more than six times as fast as f32, that is the
+//! fastest way to a product in f32.
+//!
+//! Operands are packed into tiles of 16 x 32 elements: 16 rows of the left one, or 16 columns of the right one, by 32
+//! steps of the inner dimension. Two neighbouring steps share a 32-bit word, as the instructions of both kernels want
+//! it: AMX (Intel, `amx.rs`), and AVX-512 BF16 (`avx512.rs`) on processors that run it at full speed. The parts of a tile
+//! follow each other.
+//!
+//! The inner dimension is cut into pieces of [`DEPTH`], and within such a piece the left operand into panels of [`PANEL`]
+//! rows and the right one into panels of [`WIDTH`] columns, which fit into the second-level cache.
+//!
+//! An element of the result depends on its row and its column alone, to the bit, not on the rows and columns beside it.
+#![allow(unsafe_code)]
+
+#[cfg(target_os = "linux")]
+mod amx;
+mod avx512;
+mod pack;
+
+use super::{Compute, Into, Matrix};
+use pack::{Strip, pack};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Rows or columns of a tile, and words along the inner dimension.
+const TILE: usize = 16;
+/// Words of a tile.
+const TILE_WORDS: usize = TILE * TILE;
+/// Rows and columns of the output that a kernel computes at a time: two tiles each.
+const BLOCK: usize = 2 * TILE;
+/// Steps of the inner dimension that are packed at a time.
+const DEPTH: usize = 8 * BLOCK;
+/// Rows of the left operand that are packed at a time.
+const PANEL: usize = 8 * BLOCK;
+/// Columns of the right operand that are gone through before the next rows: their strips stay in the second-level cache.
+const WIDTH: usize = 16 * BLOCK;
+
+/// The words of a tile, which begins at a cache line: a processor loads rows of tiles that cross lines at a fraction of the
+/// speed.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Tile([u32; TILE_WORDS]);
+
+impl Tile {
+    const ZERO: Self = Self([0; TILE_WORDS]);
+}
+
+/// Rows of f32 values: the first, and the distance from one to the next in values.
+type Rows<P> = (P, usize);
+
+/// Computes `BLOCK` x `BLOCK` values: the product of two pairs of packed strips of `steps` tiles each, added to initial
+/// values. A distance of zero gives every row the same initial values.
+type Kernel = unsafe fn(
+    output: Rows<*mut f32>,
+    initial: Rows<*const f32>,
+    a: [*const Tile; 2],
+    b: [*const Tile; 2],
+    steps: usize,
+);
+
+/// The processor's units, and what they multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Advanced Matrix Extensions: whole tiles of elements rounded to bf16.
+    #[cfg(target_os = "linux")]
+    Amx,
+    /// The same of f32 elements in three parts.
+    #[cfg(target_os = "linux")]
+    AmxParts,
+    /// Products of pairs in vectors of 512 bits, of elements rounded to bf16.
+    Avx512,
+}
+
+impl Unit {
+    /// Every unit of this machine, the fastest first.
+    fn all() -> Vec<Self> {
+        let mut units = Vec::new();
+        if pack::is_available() {
+            #[cfg(target_os = "linux")]
+            if amx::is_available() {
+                units.extend([Self::Amx, Self::AmxParts]);
+            }
+            units.push(Self::Avx512);
+        }
+        units
+    }
+
+    /// The fastest unit of this machine for such products; `None` if other vector instructions are faster.
+    pub(crate) fn detect(compute: Compute) -> Option<Self> {
+        let suits = |unit: &Self| match unit {
+            #[cfg(target_os = "linux")]
+            Self::Amx => compute == Compute::Bf16,
+            #[cfg(target_os = "linux")]
+            Self::AmxParts => compute == Compute::F32,
+            Self::Avx512 => compute == Compute::Bf16 && avx512::is_fast(),
+        };
+        Self::all().into_iter().find(suits)
+    }
+
+    /// Its name in records of runs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Amx => "amx-bf16",
+            #[cfg(target_os = "linux")]
+            Self::AmxParts => "amx-bf16x3",
+            Self::Avx512 => "avx512-bf16",
+        }
+    }
+
+    fn kernel(self) -> Kernel {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Amx => amx::kernel,
+            #[cfg(target_os = "linux")]
+            Self::AmxParts => amx::kernel_of_parts,
+            Self::Avx512 => avx512::kernel,
+        }
+    }
+
+    /// Tiles that stand for one tile of elements.
+    fn parts(self) -> usize {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::AmxParts => pack::PARTS,
+            _ => 1,
+        }
+    }
+
+    /// Tiles of a strip over a piece of the inner dimension, all parts counted.
+    fn strip(self, depth: &Range<usize>) -> usize {
+        depth.len().div_ceil(BLOCK) * self.parts()
+    }
+
+    /// A unit that is ready to compute: AMX has to be set up, and given back.
+    fn begin(self) -> Session {
+        #[cfg(target_os = "linux")]
+        if self != Self::Avx512 {
+            amx::configure();
+        }
+        Session(self)
+    }
+}
+
+struct Session(Unit);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        if self.0 != Unit::Avx512 {
+            amx::release();
+        }
+    }
+}
+
+/// A right operand, packed for a unit: all strips of the first piece of the inner dimension, then those of the next.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    unit: Unit,
+    inner: usize,
+    columns: usize,
+    tiles: Vec<Tile>,
+}
+
+impl Packed {
+    pub(crate) fn new(unit: Unit, b: Matrix) -> Self {
+        let mut tiles = vec![Tile::ZERO; strips(b.columns) * unit.strip(&(0..b.rows))];
+        let mut rest = &mut tiles[..];
+        for depth in pieces(b.rows) {
+            let (piece, others) = rest.split_at_mut(strips(b.columns) * unit.strip(&depth));
+            pack(unit.parts(), b.t(), 0, depth, Strip::Columns, piece);
+            rest = others;
+        }
+        Self {
+            unit,
+            inner: b.rows,
+            columns: b.columns,
+            tiles,
+        }
+    }
+
+    /// The tiles of a piece of the inner dimension.
+    fn piece(&self, depth: &Range<usize>) -> &[Tile] {
+        &self.tiles[strips(self.columns) * self.unit.strip(&(0..depth.start))..]
+    }
+}
+
+/// A right operand.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a> {
+    /// It has been packed before.
+    Packed(&'a Packed),
+    /// It is packed piece by piece.
+    Fresh(Unit, Matrix<'a>),
+}
+
+/// Strips of so many rows or columns: an even number of them.
+fn strips(count: usize) -> usize {
+    count.next_multiple_of(BLOCK) / TILE
+}
+
+/// The pieces of the inner dimension.
+fn pieces(inner: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..inner)
+        .step_by(DEPTH)
+        .map(move |start| start..inner.min(start + DEPTH))
+}
+
+thread_local! {
+    /// Memory for the panel and for a piece of the right operand, kept from product to product.
+    static SCRATCH: RefCell<(Vec<Tile>, Vec<Tile>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// The first `count` tiles of memory that grows to hold them.
+fn grown(tiles: &mut Vec<Tile>, count: usize) -> &mut [Tile] {
+    if tiles.len() < count {
+        tiles.resize(count, Tile::ZERO);
+    }
+    &mut tiles[..count]
+}
+
+/// output = a b, added to what `into` says.
+///
+/// # Safety
+/// The output holds as many rows of as many values as the product, which begin `stride` values apart; unless it is
+/// added to, its values need not be initialised. It overlaps no operand.
+///
+/// # Panics
+/// When the inner dimensions of the operands differ.
+pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Right, into: Into) {
+    let (unit, inner, columns) = match b {
+        Right::Packed(packed) => (packed.unit, packed.inner, packed.columns),
+        Right::Fresh(unit, b) => (unit, b.rows, b.columns),
+    };
+    assert_eq!(a.columns, inner, "the inner dimensions of a product differ");
+    let into = Initial { into, unit };
+    if inner == 0 {
+        // SAFETY: the caller vouches for the output.
+        unsafe { into.fill(output, stride, a.rows, columns) };
+        return;
+    }
+    SCRATCH.with_borrow_mut(|(panel, of_b)| {
+        let _session = unit.begin();
+        for depth in pieces(inner) {
+            let (strip, steps) = (unit.strip(&depth), depth.len().div_ceil(BLOCK));
+            let into = if depth.start == 0 {
+                into
+            } else {
+                Initial { into: Into::Add, unit }
+            };
+            let of_b = match b {
+                Right::Packed(packed) => packed.piece(&depth),
+                Right::Fresh(_, b) => {
+                    let of_b = grown(of_b, strips(columns) * strip);
+                    pack(unit.parts(), b.t(), 0, depth.clone(), Strip::Columns, of_b);
+                    of_b
+                }
+            };
+            for first in (0..a.rows).step_by(PANEL) {
+                let rows = PANEL.min(a.rows - first);
+                let panel = grown(panel, strips(rows) * strip);
+                pack(unit.parts(), a, first, depth.clone(), Strip::Rows, panel);
+                // Rows of blocks: what is written next to each other in memory is written after each other in time.
+                for left in (0..columns).step_by(WIDTH) {
+                    for row in (0..rows).step_by(BLOCK) {
+                        let of_a = &panel[row / TILE * strip..][..2 * strip];
+                        for column in (left..columns.min(left + WIDTH)).step_by(BLOCK) {
+                            let of_b = &of_b[column / TILE * strip..][..2 * strip];
+                            let shape = (BLOCK.min(rows - row), BLOCK.min(columns - column));
+                            // SAFETY: row and column lie inside the output, and so does a block of this shape.
+                            unsafe {
+                                let place = output.add((first + row) * stride + column);
+                                into.block((place, stride), column, shape, (of_a, of_b), steps);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// What a block is added to, and the unit that computes it.
+#[derive(Clone, Copy)]
+struct Initial<'a> {
+    into: Into<'a>,
+    unit: Unit,
+}
+
+impl Initial<'_> {
+    /// The block of `height` x `width` values at `place`, from column `column` on.
+    ///
+    /// # Safety
+    /// The block lies inside the output, and the session of the unit has begun. Each of the two pairs of strips holds
+    /// twice `steps` tiles with all their parts.
+    unsafe fn block(
+        self,
+        (place, stride): Rows<*mut f32>,
+        column: usize,
+        (height, width): (usize, usize),
+        (a, b): (&[Tile], &[Tile]),
+        steps: usize,
+    ) {
+        const ZEROS: [f32; BLOCK] = [0.0; BLOCK];
+        let pair = |strips: &[Tile]| [strips.as_ptr(), strips[strips.len() / 2..].as_ptr()];
+        let (of_a, of_b) = (pair(a), pair(b));
+        let kernel = self.unit.kernel();
+        if (height, width) == (BLOCK, BLOCK) {
+            let initial = match self.into {
+                Into::Add => (place.cast_const(), stride),
+                Into::Set => (ZEROS.as_ptr(), 0),
+                Into::Bias(bias) => (bias[column..column + BLOCK].as_ptr(), 0),
+            };
+            // SAFETY: the caller vouches for strips, output and unit.
+            unsafe { kernel((place, stride), initial, of_a, of_b, steps) };
+            return;
+        }
+        // At an edge, a whole block beside the output takes part in the same additions.
+        let mut block = [0f32; BLOCK * BLOCK];
+        let rows = block.chunks_exact_mut(BLOCK).take(height);
+        for (r, row) in rows.enumerate() {
+            match self.into {
+                Into::Set => {}
+                Into::Bias(bias) => row[..width].copy_from_slice(&bias[column..column + width]),
+                // SAFETY: the row lies inside the output, which is initialised, because it is added to.
+                Into::Add => unsafe {
+                    row.as_mut_ptr().copy_from_nonoverlapping(place.add(r * stride), width);
+                },
+            }
+        }
+        let whole = block.as_mut_ptr();
+        // SAFETY: as above; the block is whole, and its own initial value.
+        unsafe {
+            kernel((whole, BLOCK), (whole.cast_const(), BLOCK), of_a, of_b, steps);
+            for r in 0..height {
+                place
+                    .add(r * stride)
+                    .copy_from_nonoverlapping(whole.add(r * BLOCK), width);
+            }
+        }
+    }
+
+    /// The whole output of a product without summands.
+    ///
+    /// # Safety
+    /// The output holds these rows.
+    unsafe fn fill(self, output: *mut f32, stride: usize, rows: usize, columns: usize) {
+        for row in 0..rows {
+            for column in 0..columns {
+                let value = match self.into {
+                    Into::Add => return,
+                    Into::Set => 0.0,
+                    Into::Bias(bias) => bias[column],
+                };
+                // SAFETY: inside the output.
+                unsafe { output.add(row * stride + column).write(value) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::{Engine, new_product};
+
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let key = crate::Key::new(seed, crate::Purpose::Initialisation);
+        key.normal(count).into_iter().map(|x| x as f32).collect()
+    }
+
+    /// The nearest bf16; of two that are equally near, the one that ends in a zero bit.
+    fn rounded(x: f32) -> f64 {
+        let bits = x.to_bits();
+        f64::from(f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000))
+    }
+
+    /// Every unit of this machine, all layouts, shapes around the sizes of tiles, blocks, panels and pieces.
+    #[test]
+    fn equals_the_definition() {
+        let units = Unit::all();
+        if units.is_empty() {
+            println!("skipped: this machine has no unit for bf16");
+        }
+        let shapes = [
+            (1, 1, 1),
+            (16, 32, 16),
+            (32, 64, 32),
+            (33, 31, 35),
+            (130, 70, 47),
+            (3, 100, 300),
+            (5, 0, 3),
+            (129, 33, 1),
+            (64, 96, 64),
+            (PANEL + 3, 20, 34),
+            (7, 2 * DEPTH + 5, 33),
+            (PANEL, DEPTH, 32),
+        ];
+        for (unit, (rows, inner, columns)) in units.iter().flat_map(|unit| shapes.map(|shape| (*unit, shape))) {
+            let element = |x: f32| if unit.parts() == 1 { rounded(x) } else { f64::from(x) };
+            for layout in 0..8 {
+                let (a_turned, b_turned, prepared) = (layout & 1 != 0, layout & 2 != 0, layout & 4 != 0);
+                let (a_rows, a_columns) = if a_turned { (inner, rows) } else { (rows, inner) };
+                let (b_rows, b_columns) = if b_turned { (columns, inner) } else { (inner, columns) };
+                let (a_values, b_values) = (values(a_rows * a_columns, 1), values(b_rows * (b_columns + 3), 2));
+                let bias = values(columns, 3);
+                let a = Matrix::new(&a_values, a_rows, a_columns);
+                let b = Matrix::with_stride(&b_values, b_rows, b_columns, b_columns + 3);
+                let a = if a_turned { a.t() } else { a };
+                let b = if b_turned { b.t() } else { b };
+                let stride = columns + 2;
+                let packed = Packed::new(unit, b);
+                let right = if prepared {
+                    Right::Packed(&packed)
+                } else {
+                    Right::Fresh(unit, b)
+                };
+                for into in [Into::Set, Into::Add, Into::Bias(&bias)] {
+                    let mut y = vec![0.5f32; rows * stride];
+                    // SAFETY: the output has `rows` rows of `stride` values.
+                    unsafe { product(y.as_mut_ptr(), stride, a, right, into) };
+                    for (index, y) in y.iter().enumerate() {
+                        let (i, j) = (index / stride, index % stride);
+                        let mut expected = match into {
+                            _ if j >= columns => 0.5,
+                            Into::Add => 0.5,
+                            Into::Set => 0.0,
+                            Into::Bias(bias) => f64::from(bias[j]),
+                        };
+                        let mut size = expected.abs();
+                        for k in 0..if j < columns { inner } else { 0 } {
+                            let of_a = a.values[i * a.strides.0 + k * a.strides.1];
+                            let of_b = b.values[k * b.strides.0 + j * b.strides.1];
+                            let term = element(of_a) * element(of_b);
+                            expected += term;
+                            size += term.abs();
+                        }
+                        let error = (f64::from(*y) - expected).abs();
+                        assert!(error <= 1e-6 * size, "{unit:?}: {y} {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A product of elements in parts is as near to the truth as one in f32.
+    #[test]
+    fn parts_lose_nothing() {
+        let Some(unit) = Unit::all().into_iter().find(|unit| unit.parts() > 1) else {
+            println!("skipped: this machine has no unit that is fast enough for parts");
+            return;
+        };
+        let (rows, inner, columns) = (64, 700, 64);
+        let (a_values, b_values) = (values(rows * inner, 1), values(inner * columns, 2));
+        let (a, b) = (
+            Matrix::new(&a_values, rows, inner),
+            Matrix::new(&b_values, inner, columns),
+        );
+        let error = |engine: Engine| {
+            let y = new_product(engine, a, b, Into::Set);
+            let squares = y.iter().enumerate().map(|(index, y)| {
+                let (i, j) = (index / columns, index % columns);
+                let terms =
+                    (0..inner).map(|k| f64::from(a_values[i * inner + k]) * f64::from(b_values[k * columns + j]));
+                (f64::from(*y) - terms.sum::<f64>()).powi(2)
+            });
+            (squares.sum::<f64>() / y.len() as f64).sqrt()
+        };
+        let (parts, whole) = (error(Engine::Tiles(unit)), error(Engine::Gemm));
+        assert!(parts < 1.5 * whole, "{parts} {whole}");
+    }
+
+    /// Rows and columns beside an element do not change it, to the bit.
+    #[test]
+    fn an_element_depends_on_its_row_and_column() {
+        let (rows, inner, columns) = (PANEL + 40, DEPTH + 40, 70);
+        let (a_values, b_values) = (values(rows * inner, 1), values(inner * columns, 2));
+        let bias = values(columns, 3);
+        for unit in Unit::all() {
+            let run = |first: usize, rows: usize, columns_taken: usize| {
+                let a = Matrix::new(&a_values[first * inner..], rows, inner);
+                let b = Matrix::with_stride(&b_values, inner, columns_taken, columns);
+                new_product(Engine::Tiles(unit), a, b, Into::Bias(&bias[..columns_taken]))
+            };
+            let all = run(0, rows, columns);
+            for (first, count, taken) in [(0, 1, 70), (33, 1, 1), (PANEL - 1, 2, 32), (rows - 5, 5, 69)] {
+                let some = run(first, count, taken);
+                for (row, some) in some.chunks_exact(taken).enumerate() {
+                    assert_eq!(some, &all[(first + row) * columns..][..taken], "{unit:?}");
+                }
+            }
+        }
+    }
+}
