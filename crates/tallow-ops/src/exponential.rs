@@ -22,7 +22,8 @@ pub(crate) fn exp_nonpositive(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let e_r = p * r * r + r + 1.0;
-    let power = f32::from_bits((n as i32 + 127).cast_unsigned() << 23);
+    // The bits of n, not a conversion: a conversion that saturates would keep loops from becoming vector instructions.
+    let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
     if x < LOWEST { 0.0 } else { e_r * power }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::{
     Activation, AttentionMask, AttentionOptions, AttentionSublayerOptions, Compute, Connection, CrossEntropyOptions,
-    DropoutStream, FeedForwardOptions, Key, NormPlace, Purpose, attend, cross_attention, cross_attention_sublayer,
-    cross_entropy, dropout, feed_forward, layer_norm, linear, self_attention, self_attention_sublayer,
+    DropoutStream, FeedForwardOptions, Key, NormPlace, Path, Purpose, attend, cross_attention,
+    cross_attention_sublayer, cross_entropy, dropout, feed_forward, layer_norm, linear, self_attention,
+    self_attention_sublayer, with_path,
 };
 use candle_core::{DType, Device, Result, Tensor, Var};
 
@@ -13,8 +14,8 @@ fn random(seed: u64, shape: &[usize]) -> Var {
     Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
 }
 
-/// Runs an operation in f64, where only references run, and in f32, where kernels do, and compares the results and the
-/// gradients of a random weighting of them.
+/// Runs an operation in f64, where only references run, and in f32, where kernels do (with the machine's instructions and
+/// with those of the baseline), and compares the results and the gradients of a random weighting of them.
 fn compare(inputs: &[Var], operation: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     compare_to(3e-6, inputs, operation)
 }
@@ -39,7 +40,14 @@ fn compare_to(tolerance: f64, inputs: &[Var], operation: impl Fn(&[Tensor]) -> R
             .map(|tensor| tensor.to_dtype(DType::F64)?.flatten_all())
             .collect()
     };
-    for (reference, kernel) in run(DType::F64)?.iter().zip(run(DType::F32)?) {
+    let reference = run(DType::F64)?;
+    let kernels = [Path::Fast, Path::Baseline].map(|path| with_path(path, || run(DType::F32)));
+    let [fast, baseline] = kernels;
+    let pairs = reference
+        .iter()
+        .chain(&reference)
+        .zip(fast?.into_iter().chain(baseline?));
+    for (reference, kernel) in pairs {
         let scale = reference.abs()?.max(0)?.to_scalar::<f64>()?.max(1.0);
         let difference = (reference - kernel)?.abs()?.max(0)?.to_scalar::<f64>()?;
         assert!(difference <= tolerance * scale, "{difference} at a scale of {scale}");

@@ -25,7 +25,7 @@ macro_rules! vectorized {
 /// once: any other would be called through a shim, which does not become part of the function with the instructions.
 #[inline(always)]
 fn widest<R>(closure: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(closure)
+    path::arch().dispatch(closure)
 }
 
 mod activation;
@@ -40,6 +40,7 @@ mod gradient;
 mod kernels;
 mod layer_norm;
 mod linear;
+mod path;
 mod product;
 pub mod profile;
 mod random;
@@ -57,6 +58,7 @@ pub use embedding::embed;
 pub use gradient::sum_of_squares_no_grad;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use path::{Path, with_path};
 pub use product::Compute;
 pub use random::{Key, Purpose, philox4x32};
 pub use residual::{residual, residual_norm};

@@ -1,11 +1,12 @@
 //! The elements of tensors in main memory, for kernels.
 
+use crate::path::{Path, path};
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 use std::ops::Deref;
 
 /// Whether kernels of this crate can work on the tensor: f32, in main memory, without gaps.
 pub(crate) fn is_plain(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous()
+    path() != Path::Reference && x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous()
 }
 
 /// The elements of a storage that a layout covers without gaps.

@@ -104,6 +104,7 @@ struct Scratch {
     weights: Vec<f32>,
     dropped: Vec<f32>,
     gradient: Vec<f32>,
+    /// The dropout mask of the block.
     factors: Vec<f32>,
 }
 
@@ -219,16 +220,17 @@ impl Attention {
                 softmax_row(weights, seen, self.scale);
             }
             if let Some(dropout) = &self.dropout {
-                scratch.factors.resize(columns, 0.0);
+                scratch.factors.resize(BLOCK * padded, 0.0);
                 scratch.dropped.resize(BLOCK * padded, 0.0);
-                let pairs = scratch
+                let lines = scratch
                     .weights
                     .chunks_exact(columns)
-                    .zip(scratch.dropped.chunks_exact_mut(columns));
-                for (row, (weights, dropped)) in pairs.take(rows).enumerate() {
-                    dropout.fill_row(at.sentence, at.head, start + row, &mut scratch.factors);
-                    for ((dropped, weight), factor) in dropped.iter_mut().zip(weights).zip(&scratch.factors) {
-                        *dropped = weight * factor;
+                    .zip(scratch.dropped.chunks_exact_mut(columns))
+                    .zip(scratch.factors.chunks_exact_mut(columns));
+                for (row, ((weights, dropped), factors)) in lines.take(rows).enumerate() {
+                    dropout.fill_row(at.sentence, at.head, start + row, factors);
+                    for ((dropped, weight), factor) in dropped.iter_mut().zip(weights).zip(factors) {
+                        *dropped = weight * *factor;
                     }
                 }
             }
@@ -366,7 +368,7 @@ impl Attention {
                     },
                     true,
                 );
-                self.score_gradient(at, (start, rows), columns, &mut scratch);
+                self.score_gradient(rows, columns, &mut scratch);
                 small_product(
                     &mut results[buffers[0]][at.q + start * sources.q.1.stride..],
                     sources.q.1.stride,
@@ -410,17 +412,17 @@ impl Attention {
     }
 
     /// Turns the gradient of the weights of a block into that of the scores.
-    fn score_gradient(&self, at: Head, (start, rows): (usize, usize), columns: usize, scratch: &mut Scratch) {
+    fn score_gradient(&self, rows: usize, columns: usize, scratch: &mut Scratch) {
         vectorized!({
-            let (weights, gradient) = (&scratch.weights, &mut scratch.gradient);
             let mut both = vec![0f32; columns];
-            let pairs = weights.chunks_exact(columns).zip(gradient.chunks_exact_mut(columns));
-            for (row, (w, dw)) in pairs.take(rows).enumerate() {
-                if let Some(dropout) = &self.dropout {
-                    dropout.fill_row(at.sentence, at.head, start + row, &mut scratch.factors);
-                    dw.iter_mut()
-                        .zip(&scratch.factors)
-                        .for_each(|(dw, factor)| *dw *= factor);
+            let lines = scratch
+                .weights
+                .chunks_exact(columns)
+                .zip(scratch.gradient.chunks_exact_mut(columns));
+            for (row, (w, dw)) in lines.take(rows).enumerate() {
+                if self.dropout.is_some() {
+                    let factors = &scratch.factors[row * columns..][..columns];
+                    dw.iter_mut().zip(factors).for_each(|(dw, factor)| *dw *= factor);
                 }
                 for ((both, w), dw) in both.iter_mut().zip(w).zip(dw.iter()) {
                     *both = w * dw;

@@ -4,7 +4,7 @@
 use crate::exponential::exp_nonpositive;
 use crate::product::{Compute, Into, Matrix, Output, Prepared, product, product_prepared};
 use crate::profile::{Operation, span};
-use crate::rows::{greatest, sum};
+use crate::rows::{LANES, greatest};
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use std::sync::{Mutex, PoisonError};
@@ -37,13 +37,8 @@ impl SmoothedLoss {
         let smoothing = f64::from(self.smoothing);
         let most = greatest(row);
         let of_label = f64::from(row[label] - most);
-        let mean = if self.smoothing > 0.0 {
-            f64::from(sum(row, |x| x - most)) / row.len() as f64
-        } else {
-            0.0
-        };
-        row.iter_mut().for_each(|x| *x = exp_nonpositive(*x - most));
-        let total = sum(row, |x| x);
+        let (total, below) = exponentials(row, most);
+        let mean = f64::from(below) / row.len() as f64;
         let log_sum = f64::from(total).ln();
         if self.with_gradient {
             let (scale, spread) = (1.0 / total, self.smoothing / row.len() as f32);
@@ -52,6 +47,28 @@ impl SmoothedLoss {
         }
         (1.0 - smoothing) * (log_sum - of_label) + smoothing * (log_sum - mean)
     }
+}
+
+/// Turns a row of x into e^(x - most), and returns the sums of that and of x - most.
+#[inline(always)]
+fn exponentials(row: &mut [f32], most: f32) -> (f32, f32) {
+    let (mut totals, mut belows) = ([0f32; LANES], [0f32; LANES]);
+    let mut chunks = row.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for ((x, total), below) in chunk.iter_mut().zip(&mut totals).zip(&mut belows) {
+            let difference = *x - most;
+            *below += difference;
+            *x = exp_nonpositive(difference);
+            *total += *x;
+        }
+    }
+    for ((x, total), below) in chunks.into_remainder().iter_mut().zip(&mut totals).zip(&mut belows) {
+        let difference = *x - most;
+        *below += difference;
+        *x = exp_nonpositive(difference);
+        *total += *x;
+    }
+    (totals.iter().sum(), belows.iter().sum())
 }
 
 impl CustomOp2 for SmoothedLoss {

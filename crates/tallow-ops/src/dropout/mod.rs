@@ -68,27 +68,15 @@ impl Dropout {
     #[inline(always)]
     pub(crate) fn fill_row(&self, row: usize, head: usize, position: usize, factors: &mut [f32]) {
         let row_number = ((head as u32) << POSITION_BITS) | position as u32;
-        let chunks = factors.chunks_mut(WIDE_VALUES);
-        for (c, chunk) in chunks.enumerate() {
-            let words = self.key.wide_words((c * WIDE) as u32, row_number, self.sentences[row]);
+        let law = (self.threshold(), self.scale());
+        for (c, chunk) in factors.chunks_mut(WIDE_VALUES).enumerate() {
+            let place = ((c * WIDE) as u32, row_number, self.sentences[row]);
             if let Ok(chunk) = <&mut [f32; WIDE_VALUES]>::try_from(&mut *chunk) {
-                self.fill_wide(&words, chunk);
+                self.key.fill_mask(place, law, chunk);
             } else {
                 let mut wide = [0f32; WIDE_VALUES];
-                self.fill_wide(&words, &mut wide);
+                self.key.fill_mask(place, law, &mut wide);
                 chunk.copy_from_slice(&wide[..chunk.len()]);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn fill_wide(&self, words: &[[u32; WIDE]; 4], factors: &mut [f32; WIDE_VALUES]) {
-        let (threshold, scale) = (u32::from(self.threshold()), self.scale());
-        for (w, word) in words.iter().enumerate() {
-            for i in 0..WIDE {
-                let (low, high) = (word[i] & 0xffff, word[i] >> 16);
-                factors[2 * WIDE * w + i] = if low < threshold { 0.0 } else { scale };
-                factors[2 * WIDE * w + WIDE + i] = if high < threshold { 0.0 } else { scale };
             }
         }
     }

@@ -4,6 +4,7 @@ mod small;
 #[cfg_attr(not(target_arch = "x86_64"), path = "tiles/absent.rs")]
 mod tiles;
 
+use crate::path::{Path, path};
 use crate::profile::{Operation, Span, span_of};
 use gemm::Parallelism;
 use std::sync::OnceLock;
@@ -24,6 +25,9 @@ pub enum Compute {
 impl Compute {
     /// What computes such products on this machine.
     pub(crate) fn engine(self) -> Engine {
+        if path() == Path::Baseline {
+            return Engine::Gemm;
+        }
         static F32: OnceLock<Engine> = OnceLock::new();
         static BF16: OnceLock<Engine> = OnceLock::new();
         let detected = match self {

@@ -1,6 +1,7 @@
 //! Products of the small matrices of attention, which are over before a general product has packed its operands.
 
-use pulp::{Arch, Simd, WithSimd};
+use crate::path::arch;
+use pulp::{Simd, WithSimd};
 
 /// Rows and vectors of the output that are summed in registers.
 const TILE_ROWS: usize = 6;
@@ -37,7 +38,7 @@ pub(crate) struct Sizes {
 /// # Panics
 /// When a matrix reaches beyond its slice.
 pub(crate) fn small_product(output: &mut [f32], stride: usize, a: Left, b: Right, sizes: Sizes, add: bool) {
-    Arch::new().dispatch(Product {
+    arch().dispatch(Product {
         output,
         stride,
         a,
@@ -110,7 +111,8 @@ impl Product<'_> {
             if PARTIAL {
                 simd.partial_load_f32s(values)
             } else {
-                simd.partial_load_f32s(&values[vector * lanes..(vector + 1) * lanes])
+                // Not a partial load of everything, which would be the call of a function.
+                S::as_simd_f32s(&values[vector * lanes..(vector + 1) * lanes]).0[0]
             }
         };
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
@@ -142,7 +144,7 @@ impl Product<'_> {
                 if PARTIAL {
                     simd.partial_store_f32s(values, *sum);
                 } else {
-                    simd.partial_store_f32s(&mut values[v * lanes..(v + 1) * lanes], *sum);
+                    S::as_mut_simd_f32s(&mut values[v * lanes..(v + 1) * lanes]).0[0] = *sum;
                 }
             }
         }

@@ -3,6 +3,9 @@
 //! A number is a pure function of a [`Key`] and a counter. Nothing is consumed, so a resumed run draws the numbers of
 //! the uninterrupted one, and a batch draws the same numbers however it is split over workers.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const ROUNDS: usize = 10;
@@ -106,6 +109,36 @@ impl Key {
         counter
     }
 
+    /// Turns the words of [`WIDE`] consecutive blocks into factors: 0 where the 16 bits of a value lie below the threshold,
+    /// else `scale`. Half `h` of word `w` of block `first + i` decides on value `32 w + 16 h + i`.
+    #[inline(always)]
+    pub(crate) fn fill_mask(
+        self,
+        place: (u32, u32, u64),
+        (threshold, scale): (u16, f32),
+        factors: &mut [f32; 8 * WIDE],
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(crate::path::arch(), pulp::Arch::V4(_)) {
+            // SAFETY: the processor has AVX-512.
+            #[allow(unsafe_code)]
+            unsafe {
+                avx512::fill(self.0, place, (threshold, scale), factors);
+            }
+            return;
+        }
+        let (first, row, sentence) = place;
+        let words = self.wide_words(first, row, sentence);
+        let threshold = u32::from(threshold);
+        for (w, word) in words.iter().enumerate() {
+            for i in 0..WIDE {
+                let (low, high) = (word[i] & 0xffff, word[i] >> 16);
+                factors[2 * WIDE * w + i] = if low < threshold { 0.0 } else { scale };
+                factors[2 * WIDE * w + WIDE + i] = if high < threshold { 0.0 } else { scale };
+            }
+        }
+    }
+
     /// `count` numbers, uniform in the open interval (0, 1), with 24 random bits each.
     pub fn uniform(self, count: usize) -> Vec<f64> {
         (0..count.div_ceil(4))
@@ -159,6 +192,28 @@ mod tests {
             for i in 0..WIDE {
                 let expected = key.words(first + i as u32, row, sentence);
                 assert_eq!(wide.map(|word| word[i]), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn masks_on_every_path() {
+        let key = Key::new(5, Purpose::Dropout).fold(9);
+        for (first, row, sentence) in [(0, 0, 0), (32, 7, 3 << 33 | 5), (1, u32::MAX, 1)] {
+            for threshold in [0, 1, 6554, 32_768, u16::MAX] {
+                let mut expected = [0f32; 8 * WIDE];
+                for (value, factor) in expected.iter_mut().enumerate() {
+                    let (w, h, i) = (value / 32, value / 16 % 2, value % 16);
+                    let bits = key.words(first + i as u32, row, sentence)[w] >> (16 * h) & 0xffff;
+                    *factor = if bits < u32::from(threshold) { 0.0 } else { 1.25 };
+                }
+                for path in [crate::Path::Fast, crate::Path::Baseline] {
+                    let mut factors = [7f32; 8 * WIDE];
+                    crate::with_path(path, || {
+                        key.fill_mask((first, row, sentence), (threshold, 1.25), &mut factors)
+                    });
+                    assert_eq!(factors, expected, "{path:?}");
+                }
             }
         }
     }
