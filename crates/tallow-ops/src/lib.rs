@@ -35,6 +35,7 @@ mod cross_entropy;
 mod dropout;
 mod embedding;
 mod exponential;
+mod gather;
 mod gradient;
 #[cfg(test)]
 mod kernels;
@@ -55,6 +56,7 @@ pub use attention::{Attended, AttentionMask, AttentionOptions, attend, cross_att
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy};
 pub use dropout::{Dropout, DropoutStream, dropout};
 pub use embedding::embed;
+pub use gather::gather_gradients;
 pub use gradient::sum_of_squares_no_grad;
 pub use layer_norm::layer_norm;
 pub use linear::linear;

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use tallow_data::{Batch, PaddedBatch};
 use tallow_model::{Parameter, Params, Pass, Tokens, Transformer};
 use tallow_ops::profile::{Operation, span};
-use tallow_ops::{Compute, DropoutStream};
+use tallow_ops::{Compute, DropoutStream, gather_gradients};
 
 /// Sums over target tokens: of the loss and of its gradient by every parameter.
 #[derive(Clone, Debug)]
@@ -159,13 +159,23 @@ fn shard_gradients(
         record: None,
         compute: options.compute,
     };
-    let loss = model.loss(&source, &target, &padded.labels, options.label_smoothing, pass)?;
-    let mut store = loss.backward()?;
-    let gradient = |parameter: &Parameter| match store.remove(parameter.var.as_tensor()) {
-        Some(gradient) => Ok(gradient),
-        None => Ok(parameter.var.zeros_like()?),
+    let vars: Vec<&Tensor> = params.iter().map(|parameter| parameter.var.as_tensor()).collect();
+    let (passed, gathered) = gather_gradients(&vars, || -> Result<_, TrainError> {
+        let loss = model.loss(&source, &target, &padded.labels, options.label_smoothing, pass)?;
+        let store = loss.backward()?;
+        Ok((loss, store))
+    })?;
+    let (loss, mut store) = passed?;
+    let gradient = |(var, gathered): (&Tensor, Option<Tensor>)| match (gathered, store.remove(var)) {
+        (Some(gathered), Some(other)) => Ok((gathered + other)?),
+        (Some(gradient), None) | (None, Some(gradient)) => Ok(gradient),
+        (None, None) => Ok(var.zeros_like()?),
     };
-    let tensors = params.iter().map(gradient).collect::<Result<_, TrainError>>()?;
+    let tensors = vars
+        .into_iter()
+        .zip(gathered)
+        .map(gradient)
+        .collect::<Result<_, TrainError>>()?;
     let loss = f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?);
     Ok(Gradients {
         loss,

@@ -2,6 +2,7 @@
 //! place and are gone before the next chunk: those of the whole batch never exist.
 
 use crate::exponential::exp_nonpositive;
+use crate::gather::Gradient;
 use crate::product::{Compute, Into, Matrix, Output, Prepared, product, product_prepared};
 use crate::profile::{Operation, span};
 use crate::rows::{LANES, greatest};
@@ -189,6 +190,8 @@ impl CustomOp2 for SmoothedLoss {
             }
         }
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
-        Ok((tensor(d_hidden, hidden)?, tensor(d_weight, weight)?))
+        let mut of_weight = Gradient::of(weight);
+        of_weight.add(d_weight);
+        Ok((tensor(d_hidden, hidden)?, of_weight.finish(weight)?))
     }
 }

@@ -1,6 +1,7 @@
 //! Rows of the table, scaled, with positions and dropout, in one pass; and the gradient in another.
 
 use crate::Dropout;
+use crate::gather::Gradient;
 use crate::profile::{Operation, span};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
@@ -61,7 +62,7 @@ impl CustomOp2 for Embed {
         let gradient = gradient.contiguous()?;
         let dy = Values::of(&gradient)?;
         let dy = &*dy;
-        let mut d_table = vec![0f32; table.elem_count()];
+        let mut d_table = Gradient::of(table);
         let mut d_positions = vec![0f32; length * width];
         vectorized!({
             let mut factors = vec![1f32; width];
@@ -79,6 +80,6 @@ impl CustomOp2 for Embed {
             }
         });
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
-        Ok((tensor(d_table, table)?, tensor(d_positions, positions)?))
+        Ok((d_table.finish(table)?, tensor(d_positions, positions)?))
     }
 }

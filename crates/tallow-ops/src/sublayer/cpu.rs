@@ -5,6 +5,7 @@ use super::connection::RowConnection;
 use super::layout::{CrossAttentionLayout, FeedForwardLayout, Place, SelfAttentionLayout};
 use super::{AttentionSublayerOptions, FeedForwardOptions};
 use crate::attention::{Attention, Lengths};
+use crate::gather::Gradient;
 use crate::product::{Engine, Into, Matrix, Output, new_product, product};
 use crate::profile::{Operation, span};
 use crate::values::{Values, slice};
@@ -47,7 +48,7 @@ impl Parameters<'_> {
     }
 
     /// The gradients of a map: dW = dyᵀ x and db = Σ dy go to their places, dx = dy W is what comes back.
-    fn map_backward(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut [f32]) -> Vec<f32> {
+    fn map_backward(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut Gradient) -> Vec<f32> {
         self.parameter_gradients(place, x, dy, gradient);
         let rows = dy.len() / place.outputs;
         let weight = Matrix::new(&self.values[place.weight()], place.outputs, place.inputs);
@@ -57,7 +58,7 @@ impl Parameters<'_> {
     }
 
     /// As [`Self::map_backward`], but dx is added to what is there.
-    fn map_backward_into(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut [f32], dx: &mut [f32]) {
+    fn map_backward_into(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut Gradient, dx: &mut [f32]) {
         self.parameter_gradients(place, x, dy, gradient);
         let rows = dy.len() / place.outputs;
         let weight = Matrix::new(&self.values[place.weight()], place.outputs, place.inputs);
@@ -70,9 +71,10 @@ impl Parameters<'_> {
         product(self.engine, output, dy, weight, Into::Add);
     }
 
-    fn parameter_gradients(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut [f32]) {
+    fn parameter_gradients(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut Gradient) {
         let rows = dy.len() / place.outputs;
         let dy_no = Matrix::new(dy, rows, place.outputs);
+        let into = if gradient.is_new() { Into::Set } else { Into::Add };
         let output = Output {
             values: &mut gradient[place.weight()],
             stride: place.inputs,
@@ -80,7 +82,7 @@ impl Parameters<'_> {
         {
             let _span = dy_no.span(Operation::WeightGradientProduct, place.inputs);
             let x = Matrix::new(x, rows, place.inputs);
-            product(self.engine, output, dy_no.t(), x, Into::Set);
+            product(self.engine, output, dy_no.t(), x, into);
         }
         let _span = span(Operation::BiasGradient);
         let d_bias = &mut gradient[place.bias()];
@@ -98,7 +100,7 @@ impl Parameters<'_> {
         norm: Range<usize>,
         to: Entry,
         dy: &[f32],
-        gradient: &mut [f32],
+        gradient: &mut Gradient,
         dx: &mut [f32],
     ) {
         match to.input {
@@ -233,7 +235,7 @@ impl CustomOp2 for FeedForward {
             engine: self.engine,
         };
         let norm = self.layout.norm();
-        let mut d_packed = vec![0f32; values.len()];
+        let mut d_packed = Gradient::of(packed);
         let d_norm = &mut d_packed[norm.clone()];
         let (mut dx, dy) = self
             .connection
@@ -256,7 +258,7 @@ impl CustomOp2 for FeedForward {
             input: kept.input.as_deref(),
         };
         parameters.enter_backward(self.layout.inner_map(), norm, entry, &d_inner, &mut d_packed, &mut dx);
-        Ok((tensor(dx, x)?, tensor(d_packed, packed)?))
+        Ok((tensor(dx, x)?, d_packed.finish(packed)?))
     }
 }
 
@@ -351,7 +353,7 @@ impl CustomOp2 for SelfAttention {
             engine: self.engine,
         };
         let norm = self.layout.norm();
-        let mut d_packed = vec![0f32; values.len()];
+        let mut d_packed = Gradient::of(packed);
         let d_norm = &mut d_packed[norm.clone()];
         let (mut dx, dy) = self
             .connection
@@ -364,7 +366,7 @@ impl CustomOp2 for SelfAttention {
             input: kept.input.as_deref(),
         };
         parameters.enter_backward(self.layout.qkv(), norm, entry, &d_qkv, &mut d_packed, &mut dx);
-        Ok((tensor(dx, x)?, tensor(d_packed, packed)?))
+        Ok((tensor(dx, x)?, d_packed.finish(packed)?))
     }
 }
 
@@ -470,7 +472,7 @@ impl CustomOp3 for CrossAttention {
             engine: self.engine,
         };
         let norm = self.layout.norm();
-        let mut d_packed = vec![0f32; values.len()];
+        let mut d_packed = Gradient::of(packed);
         let d_norm = &mut d_packed[norm.clone()];
         let (mut dx, dy) = self
             .connection
@@ -486,6 +488,6 @@ impl CustomOp3 for CrossAttention {
             input: kept.input.as_deref(),
         };
         parameters.enter_backward(self.layout.q(), norm, entry, &dq, &mut d_packed, &mut dx);
-        Ok((tensor(dx, x)?, tensor(d_memory, memory)?, tensor(d_packed, packed)?))
+        Ok((tensor(dx, x)?, tensor(d_memory, memory)?, d_packed.finish(packed)?))
     }
 }
