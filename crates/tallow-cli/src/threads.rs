@@ -1,4 +1,4 @@
-//! The thread counts that Candle reads from the environment at its first operation.
+//! What is set for the whole process before its work begins: threads and memory.
 
 /// Sets how many threads work inside each operation. Must be called before the first tensor and the first thread.
 ///
@@ -13,6 +13,19 @@ pub(crate) fn set_operation_threads(count: usize) {
         unsafe {
             std::env::set_var(name, &count);
         }
+    }
+}
+
+/// Lets the allocator keep freed memory instead of giving it back to the kernel after ten milliseconds: every update needs
+/// the same buffers again, and the kernel would hand them out page by page, zeroed. The environment's
+/// `MIMALLOC_PURGE_DELAY` has precedence.
+pub(crate) fn keep_freed_memory() {
+    /// `mi_option_purge_delay` of mimalloc 2 and 3, in milliseconds; -1 is never.
+    const PURGE_DELAY: std::ffi::c_int = 15;
+    // SAFETY: the option exists in the version that is linked, and takes any number.
+    #[allow(unsafe_code)]
+    unsafe {
+        libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1);
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
     let config = composed.config;
     threads::set_operation_threads(config.train.threads_per_worker);
+    threads::keep_freed_memory();
     let device = arguments.device.device.open()?;
     let missing = config.data.missing_files();
     if !missing.is_empty() {

@@ -443,12 +443,24 @@ fn transpose(values: &[f32], start: usize, stride: usize, rows: usize, width: us
     let padded = rows.next_multiple_of(LANES);
     into.clear();
     into.resize(width * padded, 0.0);
-    for row in 0..rows {
-        let from = &values[start + row * stride..][..width];
-        for (column, value) in from.iter().enumerate() {
-            into[column * padded + row] = *value;
+    // Sixteen rows at a time, so that what is written lies side by side.
+    vectorized!({
+        for first in (0..rows).step_by(LANES) {
+            let count = LANES.min(rows - first);
+            let mut sources: [&[f32]; LANES] = [&[]; LANES];
+            for (i, source) in sources.iter_mut().enumerate() {
+                // Rows beyond the last repeat it; what is read there is not written.
+                *source = &values[start + (first + i.min(count - 1)) * stride..][..width];
+            }
+            for (column, line) in into.chunks_exact_mut(padded).enumerate() {
+                let mut lanes = [0f32; LANES];
+                for (lane, source) in lanes.iter_mut().zip(&sources) {
+                    *lane = source[column];
+                }
+                line[first..first + count].copy_from_slice(&lanes[..count]);
+            }
         }
-    }
+    });
 }
 
 /// The places of queries, keys and values that lie side by side.

@@ -84,16 +84,22 @@ impl Product<'_> {
     #[inline(always)]
     fn strip<S: Simd, const VECTORS: usize, const PARTIAL: bool>(&mut self, simd: S, column: usize, width: usize) {
         let mut row = 0;
+        // Twelve sums keep the units busy, of six rows in two vectors or of twelve in one.
+        while VECTORS == 1 && row + 2 * TILE_ROWS <= self.sizes.rows {
+            self.tile::<S, { 2 * TILE_ROWS }, VECTORS, PARTIAL>(simd, row, column, width);
+            row += 2 * TILE_ROWS;
+        }
         while row + TILE_ROWS <= self.sizes.rows {
             self.tile::<S, TILE_ROWS, VECTORS, PARTIAL>(simd, row, column, width);
             row += TILE_ROWS;
         }
-        while row + 2 <= self.sizes.rows {
-            self.tile::<S, 2, VECTORS, PARTIAL>(simd, row, column, width);
-            row += 2;
-        }
-        if row < self.sizes.rows {
-            self.tile::<S, 1, VECTORS, PARTIAL>(simd, row, column, width);
+        match self.sizes.rows - row {
+            5 => self.tile::<S, 5, VECTORS, PARTIAL>(simd, row, column, width),
+            4 => self.tile::<S, 4, VECTORS, PARTIAL>(simd, row, column, width),
+            3 => self.tile::<S, 3, VECTORS, PARTIAL>(simd, row, column, width),
+            2 => self.tile::<S, 2, VECTORS, PARTIAL>(simd, row, column, width),
+            1 => self.tile::<S, 1, VECTORS, PARTIAL>(simd, row, column, width),
+            _ => {}
         }
     }
 
@@ -163,7 +169,16 @@ mod tests {
     /// Both layouts of the left operand, with gaps, on shapes around the size of a tile.
     #[test]
     fn equals_the_definition() {
-        for (rows, inner, columns) in [(1, 1, 1), (6, 3, 32), (7, 17, 33), (20, 64, 48), (13, 5, 7), (2, 0, 3)] {
+        for (rows, inner, columns) in [
+            (1, 1, 1),
+            (6, 3, 32),
+            (7, 17, 33),
+            (20, 64, 48),
+            (13, 5, 7),
+            (2, 0, 3),
+            (29, 9, 16),
+            (11, 2, 17),
+        ] {
             let (a_gap, b_gap, y_gap) = (3, 1, 2);
             let sizes = Sizes { rows, inner, columns };
             for transposed in [false, true] {
