@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Training speed on Multi30k, in alternation with itself or with a peer.
+"""Training speed on Multi30k, in alternation with itself or with peers, as a table in Markdown.
 
     scripts/bench_training.py --size S --compute f32 bf16 --rounds 3
-    scripts/bench_training.py --size tiny --compute bf16 --peer "python3 peer.py --d-model 128"
+    scripts/bench_training.py --size S tiny base --markdown table.md \
+        --peer "python3 peer.py --d-model {d_model} --ff {feed_forward} --layers {layers} --heads {heads}"
 
-Each round runs every variant once, so that the load of the machine falls on all of them; only ratios within one call
-mean anything. A variant of ours is one short run of the release binary; its figure is the median of its updates, the
-first few left out. A peer is any command whose last line is JSON with the key target_tokens_per_second. Figures are
-target tokens per second, padding not counted. Needs data/multi30k (scripts/fetch-multi30k.sh) and target/release/tallow
-(cargo build --release).
+Each round runs every variant of a size once, so that the load of the machine falls on all of them; only ratios within
+one call mean anything. A variant of ours is one short run of the release binary; its figure is the median of its
+updates, the first few left out. A peer is any command whose last line is JSON with the key target_tokens_per_second (and
+peak_gb, if it knows); the numbers of the size stand where its name is in braces. Figures are target tokens per second,
+padding not counted. Needs data/multi30k (scripts/fetch-multi30k.sh) and target/release/tallow (cargo build --release).
 """
 import argparse, json, os, shlex, statistics, subprocess, sys, tempfile
 
@@ -21,8 +22,8 @@ SKIPPED = 4
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 
 
-def config(arguments, directory):
-    d, f, layers, heads = SIZES[arguments.size]
+def config(arguments, size, directory):
+    d, f, layers, heads = SIZES[size]
     data = os.path.abspath(arguments.data)
     return f"""name = "bench"
 output = "{directory}/run"
@@ -49,11 +50,11 @@ log_every = 1
 """
 
 
-def ours(arguments, compute):
+def ours(arguments, size, compute):
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "bench.toml")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(config(arguments, directory))
+            file.write(config(arguments, size, directory))
         command = [os.path.join(ROOT, "target/release/tallow"), "train", path, "--set", f"train.compute={compute}"]
         # A child of its own, so that its peak of memory is not that of an earlier round.
         code = (
@@ -74,9 +75,53 @@ def peer(command):
     return result["target_tokens_per_second"], result.get("peak_gb", float("nan"))
 
 
+def named(command):
+    """What distinguishes a peer in a table: its program and the flags that the sizes do not set."""
+    words = shlex.split(command)
+    flags, skip = [], False
+    for word, following in zip(words, words[1:] + [""]):
+        if skip:
+            skip = False
+        elif word.startswith("--") and "{" in following:
+            skip = True
+        else:
+            flags.append(os.path.basename(word))
+    return " ".join(flags)
+
+
+def measure(arguments, size):
+    """Speeds, memory and loads of every variant, by name."""
+    d, f, layers, heads = SIZES[size]
+    places = {"d_model": d, "feed_forward": f, "layers": layers, "heads": heads}
+    variants = [(f"tallow {compute}", lambda c=compute: ours(arguments, size, c)) for compute in arguments.compute]
+    variants += [(named(command), lambda c=command: peer(c.format(**places))) for command in arguments.peer]
+    results = {name: [] for name, _ in variants}
+    for number in range(1, arguments.rounds + 1):
+        for name, run in variants:
+            load = os.getloadavg()[0]
+            speed, memory = run()
+            results[name].append((speed, memory, load))
+            print(f"{size} round {number}  {name:<60}  {speed:8,.0f} tokens/s  {memory:5.2f} GB peak  load {load:.2f}", flush=True)
+    return results
+
+
+def table(arguments, results):
+    peers = [named(command) for command in arguments.peer]
+    heads = ["size", "", "tokens/s, each round", "median", "peak GB", "load before each"] + [f"x {name}" for name in peers]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for size, variants in results.items():
+        medians = {name: statistics.median(speed for speed, _, _ in runs) for name, runs in variants.items()}
+        for name, runs in variants.items():
+            cells = [size, name, ", ".join(f"{speed:,.0f}" for speed, _, _ in runs), f"{medians[name]:,.0f}"]
+            cells += [f"{max(memory for _, memory, _ in runs):.2f}", ", ".join(f"{load:.1f}" for _, _, load in runs)]
+            cells += [f"{medians[name] / medians[other]:.2f}" for other in peers]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="S")
+    parser.add_argument("--size", nargs="*", choices=SIZES, default=["S"])
     parser.add_argument("--compute", nargs="*", default=["f32", "bf16"], choices=["f32", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=20)
@@ -84,22 +129,16 @@ def main():
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--data", default=os.path.join(ROOT, "data/multi30k"))
     parser.add_argument("--peer", action="append", default=[], help="a command to alternate with; may be repeated")
+    parser.add_argument("--markdown", help="a file for the table; without it, standard output")
     arguments = parser.parse_args()
     if arguments.updates <= SKIPPED:
         parser.error(f"--updates must be more than {SKIPPED}, which are left out")
-    variants = [(f"tallow {compute}", lambda c=compute: ours(arguments, c)) for compute in arguments.compute]
-    variants += [(command[-48:], lambda c=command: peer(c)) for command in arguments.peer]
-    results = {name: [] for name, _ in variants}
-    for number in range(1, arguments.rounds + 1):
-        for name, run in variants:
-            load = os.getloadavg()[0]
-            speed, memory = run()
-            results[name].append(speed)
-            print(f"round {number}  {name:<48}  {speed:8,.0f} tokens/s  {memory:5.2f} GB peak  load {load:.2f}", flush=True)
-    first = statistics.median(results[variants[-1][0]])
-    for name, speeds in results.items():
-        median = statistics.median(speeds)
-        print(f"median   {name:<48}  {median:8,.0f} tokens/s  {median / first:5.2f} x the last")
+    text = table(arguments, {size: measure(arguments, size) for size in arguments.size})
+    if arguments.markdown:
+        with open(arguments.markdown, "w", encoding="utf-8") as file:
+            file.write(text)
+    else:
+        print(text, end="")
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ fn sublayer_kernels() -> Result<()> {
                 epsilon: 1e-5,
                 dropout: drops.then_some(&output),
             };
-            for activation in [Activation::Relu, Activation::None, Activation::Silu] {
+            for activation in [Activation::Relu, Activation::None, Activation::Silu, Activation::Gelu] {
                 let packed = random(3, &[2 * f * d + f + 3 * d]);
                 let options = FeedForwardOptions {
                     inner: f,

@@ -131,7 +131,7 @@ fn tensor(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
 /// See [`super::feed_forward`].
 pub(super) struct FeedForward {
     layout: FeedForwardLayout,
-    relu: bool,
+    activation: Activation,
     positions: usize,
     inner_dropout: Option<Dropout>,
     connection: RowConnection,
@@ -142,6 +142,8 @@ pub(super) struct FeedForward {
 
 struct KeptFeedForward {
     input: Option<Vec<f32>>,
+    /// Before the activation, where its derivative needs that.
+    before: Option<Vec<f32>>,
     inner: Vec<f32>,
     y: Vec<f32>,
 }
@@ -155,7 +157,7 @@ impl FeedForward {
     ) -> Self {
         Self {
             layout,
-            relu: options.activation == Activation::Relu,
+            activation: options.activation,
             positions,
             inner_dropout: options.inner_dropout.filter(|dropout| dropout.is_active()).cloned(),
             connection: RowConnection::new(&options.connection, positions, layout.width),
@@ -187,17 +189,19 @@ impl FeedForward {
         let input = self.connection.enter(x, norm);
         let mut inner = parameters.map(self.layout.inner_map(), input.as_deref().unwrap_or(x));
         let of_activation = span(Operation::Activation);
-        if self.relu {
-            vectorized!({
-                // Not `max`, which would turn NaN into zero and hide that a run has diverged.
-                inner.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
-            });
-        }
+        let before = (self.with_gradient && self.activation.needs_input()).then(|| inner.clone());
+        self.activation.apply(&mut inner);
         self.drop_inner(&mut inner);
         drop(of_activation);
         let y = parameters.map(self.layout.outer_map(), &inner);
         let result = self.connection.leave(x, &y, norm);
-        (result, KeptFeedForward { input, inner, y })
+        let kept = KeptFeedForward {
+            input,
+            before,
+            inner,
+            y,
+        };
+        (result, kept)
     }
 }
 
@@ -243,14 +247,8 @@ impl CustomOp2 for FeedForward {
         let mut d_inner = parameters.map_backward(self.layout.outer_map(), &kept.inner, &dy, &mut d_packed);
         let of_activation = span(Operation::Activation);
         self.drop_inner(&mut d_inner);
-        if self.relu {
-            vectorized!({
-                // What dropout made zero, it has made zero in the gradient too.
-                for (d, y) in d_inner.iter_mut().zip(&kept.inner) {
-                    *d = if *y > 0.0 { *d } else { 0.0 };
-                }
-            });
-        }
+        let at = kept.before.as_ref().unwrap_or(&kept.inner);
+        self.activation.backward(&mut d_inner, at);
         drop(of_activation);
         let entry = Entry {
             connection: &self.connection,

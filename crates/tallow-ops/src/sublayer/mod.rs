@@ -88,8 +88,7 @@ pub fn feed_forward(x: &Tensor, packed: &Tensor, options: FeedForwardOptions) ->
         inner: options.inner,
     };
     expect(packed, layout.elements(), "feed_forward")?;
-    let simple = matches!(options.activation, Activation::None | Activation::Relu);
-    if simple && is_plain(x) && is_plain(packed) {
+    if is_plain(x) && is_plain(packed) {
         for dropout in [options.inner_dropout, options.connection.dropout]
             .into_iter()
             .flatten()

@@ -1,5 +1,7 @@
 //! Activation functions of the feed-forward layer.
 
+mod cpu;
+
 use candle_core::{Result, Tensor};
 
 /// An element-wise non-linearity.
