@@ -1,6 +1,6 @@
 //! Product, bias and ReLU in one operation, and its three gradients in another.
 
-use crate::product::{Compute, Engine, Into, Matrix, new_product};
+use crate::product::{Compute, Into, Matrix, new_product};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 
@@ -8,17 +8,6 @@ use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 pub(super) struct Linear {
     pub(super) relu: bool,
     pub(super) compute: Compute,
-}
-
-impl Linear {
-    /// Maps by themselves are those of a decoder's single steps, whose few rows are not worth the packing of a weight; in
-    /// bf16 also those of layers that no fused operation covers.
-    fn engine(&self) -> Engine {
-        match self.compute {
-            Compute::F32 => Engine::Gemm,
-            Compute::Bf16 => self.compute.engine(),
-        }
-    }
 }
 
 impl CustomOp3 for Linear {
@@ -39,7 +28,7 @@ impl CustomOp3 for Linear {
         let (rows, inputs) = of_x.shape().dims2()?;
         let outputs = bias.len();
         let (x, weight) = (Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs));
-        let mut y = new_product(self.engine(), x, weight.t(), Into::Bias(bias));
+        let mut y = new_product(self.compute.engine(), x, weight.t(), Into::Bias(bias));
         if self.relu {
             vectorized!({
                 // Not `max`, which would turn NaN into zero and hide that a run has diverged.
@@ -87,8 +76,13 @@ impl CustomOp3 for Linear {
         }
         let dy = Matrix::new(if self.relu { &masked } else { &gradient }, rows, outputs);
         let weight_oi = Matrix::new(&weight_values, outputs, inputs);
-        let dx = new_product(self.engine(), dy, weight_oi, Into::Set);
-        let d_weight = new_product(self.engine(), dy.t(), Matrix::new(&x_values, rows, inputs), Into::Set);
+        let dx = new_product(self.compute.engine(), dy, weight_oi, Into::Set);
+        let d_weight = new_product(
+            self.compute.engine(),
+            dy.t(),
+            Matrix::new(&x_values, rows, inputs),
+            Into::Set,
+        );
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
         Ok((tensor(dx, x)?, tensor(d_weight, weight)?, tensor(d_bias, bias)?))
     }

@@ -14,8 +14,7 @@ pub(crate) use small::{Left, Right, Sizes, small_product};
 /// What the products of matrices are computed in. Values, sums and gradients are f32 in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Compute {
-    /// 32-bit floating point. Where a unit for bf16 is much faster than that for f32, each factor is taken apart into
-    /// three bf16 that make it up exactly; the result is as near to the true one as with factors in f32.
+    /// 32-bit floating point.
     #[default]
     F32,
     /// Factors rounded to bfloat16, where the processor has a unit for it; f32 otherwise.
@@ -25,19 +24,14 @@ pub enum Compute {
 impl Compute {
     /// What computes such products on this machine.
     pub(crate) fn engine(self) -> Engine {
-        if path() == Path::Baseline {
+        static DETECTED: OnceLock<Engine> = OnceLock::new();
+        if self == Self::F32 || path() == Path::Baseline {
             return Engine::Gemm;
         }
-        static F32: OnceLock<Engine> = OnceLock::new();
-        static BF16: OnceLock<Engine> = OnceLock::new();
-        let detected = match self {
-            Self::F32 => &F32,
-            Self::Bf16 => &BF16,
-        };
-        *detected.get_or_init(|| tiles::Unit::detect(self).map_or(Engine::Gemm, Engine::Tiles))
+        *DETECTED.get_or_init(|| tiles::Unit::detect().map_or(Engine::Gemm, Engine::Tiles))
     }
 
-    /// The name of the processor's unit for bf16 that computes such products; `None` where it is the one for f32.
+    /// The name of the unit that computes such products; `None` if products are computed in f32.
     pub fn unit_name(self) -> Option<&'static str> {
         match self.engine() {
             Engine::Gemm => None,

@@ -1,16 +1,16 @@
 //! Processors without a unit for bf16 that is known here: no value of these types can exist.
 #![allow(unsafe_code)]
 
-use crate::product::{Compute, Into, Matrix};
+use crate::product::{Into, Matrix};
 use std::convert::Infallible;
 
-/// The processor's units, and what they multiply.
+/// The processor's units for bf16.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unit(Infallible);
 
 impl Unit {
-    /// The fastest unit of this machine for such products.
-    pub(crate) fn detect(_: Compute) -> Option<Self> {
+    /// The fastest unit of this machine.
+    pub(crate) fn detect() -> Option<Self> {
         None
     }
 

@@ -4,9 +4,8 @@ use super::{BLOCK, TILE, Tile};
 use crate::product::Matrix;
 use crate::profile::{Operation, span};
 use std::arch::x86_64::{
-    __m256i, __m512, __m512bh, __m512i, _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cvtepu16_epi32,
-    _mm512_cvtne2ps_pbh, _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_permutex2var_epi32,
-    _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_si512, _mm512_sub_ps,
+    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_permutex2var_epi32,
+    _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_storeu_si512,
 };
 use std::mem::transmute;
 use std::ops::Range;
@@ -27,44 +26,29 @@ pub(super) enum Strip {
     Columns,
 }
 
-/// Parts of bf16 that make up an element of f32.
-pub(super) const PARTS: usize = 3;
-
 /// Packs rows of a matrix (columns of a right operand come as the rows of its transpose), from `first` on, by a piece of
-/// the inner dimension into strips of tiles: as many as `into` holds. Each tile has `parts` parts. What lies beyond the
-/// matrix is zero.
+/// the inner dimension into strips of tiles: as many as `into` holds. What lies beyond the matrix is zero.
 ///
 /// # Panics
-/// When the processor lacks the instructions, or `parts` is neither 1 nor [`PARTS`].
-pub(super) fn pack(parts: usize, m: Matrix, first: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
+/// When the processor lacks the instructions.
+pub(super) fn pack(m: Matrix, first: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
     assert!(is_available(), "this machine has no AVX-512 BF16");
     let _span = span(Operation::Packing);
     // SAFETY: the instructions exist.
-    unsafe {
-        match parts {
-            1 => pack_strips::<1>(m, first, depth, strip, into),
-            PARTS => pack_strips::<PARTS>(m, first, depth, strip, into),
-            _ => panic_about_parts(parts),
-        }
-    }
-}
-
-#[allow(clippy::panic)] // An error of this module, not of a user.
-fn panic_about_parts(parts: usize) -> ! {
-    panic!("elements have no {parts} parts")
+    unsafe { pack_strips(m, first, depth, strip, into) }
 }
 
 /// # Safety
 /// [`is_available`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_strips<const N: usize>(m: Matrix, first: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
+unsafe fn pack_strips(m: Matrix, first: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
     let steps = depth.len().div_ceil(BLOCK);
-    let strips = into.len() / (steps * N);
+    let strips = into.len() / steps;
     let mut tile = |index: usize, step: usize| {
-        let into = &mut into[(index * steps + step) * N..][..N];
+        let into = &mut into[index * steps + step];
         let low = depth.start + step * BLOCK;
         // SAFETY: the instructions exist.
-        unsafe { pack_tile::<N>(m, first + index * TILE, low..depth.end.min(low + BLOCK), strip, into) };
+        unsafe { pack_tile(m, first + index * TILE, low..depth.end.min(low + BLOCK), strip, into) };
     };
     // The matrix is read along its rows in memory: the prefetchers of processors follow those.
     if m.strides.1 == 1 {
@@ -78,13 +62,13 @@ unsafe fn pack_strips<const N: usize>(m: Matrix, first: usize, depth: Range<usiz
     }
 }
 
-/// One tile of each part.
+/// One tile.
 ///
 /// # Safety
 /// [`is_available`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_tile<const N: usize>(m: Matrix, start: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
+unsafe fn pack_tile(m: Matrix, start: usize, depth: Range<usize>, strip: Strip, into: &mut Tile) {
     let (stride, step_stride) = m.strides;
     let width = TILE.min(m.rows.saturating_sub(start));
     let (low, length) = (depth.start, depth.len());
@@ -102,16 +86,14 @@ unsafe fn pack_tile<const N: usize>(m: Matrix, start: usize, depth: Range<usize>
         assert!(reach <= corner.len(), "a tile reaches beyond its matrix");
         for line in 0..TILE {
             // SAFETY: the last of the 16 rows, or of the 32 steps, ends inside the slice (asserted).
-            let words: [_; N] = unsafe {
+            let words = unsafe {
                 if by_rows {
                     words_of_row(corner.as_ptr().add(line * stride))
                 } else {
                     words_of_step(corner.as_ptr().add(2 * line * step_stride), step_stride)
                 }
             };
-            for (tile, words) in into.iter_mut().zip(words) {
-                tile.set_line(line, words);
-            }
+            into.set_line(line, words);
         }
     } else {
         let mut values = [[0f32; BLOCK]; TILE];
@@ -122,18 +104,16 @@ unsafe fn pack_tile<const N: usize>(m: Matrix, start: usize, depth: Range<usize>
         }
         for (line, row) in values.iter().enumerate() {
             // SAFETY: a row has 32 values.
-            let words: [_; N] = unsafe { words_of_row(row.as_ptr()) };
-            for (tile, words) in into.iter_mut().zip(words) {
-                tile.set_line(line, words);
-            }
+            let words = unsafe { words_of_row(row.as_ptr()) };
+            into.set_line(line, words);
         }
         if strip == Strip::Columns {
-            into.iter_mut().for_each(|tile| tile.transpose());
+            into.transpose();
         }
         return;
     }
     if !straight {
-        into.iter_mut().for_each(|tile| tile.transpose());
+        into.transpose();
     }
 }
 
@@ -163,21 +143,12 @@ impl Tile {
     }
 }
 
-/// The parts of 32 numbers as words: what rounding to bf16 makes of the numbers, then of what it has left.
+/// 32 numbers as words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn words_of_parts<const N: usize>(mut low: __m512, mut high: __m512) -> [__m512i; N] {
-    let mut words = [_mm512_setzero_si512(); N];
-    for (part, words) in words.iter_mut().enumerate() {
-        // SAFETY: both types are 512 bits, and every pattern is valid.
-        *words = unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) };
-        if part + 1 < N {
-            let value = |half: __m256i| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)));
-            low = _mm512_sub_ps(low, value(_mm512_castsi512_si256(*words)));
-            high = _mm512_sub_ps(high, value(_mm512_extracti64x4_epi64::<1>(*words)));
-        }
-    }
-    words
+fn words_of(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: both types are 512 bits, and every pattern is valid.
+    unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
 /// Sixteen words of 32 values that lie side by side.
@@ -186,9 +157,9 @@ fn words_of_parts<const N: usize>(mut low: __m512, mut high: __m512) -> [__m512i
 /// [`is_available`]; `values` holds 32 numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn words_of_row<const N: usize>(values: *const f32) -> [__m512i; N] {
+unsafe fn words_of_row(values: *const f32) -> __m512i {
     // SAFETY: the caller vouches for the values.
-    unsafe { words_of_parts(_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(TILE))) }
+    unsafe { words_of(_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(TILE))) }
 }
 
 /// Sixteen words of two steps: 16 values, and 16 that lie `stride` behind them.
@@ -197,7 +168,7 @@ unsafe fn words_of_row<const N: usize>(values: *const f32) -> [__m512i; N] {
 /// [`is_available`]; `values` holds 16 numbers, and 16 more at `stride`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn words_of_step<const N: usize>(values: *const f32, stride: usize) -> [__m512i; N] {
+unsafe fn words_of_step(values: *const f32, stride: usize) -> __m512i {
     const INTERLEAVE: [u16; BLOCK] = {
         let mut index = [0; BLOCK];
         let mut i = 0;
@@ -209,11 +180,11 @@ unsafe fn words_of_step<const N: usize>(values: *const f32, stride: usize) -> [_
         index
     };
     // SAFETY: as above; the index has 64 bytes.
-    let (words, index): ([__m512i; N], _) = unsafe {
-        let words = words_of_parts(_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(stride)));
+    let (words, index) = unsafe {
+        let words = words_of(_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(stride)));
         (words, _mm512_loadu_si512(INTERLEAVE.as_ptr().cast()))
     };
-    words.map(|words| _mm512_permutexvar_epi16(index, words))
+    _mm512_permutexvar_epi16(index, words)
 }
 
 /// Transposes 16 x 16 words: swaps the off-diagonal halves of blocks of 2, 4, 8 and 16.
@@ -285,36 +256,18 @@ mod tests {
                     (true, false) => values[r * inner + k],
                     (true, true) => values[k * along + r],
                 };
-                for (strip, parts) in [
-                    (Strip::Rows, 1),
-                    (Strip::Columns, 1),
-                    (Strip::Rows, PARTS),
-                    (Strip::Columns, PARTS),
-                ] {
+                for strip in [Strip::Rows, Strip::Columns] {
                     // The second piece of the inner dimension, if there is one.
                     let depth = if inner > BLOCK { BLOCK..inner } else { 0..inner };
                     let steps = depth.len().div_ceil(BLOCK);
-                    let mut into = vec![Tile([7; TILE_WORDS]); 2 * steps * parts];
-                    pack(parts, m, 16, depth.clone(), strip, &mut into);
+                    let mut into = vec![Tile([7; TILE_WORDS]); 2 * steps];
+                    pack(m, 16, depth.clone(), strip, &mut into);
                     for (i, got) in into.iter().flat_map(|tile| &tile.0).enumerate() {
                         let (tile, x, y) = (i / TILE_WORDS, i / TILE % TILE, i % TILE);
-                        let (row, step) = (
-                            16 + tile / (steps * parts) * TILE,
-                            depth.start + tile / parts % steps * BLOCK,
-                        );
+                        let (row, step) = (16 + tile / steps * TILE, depth.start + tile % steps * BLOCK);
                         let (r, p) = if strip == Strip::Rows { (x, y) } else { (y, x) };
-                        let part = |x: f32| {
-                            let mut rest = x;
-                            for _ in 0..tile % parts {
-                                rest -= f32::from_bits(round(rest) << 16);
-                            }
-                            round(rest)
-                        };
-                        let expected = part(at(row + r, step + 2 * p)) | part(at(row + r, step + 2 * p + 1)) << 16;
-                        assert_eq!(
-                            *got, expected,
-                            "{strip:?}, transposed {transposed}, {parts} parts, word {i}"
-                        );
+                        let expected = round(at(row + r, step + 2 * p)) | round(at(row + r, step + 2 * p + 1)) << 16;
+                        assert_eq!(*got, expected, "{strip:?}, transposed {transposed}, word {i}");
                     }
                 }
             }
