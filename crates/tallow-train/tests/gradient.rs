@@ -5,8 +5,8 @@
 
 use candle_core::{DType, Device};
 use tallow_data::{Batch, Example};
-use tallow_model::{Architecture, ModelConfig, Params, Transformer};
-use tallow_ops::{Compute, Key, Purpose};
+use tallow_model::{ActivationKind, Architecture, ModelConfig, Norm, Params, Transformer};
+use tallow_ops::{Compute, Key, Path, Purpose, with_path};
 use tallow_train::{DropoutKey, GradientOptions, Gradients, gradients};
 
 const KEY: DropoutKey = DropoutKey {
@@ -214,4 +214,26 @@ fn an_empty_batch() {
     let batch = Batch { examples: Vec::new() };
     let result = gradients(&setting.model, &setting.params, batch, options(None, 2), &Device::Cpu);
     assert!(result.is_err());
+}
+
+/// The gradient of the whole model is the same from kernels with the machine's instructions, from kernels with those of
+/// the baseline, and from Candle's operations, in every architecture.
+#[test]
+fn every_path_gives_the_same_gradient() {
+    for (norm, activation) in [
+        (Norm::Post, ActivationKind::Relu),
+        (Norm::Pre, ActivationKind::Silu),
+        (Norm::Post, ActivationKind::Gelu),
+    ] {
+        let mut architecture = architecture();
+        (architecture.model.norm, architecture.model.activation) = (norm, activation);
+        let params = Params::initialise(&architecture, 1, DType::F32, &Device::Cpu).unwrap();
+        let model = Transformer::for_training(&architecture, &params, None).unwrap();
+        let setting = Setting { params, model };
+        let run = |path| with_path(path, || setting.gradients(&batch(), Some(KEY), 1));
+        let reference = run(Path::Reference);
+        for path in [Path::Fast, Path::Baseline] {
+            assert_near(&format!("{path:?}, {norm:?}, {activation:?}"), &run(path), &reference);
+        }
+    }
 }

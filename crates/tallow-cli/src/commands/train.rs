@@ -1,6 +1,6 @@
 //! `tallow train`.
 
-use crate::arguments::TrainArguments;
+use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::scoring;
 use crate::config::{Config, may_change};
 use crate::progress::{Progress, duration, thousands};
@@ -137,7 +137,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let outcome = trainer.run(&progress, &stop);
     progress.finish();
     let outcome = outcome?;
-    let resume = format!("tallow train {} --resume", arguments.config.config.display());
+    let resume = resume_command(&arguments.config);
     match outcome.ending {
         Ending::Interrupted => {
             eprintln!(
@@ -168,6 +168,20 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         run.path().display()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a person types to go on: the same config with the same changes.
+fn resume_command(arguments: &ConfigArguments) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
+    let quoted = |text: &str| match text.chars().all(plain) {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    };
+    let mut command = format!("tallow train {}", quoted(&arguments.config.to_string_lossy()));
+    for change in &arguments.set {
+        command += &format!(" --set {}", quoted(change));
+    }
+    command + " --resume"
 }
 
 /// Makes the run directory ready, or says why it is not, and returns the update to resume from.
@@ -319,4 +333,26 @@ fn stop_at_signals() -> Result<Arc<AtomicBool>> {
     };
     ctrlc::set_handler(handler).context("Ctrl-C cannot be caught")?;
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_to_go_on() {
+        let arguments = |config: &str, set: &[&str]| ConfigArguments {
+            config: config.into(),
+            set: set.iter().map(|change| (*change).to_string()).collect(),
+        };
+        assert_eq!(
+            resume_command(&arguments("a.toml", &[])),
+            "tallow train a.toml --resume"
+        );
+        let changes = ["train.max_updates=9", r#"name="it's""#];
+        assert_eq!(
+            resume_command(&arguments("my runs/a.toml", &changes)),
+            r#"tallow train 'my runs/a.toml' --set train.max_updates=9 --set 'name="it'\''s"' --resume"#
+        );
+    }
 }

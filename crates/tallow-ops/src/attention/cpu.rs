@@ -1,20 +1,17 @@
 //! Attention of all heads in one operation: scores, mask, softmax, dropout and weighted values go through memory that
 //! is as long as a block of queries, and the weights are computed again for the gradient instead of being kept.
 
-use super::AttentionMask;
 use super::softmax::softmax_row;
+use super::{AttentionMask, mask::seen_keys};
 use crate::Dropout;
-use crate::product::{Left, Right, Sizes, small_product};
+use crate::product::{Left, Right, small_product};
 use crate::profile::{Operation, span};
-use crate::rows::sum;
+use crate::rows::{LANES, sum};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
 /// Queries whose scores are held at a time.
 const BLOCK: usize = 64;
-
-/// Rows of scores are padded to a multiple of this: whole vectors on every machine.
-const LANES: usize = 16;
 
 /// What all heads share.
 #[derive(Clone)]
@@ -97,7 +94,7 @@ struct Head {
 /// Memory for one block of queries.
 #[derive(Default)]
 struct Scratch {
-    /// Keys and values, transposed, their rows padded to whole vectors.
+    /// Keys and values, transposed, their rows padded to multiples of [`LANES`]: whole vectors on every machine.
     k_t: Vec<f32>,
     v_t: Vec<f32>,
     /// The weights of a block, before and after dropout, and their gradient.
@@ -106,6 +103,17 @@ struct Scratch {
     gradient: Vec<f32>,
     /// The dropout mask of the block.
     factors: Vec<f32>,
+}
+
+impl Scratch {
+    /// The weights that values are multiplied by.
+    fn applied(&self, attention: &Attention) -> &[f32] {
+        if attention.dropout.is_some() {
+            &self.dropped
+        } else {
+            &self.weights
+        }
+    }
 }
 
 impl Attention {
@@ -171,14 +179,6 @@ impl Attention {
         }
     }
 
-    /// How many keys, from the first, a query may see.
-    fn seen(&self, sentence: usize, query: usize, keys: usize) -> usize {
-        match &self.mask {
-            None => keys,
-            Some(mask) => mask.seen(sentence, query, keys),
-        }
-    }
-
     /// The weights of a block of queries, before dropout and, if there is any, after it. Keys that no query of the
     /// block sees are left out: the result counts the others, and the width of the rows.
     fn weights(
@@ -190,7 +190,7 @@ impl Attention {
         scratch: &mut Scratch,
     ) -> (usize, usize) {
         let width = batch.width / self.heads;
-        let keys = self.seen(at.sentence, start + rows - 1, batch.keys);
+        let keys = seen_keys(self.mask.as_ref(), at.sentence, start + rows - 1, batch.keys);
         let padded = batch.keys.next_multiple_of(LANES);
         let columns = keys.next_multiple_of(LANES);
         scratch.weights.resize(BLOCK * padded, 0.0);
@@ -198,25 +198,14 @@ impl Attention {
         small_product(
             &mut scratch.weights,
             columns,
-            Left {
-                values: &q[at.q + start * place.stride..],
-                row_stride: place.stride,
-                column_stride: 1,
-            },
-            Right {
-                values: &scratch.k_t,
-                row_stride: padded,
-            },
-            Sizes {
-                rows,
-                inner: width,
-                columns,
-            },
+            Left::new(&q[at.q + start * place.stride..], place.stride),
+            Right::new(&scratch.k_t, padded),
+            (rows, width, columns),
             false,
         );
         vectorized!({
             for (row, weights) in scratch.weights.chunks_exact_mut(columns).take(rows).enumerate() {
-                let seen = self.seen(at.sentence, start + row, batch.keys);
+                let seen = seen_keys(self.mask.as_ref(), at.sentence, start + row, batch.keys);
                 softmax_row(weights, seen, self.scale);
             }
             if let Some(dropout) = &self.dropout {
@@ -255,29 +244,13 @@ impl Attention {
             for start in (0..batch.queries).step_by(BLOCK) {
                 let rows = BLOCK.min(batch.queries - start);
                 let (keys, columns) = self.weights(batch, sources, at, (start, rows), &mut scratch);
-                let weights = if self.dropout.is_some() {
-                    &scratch.dropped
-                } else {
-                    &scratch.weights
-                };
                 let first = (at.sentence * batch.queries + start) * batch.width + at.head * width;
                 small_product(
                     &mut context[first..],
                     batch.width,
-                    Left {
-                        values: weights,
-                        row_stride: columns,
-                        column_stride: 1,
-                    },
-                    Right {
-                        values: &sources.v.0[at.v..],
-                        row_stride: sources.v.1.stride,
-                    },
-                    Sizes {
-                        rows,
-                        inner: keys,
-                        columns: width,
-                    },
+                    Left::new(scratch.applied(self), columns),
+                    Right::new(&sources.v.0[at.v..], sources.v.1.stride),
+                    (rows, keys, width),
                     false,
                 );
             }
@@ -328,83 +301,34 @@ impl Attention {
                 small_product(
                     &mut scratch.gradient,
                     columns,
-                    Left {
-                        values: d_block,
-                        row_stride: batch.width,
-                        column_stride: 1,
-                    },
-                    Right {
-                        values: &scratch.v_t,
-                        row_stride: padded,
-                    },
-                    Sizes {
-                        rows,
-                        inner: width,
-                        columns,
-                    },
+                    Left::new(d_block, batch.width),
+                    Right::new(&scratch.v_t, padded),
+                    (rows, width, columns),
                     false,
                 );
-                let weights = if self.dropout.is_some() {
-                    &scratch.dropped
-                } else {
-                    &scratch.weights
-                };
                 small_product(
                     &mut results[buffers[2]][at.v..],
                     sources.v.1.stride,
-                    Left {
-                        values: weights,
-                        row_stride: 1,
-                        column_stride: columns,
-                    },
-                    Right {
-                        values: d_block,
-                        row_stride: batch.width,
-                    },
-                    Sizes {
-                        rows: keys,
-                        inner: rows,
-                        columns: width,
-                    },
+                    Left::transposed(scratch.applied(self), columns),
+                    Right::new(d_block, batch.width),
+                    (keys, rows, width),
                     true,
                 );
                 self.score_gradient(rows, columns, &mut scratch);
                 small_product(
                     &mut results[buffers[0]][at.q + start * sources.q.1.stride..],
                     sources.q.1.stride,
-                    Left {
-                        values: &scratch.gradient,
-                        row_stride: columns,
-                        column_stride: 1,
-                    },
-                    Right {
-                        values: &sources.k.0[at.k..],
-                        row_stride: sources.k.1.stride,
-                    },
-                    Sizes {
-                        rows,
-                        inner: keys,
-                        columns: width,
-                    },
+                    Left::new(&scratch.gradient, columns),
+                    Right::new(&sources.k.0[at.k..], sources.k.1.stride),
+                    (rows, keys, width),
                     false,
                 );
                 small_product(
                     &mut results[buffers[1]][at.k..],
                     sources.k.1.stride,
-                    Left {
-                        values: &scratch.gradient,
-                        row_stride: 1,
-                        column_stride: columns,
-                    },
-                    Right {
-                        values: &sources.q.0[at.q + start * sources.q.1.stride..],
-                        row_stride: sources.q.1.stride,
-                    },
-                    Sizes {
-                        rows: keys,
-                        inner: rows,
-                        columns: width,
-                    },
+                    Left::transposed(&scratch.gradient, columns),
+                    Right::new(&sources.q.0[at.q + start * sources.q.1.stride..], sources.q.1.stride),
+                    (keys, rows, width),
                     true,
                 );
             }

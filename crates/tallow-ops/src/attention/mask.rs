@@ -16,6 +16,11 @@ pub struct AttentionMask {
     key_lengths: Option<Arc<[usize]>>,
 }
 
+/// How many keys, from the first, a query may see.
+pub(super) fn seen_keys(mask: Option<&AttentionMask>, sentence: usize, query: usize, keys: usize) -> usize {
+    mask.map_or(keys, |mask| mask.seen(sentence, query, keys))
+}
+
 impl AttentionMask {
     /// Hides padding: sentence `b` has `key_lengths[b]` keys, of `keys` in the padded batch.
     ///

@@ -1,6 +1,6 @@
 //! Scale, mask and softmax in one pass over the scores.
 
-use super::AttentionMask;
+use super::{AttentionMask, mask::seen_keys};
 use crate::exponential::exp_nonpositive;
 use crate::rows::{greatest, sum};
 use crate::values::{Values, slice};
@@ -25,16 +25,6 @@ pub(super) fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
     hidden.fill(0.0);
 }
 
-impl MaskedSoftmax {
-    /// How many keys, from the first, a query may see.
-    fn seen(&self, sentence: usize, query: usize, keys: usize) -> usize {
-        match &self.mask {
-            None => keys,
-            Some(mask) => mask.seen(sentence, query, keys),
-        }
-    }
-}
-
 impl CustomOp1 for MaskedSoftmax {
     fn name(&self) -> &'static str {
         "masked-softmax"
@@ -51,7 +41,7 @@ impl CustomOp1 for MaskedSoftmax {
                 .enumerate()
             {
                 // Hidden keys keep a weight of zero and take no part in the sum.
-                let seen = self.seen(index / (heads * queries), index % queries, keys);
+                let seen = seen_keys(self.mask.as_ref(), index / (heads * queries), index % queries, keys);
                 y.copy_from_slice(x);
                 softmax_row(y, seen, self.scale);
             }

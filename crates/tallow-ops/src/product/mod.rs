@@ -9,7 +9,7 @@ use crate::profile::{Operation, Span, span_of};
 use gemm::Parallelism;
 use std::sync::OnceLock;
 
-pub(crate) use small::{Left, Right, Sizes, small_product};
+pub(crate) use small::{Left, Right, small_product};
 
 /// What the products of matrices are computed in. Values, sums and gradients are f32 in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

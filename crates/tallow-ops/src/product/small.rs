@@ -22,22 +22,52 @@ pub(crate) struct Right<'a> {
     pub(crate) row_stride: usize,
 }
 
-/// The number of rows, of summands and of columns of a product.
-#[derive(Clone, Copy)]
-pub(crate) struct Sizes {
-    pub(crate) rows: usize,
-    pub(crate) inner: usize,
-    pub(crate) columns: usize,
+impl<'a> Left<'a> {
+    /// Rows that begin `stride` values apart.
+    pub(crate) fn new(values: &'a [f32], stride: usize) -> Self {
+        Self {
+            values,
+            row_stride: stride,
+            column_stride: 1,
+        }
+    }
+
+    /// The transpose of rows that begin `stride` values apart.
+    pub(crate) fn transposed(values: &'a [f32], stride: usize) -> Self {
+        Self {
+            values,
+            row_stride: 1,
+            column_stride: stride,
+        }
+    }
 }
 
-/// output = a b, or output += a b, where element (i, j) of the output stands at `output[i * stride + j]`.
+impl<'a> Right<'a> {
+    /// Rows that begin `stride` values apart.
+    pub(crate) fn new(values: &'a [f32], stride: usize) -> Self {
+        Self {
+            values,
+            row_stride: stride,
+        }
+    }
+}
+
+/// output = a b, or output += a b, where element (i, j) of the output stands at `output[i * stride + j]`. The sizes are the
+/// numbers of rows, of summands and of columns.
 ///
 /// Every element is summed one product after the other, in the order of the inner dimension: it does not depend, to
 /// the bit, on the rows and columns beside it.
 ///
 /// # Panics
 /// When a matrix reaches beyond its slice.
-pub(crate) fn small_product(output: &mut [f32], stride: usize, a: Left, b: Right, sizes: Sizes, add: bool) {
+pub(crate) fn small_product(
+    output: &mut [f32],
+    stride: usize,
+    a: Left,
+    b: Right,
+    sizes: (usize, usize, usize),
+    add: bool,
+) {
     arch().dispatch(Product {
         output,
         stride,
@@ -53,7 +83,7 @@ struct Product<'a> {
     stride: usize,
     a: Left<'a>,
     b: Right<'a>,
-    sizes: Sizes,
+    sizes: (usize, usize, usize),
     add: bool,
 }
 
@@ -64,16 +94,16 @@ impl WithSimd for Product<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
         let mut column = 0;
-        while column + TILE_VECTORS * lanes <= self.sizes.columns {
+        while column + TILE_VECTORS * lanes <= self.sizes.2 {
             self.strip::<S, TILE_VECTORS, false>(simd, column, lanes);
             column += TILE_VECTORS * lanes;
         }
-        while column + lanes <= self.sizes.columns {
+        while column + lanes <= self.sizes.2 {
             self.strip::<S, 1, false>(simd, column, lanes);
             column += lanes;
         }
-        if column < self.sizes.columns {
-            let rest = self.sizes.columns - column;
+        if column < self.sizes.2 {
+            let rest = self.sizes.2 - column;
             self.strip::<S, 1, true>(simd, column, rest);
         }
     }
@@ -85,15 +115,15 @@ impl Product<'_> {
     fn strip<S: Simd, const VECTORS: usize, const PARTIAL: bool>(&mut self, simd: S, column: usize, width: usize) {
         let mut row = 0;
         // Twelve sums keep the units busy, of six rows in two vectors or of twelve in one.
-        while VECTORS == 1 && row + 2 * TILE_ROWS <= self.sizes.rows {
+        while VECTORS == 1 && row + 2 * TILE_ROWS <= self.sizes.0 {
             self.tile::<S, { 2 * TILE_ROWS }, VECTORS, PARTIAL>(simd, row, column, width);
             row += 2 * TILE_ROWS;
         }
-        while row + TILE_ROWS <= self.sizes.rows {
+        while row + TILE_ROWS <= self.sizes.0 {
             self.tile::<S, TILE_ROWS, VECTORS, PARTIAL>(simd, row, column, width);
             row += TILE_ROWS;
         }
-        match self.sizes.rows - row {
+        match self.sizes.0 - row {
             5 => self.tile::<S, 5, VECTORS, PARTIAL>(simd, row, column, width),
             4 => self.tile::<S, 4, VECTORS, PARTIAL>(simd, row, column, width),
             3 => self.tile::<S, 3, VECTORS, PARTIAL>(simd, row, column, width),
@@ -130,7 +160,7 @@ impl Product<'_> {
                 }
             }
         }
-        for p in 0..self.sizes.inner {
+        for p in 0..self.sizes.1 {
             let values = &self.b.values[p * self.b.row_stride + column..][..span];
             let mut b = [simd.splat_f32s(0.0); VECTORS];
             for (v, b) in b.iter_mut().enumerate() {
@@ -180,7 +210,7 @@ mod tests {
             (11, 2, 17),
         ] {
             let (a_gap, b_gap, y_gap) = (3, 1, 2);
-            let sizes = Sizes { rows, inner, columns };
+            let sizes = (rows, inner, columns);
             for transposed in [false, true] {
                 let (a_rows, a_columns) = if transposed { (inner, rows) } else { (rows, inner) };
                 let (a_values, b_values) = (
@@ -188,15 +218,12 @@ mod tests {
                     values(inner * (columns + b_gap), 2),
                 );
                 let across = a_columns + a_gap;
-                let a = Left {
-                    values: &a_values,
-                    row_stride: if transposed { 1 } else { across },
-                    column_stride: if transposed { across } else { 1 },
+                let a = if transposed {
+                    Left::transposed(&a_values, across)
+                } else {
+                    Left::new(&a_values, across)
                 };
-                let b = Right {
-                    values: &b_values,
-                    row_stride: columns + b_gap,
-                };
+                let b = Right::new(&b_values, columns + b_gap);
                 let stride = columns + y_gap;
                 for add in [false, true] {
                     let mut y = vec![0.5f32; rows * stride];
@@ -219,31 +246,17 @@ mod tests {
     fn an_element_does_not_depend_on_those_beside_it() {
         let (rows, inner, columns) = (23, 40, 50);
         let (a_values, b_values) = (values(rows * inner, 1), values(inner * columns, 2));
-        let b = Right {
-            values: &b_values,
-            row_stride: columns,
-        };
-        let run = |first: usize, sizes: Sizes| {
-            let mut y = vec![0f32; sizes.rows * columns];
-            let a = Left {
-                values: &a_values[first * inner..],
-                row_stride: inner,
-                column_stride: 1,
-            };
+        let b = Right::new(&b_values, columns);
+        let run = |first: usize, sizes: (usize, usize, usize)| {
+            let mut y = vec![0f32; sizes.0 * columns];
+            let a = Left::new(&a_values[first * inner..], inner);
             small_product(&mut y, columns, a, b, sizes, false);
             y
         };
-        let all = run(0, Sizes { rows, inner, columns });
+        let all = run(0, (rows, inner, columns));
         for first in [0, 3, 22] {
             for columns_taken in [1, 16, 31, 50] {
-                let one = run(
-                    first,
-                    Sizes {
-                        rows: 1,
-                        inner,
-                        columns: columns_taken,
-                    },
-                );
+                let one = run(first, (1, inner, columns_taken));
                 assert_eq!(one[..columns_taken], all[first * columns..][..columns_taken]);
             }
         }
