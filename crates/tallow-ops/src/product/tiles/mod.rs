@@ -33,8 +33,7 @@ const PANEL: usize = 8 * BLOCK;
 /// Columns of the right operand that are gone through before the next rows: their strips stay in the second-level cache.
 const WIDTH: usize = 16 * BLOCK;
 
-/// The words of a tile, which begins at a cache line: a processor loads rows of tiles that cross lines at a fraction of the
-/// speed.
+/// The words of a tile. It begins at a cache line, so that no row of it takes two.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Tile([u32; TILE_WORDS]);
