@@ -20,7 +20,8 @@ pub(crate) fn table(profile: &Profile) -> String {
     rows.push(("waiting for other workers", (whole - measured).max(0.0), 0));
     rows.sort_by(|a, b| b.1.total_cmp(&a.1));
     let mut text = format!(
-        "profile of {updates} updates by {workers} workers, {:.0} ms each\n{:<36}{:>8}{:>12}{:>20}\n",
+        "profile of {updates} updates by {workers} worker{}, {:.0} ms each\n{:<36}{:>8}{:>12}{:>20}\n",
+        if *workers == 1 { "" } else { "s" },
         per_update(whole),
         "operation",
         "share",

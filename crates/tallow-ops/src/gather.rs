@@ -43,6 +43,13 @@ pub fn gather_gradients<R>(parameters: &[&Tensor], run: impl FnOnce() -> R) -> R
     Ok((result, gradients.collect::<Result<_>>()?))
 }
 
+/// What has been gathered for a parameter, and whether its gradient is gathered at all.
+fn taken(parameter: &Tensor) -> (Option<Vec<f32>>, bool) {
+    let buffer = BUFFERS.with_borrow_mut(|buffers| buffers.get_mut(&parameter.id()).map(Option::take));
+    let is_gathered = buffer.is_some();
+    (buffer.flatten(), is_gathered)
+}
+
 /// The gradient of an input, to be added to.
 pub(crate) struct Gradient {
     values: Vec<f32>,
@@ -53,11 +60,27 @@ pub(crate) struct Gradient {
 impl Gradient {
     /// The gradient of `parameter` so far, or zeros.
     pub(crate) fn of(parameter: &Tensor) -> Self {
-        let buffer = BUFFERS.with_borrow_mut(|buffers| buffers.get_mut(&parameter.id()).map(Option::take));
-        let (gathered, so_far) = (buffer.is_some(), buffer.flatten());
+        let (so_far, gathered) = taken(parameter);
         Self {
             is_new: so_far.is_none(),
             values: so_far.unwrap_or_else(|| vec![0f32; parameter.elem_count()]),
+            gathered,
+        }
+    }
+
+    /// The gradient of `parameter` so far and `values`, which it owns if it is new.
+    pub(crate) fn plus(parameter: &Tensor, values: Vec<f32>) -> Self {
+        let (so_far, gathered) = taken(parameter);
+        let values = match so_far {
+            None => values,
+            Some(mut sums) => {
+                vectorized!({ sums.iter_mut().zip(&values).for_each(|(sum, value)| *sum += value) });
+                sums
+            }
+        };
+        Self {
+            values,
+            is_new: false,
             gathered,
         }
     }
@@ -77,20 +100,6 @@ impl Gradient {
             return Ok(None);
         }
         Tensor::from_vec(self.values, parameter.shape(), &Device::Cpu).map(Some)
-    }
-
-    /// Adds values that exist already.
-    pub(crate) fn add(&mut self, values: Vec<f32>) {
-        if self.is_new {
-            (self.values, self.is_new) = (values, false);
-            return;
-        }
-        vectorized!({
-            self.values
-                .iter_mut()
-                .zip(&values)
-                .for_each(|(sum, value)| *sum += value);
-        });
     }
 }
 

@@ -37,6 +37,7 @@ mod embedding;
 mod exponential;
 mod gather;
 mod gradient;
+mod kept;
 #[cfg(test)]
 mod kernels;
 mod layer_norm;

@@ -20,6 +20,15 @@ pub(crate) fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
+/// Adds every row to `sums`, whose length is that of a row.
+pub(crate) fn add_rows(rows: &[f32], sums: &mut [f32]) {
+    vectorized!({
+        for row in rows.chunks_exact(sums.len()) {
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        }
+    });
+}
+
 /// The greatest element of a row; NaN takes no part. (It is not lost: it is in every sum over the row.)
 #[inline(always)]
 pub(crate) fn greatest(row: &[f32]) -> f32 {

@@ -172,7 +172,9 @@ impl Trainer {
         let mut events = EventWriter::create(&path, wall_time()).map_err(TrainError::file(&path))?;
         let sampler = Sampler::new(self.parts.corpus.clone(), &self.parts.data, self.parts.fingerprint.seed);
         let cursor = valid_cursor(&sampler, self.state.cursor);
-        profile::reset();
+        if self.profile.is_some() {
+            profile::reset();
+        }
         let mut stream = BatchStream::start(sampler, cursor, self.parts.data.prefetch_batches)?;
         observer.observe(&Event::Started {
             update: self.state.update,
@@ -187,8 +189,9 @@ impl Trainer {
             }
             profile::set_running(self.profile.is_some() && !is_first);
             let begin = Instant::now();
-            self.one_update(&mut stream, &mut log, &mut events, observer)?;
+            let done = self.one_update(&mut stream, &mut log, &mut events, observer);
             profile::set_running(false);
+            done?;
             if let Some(profile) = self.profile.as_mut().filter(|_| !is_first) {
                 profile.updates += 1;
                 profile.seconds += begin.elapsed().as_secs_f64();

@@ -3,12 +3,12 @@
 
 use crate::exponential::exp_nonpositive;
 use crate::gather::Gradient;
+use crate::kept::Kept;
 use crate::product::{Compute, Into, Matrix, Output, Prepared, product, product_prepared};
 use crate::profile::{Operation, span};
 use crate::rows::{LANES, greatest};
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
-use std::sync::{Mutex, PoisonError};
 
 /// Rows whose logits are held at a time. More would fall out of the caches, fewer would read and write the gradient of
 /// the weight more often.
@@ -28,7 +28,7 @@ pub(super) struct SmoothedLoss {
     pub(super) bias: Option<Vec<f32>>,
     /// Whether there will be a backward pass; the gradient is cheapest while the logits are there.
     pub(super) with_gradient: bool,
-    pub(super) gradients: Mutex<Option<Gradients>>,
+    pub(super) gradients: Kept<Gradients>,
 }
 
 impl SmoothedLoss {
@@ -148,7 +148,9 @@ impl CustomOp2 for SmoothedLoss {
                 product(self.compute.engine(), output, d_logits.t(), states, Into::Add);
             }
         }
-        *self.gradients.lock().unwrap_or_else(PoisonError::into_inner) = gradients;
+        if let Some(gradients) = gradients {
+            self.gradients.put(gradients);
+        }
         Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
     }
 
@@ -159,8 +161,7 @@ impl CustomOp2 for SmoothedLoss {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let kept = self.gradients.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (mut d_hidden, mut d_weight) = match kept {
+        let (mut d_hidden, mut d_weight) = match self.gradients.take() {
             Some(gradients) => gradients,
             // A second backward pass through the same graph.
             None => {
@@ -168,7 +169,7 @@ impl CustomOp2 for SmoothedLoss {
                     labels: self.labels.clone(),
                     bias: self.bias.clone(),
                     with_gradient: true,
-                    gradients: Mutex::new(None),
+                    gradients: Kept::none(),
                     ..*self
                 };
                 let (hidden_storage, hidden_layout) = hidden.storage_and_layout();
@@ -179,8 +180,10 @@ impl CustomOp2 for SmoothedLoss {
                     candle_core::bail!("cross_entropy: the operands have left main memory");
                 };
                 again.cpu_fwd(of_hidden, hidden_layout, of_weight, weight_layout)?;
-                let gradients = again.gradients.into_inner().unwrap_or_else(PoisonError::into_inner);
-                gradients.ok_or_else(|| candle_core::Error::msg("cross_entropy: no gradient was kept"))?
+                again
+                    .gradients
+                    .take()
+                    .ok_or_else(|| candle_core::Error::msg("cross_entropy: no gradient was kept"))?
             }
         };
         let factor = gradient.to_scalar::<f32>()?;
@@ -190,8 +193,7 @@ impl CustomOp2 for SmoothedLoss {
             }
         }
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
-        let mut of_weight = Gradient::of(weight);
-        of_weight.add(d_weight);
-        Ok((tensor(d_hidden, hidden)?, of_weight.finish(weight)?))
+        let d_weight = Gradient::plus(weight, d_weight).finish(weight)?;
+        Ok((tensor(d_hidden, hidden)?, d_weight))
     }
 }

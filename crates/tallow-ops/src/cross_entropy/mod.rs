@@ -4,9 +4,9 @@ mod cpu;
 mod reference;
 
 use crate::Compute;
+use crate::kept::Kept;
 use crate::values::is_plain;
 use candle_core::{Result, Tensor, bail};
-use std::sync::Mutex;
 
 /// Which pieces can be predicted, and how sure the model should be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,7 +85,7 @@ pub fn cross_entropy(
             compute: options.compute,
             bias: bias.map(|bias| bias.flatten_all()?.to_vec1()).transpose()?,
             with_gradient: hidden.track_op() || weight.track_op(),
-            gradients: Mutex::new(None),
+            gradients: Kept::none(),
         };
         return hidden.apply_op2(weight, operation);
     }

@@ -54,6 +54,44 @@ pub(crate) fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
+/// Every row normalised, scaled and shifted; `norm` is scale and shift.
+pub(crate) fn normalise(x: &[f32], norm: &[f32], epsilon: f32) -> Vec<f32> {
+    let (scale, shift) = norm.split_at(norm.len() / 2);
+    let mut y = Vec::with_capacity(x.len());
+    vectorized!({
+        for x in x.chunks_exact(scale.len()) {
+            let (mean, inverse) = moments(x, epsilon);
+            let row = x.iter().zip(scale).zip(shift);
+            y.extend(row.map(|((x, scale), shift)| (x - mean) * inverse * scale + shift));
+        }
+    });
+    y
+}
+
+/// Adds the gradients of [`normalise`] to `d_norm` and `dx`.
+pub(crate) fn normalise_backward(
+    x: &[f32],
+    dy: &[f32],
+    norm: &[f32],
+    epsilon: f32,
+    d_norm: &mut [f32],
+    dx: &mut [f32],
+) {
+    let width = norm.len() / 2;
+    let (scale, (d_scale, d_shift)) = (&norm[..width], d_norm.split_at_mut(width));
+    vectorized!({
+        let (mut scratch, mut row) = (vec![0f32; 3 * width], vec![0f32; width]);
+        let rows = x
+            .chunks_exact(width)
+            .zip(dy.chunks_exact(width))
+            .zip(dx.chunks_exact_mut(width));
+        for ((x, dy), dx) in rows {
+            row_gradient(x, dy, scale, epsilon, &mut row, d_scale, d_shift, &mut scratch);
+            dx.iter_mut().zip(&row).for_each(|(dx, row)| *dx += row);
+        }
+    });
+}
+
 impl CustomOp2 for LayerNorm {
     fn name(&self) -> &'static str {
         "layer-norm"
@@ -66,17 +104,7 @@ impl CustomOp2 for LayerNorm {
         packed: &CpuStorage,
         of_packed: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, packed) = (slice(x, of_x)?, slice(packed, of_packed)?);
-        let (scale, shift) = packed.split_at(packed.len() / 2);
-        let mut y = vec![0f32; x.len()];
-        vectorized!({
-            for (x, y) in x.chunks_exact(scale.len()).zip(y.chunks_exact_mut(scale.len())) {
-                let (mean, inverse) = moments(x, self.epsilon);
-                for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
-                    *y = (x - mean) * inverse * scale + shift;
-                }
-            }
-        });
+        let y = normalise(slice(x, of_x)?, slice(packed, of_packed)?, self.epsilon);
         Ok((CpuStorage::F32(y), of_x.shape().clone()))
     }
 
@@ -88,27 +116,10 @@ impl CustomOp2 for LayerNorm {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
-        let (x_values, packed_values, gradient_values) = (Values::of(x)?, Values::of(packed)?, Values::of(&gradient)?);
-        let (x_all, dy_all) = (&*x_values, &*gradient_values);
-        let width = packed_values.len() / 2;
-        let scale = &packed_values[..width];
-        let mut dx_all = vec![0f32; x_all.len()];
-        let mut d_packed = vec![0f32; 2 * width];
-        let (d_scale, d_shift) = d_packed.split_at_mut(width);
-        vectorized!({
-            let mut scratch = vec![0f32; 3 * width];
-            let rows = x_all
-                .chunks_exact(width)
-                .zip(dy_all.chunks_exact(width))
-                .zip(dx_all.chunks_exact_mut(width));
-            for ((x, dy), dx) in rows {
-                row_gradient(x, dy, scale, self.epsilon, dx, d_scale, d_shift, &mut scratch);
-            }
-        });
-        let dx = Tensor::from_vec(dx_all, x.shape(), &Device::Cpu)?;
-        Ok((
-            Some(dx),
-            Some(Tensor::from_vec(d_packed, packed.shape(), &Device::Cpu)?),
-        ))
+        let (mut dx, mut d_packed) = (vec![0f32; x.elem_count()], vec![0f32; packed.elem_count()]);
+        let (x_values, norm, dy) = (Values::of(x)?, Values::of(packed)?, Values::of(&gradient)?);
+        normalise_backward(&x_values, &dy, &norm, self.epsilon, &mut d_packed, &mut dx);
+        let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
+        Ok((tensor(dx, x)?, tensor(d_packed, packed)?))
     }
 }

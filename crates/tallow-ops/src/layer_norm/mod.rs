@@ -5,7 +5,7 @@ mod reference;
 
 use crate::values::is_plain;
 use candle_core::{Result, Tensor, bail};
-pub(crate) use cpu::{moments, row_gradient};
+pub(crate) use cpu::{moments, normalise, normalise_backward, row_gradient};
 
 /// y = (x - mean) / sqrt(variance + epsilon) * scale + shift, over the last dimension.
 ///

@@ -1,6 +1,8 @@
 //! Product, bias and ReLU in one operation, and its three gradients in another.
 
+use crate::Activation;
 use crate::product::{Compute, Into, Matrix, new_product};
+use crate::rows::add_rows;
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 
@@ -30,10 +32,7 @@ impl CustomOp3 for Linear {
         let (x, weight) = (Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs));
         let mut y = new_product(self.compute.engine(), x, weight.t(), Into::Bias(bias));
         if self.relu {
-            vectorized!({
-                // Not `max`, which would turn NaN into zero and hide that a run has diverged.
-                y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
-            });
+            Activation::Relu.apply(&mut y);
         }
         Ok((CpuStorage::F32(y), Shape::from((rows, outputs))))
     }
@@ -51,30 +50,18 @@ impl CustomOp3 for Linear {
         let outputs = bias.elem_count();
         let gradient = gradient.contiguous()?;
         let (x_values, weight_values, gradient) = (Values::of(x)?, Values::of(weight)?, Values::of(&gradient)?);
+        let masked = match self.relu {
+            true => {
+                let mut dy = gradient.to_vec();
+                Activation::Relu.backward(&mut dy, &Values::of(y)?);
+                Some(dy)
+            }
+            false => None,
+        };
+        let dy = masked.as_deref().unwrap_or(&gradient);
         let mut d_bias = vec![0f32; outputs];
-        let mut masked = Vec::new();
-        if self.relu {
-            let y = Values::of(y)?;
-            let (y, dy) = (&*y, &*gradient);
-            masked.reserve_exact(dy.len());
-            vectorized!({
-                for (y, dy) in y.chunks_exact(outputs).zip(dy.chunks_exact(outputs)) {
-                    let passed = |(y, dy): (&f32, &f32)| if *y > 0.0 { *dy } else { 0.0 };
-                    masked.extend(y.iter().zip(dy).map(passed));
-                    for ((sum, y), dy) in d_bias.iter_mut().zip(y).zip(dy) {
-                        *sum += passed((y, dy));
-                    }
-                }
-            });
-        } else {
-            let dy = &*gradient;
-            vectorized!({
-                for row in dy.chunks_exact(outputs) {
-                    d_bias.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy);
-                }
-            });
-        }
-        let dy = Matrix::new(if self.relu { &masked } else { &gradient }, rows, outputs);
+        add_rows(dy, &mut d_bias);
+        let dy = Matrix::new(dy, rows, outputs);
         let weight_oi = Matrix::new(&weight_values, outputs, inputs);
         let dx = new_product(self.compute.engine(), dy, weight_oi, Into::Set);
         let d_weight = new_product(

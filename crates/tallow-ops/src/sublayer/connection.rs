@@ -2,7 +2,7 @@
 
 use super::{Connection, NormPlace};
 use crate::Dropout;
-use crate::layer_norm::{moments, row_gradient};
+use crate::layer_norm::{moments, normalise, normalise_backward, row_gradient};
 use crate::profile::{Operation, span};
 
 /// The connection of a sublayer whose rows are positions of `width` values.
@@ -13,12 +13,6 @@ pub(crate) struct RowConnection {
     dropout: Option<Dropout>,
     positions: usize,
     width: usize,
-}
-
-/// dy times the mask of a row.
-#[inline(always)]
-fn masked(dropout: &Dropout, index: usize, positions: usize, factors: &mut [f32]) {
-    dropout.fill_row(index / positions, 0, index % positions, factors);
 }
 
 impl RowConnection {
@@ -32,50 +26,27 @@ impl RowConnection {
         }
     }
 
+    /// Writes the dropout mask of a row; without dropout it stays as it is.
+    #[inline(always)]
+    fn fill_mask(&self, index: usize, factors: &mut [f32]) {
+        if let Some(dropout) = &self.dropout {
+            dropout.fill_row(index / self.positions, 0, index % self.positions, factors);
+        }
+    }
+
     /// What the function of the sublayer sees, where that is not `x` itself.
     pub(crate) fn enter(&self, x: &[f32], norm: &[f32]) -> Option<Vec<f32>> {
         if self.place == NormPlace::Post {
             return None;
         }
         let _span = span(Operation::Connection);
-        let (scale, shift) = norm.split_at(self.width);
-        let mut result = Vec::with_capacity(x.len());
-        vectorized!({
-            for x in x.chunks_exact(self.width) {
-                let (mean, inverse) = moments(x, self.epsilon);
-                let rows = x.iter().zip(scale).zip(shift);
-                result.extend(rows.map(|((x, scale), shift)| (x - mean) * inverse * scale + shift));
-            }
-        });
-        Some(result)
+        Some(normalise(x, norm, self.epsilon))
     }
 
     /// Adds the gradient of `x` that comes through [`Self::enter`].
     pub(crate) fn enter_backward(&self, x: &[f32], d_input: &[f32], norm: &[f32], d_norm: &mut [f32], dx: &mut [f32]) {
         let _span = span(Operation::ConnectionGradient);
-        let width = self.width;
-        let (d_scale, d_shift) = d_norm.split_at_mut(width);
-        let scale = &norm[..width];
-        vectorized!({
-            let (mut scratch, mut row) = (vec![0f32; 3 * width], vec![0f32; width]);
-            let rows = x
-                .chunks_exact(width)
-                .zip(d_input.chunks_exact(width))
-                .zip(dx.chunks_exact_mut(width));
-            for ((x, d_input), dx) in rows {
-                row_gradient(
-                    x,
-                    d_input,
-                    scale,
-                    self.epsilon,
-                    &mut row,
-                    d_scale,
-                    d_shift,
-                    &mut scratch,
-                );
-                dx.iter_mut().zip(&row).for_each(|(dx, row)| *dx += row);
-            }
-        });
+        normalise_backward(x, d_input, norm, self.epsilon, d_norm, dx);
     }
 
     /// x + dropout(y), normalised if that is the place for it.
@@ -87,9 +58,7 @@ impl RowConnection {
         vectorized!({
             let (mut factors, mut sum) = (vec![1f32; width], vec![0f32; width]);
             for (index, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact(width)).enumerate() {
-                if let Some(dropout) = &self.dropout {
-                    masked(dropout, index, self.positions, &mut factors);
-                }
+                self.fill_mask(index, &mut factors);
                 for (((sum, x), y), factor) in sum.iter_mut().zip(x).zip(y).zip(&factors) {
                     *sum = x + y * factor;
                 }
@@ -128,9 +97,7 @@ impl RowConnection {
                 .zip(y.chunks_exact(width))
                 .zip(gradient.chunks_exact(width));
             for (index, ((x, y), gradient)) in rows.enumerate() {
-                if let Some(dropout) = &self.dropout {
-                    masked(dropout, index, self.positions, &mut factors);
-                }
+                self.fill_mask(index, &mut factors);
                 if self.place == NormPlace::Pre {
                     dx.copy_from_slice(gradient);
                 } else {

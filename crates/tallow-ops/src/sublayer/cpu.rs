@@ -6,30 +6,14 @@ use super::layout::{CrossAttentionLayout, FeedForwardLayout, Place, SelfAttentio
 use super::{AttentionSublayerOptions, FeedForwardOptions};
 use crate::attention::{Attention, Lengths};
 use crate::gather::Gradient;
+use crate::kept::Kept;
 use crate::product::{Engine, Into, Matrix, Output, new_product, product};
 use crate::profile::{Operation, span};
+use crate::rows::add_rows;
 use crate::values::{Values, slice};
 use crate::{Activation, Dropout};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
-
-/// Values that the forward pass leaves for the backward pass.
-struct Kept<T>(Mutex<Option<T>>);
-
-impl<T> Kept<T> {
-    fn none() -> Self {
-        Self(Mutex::new(None))
-    }
-
-    fn put(&self, value: T) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-    }
-
-    fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
 
 /// The packed parameters of a sublayer.
 #[derive(Clone, Copy)]
@@ -46,82 +30,104 @@ impl Parameters<'_> {
         let _span = x.span(Operation::ForwardProduct, place.outputs);
         new_product(self.engine, x, weight.t(), Into::Bias(&self.values[place.bias()]))
     }
+}
+
+/// The backward pass of a sublayer: what its gradients come from, and what has come of them.
+struct Backward<'a> {
+    parameters: Parameters<'a>,
+    connection: &'a RowConnection,
+    norm: Range<usize>,
+    x: &'a [f32],
+    d_packed: Gradient,
+    dx: Vec<f32>,
+}
+
+impl<'a> Backward<'a> {
+    /// Goes back through what follows the function of the sublayer, whose result was `y`. The second result is the
+    /// gradient of `y`.
+    fn begin(
+        parameters: Parameters<'a>,
+        (connection, norm): (&'a RowConnection, Range<usize>),
+        (x, y): (&'a [f32], &[f32]),
+        gradient: &[f32],
+        packed: &Tensor,
+    ) -> (Self, Vec<f32>) {
+        let mut d_packed = Gradient::of(packed);
+        let of_norm = &parameters.values[norm.clone()];
+        let (dx, dy) = connection.leave_backward(x, y, gradient, of_norm, &mut d_packed[norm.clone()]);
+        let backward = Self {
+            parameters,
+            connection,
+            norm,
+            x,
+            d_packed,
+            dx,
+        };
+        (backward, dy)
+    }
 
     /// The gradients of a map: dW = dyᵀ x and db = Σ dy go to their places, dx = dy W is what comes back.
-    fn map_backward(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut Gradient) -> Vec<f32> {
-        self.parameter_gradients(place, x, dy, gradient);
-        let rows = dy.len() / place.outputs;
-        let weight = Matrix::new(&self.values[place.weight()], place.outputs, place.inputs);
-        let dy = Matrix::new(dy, rows, place.outputs);
+    fn map(&mut self, place: Place, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        self.parameter_gradients(place, x, dy);
+        let (dy, weight) = self.input_gradient(place, dy);
         let _span = dy.span(Operation::InputGradientProduct, place.inputs);
-        new_product(self.engine, dy, weight, Into::Set)
+        new_product(self.parameters.engine, dy, weight, Into::Set)
     }
 
-    /// As [`Self::map_backward`], but dx is added to what is there.
-    fn map_backward_into(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut Gradient, dx: &mut [f32]) {
-        self.parameter_gradients(place, x, dy, gradient);
-        let rows = dy.len() / place.outputs;
-        let weight = Matrix::new(&self.values[place.weight()], place.outputs, place.inputs);
-        let output = Output {
-            values: dx,
-            stride: place.inputs,
-        };
-        let dy = Matrix::new(dy, rows, place.outputs);
-        let _span = dy.span(Operation::InputGradientProduct, place.inputs);
-        product(self.engine, output, dy, weight, Into::Add);
+    /// The factors of dy W.
+    fn input_gradient<'b>(&self, place: Place, dy: &'b [f32]) -> (Matrix<'b>, Matrix<'a>) {
+        let weight = &self.parameters.values[place.weight()];
+        (
+            Matrix::new(dy, dy.len() / place.outputs, place.outputs),
+            Matrix::new(weight, place.outputs, place.inputs),
+        )
     }
 
-    fn parameter_gradients(&self, place: Place, x: &[f32], dy: &[f32], gradient: &mut Gradient) {
+    fn parameter_gradients(&mut self, place: Place, x: &[f32], dy: &[f32]) {
         let rows = dy.len() / place.outputs;
-        let dy_no = Matrix::new(dy, rows, place.outputs);
-        let into = if gradient.is_new() { Into::Set } else { Into::Add };
+        let (x, dy_no) = (Matrix::new(x, rows, place.inputs), Matrix::new(dy, rows, place.outputs));
+        let into = if self.d_packed.is_new() { Into::Set } else { Into::Add };
         let output = Output {
-            values: &mut gradient[place.weight()],
+            values: &mut self.d_packed[place.weight()],
             stride: place.inputs,
         };
         {
             let _span = dy_no.span(Operation::WeightGradientProduct, place.inputs);
-            let x = Matrix::new(x, rows, place.inputs);
-            product(self.engine, output, dy_no.t(), x, into);
+            product(self.parameters.engine, output, dy_no.t(), x, into);
         }
         let _span = span(Operation::BiasGradient);
-        let d_bias = &mut gradient[place.bias()];
-        vectorized!({
-            for row in dy.chunks_exact(place.outputs) {
-                d_bias.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy);
-            }
-        });
+        add_rows(dy, &mut self.d_packed[place.bias()]);
     }
 
-    /// The gradient of `x` through the first map of a sublayer, added to `dx`; the map saw `input`, or `x` itself.
-    fn enter_backward(
-        &self,
+    /// Goes back through the first map of the sublayer, which saw `input`, or `x` itself, and what precedes it. The
+    /// results are the gradients of `x` and of the packed parameters.
+    fn end(
+        mut self,
         first: Place,
-        norm: Range<usize>,
-        to: Entry,
+        input: Option<&[f32]>,
         dy: &[f32],
-        gradient: &mut Gradient,
-        dx: &mut [f32],
-    ) {
-        match to.input {
-            None => self.map_backward_into(first, to.x, dy, gradient, dx),
-            Some(input) => {
-                let d_input = self.map_backward(first, input, dy, gradient);
-                let d_norm = &mut gradient[norm.clone()];
-                to.connection
-                    .enter_backward(to.x, &d_input, &self.values[norm], d_norm, dx);
-            }
+        (x, packed): (&Tensor, &Tensor),
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        if let Some(input) = input {
+            let d_input = self.map(first, input, dy);
+            let (norm, d_norm) = (
+                &self.parameters.values[self.norm.clone()],
+                &mut self.d_packed[self.norm.clone()],
+            );
+            self.connection
+                .enter_backward(self.x, &d_input, norm, d_norm, &mut self.dx);
+        } else {
+            self.parameter_gradients(first, self.x, dy);
+            let (dy, weight) = self.input_gradient(first, dy);
+            let _span = dy.span(Operation::InputGradientProduct, first.inputs);
+            let output = Output {
+                values: &mut self.dx,
+                stride: first.inputs,
+            };
+            product(self.parameters.engine, output, dy, weight, Into::Add);
         }
+        Ok((tensor(self.dx, x)?, self.d_packed.finish(packed)?))
     }
-}
-
-/// How a sublayer was entered.
-#[derive(Clone, Copy)]
-struct Entry<'a> {
-    connection: &'a RowConnection,
-    x: &'a [f32],
-    /// What its first map saw, where that was not `x`.
-    input: Option<&'a [f32]>,
 }
 
 fn tensor(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
@@ -238,25 +244,15 @@ impl CustomOp2 for FeedForward {
             values: &values,
             engine: self.engine,
         };
-        let norm = self.layout.norm();
-        let mut d_packed = Gradient::of(packed);
-        let d_norm = &mut d_packed[norm.clone()];
-        let (mut dx, dy) = self
-            .connection
-            .leave_backward(&x_values, &kept.y, &gradient, &values[norm.clone()], d_norm);
-        let mut d_inner = parameters.map_backward(self.layout.outer_map(), &kept.inner, &dy, &mut d_packed);
+        let around = (&self.connection, self.layout.norm());
+        let (mut backward, dy) = Backward::begin(parameters, around, (&x_values, &kept.y), &gradient, packed);
+        let mut d_inner = backward.map(self.layout.outer_map(), &kept.inner, &dy);
         let of_activation = span(Operation::Activation);
         self.drop_inner(&mut d_inner);
         let at = kept.before.as_ref().unwrap_or(&kept.inner);
         self.activation.backward(&mut d_inner, at);
         drop(of_activation);
-        let entry = Entry {
-            connection: &self.connection,
-            x: &x_values,
-            input: kept.input.as_deref(),
-        };
-        parameters.enter_backward(self.layout.inner_map(), norm, entry, &d_inner, &mut d_packed, &mut dx);
-        Ok((tensor(dx, x)?, d_packed.finish(packed)?))
+        backward.end(self.layout.inner_map(), kept.input.as_deref(), &d_inner, (x, packed))
     }
 }
 
@@ -350,21 +346,11 @@ impl CustomOp2 for SelfAttention {
             values: &values,
             engine: self.engine,
         };
-        let norm = self.layout.norm();
-        let mut d_packed = Gradient::of(packed);
-        let d_norm = &mut d_packed[norm.clone()];
-        let (mut dx, dy) = self
-            .connection
-            .leave_backward(&x_values, &kept.y, &gradient, &values[norm.clone()], d_norm);
-        let d_context = parameters.map_backward(self.layout.output(), &kept.context, &dy, &mut d_packed);
+        let around = (&self.connection, self.layout.norm());
+        let (mut backward, dy) = Backward::begin(parameters, around, (&x_values, &kept.y), &gradient, packed);
+        let d_context = backward.map(self.layout.output(), &kept.context, &dy);
         let d_qkv = self.attention.of_self_backward(&kept.qkv, &d_context, lengths);
-        let entry = Entry {
-            connection: &self.connection,
-            x: &x_values,
-            input: kept.input.as_deref(),
-        };
-        parameters.enter_backward(self.layout.qkv(), norm, entry, &d_qkv, &mut d_packed, &mut dx);
-        Ok((tensor(dx, x)?, d_packed.finish(packed)?))
+        backward.end(self.layout.qkv(), kept.input.as_deref(), &d_qkv, (x, packed))
     }
 }
 
@@ -469,23 +455,14 @@ impl CustomOp3 for CrossAttention {
             values: &values,
             engine: self.engine,
         };
-        let norm = self.layout.norm();
-        let mut d_packed = Gradient::of(packed);
-        let d_norm = &mut d_packed[norm.clone()];
-        let (mut dx, dy) = self
-            .connection
-            .leave_backward(&x_values, &kept.y, &gradient, &values[norm.clone()], d_norm);
-        let d_context = parameters.map_backward(self.layout.output(), &kept.context, &dy, &mut d_packed);
+        let around = (&self.connection, self.layout.norm());
+        let (mut backward, dy) = Backward::begin(parameters, around, (&x_values, &kept.y), &gradient, packed);
+        let d_context = backward.map(self.layout.output(), &kept.context, &dy);
         let (dq, d_kv) = self
             .attention
             .of_memory_backward(&kept.q, &kept.kv, &d_context, lengths);
-        let d_memory = parameters.map_backward(self.layout.kv(), &memory_values, &d_kv, &mut d_packed);
-        let entry = Entry {
-            connection: &self.connection,
-            x: &x_values,
-            input: kept.input.as_deref(),
-        };
-        parameters.enter_backward(self.layout.q(), norm, entry, &dq, &mut d_packed, &mut dx);
-        Ok((tensor(dx, x)?, tensor(d_memory, memory)?, d_packed.finish(packed)?))
+        let d_memory = backward.map(self.layout.kv(), &memory_values, &d_kv);
+        let (dx, d_packed) = backward.end(self.layout.q(), kept.input.as_deref(), &dq, (x, packed))?;
+        Ok((dx, tensor(d_memory, memory)?, d_packed))
     }
 }
