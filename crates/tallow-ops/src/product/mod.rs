@@ -1,5 +1,8 @@
-//! Products of matrices in main memory: `gemm` for f32 and kernels of our own for bf16, behind checked slices.
+//! Products of matrices in main memory, behind checked slices: in f32 with kernels of our own for AVX-512 and the crate
+//! `gemm` on other processors, and with factors in bf16 on units for it.
 
+#[cfg_attr(not(target_arch = "x86_64"), path = "panels/absent.rs")]
+mod panels;
 mod small;
 #[cfg_attr(not(target_arch = "x86_64"), path = "tiles/absent.rs")]
 mod tiles;
@@ -24,17 +27,25 @@ pub enum Compute {
 impl Compute {
     /// What computes such products on this machine.
     pub(crate) fn engine(self) -> Engine {
-        static DETECTED: OnceLock<Engine> = OnceLock::new();
-        if self == Self::F32 || path() == Path::Baseline {
+        /// For f32 and for bf16.
+        static DETECTED: OnceLock<[Engine; 2]> = OnceLock::new();
+        if path() == Path::Baseline {
             return Engine::Gemm;
         }
-        *DETECTED.get_or_init(|| tiles::Unit::detect().map_or(Engine::Gemm, Engine::Tiles))
+        let [f32, bf16] = DETECTED.get_or_init(|| {
+            let f32 = panels::Avx512::detect().map_or(Engine::Gemm, Engine::Panels);
+            [f32, tiles::Unit::detect().map_or(f32, Engine::Tiles)]
+        });
+        match self {
+            Self::F32 => *f32,
+            Self::Bf16 => *bf16,
+        }
     }
 
     /// The name of the unit that computes such products; `None` if products are computed in f32.
     pub fn unit_name(self) -> Option<&'static str> {
         match self.engine() {
-            Engine::Gemm => None,
+            Engine::Gemm | Engine::Panels(_) => None,
             Engine::Tiles(unit) => Some(unit.name()),
         }
     }
@@ -45,6 +56,8 @@ impl Compute {
 pub(crate) enum Engine {
     /// The crate `gemm`, in f32.
     Gemm,
+    /// Our own kernels, in f32.
+    Panels(panels::Avx512),
     /// Tiles of bf16.
     Tiles(tiles::Unit),
 }
@@ -83,6 +96,15 @@ impl<'a> Matrix<'a> {
     /// A span for the product of this matrix with one of `columns` columns.
     pub(crate) fn span(self, operation: Operation, columns: usize) -> Span {
         span_of(operation, 2 * (self.rows * self.columns * columns) as u64)
+    }
+
+    /// `count` rows from `first` on, or as many as there are.
+    fn some_rows(self, first: usize, count: usize) -> Self {
+        Self {
+            values: self.values.get(first * self.strides.0..).unwrap_or(&[]),
+            rows: count.min(self.rows - first),
+            ..self
+        }
     }
 
     /// The transposed matrix, of the same values.
@@ -129,20 +151,23 @@ fn reach(rows: usize, columns: usize, stride: usize) -> usize {
 /// A right operand that is made ready once and used in several products.
 pub(crate) enum Prepared<'a> {
     Gemm(Matrix<'a>),
+    Panels(panels::Packed),
     Tiles(tiles::Packed),
 }
 
 impl<'a> Prepared<'a> {
     pub(crate) fn new(engine: Engine, b: Matrix<'a>) -> Self {
         match engine {
-            Engine::Tiles(unit) => Self::Tiles(tiles::Packed::new(unit, b)),
             Engine::Gemm => Self::Gemm(b),
+            Engine::Panels(processor) => Self::Panels(panels::Packed::new(processor, b)),
+            Engine::Tiles(unit) => Self::Tiles(tiles::Packed::new(unit, b)),
         }
     }
 
     fn operand(&self) -> Operand<'_> {
         match self {
             Self::Gemm(b) => Operand::Gemm(*b),
+            Self::Panels(packed) => Operand::Panels(panels::Right::Packed(packed)),
             Self::Tiles(packed) => Operand::Tiles(tiles::Right::Packed(packed)),
         }
     }
@@ -152,21 +177,23 @@ impl<'a> Prepared<'a> {
 #[derive(Clone, Copy)]
 enum Operand<'a> {
     Gemm(Matrix<'a>),
+    Panels(panels::Right<'a>),
     Tiles(tiles::Right<'a>),
 }
 
 impl<'a> Operand<'a> {
     fn new(engine: Engine, b: Matrix<'a>) -> Self {
         match engine {
-            Engine::Tiles(unit) => Self::Tiles(tiles::Right::Fresh(unit, b)),
             Engine::Gemm => Self::Gemm(b),
+            Engine::Panels(processor) => Self::Panels(panels::Right::Fresh(processor, b)),
+            Engine::Tiles(unit) => Self::Tiles(tiles::Right::Fresh(unit, b)),
         }
     }
 }
 
 /// The product of `a` and `b`, added to what `into` says.
 ///
-/// It runs on the calling thread, and in f32 on Rayon's threads too, if the process has left it more than one.
+/// It runs on the calling thread, and if it is large on Rayon's threads too, if the process has left it more than one.
 ///
 /// # Panics
 /// When the shapes do not fit: an error of the caller, whose own checks come first.
@@ -235,14 +262,37 @@ fn check(a: Matrix, b: Matrix, into: Into) {
     }
 }
 
-/// The fewest rows that a product in f32 is computed with.
+/// The fewest rows that `gemm` is given.
 ///
-/// Products of one row, and of at most 256 results, take other paths of the matrix kernels, with another order of
+/// There, products of one row, and of at most 256 results, take other paths of the matrix kernels, with another order of
 /// additions. Rows of zeros below the others keep them off these paths, so that a row's result does not depend, to the
 /// bit, on the rows beside it.
 pub(crate) fn least_rows(columns: usize) -> usize {
     const SMALL_PRODUCT: usize = 256;
     (SMALL_PRODUCT / columns.max(1) + 1).max(2)
+}
+
+/// Computes a product by rows: `part` gets the place of some rows of the output, and these rows of the left operand. Large
+/// products are divided among Rayon's threads, which changes no bit.
+fn over_rows(output: *mut f32, stride: usize, a: Matrix, columns: usize, part: impl Fn(*mut f32, Matrix) + Sync) {
+    /// Multiply-adds below which a thread is not worth its start.
+    const LEAST_WORK: usize = 1 << 21;
+    struct Place(*mut f32);
+    // SAFETY: each thread writes to its own rows.
+    #[allow(unsafe_code)]
+    unsafe impl Sync for Place {}
+    let threads = rayon::current_num_threads().min(a.rows * a.columns * columns / LEAST_WORK);
+    if threads <= 1 {
+        part(output, a);
+        return;
+    }
+    let (output, rows) = (&Place(output), a.rows.div_ceil(threads));
+    rayon::scope(|scope| {
+        for first in (0..a.rows).step_by(rows) {
+            let part = &part;
+            scope.spawn(move |_| part(output.0.wrapping_add(first * stride), a.some_rows(first, rows)));
+        }
+    });
 }
 
 /// # Safety
@@ -251,9 +301,21 @@ pub(crate) fn least_rows(columns: usize) -> usize {
 #[allow(unsafe_code)]
 unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: Operand, columns: usize, into: Into) {
     let b = match b {
-        // SAFETY: the caller's promises are those of this function.
-        Operand::Tiles(b) => return unsafe { tiles::product(output, stride, a, b, into) },
         Operand::Gemm(b) => b,
+        Operand::Panels(b) => {
+            over_rows(output, stride, a, columns, |output, a| {
+                // SAFETY: the caller's promises, for these rows.
+                unsafe { panels::product(output, stride, a, b, into) };
+            });
+            return;
+        }
+        Operand::Tiles(b) => {
+            over_rows(output, stride, a, columns, |output, a| {
+                // SAFETY: the caller's promises, for these rows.
+                unsafe { tiles::product(output, stride, a, b, into) };
+            });
+            return;
+        }
     };
     assert_eq!(
         (a.columns, columns),
@@ -339,33 +401,55 @@ mod tests {
         (0..a.columns).map(|k| at(&a, i, k) * at(&b, k, j)).sum()
     }
 
-    /// All layouts, with gaps between rows, on odd shapes; what lies in the gaps stays as it was.
+    /// What computes products in f32 on this machine.
+    fn engines() -> Vec<Engine> {
+        let own = panels::Avx512::detect();
+        if own.is_none() {
+            println!("without the kernels in AVX-512, which this machine has not");
+        }
+        own.map(Engine::Panels).into_iter().chain([Engine::Gemm]).collect()
+    }
+
+    /// All engines and layouts, right operands prepared and not, with gaps between rows, on odd shapes and on both sides
+    /// of the blocks' sizes; what lies in the gaps stays as it was.
     #[test]
     fn equals_the_definition() {
-        for (rows, inner, columns) in [(1, 1, 1), (3, 5, 2), (17, 33, 19), (40, 70, 130), (5, 0, 3)] {
+        let shapes = [
+            (1, 1, 1),
+            (0, 3, 2),
+            (3, 5, 2),
+            (14, 16, 32),
+            (17, 33, 19),
+            (40, 70, 130),
+            (5, 0, 3),
+            (15, 257, 33),
+            (29, 519, 48),
+            (270, 20, 35),
+            (9, 40, 550),
+        ];
+        for (engine, (rows, inner, columns)) in engines().iter().flat_map(|engine| shapes.map(|shape| (*engine, shape)))
+        {
             let (a_gap, b_gap, y_gap) = (3, 1, 2);
-            for transposed in 0..4 {
-                let (a_rows, a_columns) = if transposed & 1 == 0 {
-                    (rows, inner)
-                } else {
-                    (inner, rows)
-                };
-                let (b_rows, b_columns) = if transposed & 2 == 0 {
-                    (inner, columns)
-                } else {
-                    (columns, inner)
-                };
+            for layout in 0..8 {
+                let (a_turned, b_turned, prepared) = (layout & 1 != 0, layout & 2 != 0, layout & 4 != 0);
+                let (a_rows, a_columns) = if a_turned { (inner, rows) } else { (rows, inner) };
+                let (b_rows, b_columns) = if b_turned { (columns, inner) } else { (inner, columns) };
                 let a_values = values(a_rows * (a_columns + a_gap) + 1, 1);
                 let b_values = values(b_rows * (b_columns + b_gap) + 1, 2);
                 let a = Matrix::with_stride(&a_values, a_rows, a_columns, a_columns + a_gap);
                 let b = Matrix::with_stride(&b_values, b_rows, b_columns, b_columns + b_gap);
-                let a = if transposed & 1 == 0 { a } else { a.t() };
-                let b = if transposed & 2 == 0 { b } else { b.t() };
+                let a = if a_turned { a.t() } else { a };
+                let b = if b_turned { b.t() } else { b };
                 let stride = columns + y_gap;
                 let bias = values(columns, 3);
                 for into in [Into::Set, Into::Add, Into::Bias(&bias)] {
                     let mut y = vec![0.5f32; rows * stride];
-                    product(Engine::Gemm, Output { values: &mut y, stride }, a, b, into);
+                    let output = Output { values: &mut y, stride };
+                    if prepared {
+                        product_prepared(output, a, &Prepared::new(engine, b), columns, into);
+                    } else {
+                        product(engine, output, a, b, into);
+                    }
                     for (index, y) in y.iter().enumerate() {
                         let (i, j) = (index / stride, index % stride);
                         let kept = match into {
@@ -375,8 +459,36 @@ mod tests {
                             Into::Bias(bias) => f64::from(bias[j]),
                         };
                         let expected = kept + if j < columns { by_hand(a, b, i, j) } else { 0.0 };
-                        assert!((f64::from(*y) - expected).abs() < 1e-4, "{y} {expected}");
+                        let error = (f64::from(*y) - expected).abs();
+                        assert!(error < 1e-4, "{engine:?} {rows} {inner} {columns}: {y} {expected}");
                     }
+                }
+            }
+        }
+    }
+
+    /// Our own kernels: rows and columns beside an element do not change it, to the bit, nor does the number of threads.
+    #[test]
+    fn an_element_depends_on_its_row_and_column() {
+        let (rows, inner, columns) = (290, 300, 600);
+        let (a_values, b_values) = (values(rows * inner, 1), values(inner * columns, 2));
+        let bias = values(columns, 3);
+        for engine in engines()
+            .into_iter()
+            .filter(|engine| matches!(engine, Engine::Panels(_)))
+        {
+            let run = |first: usize, count: usize, taken: usize| {
+                let a = Matrix::new(&a_values, rows, inner).some_rows(first, count);
+                let b = Matrix::with_stride(&b_values, inner, taken, columns);
+                new_product(engine, a, b, Into::Bias(&bias[..taken]))
+            };
+            let pool = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let all = pool(1).install(|| run(0, rows, columns));
+            assert_eq!(all, pool(3).install(|| run(0, rows, columns)));
+            for (first, count, taken) in [(0, 1, 600), (13, 2, 1), (28, 15, 33), (285, 5, 513)] {
+                let some = run(first, count, taken);
+                for (row, some) in some.chunks_exact(taken).enumerate() {
+                    assert_eq!(some, &all[(first + row) * columns..][..taken]);
                 }
             }
         }

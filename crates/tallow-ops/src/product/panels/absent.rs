@@ -1,0 +1,44 @@
+//! Processors without AVX-512: no value of these types can exist.
+#![allow(unsafe_code)]
+
+use crate::product::{Into, Matrix};
+use std::convert::Infallible;
+
+/// A processor with AVX-512.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512(Infallible);
+
+impl Avx512 {
+    /// This machine's processor, if it has the instructions.
+    pub(crate) fn detect() -> Option<Self> {
+        None
+    }
+}
+
+/// A right operand in panels.
+#[derive(Debug)]
+pub(crate) struct Packed(Avx512);
+
+impl Packed {
+    pub(crate) fn new(processor: Avx512, _: Matrix) -> Self {
+        Self(processor)
+    }
+}
+
+/// A right operand.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a> {
+    /// It has been packed before.
+    Packed(&'a Packed),
+    /// It is packed piece by piece.
+    Fresh(Avx512, Matrix<'a>),
+}
+
+/// # Safety
+/// None: it cannot be called.
+pub(crate) unsafe fn product(_: *mut f32, _: usize, _: Matrix, b: Right, _: Into) {
+    match b {
+        Right::Packed(packed) => match packed.0.0 {},
+        Right::Fresh(processor, _) => match processor.0 {},
+    }
+}

@@ -1,0 +1,255 @@
+//! The innermost loops: the product of a slab and a panel in registers, and their packing.
+
+use super::{DEPTH, SLAB, WIDTH_OF_PANEL};
+use std::arch::x86_64::{
+    __m512, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4,
+    _mm512_store_ps, _mm512_unpackhi_ps, _mm512_unpacklo_ps,
+};
+use std::arch::x86_64::{_mm512_castpd_ps, _mm512_castps_pd, _mm512_unpackhi_pd, _mm512_unpacklo_pd};
+
+/// Values of a register, and of a cache line.
+pub(super) const LANES: usize = 16;
+
+/// Rows of f32 values: the first, and the distance from one to the next in values.
+pub(super) type Rows<P> = (P, usize);
+
+/// What a tile reads ahead, a line every few steps, so that the memory is never asked for many at once. None of it needs
+/// to exist.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead {
+    /// The output of the next tile, whose rows lie as far apart as those of this one.
+    pub(super) output: *const f32,
+    /// Two runs of [`DEPTH`] values of the left operand.
+    pub(super) runs: [*const f32; 2],
+}
+
+/// How the values of a slab of the left operand lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slab {
+    /// Its rows behind each other. A line more than [`DEPTH`] keeps them from competing for the same places in a cache.
+    Rows,
+    /// Its steps behind each other, a line for each.
+    Steps,
+}
+
+impl Slab {
+    /// The distance between rows in [`Slab::Rows`].
+    pub(super) const ROW: usize = DEPTH + LANES;
+    /// The values of a slab, in either form.
+    pub(super) const SIZE: usize = if SLAB * Self::ROW > DEPTH * LANES {
+        SLAB * Self::ROW
+    } else {
+        DEPTH * LANES
+    };
+}
+
+/// The first `count` lanes, at most all.
+fn mask(count: usize) -> __mmask16 {
+    ((1u32 << count.min(LANES)) - 1) as __mmask16
+}
+
+/// Computes a tile of `height` x `width` values, at most [`SLAB`] x [`WIDTH_OF_PANEL`]: the product of a slab and a panel
+/// of `steps`, added to initial values. A distance of zero gives every row the same initial values.
+///
+/// # Safety
+/// The processor has AVX-512F. The slab lies in its form at `a`, the panel at `b`, aligned to a cache line; output and
+/// initial values hold the tile.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn tile(
+    form: Slab,
+    operands: (*const f32, *const f32),
+    steps: usize,
+    output: Rows<*mut f32>,
+    initial: Rows<*const f32>,
+    shape: (usize, usize),
+    ahead: Ahead,
+) {
+    // As few rows as there are take part: every height is a function of its own, whose sums stay in registers.
+    macro_rules! of_height {
+        ($($height:literal)*) => {
+            match (form, shape.0.next_multiple_of(2)) {
+                $(
+                    (Slab::Rows, $height) =>
+                        // SAFETY: the caller's promises.
+                        unsafe { sums::<{ Slab::ROW }, 1, $height>(operands, steps, output, initial, shape, ahead) },
+                    (Slab::Steps, $height) =>
+                        // SAFETY: the caller's promises.
+                        unsafe { sums::<1, LANES, $height>(operands, steps, output, initial, shape, ahead) },
+                )*
+                _ => unreachable!("a tile of {} rows", shape.0),
+            }
+        };
+    }
+    of_height!(2 4 6 8 10 12 14);
+}
+
+/// [`tile`], for slabs whose rows and steps lie `ROW` and `STEP` values apart.
+///
+/// # Safety
+/// As for [`tile`].
+#[target_feature(enable = "avx512f")]
+unsafe fn sums<const ROW: usize, const STEP: usize, const HEIGHT: usize>(
+    (mut a, mut b): (*const f32, *const f32),
+    steps: usize,
+    output: Rows<*mut f32>,
+    initial: Rows<*const f32>,
+    (height, width): (usize, usize),
+    mut ahead: Ahead,
+) {
+    const STEPS: usize = LANES / 4;
+    let mut sums = [[_mm512_setzero_ps(); 2]; HEIGHT];
+    macro_rules! several_steps {
+        ($count:expr) => {
+            for step in 0..$count {
+                // SAFETY: the caller vouches for slab and panel, which hold all steps; the panel is aligned.
+                unsafe {
+                    let b0 = _mm512_load_ps(b.add(step * WIDTH_OF_PANEL));
+                    let b1 = _mm512_load_ps(b.add(step * WIDTH_OF_PANEL + LANES));
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let a = _mm512_set1_ps(*a.add(row * ROW + step * STEP));
+                        sums[0] = _mm512_fmadd_ps(a, b0, sums[0]);
+                        sums[1] = _mm512_fmadd_ps(a, b1, sums[1]);
+                    }
+                }
+            }
+            a = a.wrapping_add($count * STEP);
+            b = b.wrapping_add($count * WIDTH_OF_PANEL);
+        };
+    }
+    for _ in 0..steps / LANES {
+        // Lines of the output go into the first cache; those of operands, which are copied first, into the second.
+        _mm_prefetch::<_MM_HINT_T0>(ahead.output.cast());
+        several_steps!(STEPS);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.output.wrapping_add(LANES).cast());
+        several_steps!(STEPS);
+        _mm_prefetch::<_MM_HINT_T1>(ahead.runs[0].cast());
+        several_steps!(STEPS);
+        _mm_prefetch::<_MM_HINT_T1>(ahead.runs[1].cast());
+        several_steps!(STEPS);
+        ahead.output = ahead.output.wrapping_add(output.1);
+        ahead.runs = ahead.runs.map(|run| run.wrapping_add(LANES));
+    }
+    for _ in 0..steps % LANES {
+        several_steps!(1);
+    }
+    let masks = [mask(width), mask(width.saturating_sub(LANES))];
+    for (row, sums) in sums.iter().enumerate().take(height) {
+        for (half, sum) in sums.iter().enumerate() {
+            let column = half * LANES;
+            // SAFETY: the caller vouches for output and initial values; lanes beyond the tile are not touched.
+            unsafe {
+                let initial = initial.0.wrapping_add(row * initial.1 + column);
+                let sum = _mm512_add_ps(_mm512_maskz_loadu_ps(masks[half], initial), *sum);
+                _mm512_mask_storeu_ps(output.0.wrapping_add(row * output.1 + column), masks[half], sum);
+            }
+        }
+    }
+}
+
+/// Copies up to [`SLAB`] runs of `count` values, `stride` apart, to runs that lie `distance` apart.
+///
+/// # Safety
+/// The processor has AVX-512F, and all of these values exist.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn copy_rows(from: Rows<*const f32>, to: Rows<*mut f32>, rows: usize, count: usize) {
+    for row in 0..rows {
+        for column in (0..count).step_by(LANES) {
+            let lanes = mask(count - column);
+            // SAFETY: the lanes lie inside the runs.
+            unsafe {
+                let values = _mm512_maskz_loadu_ps(lanes, from.0.add(row * from.1 + column));
+                _mm512_mask_storeu_ps(to.0.add(row * to.1 + column), lanes, values);
+            }
+        }
+    }
+}
+
+/// Cuts rows of `count` values into pieces of `width`: piece `p` of row `r` goes to `to + (p * rows + r) * room`, and is
+/// filled up with zeros to `room` values, which are one or two lines.
+///
+/// # Safety
+/// The processor has AVX-512F; the values exist, and so does the room for them, aligned to a line.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn cut_rows(
+    from: Rows<*const f32>,
+    to: *mut f32,
+    rows: usize,
+    count: usize,
+    (width, room): (usize, usize),
+) {
+    for row in 0..rows {
+        for (piece, start) in (0..count).step_by(width).enumerate() {
+            let width = width.min(count - start);
+            for line in (0..room).step_by(LANES) {
+                // SAFETY: the lanes lie inside the row, and the line inside the room.
+                unsafe {
+                    let lanes = mask(width.saturating_sub(line));
+                    let values = _mm512_maskz_loadu_ps(lanes, from.0.wrapping_add(row * from.1 + start + line));
+                    _mm512_store_ps(to.add((piece * rows + row) * room + line), values);
+                }
+            }
+        }
+    }
+}
+
+/// Turns up to [`WIDTH_OF_PANEL`] runs of `count` values into a panel: `count` steps of a value from each run, filled up
+/// with zeros.
+///
+/// # Safety
+/// The processor has AVX-512F; the values exist, and so does the room for them, aligned to a line.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn turn(from: Rows<*const f32>, to: *mut f32, runs: usize, count: usize) {
+    for half in 0..WIDTH_OF_PANEL / LANES {
+        let runs = runs.saturating_sub(half * LANES).min(LANES);
+        for start in (0..count).step_by(LANES) {
+            let steps = LANES.min(count - start);
+            let mut lines = [_mm512_setzero_ps(); LANES];
+            for (run, line) in lines.iter_mut().enumerate().take(runs) {
+                // SAFETY: the lanes lie inside the run.
+                *line = unsafe {
+                    let at = from.0.add((half * LANES + run) * from.1 + start);
+                    _mm512_maskz_loadu_ps(mask(steps), at)
+                };
+            }
+            transpose(&mut lines);
+            for (step, line) in lines.iter().enumerate().take(steps) {
+                // SAFETY: the line lies inside the panel.
+                unsafe { _mm512_store_ps(to.add((start + step) * WIDTH_OF_PANEL + half * LANES), *line) };
+            }
+        }
+    }
+}
+
+/// Transposes 16 x 16 values: pairs, quadruples, then quarters of registers.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(lines: &mut [__m512; LANES]) {
+    let mut pairs = *lines;
+    for i in (0..LANES).step_by(2) {
+        pairs[i] = _mm512_unpacklo_ps(lines[i], lines[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_ps(lines[i], lines[i + 1]);
+    }
+    // Line 4 i + j now gets column j of each quarter of the four rows from 4 i on.
+    let mut quads = pairs;
+    for i in (0..LANES).step_by(4) {
+        let (a, b) = (_mm512_castps_pd(pairs[i]), _mm512_castps_pd(pairs[i + 1]));
+        let (c, d) = (_mm512_castps_pd(pairs[i + 2]), _mm512_castps_pd(pairs[i + 3]));
+        quads[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        quads[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        quads[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        quads[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+    /// The even quarters of both operands, and the odd ones.
+    const EVEN: i32 = 0b10_00_10_00;
+    const ODD: i32 = 0b11_01_11_01;
+    for j in 0..4 {
+        let (a, b, c, d) = (quads[j], quads[4 + j], quads[8 + j], quads[12 + j]);
+        let (even, odd) = (_mm512_shuffle_f32x4::<EVEN>(a, b), _mm512_shuffle_f32x4::<ODD>(a, b));
+        let (even_below, odd_below) = (_mm512_shuffle_f32x4::<EVEN>(c, d), _mm512_shuffle_f32x4::<ODD>(c, d));
+        lines[j] = _mm512_shuffle_f32x4::<EVEN>(even, even_below);
+        lines[8 + j] = _mm512_shuffle_f32x4::<ODD>(even, even_below);
+        lines[4 + j] = _mm512_shuffle_f32x4::<EVEN>(odd, odd_below);
+        lines[12 + j] = _mm512_shuffle_f32x4::<ODD>(odd, odd_below);
+    }
+}
