@@ -2,12 +2,14 @@
 """Training speed on Multi30k, in alternation with itself or with peers, as a table in Markdown.
 
     scripts/bench_training.py --size S --compute f32 bf16 --rounds 3
-    scripts/bench_training.py --size S tiny base --markdown table.md \
-        --peer "python3 peer.py --d-model {d_model} --ff {feed_forward} --layers {layers} --heads {heads}"
+    scripts/bench_training.py --size S tiny base --pytorch python3 --markdown table.md
+    scripts/bench_training.py --size S \
+        --peer "other --d-model {d_model} --ff {feed_forward} --layers {layers} --heads {heads}"
 
 Each round runs every variant of a size once, so that the load of the machine falls on all of them; only ratios within
 one call mean anything. A variant of ours is one short run of the release binary; its figure is the median of its
-updates, the first few left out. A peer is any command whose last line is JSON with the key target_tokens_per_second (and
+updates, the first few left out. --pytorch takes a Python that has torch and tokenizers, and alternates with
+scripts/peers/pytorch_train.py in f32 and in bf16, a pinned process on each core. A peer is any other command whose last line is JSON with the key target_tokens_per_second (and
 peak_gb, if it knows); the numbers of the size stand where its name is in braces. Figures are target tokens per second,
 padding not counted. Needs data/multi30k (scripts/fetch-multi30k.sh) and target/release/tallow (cargo build --release).
 """
@@ -75,6 +77,13 @@ def peer(command):
     return result["target_tokens_per_second"], result.get("peak_gb", float("nan"))
 
 
+def pytorch(python):
+    """The commands of PyTorch's program."""
+    program = os.path.join(ROOT, "scripts/peers/pytorch_train.py")
+    sizes = "--d-model {d_model} --feed-forward {feed_forward} --layers {layers} --heads {heads}"
+    return [f"{shlex.quote(python)} {shlex.quote(program)} {sizes} --dtype {dtype}" for dtype in ("f32", "bf16")]
+
+
 def named(command):
     """What distinguishes a peer in a table: its program and the flags that the sizes do not set."""
     words = shlex.split(command)
@@ -129,10 +138,13 @@ def main():
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--data", default=os.path.join(ROOT, "data/multi30k"))
     parser.add_argument("--peer", action="append", default=[], help="a command to alternate with; may be repeated")
+    parser.add_argument("--pytorch", metavar="PYTHON", help="alternate with PyTorch, run by this Python")
     parser.add_argument("--markdown", help="a file for the table; without it, standard output")
     arguments = parser.parse_args()
     if arguments.updates <= SKIPPED:
         parser.error(f"--updates must be more than {SKIPPED}, which are left out")
+    if arguments.pytorch:
+        arguments.peer += pytorch(arguments.pytorch)
     text = table(arguments, {size: measure(arguments, size) for size in arguments.size})
     if arguments.markdown:
         with open(arguments.markdown, "w", encoding="utf-8") as file:

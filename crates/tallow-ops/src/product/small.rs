@@ -68,6 +68,19 @@ pub(crate) fn small_product(
     sizes: (usize, usize, usize),
     add: bool,
 ) {
+    let (rows, inner, columns) = sizes;
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let reaches = |name: &str, reach: usize, length: usize| {
+        assert!(reach <= length, "the {name} reaches over {reach} of {length} values");
+    };
+    reaches("output", (rows - 1) * stride + columns, output.len());
+    if let Some(last) = inner.checked_sub(1) {
+        let reach = (rows - 1) * a.row_stride + last * a.column_stride + 1;
+        reaches("left operand", reach, a.values.len());
+        reaches("right operand", last * b.row_stride + columns, b.values.len());
+    }
     arch().dispatch(Product {
         output,
         stride,
@@ -133,7 +146,10 @@ impl Product<'_> {
         }
     }
 
+    /// `ROWS` rows of `VECTORS` vectors of columns, of which `width` exist, if they are partial. The tile lies inside the
+    /// output.
     #[inline(always)]
+    #[allow(unsafe_code)]
     fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const PARTIAL: bool>(
         &mut self,
         simd: S,
@@ -161,14 +177,24 @@ impl Product<'_> {
             }
         }
         for p in 0..self.sizes.1 {
-            let values = &self.b.values[p * self.b.row_stride + column..][..span];
+            // SAFETY: the operands reach over their last rows and columns (asserted in `small_product`), and p, the rows
+            // and the columns of the tile come before those. Checks of every element would cost as much as the sums.
+            let (a, values) = unsafe {
+                let a = self
+                    .a
+                    .values
+                    .as_ptr()
+                    .add(row * self.a.row_stride + p * self.a.column_stride);
+                let start = p * self.b.row_stride + column;
+                (a, self.b.values.get_unchecked(start..start + span))
+            };
             let mut b = [simd.splat_f32s(0.0); VECTORS];
             for (v, b) in b.iter_mut().enumerate() {
                 *b = load(values, v);
             }
-            let a = &self.a.values[row * self.a.row_stride + p * self.a.column_stride..];
             for (r, sums) in sums.iter_mut().enumerate() {
-                let a = simd.splat_f32s(a[r * self.a.row_stride]);
+                // SAFETY: as above.
+                let a = simd.splat_f32s(unsafe { *a.add(r * self.a.row_stride) });
                 for (sum, b) in sums.iter_mut().zip(b) {
                     *sum = simd.mul_add_e_f32s(a, b, *sum);
                 }
@@ -240,6 +266,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "the left operand reaches over 7 of 6 values")]
+    fn operands_stay_inside_their_values() {
+        let (x, mut y) = ([0f32; 6], [0f32; 9]);
+        small_product(&mut y, 3, Left::new(&x, 2), Right::new(&x, 3), (3, 3, 3), false);
     }
 
     #[test]
