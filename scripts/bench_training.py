@@ -8,10 +8,10 @@
 
 Each round runs every variant of a size once, so that the load of the machine falls on all of them; only ratios within
 one call mean anything. A variant of ours is one short run of the release binary; its figure is the median of its
-updates, the first few left out. --pytorch takes a Python that has torch and tokenizers, and alternates with
-scripts/peers/pytorch_train.py in f32 and in bf16, a pinned process on each core. A peer is any other command whose last line is JSON with the key target_tokens_per_second (and
-peak_gb, if it knows); the numbers of the size stand where its name is in braces. Figures are target tokens per second,
-padding not counted. Needs data/multi30k (scripts/fetch-multi30k.sh) and target/release/tallow (cargo build --release).
+updates, the first few left out; --set reaches it. --pytorch takes a Python that has torch and tokenizers, and alternates
+with scripts/peers/pytorch_train.py in f32 and in bf16, a pinned process on each core. A peer is any other command whose
+last line is JSON with the key target_tokens_per_second (and peak_gb, if it knows); the numbers of the size stand where its
+name is in braces. Figures are target tokens per second, padding not counted. Needs data/multi30k (scripts/fetch-multi30k.sh) and target/release/tallow (cargo build --release).
 """
 import argparse, json, os, shlex, statistics, subprocess, sys, tempfile
 
@@ -58,6 +58,7 @@ def ours(arguments, size, compute):
         with open(path, "w", encoding="utf-8") as file:
             file.write(config(arguments, size, directory))
         command = [os.path.join(ROOT, "target/release/tallow"), "train", path, "--set", f"train.compute={compute}"]
+        command += [word for setting in arguments.set for word in ("--set", setting)]
         # A child of its own, so that its peak of memory is not that of an earlier round.
         code = (
             "import resource, subprocess, sys; r = subprocess.run(sys.argv[1:], capture_output=True, text=True);"
@@ -77,21 +78,22 @@ def peer(command):
     return result["target_tokens_per_second"], result.get("peak_gb", float("nan"))
 
 
-def pytorch(python):
-    """The commands of PyTorch's program."""
-    program = os.path.join(ROOT, "scripts/peers/pytorch_train.py")
+def pytorch(arguments):
+    """The commands of PyTorch's program, for the same text, vocabulary and size of updates."""
+    command = [arguments.pytorch, os.path.join(ROOT, "scripts/peers/pytorch_train.py")]
     sizes = "--d-model {d_model} --feed-forward {feed_forward} --layers {layers} --heads {heads}"
-    return [f"{shlex.quote(python)} {shlex.quote(program)} {sizes} --dtype {dtype}" for dtype in ("f32", "bf16")]
+    same = ["--tokens", str(arguments.tokens), "--vocabulary", str(arguments.vocabulary), "--data", arguments.data]
+    return [f"{shlex.join(command)} --dtype {dtype} {sizes} {shlex.join(same)}" for dtype in ("f32", "bf16")]
 
 
 def named(command):
-    """What distinguishes a peer in a table: its program and the flags that the sizes do not set."""
+    """What distinguishes a peer in a table: its program and the flags that neither sizes nor this script set."""
     words = shlex.split(command)
     flags, skip = [], False
     for word, following in zip(words, words[1:] + [""]):
         if skip:
             skip = False
-        elif word.startswith("--") and "{" in following:
+        elif word in ("--tokens", "--vocabulary", "--data") or word.startswith("--") and "{" in following:
             skip = True
         else:
             flags.append(os.path.basename(word))
@@ -138,13 +140,14 @@ def main():
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--data", default=os.path.join(ROOT, "data/multi30k"))
     parser.add_argument("--peer", action="append", default=[], help="a command to alternate with; may be repeated")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of our configuration")
     parser.add_argument("--pytorch", metavar="PYTHON", help="alternate with PyTorch, run by this Python")
     parser.add_argument("--markdown", help="a file for the table; without it, standard output")
     arguments = parser.parse_args()
     if arguments.updates <= SKIPPED:
         parser.error(f"--updates must be more than {SKIPPED}, which are left out")
     if arguments.pytorch:
-        arguments.peer += pytorch(arguments.pytorch)
+        arguments.peer += pytorch(arguments)
     text = table(arguments, {size: measure(arguments, size) for size in arguments.size})
     if arguments.markdown:
         with open(arguments.markdown, "w", encoding="utf-8") as file:

@@ -119,7 +119,7 @@ impl CustomOp2 for SmoothedLoss {
             };
             {
                 let _span = states.span(Operation::ForwardProduct, classes);
-                product_prepared(output, states, &forward, classes, into);
+                product_prepared(output, states, &forward, into);
             }
             vectorized!({
                 for (row, (_, label)) in logits.chunks_exact_mut(classes).zip(chunk) {
@@ -135,7 +135,7 @@ impl CustomOp2 for SmoothedLoss {
                 };
                 {
                     let _span = d_logits.span(Operation::InputGradientProduct, width);
-                    product_prepared(output, d_logits, backward, width, Into::Set);
+                    product_prepared(output, d_logits, backward, Into::Set);
                 }
                 for ((row, _), d_state) in chunk.iter().zip(d_states.chunks_exact(width)) {
                     d_hidden[row * width..(row + 1) * width].copy_from_slice(d_state);

@@ -42,16 +42,8 @@ pub fn linear(
             bias.dims()
         );
     }
-    let rows = x.elem_count() / inputs;
-    let x_ni = x.reshape((rows, inputs))?;
-    let least = least_rows(outputs);
-    let y_no = if rows < least && x.device().is_cpu() {
-        let padding = Tensor::zeros((least - rows, inputs), x.dtype(), x.device())?;
-        let padded = Tensor::cat(&[&x_ni, &padding], 0)?;
-        affine(&padded, weight, bias, activation, compute)?.narrow(0, 0, rows)?
-    } else {
-        affine(&x_ni, weight, bias, activation, compute)?
-    };
+    let x_ni = x.reshape((x.elem_count() / inputs, inputs))?;
+    let y_no = affine(&x_ni, weight, bias, activation, compute)?;
     let mut shape = dims.to_vec();
     if let Some(last) = shape.last_mut() {
         *last = outputs;
@@ -73,7 +65,16 @@ fn affine(
             let y = x_ni.apply_op3(weight, bias, cpu::Linear { relu, compute })?;
             if relu { Ok(y) } else { activation.forward(&y) }
         }
-        _ => reference::linear(x_ni, weight, bias, activation),
+        _ => {
+            // The kernel sees to this itself.
+            let (rows, least) = (x_ni.dim(0)?, least_rows(weight.dim(0)?));
+            if rows >= least || !x_ni.device().is_cpu() {
+                return reference::linear(x_ni, weight, bias, activation);
+            }
+            let padding = Tensor::zeros((least - rows, x_ni.dim(1)?), x_ni.dtype(), x_ni.device())?;
+            let padded = Tensor::cat(&[x_ni, &padding], 0)?;
+            reference::linear(&padded, weight, bias, activation)?.narrow(0, 0, rows)
+        }
     }
 }
 

@@ -182,6 +182,15 @@ enum Operand<'a> {
 }
 
 impl<'a> Operand<'a> {
+    /// Its rows and columns.
+    fn shape(self) -> (usize, usize) {
+        match self {
+            Self::Gemm(b) => (b.rows, b.columns),
+            Self::Panels(b) => b.shape(),
+            Self::Tiles(b) => b.shape(),
+        }
+    }
+
     fn new(engine: Engine, b: Matrix<'a>) -> Self {
         match engine {
             Engine::Gemm => Self::Gemm(b),
@@ -198,18 +207,18 @@ impl<'a> Operand<'a> {
 /// # Panics
 /// When the shapes do not fit: an error of the caller, whose own checks come first.
 pub(crate) fn product(engine: Engine, output: Output, a: Matrix, b: Matrix, into: Into) {
-    check(a, b, into);
-    product_of(output, a, Operand::new(engine, b), b.columns, into);
+    product_of(output, a, Operand::new(engine, b), into);
 }
 
-/// [`product`] with a right operand of `columns` columns that has been prepared.
-pub(crate) fn product_prepared(output: Output, a: Matrix, b: &Prepared, columns: usize, into: Into) {
-    product_of(output, a, b.operand(), columns, into);
+/// [`product`] with a right operand that has been prepared.
+pub(crate) fn product_prepared(output: Output, a: Matrix, b: &Prepared, into: Into) {
+    product_of(output, a, b.operand(), into);
 }
 
 #[allow(unsafe_code)]
-fn product_of(output: Output, a: Matrix, b: Operand, columns: usize, into: Into) {
+fn product_of(output: Output, a: Matrix, b: Operand, into: Into) {
     let Output { values, stride } = output;
+    let columns = check(a, b, into);
     assert!(
         reach(a.rows, columns, stride) <= values.len(),
         "a product of {} x {columns} at a row stride of {stride} in {} values",
@@ -218,39 +227,33 @@ fn product_of(output: Output, a: Matrix, b: Operand, columns: usize, into: Into)
     );
     // SAFETY: the rows of the output lie inside its slice (asserted), which is borrowed mutably, so that it overlaps
     // neither operand, and is initialised.
-    unsafe { product_raw(values.as_mut_ptr(), stride, a, b, columns, into) };
+    unsafe { product_raw(values.as_mut_ptr(), stride, a, b, into) };
 }
 
 /// The product of `a` and `b` in new memory, which is written once. `into` is not [`Into::Add`].
 #[allow(unsafe_code)]
 pub(crate) fn new_product(engine: Engine, a: Matrix, b: Matrix, into: Into) -> Vec<f32> {
-    check(a, b, into);
+    let b = Operand::new(engine, b);
+    let columns = check(a, b, into);
     assert!(into != Into::Add, "new memory holds nothing to add to");
-    let count = a.rows * b.columns;
+    let count = a.rows * columns;
     let mut values = Vec::with_capacity(count);
     // SAFETY: the vector has room for all rows, and `product_raw` writes every element of them: only then are they
     // declared to be there.
     unsafe {
-        product_raw(
-            values.as_mut_ptr(),
-            b.columns,
-            a,
-            Operand::new(engine, b),
-            b.columns,
-            into,
-        );
+        product_raw(values.as_mut_ptr(), columns, a, b, into);
         values.set_len(count);
     }
     values
 }
 
-/// Asserts that the shapes of a product fit.
-fn check(a: Matrix, b: Matrix, into: Into) {
-    let (rows, inner, columns) = (a.rows, a.columns, b.columns);
+/// Asserts that the shapes of a product fit, and returns its number of columns.
+fn check(a: Matrix, b: Operand, into: Into) -> usize {
+    let (inner, columns) = b.shape();
     assert_eq!(
-        inner, b.rows,
-        "the product of {rows} x {inner} and {} x {columns}",
-        b.rows
+        a.columns, inner,
+        "the product of {} x {} and {inner} x {columns}",
+        a.rows, a.columns
     );
     if let Into::Bias(bias) = into {
         assert_eq!(
@@ -260,6 +263,7 @@ fn check(a: Matrix, b: Matrix, into: Into) {
             bias.len()
         );
     }
+    columns
 }
 
 /// The fewest rows that `gemm` is given.
@@ -278,15 +282,18 @@ fn over_rows(output: *mut f32, stride: usize, a: Matrix, columns: usize, part: i
     /// Multiply-adds below which a thread is not worth its start.
     const LEAST_WORK: usize = 1 << 21;
     struct Place(*mut f32);
-    // SAFETY: each thread writes to its own rows.
+    // SAFETY: each thread writes to its own rows, which do not overlap, since they are no longer than their distance.
     #[allow(unsafe_code)]
     unsafe impl Sync for Place {}
+    /// Rows that the kernels go through together, or a multiple.
+    const GRAIN: usize = 32;
     let threads = rayon::current_num_threads().min(a.rows * a.columns * columns / LEAST_WORK);
-    if threads <= 1 {
+    let rows = a.rows.div_ceil(threads.max(1)).next_multiple_of(GRAIN);
+    if rows >= a.rows {
         part(output, a);
         return;
     }
-    let (output, rows) = (&Place(output), a.rows.div_ceil(threads));
+    let output = &Place(output);
     rayon::scope(|scope| {
         for first in (0..a.rows).step_by(rows) {
             let part = &part;
@@ -296,10 +303,11 @@ fn over_rows(output: *mut f32, stride: usize, a: Matrix, columns: usize, part: i
 }
 
 /// # Safety
-/// The output holds as many rows of as many values as the product, which begin `stride` values apart; unless it is
-/// added to, its values need not be initialised. It overlaps no operand.
+/// The shapes fit ([`check`]). The output holds as many rows of as many values as the product, which begin `stride` values
+/// apart; unless it is added to, its values need not be initialised. It overlaps no operand.
 #[allow(unsafe_code)]
-unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: Operand, columns: usize, into: Into) {
+unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: Operand, into: Into) {
+    let columns = b.shape().1;
     let b = match b {
         Operand::Gemm(b) => b,
         Operand::Panels(b) => {
@@ -317,11 +325,6 @@ unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: Operand, co
             return;
         }
     };
-    assert_eq!(
-        (a.columns, columns),
-        (b.rows, b.columns),
-        "the shapes of a product differ"
-    );
     if a.rows == 0 || columns == 0 {
         return;
     }
@@ -339,7 +342,7 @@ unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: Operand, co
         }
         let rows = Matrix::new(&rows, least, a.columns);
         // SAFETY: the padded output has as many rows as its product, and now the fewest rows there can be.
-        unsafe { product_raw(padded.as_mut_ptr(), columns, rows, Operand::Gemm(b), columns, into) };
+        unsafe { product_raw(padded.as_mut_ptr(), columns, rows, Operand::Gemm(b), into) };
         for row in 0..a.rows {
             // SAFETY: the row lies inside the output.
             unsafe {
@@ -350,7 +353,6 @@ unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: Operand, co
         return;
     }
     if let Into::Bias(bias) = into {
-        assert_eq!(bias.len(), columns, "the bias has another width than the product");
         for row in 0..a.rows {
             // SAFETY: the row lies inside the output, and the bias fills it.
             unsafe {
@@ -421,11 +423,13 @@ mod tests {
             (14, 16, 32),
             (17, 33, 19),
             (40, 70, 130),
-            (5, 0, 3),
-            (15, 257, 33),
+            (5, 0, 40),
+            (2, 3, 0),
+            (1, 512, 1),
+            (15, 256, 33),
             (29, 519, 48),
             (270, 20, 35),
-            (9, 40, 550),
+            (15, 300, 550),
         ];
         for (engine, (rows, inner, columns)) in engines().iter().flat_map(|engine| shapes.map(|shape| (*engine, shape)))
         {
@@ -446,7 +450,7 @@ mod tests {
                     let mut y = vec![0.5f32; rows * stride];
                     let output = Output { values: &mut y, stride };
                     if prepared {
-                        product_prepared(output, a, &Prepared::new(engine, b), columns, into);
+                        product_prepared(output, a, &Prepared::new(engine, b), into);
                     } else {
                         product(engine, output, a, b, into);
                     }
@@ -467,7 +471,7 @@ mod tests {
         }
     }
 
-    /// Our own kernels: rows and columns beside an element do not change it, to the bit, nor does the number of threads.
+    /// Our own kernels: rows and columns beside an element do not change it, to the bit.
     #[test]
     fn an_element_depends_on_its_row_and_column() {
         let (rows, inner, columns) = (290, 300, 600);
@@ -482,9 +486,7 @@ mod tests {
                 let b = Matrix::with_stride(&b_values, inner, taken, columns);
                 new_product(engine, a, b, Into::Bias(&bias[..taken]))
             };
-            let pool = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let all = pool(1).install(|| run(0, rows, columns));
-            assert_eq!(all, pool(3).install(|| run(0, rows, columns)));
+            let all = run(0, rows, columns);
             for (first, count, taken) in [(0, 1, 600), (13, 2, 1), (28, 15, 33), (285, 5, 513)] {
                 let some = run(first, count, taken);
                 for (row, some) in some.chunks_exact(taken).enumerate() {
@@ -492,6 +494,65 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Our own kernels in f32 and in bf16: neither layouts nor threads nor preparation change a bit.
+    #[test]
+    fn threads_and_layouts_change_nothing() {
+        let (rows, inner, columns) = (300, 270, 64);
+        let a_values = values(rows * inner, 1);
+        let b_values = values(inner * columns, 2);
+        let turned = |values: &[f32], rows: usize| {
+            let columns = values.len() / rows;
+            let at = |i: usize| values[i % rows * columns + i / rows];
+            (0..values.len()).map(at).collect::<Vec<f32>>()
+        };
+        let (a_turned, b_turned) = (turned(&a_values, rows), turned(&b_values, inner));
+        let lefts = [
+            Matrix::new(&a_values, rows, inner),
+            Matrix::new(&a_turned, inner, rows).t(),
+        ];
+        let rights = [
+            Matrix::new(&b_values, inner, columns),
+            Matrix::new(&b_turned, columns, inner).t(),
+        ];
+        let pools = [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+        let own = [Compute::F32.engine(), Compute::Bf16.engine()];
+        for engine in own.into_iter().filter(|engine| !matches!(engine, Engine::Gemm)) {
+            let mut expected = None;
+            for case in 0..16 {
+                let (pool, prepared) = (&pools[case & 1], case & 2 != 0);
+                let (a, b) = (lefts[case >> 2 & 1], rights[case >> 3]);
+                {
+                    let mut y = vec![0.5f32; rows * (columns + 2)];
+                    let output = Output {
+                        values: &mut y,
+                        stride: columns + 2,
+                    };
+                    pool.install(|| {
+                        if prepared {
+                            product_prepared(output, a, &Prepared::new(engine, b), Into::Add);
+                        } else {
+                            product(engine, output, a, b, Into::Add);
+                        }
+                    });
+                    assert_eq!(*expected.get_or_insert(y.clone()), y, "{engine:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the product of 2 x 3 and 2 x 3")]
+    fn misfits_of_prepared_operands_are_named() {
+        let x = [0f32; 6];
+        let mut y = [0f32; 6];
+        let b = Prepared::new(Compute::F32.engine(), Matrix::new(&x, 2, 3));
+        let output = Output {
+            values: &mut y,
+            stride: 3,
+        };
+        product_prepared(output, Matrix::new(&x, 2, 3), &b, Into::Set);
     }
 
     #[test]

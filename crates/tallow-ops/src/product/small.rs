@@ -104,53 +104,72 @@ impl WithSimd for Product<'_> {
     type Output = ();
 
     #[inline(always)]
+    #[allow(unsafe_code)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
         let mut column = 0;
-        while column + TILE_VECTORS * lanes <= self.sizes.2 {
-            self.strip::<S, TILE_VECTORS, false>(simd, column, lanes);
-            column += TILE_VECTORS * lanes;
-        }
-        while column + lanes <= self.sizes.2 {
-            self.strip::<S, 1, false>(simd, column, lanes);
-            column += lanes;
-        }
-        if column < self.sizes.2 {
-            let rest = self.sizes.2 - column;
-            self.strip::<S, 1, true>(simd, column, rest);
+        // SAFETY: only `small_product` makes such a value, after it has checked the operands; all strips lie inside the
+        // columns.
+        unsafe {
+            while column + TILE_VECTORS * lanes <= self.sizes.2 {
+                self.strip::<S, TILE_VECTORS, false>(simd, column, lanes);
+                column += TILE_VECTORS * lanes;
+            }
+            while column + lanes <= self.sizes.2 {
+                self.strip::<S, 1, false>(simd, column, lanes);
+                column += lanes;
+            }
+            if column < self.sizes.2 {
+                let rest = self.sizes.2 - column;
+                self.strip::<S, 1, true>(simd, column, rest);
+            }
         }
     }
 }
 
 impl Product<'_> {
     /// All rows of `VECTORS` vectors of columns, the last (and only) one of which holds `width` columns.
+    ///
+    /// # Safety
+    /// The operands reach over all rows and columns, and the strip lies inside the columns.
     #[inline(always)]
-    fn strip<S: Simd, const VECTORS: usize, const PARTIAL: bool>(&mut self, simd: S, column: usize, width: usize) {
+    #[allow(unsafe_code)]
+    unsafe fn strip<S: Simd, const VECTORS: usize, const PARTIAL: bool>(
+        &mut self,
+        simd: S,
+        column: usize,
+        width: usize,
+    ) {
         let mut row = 0;
-        // Twelve sums keep the units busy, of six rows in two vectors or of twelve in one.
-        while VECTORS == 1 && row + 2 * TILE_ROWS <= self.sizes.0 {
-            self.tile::<S, { 2 * TILE_ROWS }, VECTORS, PARTIAL>(simd, row, column, width);
-            row += 2 * TILE_ROWS;
-        }
-        while row + TILE_ROWS <= self.sizes.0 {
-            self.tile::<S, TILE_ROWS, VECTORS, PARTIAL>(simd, row, column, width);
-            row += TILE_ROWS;
-        }
-        match self.sizes.0 - row {
-            5 => self.tile::<S, 5, VECTORS, PARTIAL>(simd, row, column, width),
-            4 => self.tile::<S, 4, VECTORS, PARTIAL>(simd, row, column, width),
-            3 => self.tile::<S, 3, VECTORS, PARTIAL>(simd, row, column, width),
-            2 => self.tile::<S, 2, VECTORS, PARTIAL>(simd, row, column, width),
-            1 => self.tile::<S, 1, VECTORS, PARTIAL>(simd, row, column, width),
-            _ => {}
+        // SAFETY: the caller's promises; all tiles lie inside the rows.
+        unsafe {
+            // Twelve sums keep the units busy, of six rows in two vectors or of twelve in one.
+            while VECTORS == 1 && row + 2 * TILE_ROWS <= self.sizes.0 {
+                self.tile::<S, { 2 * TILE_ROWS }, VECTORS, PARTIAL>(simd, row, column, width);
+                row += 2 * TILE_ROWS;
+            }
+            while row + TILE_ROWS <= self.sizes.0 {
+                self.tile::<S, TILE_ROWS, VECTORS, PARTIAL>(simd, row, column, width);
+                row += TILE_ROWS;
+            }
+            match self.sizes.0 - row {
+                5 => self.tile::<S, 5, VECTORS, PARTIAL>(simd, row, column, width),
+                4 => self.tile::<S, 4, VECTORS, PARTIAL>(simd, row, column, width),
+                3 => self.tile::<S, 3, VECTORS, PARTIAL>(simd, row, column, width),
+                2 => self.tile::<S, 2, VECTORS, PARTIAL>(simd, row, column, width),
+                1 => self.tile::<S, 1, VECTORS, PARTIAL>(simd, row, column, width),
+                _ => {}
+            }
         }
     }
 
-    /// `ROWS` rows of `VECTORS` vectors of columns, of which `width` exist, if they are partial. The tile lies inside the
-    /// output.
+    /// `ROWS` rows of `VECTORS` vectors of columns, of which `width` exist, if they are partial.
+    ///
+    /// # Safety
+    /// The operands reach over all rows and columns, and the tile lies inside the output.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const PARTIAL: bool>(
+    unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const PARTIAL: bool>(
         &mut self,
         simd: S,
         row: usize,
@@ -177,8 +196,8 @@ impl Product<'_> {
             }
         }
         for p in 0..self.sizes.1 {
-            // SAFETY: the operands reach over their last rows and columns (asserted in `small_product`), and p, the rows
-            // and the columns of the tile come before those. Checks of every element would cost as much as the sums.
+            // SAFETY: the operands reach over all rows and columns, of which the tile has some, and over step p. Checks of
+            // every element would cost as much as the sums.
             let (a, values) = unsafe {
                 let a = self
                     .a
@@ -270,9 +289,23 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "the left operand reaches over 7 of 6 values")]
-    fn operands_stay_inside_their_values() {
+    fn the_left_operand_stays_inside_its_values() {
         let (x, mut y) = ([0f32; 6], [0f32; 9]);
         small_product(&mut y, 3, Left::new(&x, 2), Right::new(&x, 3), (3, 3, 3), false);
+    }
+
+    #[test]
+    #[should_panic(expected = "the right operand reaches over 9 of 8 values")]
+    fn the_right_operand_stays_inside_its_values() {
+        let (x, mut y) = ([0f32; 9], [0f32; 9]);
+        small_product(&mut y, 3, Left::new(&x, 3), Right::new(&x[..8], 3), (3, 3, 3), false);
+    }
+
+    #[test]
+    #[should_panic(expected = "the output reaches over 9 of 8 values")]
+    fn the_output_stays_inside_its_values() {
+        let (x, mut y) = ([0f32; 9], [0f32; 8]);
+        small_product(&mut y, 3, Left::new(&x, 3), Right::new(&x, 3), (3, 3, 3), false);
     }
 
     #[test]

@@ -53,8 +53,8 @@ fn mask(count: usize) -> __mmask16 {
 /// of `steps`, added to initial values. A distance of zero gives every row the same initial values.
 ///
 /// # Safety
-/// The processor has AVX-512F. The slab lies in its form at `a`, the panel at `b`, aligned to a cache line; output and
-/// initial values hold the tile.
+/// The processor has AVX-512F. The operands are a slab in its form, of an even number of initialised rows, and a panel that
+/// is aligned to a cache line; output and initial values hold the tile.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn tile(
     form: Slab,
@@ -169,7 +169,7 @@ pub(super) unsafe fn copy_rows(from: Rows<*const f32>, to: Rows<*mut f32>, rows:
 /// filled up with zeros to `room` values, which are one or two lines.
 ///
 /// # Safety
-/// The processor has AVX-512F; the values exist, and so does the room for them, aligned to a line.
+/// The processor has AVX-512F; the values exist, and so does the room for them, aligned to a line; `width <= room`.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn cut_rows(
     from: Rows<*const f32>,

@@ -1,10 +1,10 @@
 //! Products of matrices in f32 with AVX-512, blocked as in Goto and van de Geijn, "Anatomy of High-Performance Matrix
 //! Multiplication" (2008).
 //!
-//! The right operand is packed into panels of 32 columns, the left one is copied slab by slab, 14 rows at a time; a
-//! kernel multiplies a slab by a panel with all 14 x 32 sums in registers. The inner dimension is cut into pieces of
-//! [`DEPTH`], so that a slab and a panel share the first cache, and the columns into parts of [`WIDTH`], so that their
-//! panels stay in the second.
+//! The right operand is packed into panels of 32 columns, the left one is copied slab by slab, 14 rows at a time (several
+//! slabs, if its columns lie side by side); a kernel multiplies a slab by a panel with all 14 x 32 sums in registers. The
+//! inner dimension is cut into pieces of [`DEPTH`], so that a slab and a panel share the first cache, and the columns
+//! into parts of [`WIDTH`], so that their panels stay in the second.
 //!
 //! While it computes, the kernel asks for what comes next: the lines of the next output and of the next slab. In training,
 //! where nothing is in a cache when a product begins, this is worth a tenth.
@@ -51,7 +51,6 @@ struct Line([f32; LANES]);
 /// A right operand in panels: all panels of the first piece of the inner dimension, then those of the next.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    processor: Avx512,
     inner: usize,
     columns: usize,
     lines: Vec<Line>,
@@ -72,7 +71,6 @@ impl Packed {
             );
         }
         Self {
-            processor,
             inner: b.rows,
             columns: b.columns,
             lines,
@@ -93,6 +91,16 @@ pub(crate) enum Right<'a> {
     Packed(&'a Packed),
     /// It is packed piece by piece.
     Fresh(Avx512, Matrix<'a>),
+}
+
+impl Right<'_> {
+    /// Its rows and columns.
+    pub(crate) fn shape(self) -> (usize, usize) {
+        match self {
+            Self::Packed(packed) => (packed.inner, packed.columns),
+            Self::Fresh(_, b) => (b.rows, b.columns),
+        }
+    }
 }
 
 /// The pieces of the inner dimension; a single empty one if it is empty.
@@ -169,10 +177,7 @@ thread_local! {
 /// # Panics
 /// When the inner dimensions of the operands differ.
 pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Right, into: Into) {
-    let (processor, inner, columns) = match b {
-        Right::Packed(packed) => (packed.processor, packed.inner, packed.columns),
-        Right::Fresh(processor, b) => (processor, b.rows, b.columns),
-    };
+    let (inner, columns) = b.shape();
     assert_eq!(a.columns, inner, "the inner dimensions of a product differ");
     SCRATCH.with_borrow_mut(|(slabs, panels)| {
         let slabs = grown(slabs, GROUP * Slab::SIZE);
@@ -181,7 +186,7 @@ pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Righ
             for depth in pieces(inner) {
                 let panels = match b {
                     Right::Packed(packed) => packed.panels(&depth, left),
-                    Right::Fresh(_, b) => {
+                    Right::Fresh(processor, b) => {
                         let panels = grown(panels, depth.len() * width.next_multiple_of(WIDTH_OF_PANEL));
                         pack(processor, b, depth.clone(), left..left + width, panels);
                         panels.as_ptr()

@@ -39,6 +39,16 @@ pub(crate) enum Right<'a> {
     Fresh(Unit, Matrix<'a>),
 }
 
+impl Right<'_> {
+    /// Its rows and columns.
+    pub(crate) fn shape(self) -> (usize, usize) {
+        match self {
+            Self::Packed(packed) => match packed.0.0 {},
+            Self::Fresh(unit, _) => match unit.0 {},
+        }
+    }
+}
+
 /// # Safety
 /// None: it cannot be called.
 pub(crate) unsafe fn product(_: *mut f32, _: usize, _: Matrix, b: Right, _: Into) {

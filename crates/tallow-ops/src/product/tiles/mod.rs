@@ -162,6 +162,16 @@ pub(crate) enum Right<'a> {
     Fresh(Unit, Matrix<'a>),
 }
 
+impl Right<'_> {
+    /// Its rows and columns.
+    pub(crate) fn shape(self) -> (usize, usize) {
+        match self {
+            Self::Packed(packed) => (packed.inner, packed.columns),
+            Self::Fresh(_, b) => (b.rows, b.columns),
+        }
+    }
+}
+
 /// Strips of so many rows or columns: an even number of them.
 fn strips(count: usize) -> usize {
     count.next_multiple_of(BLOCK) / TILE
