@@ -4,7 +4,7 @@
 use super::softmax::softmax_row;
 use super::{AttentionMask, mask::seen_keys};
 use crate::Dropout;
-use crate::product::{Left, Right, small_product};
+use crate::product::{Left, Matrix, Right, small_product, transpose};
 use crate::profile::{Operation, span};
 use crate::rows::{LANES, sum};
 use crate::values::{Values, slice};
@@ -233,14 +233,8 @@ impl Attention {
         let mut context = vec![0f32; batch.sentences * batch.queries * batch.width];
         let mut scratch = Scratch::default();
         self.each_head(batch, sources, |at| {
-            transpose(
-                sources.k.0,
-                at.k,
-                sources.k.1.stride,
-                batch.keys,
-                width,
-                &mut scratch.k_t,
-            );
+            let of_k = Matrix::with_stride(&sources.k.0[at.k..], batch.keys, width, sources.k.1.stride);
+            transpose(of_k, &mut scratch.k_t);
             for start in (0..batch.queries).step_by(BLOCK) {
                 let rows = BLOCK.min(batch.queries - start);
                 let (keys, columns) = self.weights(batch, sources, at, (start, rows), &mut scratch);
@@ -276,22 +270,10 @@ impl Attention {
         let mut scratch = Scratch::default();
         let padded = batch.keys.next_multiple_of(LANES);
         self.each_head(batch, sources, |at| {
-            transpose(
-                sources.k.0,
-                at.k,
-                sources.k.1.stride,
-                batch.keys,
-                width,
-                &mut scratch.k_t,
-            );
-            transpose(
-                sources.v.0,
-                at.v,
-                sources.v.1.stride,
-                batch.keys,
-                width,
-                &mut scratch.v_t,
-            );
+            let of_k = Matrix::with_stride(&sources.k.0[at.k..], batch.keys, width, sources.k.1.stride);
+            transpose(of_k, &mut scratch.k_t);
+            let of_v = Matrix::with_stride(&sources.v.0[at.v..], batch.keys, width, sources.v.1.stride);
+            transpose(of_v, &mut scratch.v_t);
             for start in (0..batch.queries).step_by(BLOCK) {
                 let rows = BLOCK.min(batch.queries - start);
                 let (keys, columns) = self.weights(batch, sources, at, (start, rows), &mut scratch);
@@ -359,32 +341,6 @@ impl Attention {
             }
         });
     }
-}
-
-/// Writes `rows` rows of `width` values, which begin `stride` values apart, as `width` rows that are padded with zeros
-/// to a multiple of [`LANES`].
-fn transpose(values: &[f32], start: usize, stride: usize, rows: usize, width: usize, into: &mut Vec<f32>) {
-    let padded = rows.next_multiple_of(LANES);
-    into.clear();
-    into.resize(width * padded, 0.0);
-    // Sixteen rows at a time, so that what is written lies side by side.
-    vectorized!({
-        for first in (0..rows).step_by(LANES) {
-            let count = LANES.min(rows - first);
-            let mut sources: [&[f32]; LANES] = [&[]; LANES];
-            for (i, source) in sources.iter_mut().enumerate() {
-                // Rows beyond the last repeat it; what is read there is not written.
-                *source = &values[start + (first + i.min(count - 1)) * stride..][..width];
-            }
-            for (column, line) in into.chunks_exact_mut(padded).enumerate() {
-                let mut lanes = [0f32; LANES];
-                for (lane, source) in lanes.iter_mut().zip(&sources) {
-                    *lane = source[column];
-                }
-                line[first..first + count].copy_from_slice(&lanes[..count]);
-            }
-        }
-    });
 }
 
 /// The places of queries, keys and values that lie side by side.

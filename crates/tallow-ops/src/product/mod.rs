@@ -6,6 +6,7 @@ mod panels;
 mod small;
 #[cfg_attr(not(target_arch = "x86_64"), path = "tiles/absent.rs")]
 mod tiles;
+mod transpose;
 
 use crate::path::{Path, path};
 use crate::profile::{Operation, Span, span_of};
@@ -13,6 +14,7 @@ use gemm::Parallelism;
 use std::sync::OnceLock;
 
 pub(crate) use small::{Left, Right, small_product};
+pub(crate) use transpose::transpose;
 
 /// What the products of matrices are computed in. Values, sums and gradients are f32 in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -13,6 +13,11 @@ impl Avx512 {
     pub(crate) fn detect() -> Option<Self> {
         None
     }
+
+    /// Writes the columns of a matrix as rows.
+    pub(crate) fn transpose(self, _: Matrix, _: &mut [f32], _: usize) {
+        match self.0 {}
+    }
 }
 
 /// A right operand in panels.

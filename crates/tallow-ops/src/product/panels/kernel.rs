@@ -4,7 +4,7 @@ use super::{DEPTH, SLAB, WIDTH_OF_PANEL};
 use std::arch::x86_64::{
     __m512, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps,
     _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4,
-    _mm512_store_ps, _mm512_unpackhi_ps, _mm512_unpacklo_ps,
+    _mm512_store_ps, _mm512_storeu_ps, _mm512_unpackhi_ps, _mm512_unpacklo_ps,
 };
 use std::arch::x86_64::{_mm512_castpd_ps, _mm512_castps_pd, _mm512_unpackhi_pd, _mm512_unpacklo_pd};
 
@@ -193,29 +193,28 @@ pub(super) unsafe fn cut_rows(
     }
 }
 
-/// Turns up to [`WIDTH_OF_PANEL`] runs of `count` values into a panel: `count` steps of a value from each run, filled up
-/// with zeros.
+/// Turns runs of `count` values into steps: each step is a value from every run, filled up with zeros to `lines` lines.
 ///
 /// # Safety
-/// The processor has AVX-512F; the values exist, and so does the room for them, aligned to a line.
+/// The processor has AVX-512F; the values exist, and so does the room for `count` steps of these lines.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn turn(from: Rows<*const f32>, to: *mut f32, runs: usize, count: usize) {
-    for half in 0..WIDTH_OF_PANEL / LANES {
-        let runs = runs.saturating_sub(half * LANES).min(LANES);
+pub(super) unsafe fn turn(from: Rows<*const f32>, to: Rows<*mut f32>, lines: usize, runs: usize, count: usize) {
+    for first in (0..lines * LANES).step_by(LANES) {
+        let runs = runs.saturating_sub(first).min(LANES);
         for start in (0..count).step_by(LANES) {
             let steps = LANES.min(count - start);
-            let mut lines = [_mm512_setzero_ps(); LANES];
-            for (run, line) in lines.iter_mut().enumerate().take(runs) {
+            let mut block = [_mm512_setzero_ps(); LANES];
+            for (run, line) in block.iter_mut().enumerate().take(runs) {
                 // SAFETY: the lanes lie inside the run.
                 *line = unsafe {
-                    let at = from.0.add((half * LANES + run) * from.1 + start);
+                    let at = from.0.add((first + run) * from.1 + start);
                     _mm512_maskz_loadu_ps(mask(steps), at)
                 };
             }
-            transpose(&mut lines);
-            for (step, line) in lines.iter().enumerate().take(steps) {
-                // SAFETY: the line lies inside the panel.
-                unsafe { _mm512_store_ps(to.add((start + step) * WIDTH_OF_PANEL + half * LANES), *line) };
+            transpose(&mut block);
+            for (step, line) in block.iter().enumerate().take(steps) {
+                // SAFETY: the line lies inside the room.
+                unsafe { _mm512_storeu_ps(to.0.add((start + step) * to.1 + first), *line) };
             }
         }
     }

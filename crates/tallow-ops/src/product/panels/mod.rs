@@ -103,6 +103,24 @@ impl Right<'_> {
     }
 }
 
+impl Avx512 {
+    /// Writes the columns of a matrix whose rows are contiguous as rows of `stride` values, which is a multiple of
+    /// [`LANES`], filled up with zeros.
+    pub(crate) fn transpose(self, m: Matrix, into: &mut [f32], stride: usize) {
+        assert_eq!(m.strides.1, 1, "the rows of a matrix to transpose are contiguous");
+        assert!(
+            stride.is_multiple_of(LANES) && m.rows <= stride,
+            "{} rows as a row of {stride}",
+            m.rows
+        );
+        assert!(m.columns * stride <= into.len(), "room for the transpose");
+        let from = (m.values.as_ptr(), m.strides.0);
+        // SAFETY: `Avx512` exists where the instructions do; the elements of the matrix lie inside its values, and its
+        // transpose inside its room (asserted).
+        unsafe { turn(from, (into.as_mut_ptr(), stride), stride / LANES, m.rows, m.columns) };
+    }
+}
+
 /// The pieces of the inner dimension; a single empty one if it is empty.
 fn pieces(inner: usize) -> impl Iterator<Item = Range<usize>> {
     (0..inner.max(1))
@@ -152,12 +170,9 @@ fn pack(_: Avx512, b: Matrix, depth: Range<usize>, columns: Range<usize>, into: 
         } else {
             for first in (0..width).step_by(WIDTH_OF_PANEL) {
                 let runs = WIDTH_OF_PANEL.min(width - first);
-                turn(
-                    (from.add(first * b.strides.1), b.strides.1),
-                    to.add(first * steps),
-                    runs,
-                    steps,
-                );
+                let from = (from.wrapping_add(first * b.strides.1), b.strides.1);
+                let to = (to.add(first * steps), WIDTH_OF_PANEL);
+                turn(from, to, WIDTH_OF_PANEL / LANES, runs, steps);
             }
         }
     }
