@@ -11,7 +11,8 @@ one call mean anything. A variant of ours is one short run of the release binary
 updates, the first few left out; --set reaches it. --pytorch takes a Python that has torch and tokenizers, and alternates
 with scripts/peers/pytorch_train.py in f32 and in bf16, a pinned process on each core. A peer is any other command whose
 last line is JSON with the key target_tokens_per_second (and peak_gb, if it knows); the numbers of the size stand where its
-name is in braces. Figures are target tokens per second, padding not counted. Needs data/multi30k (scripts/fetch-multi30k.sh) and target/release/tallow (cargo build --release).
+name is in braces. Figures are target tokens per second, padding not counted. Needs data/multi30k
+(scripts/fetch-multi30k.sh) and target/release/tallow (cargo build --release).
 """
 import argparse, json, os, shlex, statistics, subprocess, sys, tempfile
 

@@ -8,13 +8,14 @@ sublayers, label smoothing 0.1, clipping: what Tallow's configuration of that si
 on two cores: fused projections and AdamW, scaled_dot_product_attention by products (for short sentences faster in bf16
 than the flash kernel, and as fast in f32), batches of similar length, bf16 by autocast, memory that is kept when it is
 freed (a third more speed), and as many processes of one pinned thread as there are cores (--processes), each with its
-share of the tokens, whose speeds are added; they do not even exchange gradients. Needs torch and tokenizers (pip install torch tokenizers) and data/multi30k.
+share of the tokens, whose speeds are added; they do not even exchange gradients. Needs torch and tokenizers
+(pip install torch tokenizers) and data/multi30k.
 
 Prints one line of JSON: target tokens per second without padding, the sum of the processes' medians over updates, and the
 sum of their peaks of memory.
 """
 import argparse, json, math, os, random, resource, statistics, sys, time
-import multiprocessing
+import multiprocessing, multiprocessing.connection
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 PAD, END, START = 0, 1, 2
@@ -192,13 +193,16 @@ def main():
     ]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join()
-        if process.exitcode:
-            # The others wait for it.
-            for other in processes:
-                other.terminate()
-            sys.exit("a process failed; its message is above")
+    running = {process.sentinel: process for process in processes}
+    while running:
+        # Whichever ends first: if one fails, the others wait for it at the barrier.
+        for sentinel in multiprocessing.connection.wait(list(running)):
+            process = running.pop(sentinel)
+            process.join()
+            if process.exitcode:
+                for other in processes:
+                    other.terminate()
+                sys.exit("a process failed; its message, if it left one, is above")
     measured = [results.get() for _ in processes]
     speeds, peaks = zip(*measured)
     print(json.dumps({"target_tokens_per_second": round(sum(speeds)), "peak_gb": round(sum(peaks), 2)}))
