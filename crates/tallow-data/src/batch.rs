@@ -33,12 +33,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The number of source tokens, `</s>` included, without padding.
+    /// The number of source tokens, `</s>` included.
     pub fn source_tokens(&self) -> usize {
         self.examples.iter().map(|example| example.source.len()).sum()
     }
 
-    /// The number of target tokens, `</s>` included, without padding: the number of predictions in the loss.
+    /// The number of target tokens, `</s>` included, the number of predictions in the loss.
     pub fn target_tokens(&self) -> usize {
         self.examples.iter().map(|example| example.target.len()).sum()
     }
@@ -66,78 +66,30 @@ impl Batch {
         self.examples.len() * self.source_length().max(self.target_length())
     }
 
-    /// The number of cells, padding included, of the source and the target matrix together.
-    pub fn cells(&self) -> usize {
-        self.examples.len() * (self.source_length() + self.target_length())
-    }
-
-    /// Splits the batch by sentences into one part for each worker; with fewer sentences than workers, into as many
-    /// parts as there are sentences. No part is empty.
+    /// Divides the sentences among workers, one part for each; with fewer sentences than workers, into as many parts as
+    /// there are sentences. No part is empty.
     ///
-    /// Sentences of similar length go together, and the parts are cut so that the largest number of
-    /// [`Batch::cells`] among them is as small as contiguous runs of sentences sorted by length allow. The result
-    /// depends on nothing but the batch and `workers`. 0 workers count as 1.
-    pub fn shards(&self, workers: usize) -> Vec<Batch> {
-        let mut order: Vec<&Example> = self.examples.iter().collect();
-        // A stable sort: equal lengths stay in the order of the batch.
-        order.sort_by_key(|example| Reverse((example.target.len(), example.source.len())));
-        let parts = workers.max(1).min(order.len());
-        // The smallest bound that `parts` runs can keep, by bisection: `low` is too small, `high` is large enough.
-        let (mut low, mut high) = (0, self.cells());
-        while high - low > 1 {
-            let bound = low + (high - low) / 2;
-            if cut(&order, bound).is_some_and(|ends| ends.len() <= parts) {
-                high = bound;
-            } else {
-                low = bound;
+    /// `cost` estimates the work of a pair. The dearest are dealt out first, each to the part that costs least so far
+    /// (Graham 1969, "Bounds on multiprocessing timing anomalies": longest processing time first). The result depends on
+    /// nothing but the batch, `workers` and the costs. 0 workers count as 1.
+    pub fn shards(&self, workers: usize, cost: impl Fn(&Example) -> usize) -> Vec<Batch> {
+        let mut dearest_first: Vec<(usize, &Example)> = self
+            .examples
+            .iter()
+            // At least 1, so that pairs without a cost are spread too.
+            .map(|example| (cost(example).max(1), example))
+            .collect();
+        // A stable sort: equal costs stay in the order of the batch.
+        dearest_first.sort_by_key(|(cost, _)| Reverse(*cost));
+        let parts = workers.max(1).min(self.examples.len());
+        let mut shards = vec![(0, Batch::default()); parts];
+        for (cost, example) in dearest_first {
+            if let Some((total, shard)) = shards.iter_mut().min_by_key(|(total, _)| *total) {
+                *total += cost;
+                shard.examples.push(example.clone());
             }
         }
-        let mut ends = cut(&order, high).unwrap_or_default();
-        split_until(&mut ends, parts);
-        let mut start = 0;
-        let shard = |end: usize| {
-            let examples = order[start..end].iter().map(|&example| example.clone()).collect();
-            start = end;
-            Batch { examples }
-        };
-        ends.into_iter().map(shard).collect()
-    }
-}
-
-/// Cuts the examples into runs of at most `bound` cells, each as long as it can be. Returns the ends of the runs, or
-/// nothing when a single example has more cells.
-fn cut(order: &[&Example], bound: usize) -> Option<Vec<usize>> {
-    let mut ends = Vec::new();
-    let (mut start, mut source, mut target) = (0, 0, 0);
-    for (index, example) in order.iter().enumerate() {
-        let alone = example.source.len() + example.target.len();
-        if alone > bound {
-            return None;
-        }
-        source = example.source.len().max(source);
-        target = example.target.len().max(target);
-        if (index + 1 - start) * (source + target) > bound {
-            ends.push(index);
-            (start, source, target) = (index, example.source.len(), example.target.len());
-        }
-    }
-    if start < order.len() {
-        ends.push(order.len());
-    }
-    Some(ends)
-}
-
-/// Halves the run with the most examples until there are `parts` runs. Long runs under the bound of [`cut`] can leave
-/// a worker without any.
-fn split_until(ends: &mut Vec<usize>, parts: usize) {
-    while ends.len() < parts {
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let runs = starts.zip(ends.iter().copied()).enumerate();
-        let Some((index, (start, end))) = runs.max_by_key(|(index, (start, end))| (end - start, Reverse(*index)))
-        else {
-            return;
-        };
-        ends.insert(index, start + (end - start) / 2);
+        shards.into_iter().map(|(_, shard)| shard).collect()
     }
 }
 
@@ -168,17 +120,25 @@ mod tests {
         let batch = batch(&[(2, 3), (5, 1)]);
         assert_eq!((batch.source_tokens(), batch.target_tokens()), (7, 4));
         assert_eq!((batch.source_length(), batch.target_length()), (5, 3));
-        assert_eq!((batch.padded_tokens(), batch.cells()), (10, 16));
+        assert_eq!(batch.padded_tokens(), 10);
         assert_eq!(Batch::default().padded_tokens(), 0);
     }
 
+    fn tokens(example: &Example) -> usize {
+        example.source.len() + example.target.len()
+    }
+
     #[test]
-    fn shards_group_lengths_and_balance_cells() {
-        // One long sentence costs as much as four short ones: 40 cells each.
+    fn shards_balance_costs() {
+        // One long sentence costs as much as four short ones.
         let batch = batch(&[(5, 5), (20, 20), (5, 5), (5, 5), (5, 5)]);
-        assert_eq!(ids(&batch.shards(2)), [vec![1], vec![0, 2, 3, 4]]);
-        assert_eq!(ids(&batch.shards(1)), [vec![1, 0, 2, 3, 4]]);
-        assert_eq!(batch.shards(0), batch.shards(1));
+        assert_eq!(ids(&batch.shards(2, tokens)), [vec![1], vec![0, 2, 3, 4]]);
+        assert_eq!(ids(&batch.shards(1, tokens)), [vec![1, 0, 2, 3, 4]]);
+        assert_eq!(batch.shards(0, tokens), batch.shards(1, tokens));
+        // Where the target alone counts, and where nothing does.
+        let batch = super::tests::batch(&[(90, 1), (1, 2), (1, 3)]);
+        assert_eq!(ids(&batch.shards(2, |pair| pair.target.len())), [vec![2], vec![1, 0]]);
+        assert_eq!(ids(&batch.shards(3, |_| 0)), [vec![0], vec![1], vec![2]]);
     }
 
     #[test]
@@ -187,7 +147,7 @@ mod tests {
         for rows in 0..lengths.len() {
             let batch = batch(&lengths[..rows]);
             for workers in 1..12 {
-                let shards = batch.shards(workers);
+                let shards = batch.shards(workers, tokens);
                 assert_eq!(shards.len(), workers.min(rows), "{rows} rows, {workers} workers");
                 assert!(shards.iter().all(|shard| !shard.examples.is_empty()));
                 let mut all: Vec<Example> = shards.into_iter().flat_map(|shard| shard.examples).collect();
@@ -197,24 +157,19 @@ mod tests {
         }
     }
 
-    /// Compares the largest shard with the best of all ways to cut the sorted examples in three.
+    /// No two parts ever differ by more than the dearest pair; with many pairs to choose from, by very little.
     #[test]
-    fn the_largest_shard_is_as_small_as_it_can_be() {
-        let lengths: Vec<(usize, usize)> = (0..17).map(|i| (1 + i * 7 % 13, 1 + i * i % 19)).collect();
+    fn shards_differ_by_little() {
+        let lengths: Vec<(usize, usize)> = (0..200).map(|i| (3 + i * 7 % 13, 3 + i * i % 19)).collect();
         let batch = batch(&lengths);
-        let sorted = &batch.shards(1)[0].examples;
-        let cells = |range: std::ops::Range<usize>| {
-            Batch {
-                examples: sorted[range].to_vec(),
-            }
-            .cells()
-        };
-        let mut best = usize::MAX;
-        for first in 1..16 {
-            for second in first + 1..17 {
-                best = best.min(cells(0..first).max(cells(first..second)).max(cells(second..17)));
-            }
+        for workers in [2, 3, 7] {
+            let costs: Vec<usize> = batch
+                .shards(workers, tokens)
+                .iter()
+                .map(|shard| shard.examples.iter().map(tokens).sum())
+                .collect();
+            let (least, most) = (costs.iter().min().unwrap(), costs.iter().max().unwrap());
+            assert!((most - least) * 50 <= *most, "{costs:?}");
         }
-        assert_eq!(batch.shards(3).iter().map(Batch::cells).max(), Some(best));
     }
 }

@@ -1,8 +1,8 @@
-//! Aligned corpora to filtered, bucketed, padded batches.
+//! Aligned corpora to filtered, bucketed batches.
 //!
 //! ```text
 //! files --ParallelText--> lines --Corpus--> encoded pairs --Sampler--> plan of an epoch
-//!       --BatchStream--> Batch --shards--> one Batch per worker --pad--> PaddedBatch
+//!       --BatchStream--> Batch --shards--> one Batch per worker --flatten--> FlatBatch
 //! ```
 //!
 //! Three promises hold over the whole crate:
@@ -13,7 +13,7 @@
 //! - **The order of the data is a function of the seed and the epoch** ([`Sampler`]), never of thread timing, so
 //!   that a [`BatchStream`] started at the [`Cursor`] of a checkpoint continues as if it had never stopped.
 //! - **The crate knows no tensors and no tokenizer.** Encoding is a closure that the caller passes to
-//!   [`Corpus::build`]; a [`PaddedBatch`] holds plain row-major vectors.
+//!   [`Corpus::build`]; a [`FlatBatch`] holds plain vectors.
 
 mod batch;
 mod config;
@@ -21,8 +21,8 @@ mod corpus;
 mod cursor;
 mod error;
 mod filter;
+mod flat;
 mod lines;
-mod padding;
 mod parallel;
 mod sampler;
 mod shuffle;
@@ -35,8 +35,8 @@ pub use corpus::{Corpus, Pair};
 pub use cursor::Cursor;
 pub use error::{BoxError, DataError};
 pub use filter::{Dropped, FilterReport, Filters};
+pub use flat::FlatBatch;
 pub use lines::{FileRecord, LineReader, ReadReport, TextFile, read_lines, read_lines_from};
-pub use padding::PaddedBatch;
 pub use parallel::ParallelText;
 pub use sampler::{Sampler, fixed_batches};
 pub use stream::BatchStream;

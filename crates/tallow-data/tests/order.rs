@@ -112,7 +112,10 @@ fn padding_is_small_and_pools_trade_it_for_mixing() {
     let padding = |pool_pairs| {
         let plan = sampler(&corpus, 1024, pool_pairs, 1).epoch(0);
         let batches: Vec<Batch> = plan.iter().map(|indices| corpus.batch(indices)).collect();
-        let cells: usize = batches.iter().map(Batch::cells).sum();
+        let cells: usize = batches
+            .iter()
+            .map(|batch| batch.examples.len() * (batch.source_length() + batch.target_length()))
+            .sum();
         let tokens: usize = batches
             .iter()
             .map(|batch| batch.source_tokens() + batch.target_tokens())

@@ -57,7 +57,7 @@ pub fn beam_search(
     let architecture = model.architecture();
     let eos = architecture.eos_id;
     let width = config.beam;
-    let sentences = source.lengths.len();
+    let sentences = source.sentences.count();
     let mut state = model.start(&model.encode(source, Pass::default())?, width)?;
     let root = Live {
         tokens: Vec::new(),

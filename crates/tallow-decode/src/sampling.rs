@@ -41,7 +41,7 @@ pub fn sample(
 ) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
     let architecture = model.architecture();
     let (eos, start) = (architecture.eos_id, architecture.target_pad_id());
-    let sentences = source.lengths.len();
+    let sentences = source.sentences.count();
     let samples = if matches!(choice, Choice::Greedy) {
         1
     } else {

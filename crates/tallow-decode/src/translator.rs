@@ -199,8 +199,7 @@ impl<'a> Translator<'a> {
                     return Ok(done);
                 };
                 let sentences: Vec<&[u32]> = batch.iter().map(|line| encoded[*line].as_slice()).collect();
-                let pad = self.model.architecture().source_pad_id();
-                let source = Tokens::pad(&sentences, pad, self.device)?;
+                let source = Tokens::new(&sentences, self.device)?;
                 let numbers: Vec<u64> = batch.iter().map(|line| first_line + *line as u64).collect();
                 done.push((index, search(self.model, &source, self.config, self.seed, &numbers)?));
             }
@@ -247,8 +246,8 @@ impl<'a> Translator<'a> {
         let mut input = vec![architecture.target_pad_id()];
         input.extend_from_slice(target);
         let record = AttentionRecord::new();
-        let source_tokens = Tokens::pad(&[source], architecture.source_pad_id(), self.device)?;
-        let target_tokens = Tokens::pad(&[input], architecture.target_pad_id(), self.device)?;
+        let source_tokens = Tokens::new(&[source], self.device)?;
+        let target_tokens = Tokens::new(&[input], self.device)?;
         let encoded = self.model.encode(&source_tokens, Pass::default())?;
         self.model.decode(
             &target_tokens,

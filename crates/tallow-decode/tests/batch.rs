@@ -32,8 +32,8 @@ fn tokens(hypotheses: &[Hypothesis]) -> Vec<&[u32]> {
     hypotheses.iter().map(|h| h.tokens.as_slice()).collect()
 }
 
-/// The tokens are equal, the log-probabilities to a tolerance. Returns whether these are equal to the bit.
-fn assert_same(what: &str, some: &[Hypothesis], others: &[Hypothesis], tolerance: f32) -> bool {
+/// The tokens are equal, the log-probabilities to a tolerance.
+fn assert_same(what: &str, some: &[Hypothesis], others: &[Hypothesis], tolerance: f32) {
     assert_eq!(tokens(some), tokens(others), "{what}");
     let logs = |hypotheses: &[Hypothesis]| -> Vec<f32> {
         hypotheses
@@ -46,7 +46,6 @@ fn assert_same(what: &str, some: &[Hypothesis], others: &[Hypothesis], tolerance
     for (a, b) in some.iter().zip(&others) {
         assert!((a - b).abs() <= tolerance, "{what}: {a} and {b}");
     }
-    some == others
 }
 
 /// Sentences of very different lengths, whose translations end at different steps.
@@ -59,34 +58,27 @@ fn sources(model: &Transformer, seed: u64) -> Vec<Vec<u32>> {
 /// Alone, all together, in the opposite order, in halves: a sentence has one translation, by greedy search, beam
 /// search and sampling alike. Greedy and beam search read no sentence numbers; sampling follows them.
 ///
-/// Other padding groups the sums over source positions otherwise, so that log-probabilities of f32 are not always
-/// equal to the bit. That this is rounding, and no sentence sees another, shows in f64: there they are, once rounded
-/// to f32, although those models are so sharp that they magnify every difference.
+/// In f32 the log-probabilities are equal too, to the bit. In f64 Candle's own operations run, which add in other orders
+/// beside other sentences; that this is rounding shows in models so sharp that they magnify every difference.
 #[test]
 fn translations_belong_to_sentences() {
-    for (sharpness, dtype, tolerance) in [(1.0, DType::F32, 1e-5), (2.0, DType::F64, 1e-6)] {
-        let (mut same_bits, mut all) = (0, 0);
+    for (sharpness, dtype, tolerance) in [(1.0, DType::F32, 0.0), (2.0, DType::F32, 0.0), (2.0, DType::F64, 1e-6)] {
         for seed in 0..3 {
             let model = model_of(18, seed, sharpness, 0.0, dtype);
             for config in [beam(1), beam(4), sampling()] {
                 let what = format!("{dtype:?}, model {seed}, {config:?}");
-                for equal in regroup(&what, &model, &sources(&model, seed), &config, tolerance) {
-                    all += 1;
-                    same_bits += usize::from(equal);
-                }
+                regroup(&what, &model, &sources(&model, seed), &config, tolerance);
             }
         }
-        assert!(dtype == DType::F32 || 10 * same_bits > 9 * all, "{same_bits} of {all}");
     }
 }
 
-/// Compares the translations of sentences in several groupings with those of all together: whether each is equal to
-/// the bit.
-fn regroup(what: &str, model: &Transformer, sources: &[Vec<u32>], config: &DecodeConfig, tolerance: f32) -> Vec<bool> {
+/// Compares the translations of sentences in several groupings with those of all together.
+fn regroup(what: &str, model: &Transformer, sources: &[Vec<u32>], config: &DecodeConfig, tolerance: f32) {
     let run = |chosen: &[usize]| -> Vec<(usize, Vec<Hypothesis>)> {
         let sentences: Vec<&Vec<u32>> = chosen.iter().map(|i| &sources[*i]).collect();
         let numbers: Vec<u64> = chosen.iter().map(|i| 1000 + *i as u64).collect();
-        let found = search(model, &batch(model, &sentences), config, 5, &numbers).unwrap();
+        let found = search(model, &batch(&sentences), config, 5, &numbers).unwrap();
         chosen.iter().copied().zip(found).collect()
     };
     let together = run(&[0, 1, 2, 3, 4, 5, 6, 7]);
@@ -100,10 +92,9 @@ fn regroup(what: &str, model: &Transformer, sources: &[Vec<u32>], config: &Decod
     others.extend(run(&[0, 2, 4, 6]));
     others.extend(run(&[5, 1, 7, 3]));
     others.extend((0..8).flat_map(|i| run(&[i])));
-    others
-        .iter()
-        .map(|(i, hypotheses)| assert_same(&format!("{what}, sentence {i}"), hypotheses, &together[*i].1, tolerance))
-        .collect()
+    for (i, hypotheses) in &others {
+        assert_same(&format!("{what}, sentence {i}"), hypotheses, &together[*i].1, tolerance);
+    }
 }
 
 /// Samples are a function of the seed and the sentence's number: the same again gives the same bits, another seed or
@@ -114,7 +105,7 @@ fn samples_are_functions_of_seed_and_number() {
     let sources = sources(&model, 1);
     let run = |seed: u64, first: u64| {
         let numbers: Vec<u64> = (0..8).map(|i| first + i).collect();
-        search(&model, &batch(&model, &sources), &sampling(), seed, &numbers).unwrap()
+        search(&model, &batch(&sources), &sampling(), seed, &numbers).unwrap()
     };
     let once = run(7, 0);
     assert_eq!(once, run(7, 0));
@@ -131,7 +122,7 @@ fn samples_are_functions_of_seed_and_number() {
         n_best: 1,
         ..sampling()
     };
-    let fewer = search(&model, &batch(&model, &sources), &one, 7, &[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+    let fewer = search(&model, &batch(&sources), &one, 7, &[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
     for (one, three) in fewer.iter().zip(&once) {
         assert!(tokens(three).contains(&one[0].tokens.as_slice()));
     }
@@ -142,7 +133,7 @@ fn samples_are_functions_of_seed_and_number() {
 fn cold_samples_are_greedy() {
     let model = model(18, 2);
     let sources = sources(&model, 2);
-    let source = batch(&model, &sources);
+    let source = batch(&sources);
     let numbers = [0, 1, 2, 3, 4, 5, 6, 7];
     let greedy = search(&model, &source, &beam(1), 0, &[]).unwrap();
     for config in [

@@ -32,7 +32,7 @@ fn found(config: &DecodeConfig) -> Vec<Vec<Hypothesis>> {
         let sources: Vec<Vec<u32>> = (0..5)
             .map(|i| sentence(&model, 10 * seed + i, 2 + 3 * i as usize))
             .collect();
-        search(&model, &batch(&model, &sources), config, 1, &[0, 1, 2, 3, 4]).unwrap()
+        search(&model, &batch(&sources), config, 1, &[0, 1, 2, 3, 4]).unwrap()
     };
     (0..4).flat_map(of_model).collect()
 }
@@ -120,7 +120,7 @@ fn repetitions() {
 #[test]
 fn clear_errors() {
     let model = model(8, 1);
-    let source = batch(&model, &[sentence(&model, 1, 3)]);
+    let source = batch(&[sentence(&model, 1, 3)]);
     let config = DecodeConfig {
         beam: 0,
         n_best: 3,

@@ -41,17 +41,16 @@ fn enumerate(model: &Transformer, source: &[u32]) -> Vec<Sequence> {
     }
     let pad = model.architecture().target_pad_id();
     let inputs: Vec<Vec<u32>> = all.iter().map(|tokens| [&[pad], tokens.as_slice()].concat()).collect();
-    let encoded = model
-        .encode(&batch(model, &vec![source; all.len()]), Pass::default())
-        .unwrap();
-    let target = Tokens::pad(&inputs, pad, &Device::Cpu).unwrap();
+    let encoded = model.encode(&batch(&vec![source; all.len()]), Pass::default()).unwrap();
+    let target = Tokens::new(&inputs, &Device::Cpu).unwrap();
     let logits = model
         .logits(&model.decode(&target, &encoded, Pass::default()).unwrap())
         .unwrap();
-    let logits = logits.to_vec3::<f32>().unwrap();
+    let logits = logits.to_vec2::<f32>().unwrap();
+    let rows: Vec<usize> = target.sentences.ranges().map(|range| range.start).collect();
     // Over all pieces but <pad>.
     let log_probability = |row: usize, position: usize, token: u32| -> f64 {
-        let scores = &logits[row][position][..VOCABULARY - 1];
+        let scores = &logits[rows[row] + position][..VOCABULARY - 1];
         let sum: f64 = scores.iter().map(|x| f64::from(*x).exp()).sum();
         f64::from(scores[token as usize]) - sum.ln()
     };
@@ -101,7 +100,7 @@ fn a_wide_beam_is_exhaustive() {
         for normalization in [LengthNormalization::Plain, LengthNormalization::Wu] {
             for penalty in [0.0, 0.6, 1.0, 2.0] {
                 let config = config(penalty, normalization);
-                let found = beam_search(&model, &batch(&model, &sources), &config).unwrap();
+                let found = beam_search(&model, &batch(&sources), &config).unwrap();
                 for (hypotheses, sequences) in found.iter().zip(&everything) {
                     compare(hypotheses, sequences, &config);
                 }
@@ -153,7 +152,7 @@ fn stopping_early_loses_nothing() {
                     n_best: 1,
                     ..config(penalty, normalization)
                 };
-                let found = beam_search(&model, &batch(&model, &[&source]), &config).unwrap();
+                let found = beam_search(&model, &batch(&[&source]), &config).unwrap();
                 compare(&found[0], &sequences, &config);
             }
         }
@@ -169,7 +168,7 @@ fn a_beam_of_one_is_greedy() {
         let sources: Vec<Vec<u32>> = (0..4)
             .map(|i| sentence(&model, 10 * seed + i, 2 + i as usize))
             .collect();
-        let source = batch(&model, &sources);
+        let source = batch(&sources);
         let config = DecodeConfig {
             beam: 1,
             max_length: 12,
@@ -186,13 +185,13 @@ fn a_beam_of_one_is_greedy() {
 /// The most probable token at every step, by teacher forcing of what was found so far.
 fn step_by_step(model: &Transformer, source: &[u32], max_length: usize) -> Vec<u32> {
     let pad = model.architecture().target_pad_id();
-    let encoded = model.encode(&batch(model, &[source]), Pass::default()).unwrap();
+    let encoded = model.encode(&batch(&[source]), Pass::default()).unwrap();
     let mut input = vec![pad];
     for _ in 0..max_length {
-        let target = Tokens::pad(&[&input], pad, &Device::Cpu).unwrap();
+        let target = Tokens::new(&[&input], &Device::Cpu).unwrap();
         let hidden = model.decode(&target, &encoded, Pass::default()).unwrap();
-        let logits = model.logits(&hidden).unwrap().to_vec3::<f32>().unwrap();
-        let last = &logits[0][input.len() - 1];
+        let logits = model.logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
+        let last = &logits[input.len() - 1];
         let best = (0..pad).max_by(|a, b| last[*a as usize].total_cmp(&last[*b as usize]));
         match best {
             Some(0) | None => break,

@@ -44,7 +44,7 @@ impl Case {
             .collect();
         Self {
             name,
-            source: Tokens::pad(&sentences, pad, &Device::Cpu).unwrap(),
+            source: Tokens::new(&sentences, &Device::Cpu).unwrap(),
             model,
             expected,
         }

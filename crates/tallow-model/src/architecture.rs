@@ -41,6 +41,18 @@ impl Architecture {
         self.target_vocabulary.saturating_sub(1)
     }
 
+    /// The multiplications that the weights take part in for one source token and for one target token, in a forward pass;
+    /// a backward pass takes twice as many. Attention itself is not counted: its share grows with the sentence.
+    pub fn multiplications(&self) -> (usize, usize) {
+        let model = &self.model;
+        let (d, layers) = (model.d_model, model.decoder_layers);
+        let of_encoder = model.encoder_layers * (4 * d * d + 2 * d * model.feed_forward);
+        let of_decoder = layers * (6 * d * d + 2 * d * model.decoder_feed_forward());
+        // Every decoder layer makes keys and values of every source token.
+        let of_memory = layers * 2 * d * d;
+        (of_encoder + of_memory, of_decoder + d * self.classes())
+    }
+
     /// The same model in the one form that a model directory gives it: values of keys that say nothing new (a decoder
     /// like the encoder, a table of positions that is not there) are the defaults. Two architectures are one model if
     /// these are equal.

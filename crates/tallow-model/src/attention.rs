@@ -3,6 +3,7 @@
 use crate::record::Block;
 use crate::state::{CrossCache, SelfCache};
 use crate::sublayer::{LayerPass, Rates, Site, Weights, connection};
+use crate::transformer::Encoded;
 use crate::{ModelConfig, ModelError, Norm};
 use candle_core::Tensor;
 use std::cell::RefCell;
@@ -37,7 +38,6 @@ impl Settings {
     /// Runs a sublayer with its dropout, and records its weights if they are wanted.
     fn run(
         &self,
-        mask: &AttentionMask,
         pass: LayerPass,
         (block, of_weights, of_output): (Block, Site, Site),
         sublayer: impl FnOnce(AttentionSublayerOptions) -> candle_core::Result<Tensor>,
@@ -48,7 +48,6 @@ impl Settings {
         let options = AttentionSublayerOptions {
             heads: self.heads,
             scale: self.scale,
-            mask: Some(mask),
             weights_dropout: weights_dropout.as_ref(),
             connection: connection(self.norm, output_dropout.as_ref()),
             compute: pass.compute,
@@ -60,6 +59,9 @@ impl Settings {
     }
 
     /// Attention of the newest positions to cached keys and values.
+    ///
+    /// # Shapes
+    /// `q`: `[b, h, t, k]`; `keys` and `values`: `[b, h, s, k]`; the result: `[b t, d]`.
     fn attend(
         &self,
         q: &Tensor,
@@ -70,12 +72,16 @@ impl Settings {
         let options = AttentionOptions {
             heads: self.heads,
             scale: self.scale,
-            mask,
             dropout: None,
             record: false,
         };
-        Ok(attend(q, keys, values, options)?.context_btd)
+        Ok(attend(q, keys, values, mask, options)?.context_nd)
     }
+}
+
+/// One of the parts, each as wide as the model, that lie side by side in `[b, t, parts d]`, its heads in front of positions.
+fn part_heads(packed: &Tensor, part: usize, width: usize, heads: usize) -> Result<Tensor, ModelError> {
+    Ok(split_heads(&packed.narrow(2, part * width, width)?, heads)?)
 }
 
 fn project(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, ModelError> {
@@ -110,23 +116,25 @@ impl SelfAttention {
     }
 
     /// # Shapes
-    /// `x` and the result: `[b, t, d]`.
-    pub(crate) fn forward(&self, x: &Tensor, mask: &AttentionMask, pass: LayerPass) -> Result<Tensor, ModelError> {
+    /// `x` and the result: `[n, d]`.
+    pub(crate) fn forward(&self, x: &Tensor, pass: LayerPass) -> Result<Tensor, ModelError> {
         let sites = (self.block, Site::SelfWeights, Site::SelfOutput);
-        self.settings.run(mask, pass, sites, |options| {
-            self_attention_sublayer(x, &self.packed, options)
+        let causal = self.block == Block::DecoderSelf;
+        self.settings.run(pass, sites, |options| {
+            self_attention_sublayer(x, pass.sentences, causal, &self.packed, options)
         })
     }
 
     /// One position of the decoder, its keys and values joining those of the positions before it.
     ///
     /// # Shapes
-    /// `x` and the result: `[rows, 1, d]`.
+    /// `x` and the result: `[rows, d]`.
     pub(crate) fn step(&self, x: &Tensor, cache: &mut SelfCache, position: usize) -> Result<Tensor, ModelError> {
         let (parts, around) = (&self.parts, connection(self.settings.norm, None));
         let qkv = project(&around.enter(x, &parts.norm)?, &parts.qkv_weight, &parts.qkv_bias)?;
-        let width = x.dim(2)?;
-        let part = |i: usize| split_heads(&qkv.narrow(2, i * width, width)?, self.settings.heads);
+        let (rows, width) = x.dims2()?;
+        let qkv = qkv.reshape((rows, 1, 3 * width))?;
+        let part = |i: usize| part_heads(&qkv, i, width, self.settings.heads);
         let (keys, values) = cache.append(&part(1)?, &part(2)?, position)?;
         let context = self.settings.attend(&part(0)?, &keys, &values, None)?;
         let y = project(&context, &parts.output_weight, &parts.output_bias)?;
@@ -154,25 +162,20 @@ impl CrossAttention {
     }
 
     /// # Shapes
-    /// `x` and the result: `[b, t, d]`; `memory`: `[b, s, d]`.
-    pub(crate) fn forward(
-        &self,
-        x: &Tensor,
-        memory: &Tensor,
-        mask: &AttentionMask,
-        pass: LayerPass,
-    ) -> Result<Tensor, ModelError> {
+    /// `x` and the result: `[n, d]`.
+    pub(crate) fn forward(&self, x: &Tensor, encoded: &Encoded, pass: LayerPass) -> Result<Tensor, ModelError> {
         let sites = (Block::DecoderCross, Site::CrossWeights, Site::CrossOutput);
-        self.settings.run(mask, pass, sites, |options| {
-            cross_attention_sublayer(x, memory, &self.packed, options)
+        let memory = (&encoded.hidden_nd, &encoded.sentences);
+        self.settings.run(pass, sites, |options| {
+            cross_attention_sublayer((x, pass.sentences), memory, &self.packed, options)
         })
     }
 
     /// The encoder's output as this layer's keys and values, computed once per sentence.
-    pub(crate) fn cache(&self, memory: &Tensor) -> Result<CrossCache, ModelError> {
-        let kv = project(memory, &self.parts.kv_weight, &self.parts.kv_bias)?;
-        let width = memory.dim(2)?;
-        let part = |i: usize| split_heads(&kv.narrow(2, i * width, width)?, self.settings.heads);
+    pub(crate) fn cache(&self, encoded: &Encoded) -> Result<CrossCache, ModelError> {
+        let kv = project(&encoded.hidden_nd, &self.parts.kv_weight, &self.parts.kv_bias)?;
+        let (kv, width) = (encoded.sentences.pad(&kv)?, encoded.hidden_nd.dim(1)?);
+        let part = |i: usize| part_heads(&kv, i, width, self.settings.heads);
         Ok(CrossCache {
             keys: part(0)?,
             values: part(1)?,
@@ -182,19 +185,15 @@ impl CrossAttention {
     /// One position of every hypothesis. The hypotheses of a sentence share its keys and values.
     ///
     /// # Shapes
-    /// `x` and the result: `[rows, 1, d]`, the rows of a sentence side by side.
+    /// `x` and the result: `[rows, d]`, the rows of a sentence side by side.
     pub(crate) fn step(&self, x: &Tensor, cache: &CrossCache, mask: &AttentionMask) -> Result<Tensor, ModelError> {
-        let (rows, _, width) = x.dims3()?;
+        let (rows, width) = x.dims2()?;
         let sentences = cache.keys.dim(0)?;
         let (parts, around) = (&self.parts, connection(self.settings.norm, None));
         let q = project(&around.enter(x, &parts.norm)?, &parts.q_weight, &parts.q_bias)?;
         let q = split_heads(&q.reshape((sentences, rows / sentences, width))?, self.settings.heads)?;
         let context = self.settings.attend(&q, &cache.keys, &cache.values, Some(mask))?;
-        let y = project(
-            &context.reshape((rows, 1, width))?,
-            &parts.output_weight,
-            &parts.output_bias,
-        )?;
+        let y = project(&context, &parts.output_weight, &parts.output_bias)?;
         Ok(around.leave(x, &y, &parts.norm)?)
     }
 }

@@ -9,7 +9,7 @@ use crate::sublayer::{LayerPass, Weights};
 use crate::transformer::Encoded;
 use crate::{ModelConfig, ModelError, Pass};
 use candle_core::Tensor;
-use tallow_ops::{AttentionMask, Compute};
+use tallow_ops::{AttentionMask, Compute, Sentences};
 
 #[derive(Clone, Debug)]
 struct DecoderLayer {
@@ -47,25 +47,26 @@ impl Decoder {
     /// All positions at once, as in training.
     ///
     /// # Shapes
-    /// `x` and the result: `[b, t, d]`.
+    /// `x` and the result: `[n, d]`, rows of `sentences`.
     pub(crate) fn forward(
         &self,
         x: Tensor,
-        causal: &AttentionMask,
+        sentences: &Sentences,
         encoded: &Encoded,
         pass: Pass,
     ) -> Result<Tensor, ModelError> {
         let mut x = x;
         for (number, layer) in self.layers.iter().enumerate() {
             let pass = LayerPass {
+                sentences,
                 dropout: pass.dropout,
                 record: pass.record,
                 compute: pass.compute,
                 stack: 1,
                 layer: number,
             };
-            x = layer.of_self.forward(&x, causal, pass)?;
-            x = layer.of_encoder.forward(&x, &encoded.hidden_bsd, &encoded.mask, pass)?;
+            x = layer.of_self.forward(&x, pass)?;
+            x = layer.of_encoder.forward(&x, encoded, pass)?;
             x = layer.feed_forward.forward(&x, pass)?;
         }
         finish(x, self.last_norm.as_ref())
@@ -76,24 +77,27 @@ impl Decoder {
         let state = |layer: &DecoderLayer| {
             Ok(LayerState {
                 of_self: SelfCache::default(),
-                of_encoder: layer.of_encoder.cache(&encoded.hidden_bsd)?,
+                of_encoder: layer.of_encoder.cache(encoded)?,
             })
         };
         let layers = self.layers.iter().map(state).collect::<Result<_, ModelError>>()?;
-        Ok(DecoderState::new(
-            layers,
-            encoded.mask.clone(),
-            encoded.hidden_bsd.dim(0)?,
-            hypotheses,
-        ))
+        let (hidden, sentences) = (&encoded.hidden_nd, &encoded.sentences);
+        let mask = AttentionMask::padding(
+            sentences.lengths(),
+            sentences.longest(),
+            hidden.dtype(),
+            hidden.device(),
+        )?;
+        Ok(DecoderState::new(layers, mask, sentences.count(), hypotheses))
     }
 
     /// The next position of every row.
     ///
     /// # Shapes
-    /// `x` and the result: `[rows, 1, d]`.
-    pub(crate) fn step(&self, x: Tensor, state: &mut DecoderState) -> Result<Tensor, ModelError> {
+    /// `x` and the result: `[rows, d]`; `singles`: every row a sentence of its own.
+    pub(crate) fn step(&self, x: Tensor, singles: &Sentences, state: &mut DecoderState) -> Result<Tensor, ModelError> {
         let still = LayerPass {
+            sentences: singles,
             dropout: None,
             record: None,
             compute: Compute::F32,

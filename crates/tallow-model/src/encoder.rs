@@ -6,7 +6,7 @@ use crate::record::Block;
 use crate::sublayer::{EPSILON, LayerPass, Weights};
 use crate::{ModelConfig, ModelError, Norm, Pass};
 use candle_core::Tensor;
-use tallow_ops::{AttentionMask, layer_norm};
+use tallow_ops::{Sentences, layer_norm};
 
 /// The encoder's layers.
 #[derive(Clone, Debug)]
@@ -33,18 +33,19 @@ impl Encoder {
     }
 
     /// # Shapes
-    /// `x` and the result: `[b, s, d]`.
-    pub(crate) fn forward(&self, x: Tensor, mask: &AttentionMask, pass: Pass) -> Result<Tensor, ModelError> {
+    /// `x` and the result: `[n, d]`, rows of `sentences`.
+    pub(crate) fn forward(&self, x: Tensor, sentences: &Sentences, pass: Pass) -> Result<Tensor, ModelError> {
         let mut x = x;
         for (layer, (attention, feed_forward)) in self.layers.iter().enumerate() {
             let pass = LayerPass {
+                sentences,
                 dropout: pass.dropout,
                 record: pass.record,
                 compute: pass.compute,
                 stack: 0,
                 layer,
             };
-            x = attention.forward(&x, mask, pass)?;
+            x = attention.forward(&x, pass)?;
             x = feed_forward.forward(&x, pass)?;
         }
         finish(x, self.last_norm.as_ref())

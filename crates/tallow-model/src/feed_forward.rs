@@ -32,7 +32,7 @@ impl FeedForward {
     }
 
     /// # Shapes
-    /// `x` and the result: `[b, t, d]`.
+    /// `x` and the result: `[n, d]`.
     pub(crate) fn forward(&self, x: &Tensor, pass: LayerPass) -> Result<Tensor, ModelError> {
         let inner_dropout = pass.dropout(Site::FeedForwardInner, self.rates.activation);
         let output_dropout = pass.dropout(Site::FeedForwardOutput, self.rates.output);

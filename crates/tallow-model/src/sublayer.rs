@@ -4,7 +4,7 @@ use crate::parameter::Params;
 use crate::record::{AttentionRecord, Block};
 use crate::{ModelConfig, ModelError, Norm};
 use candle_core::Tensor;
-use tallow_ops::{Compute, Connection, Dropout, DropoutStream, NormPlace};
+use tallow_ops::{Compute, Connection, Dropout, DropoutStream, NormPlace, Sentences};
 
 /// PyTorch's epsilon of LayerNorm, which Marian models are run with.
 pub(crate) const EPSILON: f64 = 1e-5;
@@ -61,6 +61,8 @@ impl Rates {
 /// What accompanies a forward pass through one layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerPass<'a> {
+    /// What the rows of hidden states are.
+    pub(crate) sentences: &'a Sentences,
     pub(crate) dropout: Option<&'a DropoutStream>,
     pub(crate) record: Option<&'a AttentionRecord>,
     pub(crate) compute: Compute,
@@ -75,7 +77,7 @@ impl LayerPass<'_> {
         let number = (self.stack << 32) | ((self.layer as u64) << 8) | site as u64;
         self.dropout
             .filter(|_| rate > 0.0)
-            .map(|stream| stream.at(number, rate))
+            .map(|stream| stream.at(number, rate, self.sentences))
     }
 
     pub(crate) fn record(&self, block: Block, weights_bhts: Option<Tensor>) {

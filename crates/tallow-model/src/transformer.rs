@@ -9,9 +9,7 @@ use crate::state::DecoderState;
 use crate::sublayer::{LayerPass, Rates, Site, Weights};
 use crate::{Architecture, ModelError, Positions, Tie, Tokens};
 use candle_core::Tensor;
-use tallow_ops::{
-    Activation, AttentionMask, Compute, CrossEntropyOptions, DropoutStream, cross_entropy, embed, linear,
-};
+use tallow_ops::{Activation, Compute, CrossEntropyOptions, DropoutStream, Sentences, cross_entropy, embed, linear};
 
 /// Sinusoidal positions that are computed ahead; longer sentences compute theirs.
 const READY_POSITIONS: usize = 256;
@@ -30,10 +28,10 @@ pub struct Pass<'a> {
 /// What the encoder made of a batch.
 #[derive(Clone, Debug)]
 pub struct Encoded {
-    /// The output of the last layer: `[b, s, d]`.
-    pub hidden_bsd: Tensor,
-    /// Which source positions are no padding.
-    pub mask: AttentionMask,
+    /// The output of the last layer: `[n, d]`.
+    pub hidden_nd: Tensor,
+    /// Which rows belong to which sentence.
+    pub sentences: Sentences,
 }
 
 /// The input side of a stack: its embedding table and its positions.
@@ -83,9 +81,14 @@ impl Input {
     }
 
     /// # Shapes
-    /// `ids`: u32 `[b, t]`, whose first column stands at position `start`; the result: `[b, t, d]`.
-    fn forward(&self, ids: &Tensor, start: usize, dropout: Option<&DropoutStream>) -> Result<Tensor, ModelError> {
-        let (_, length) = ids.dims2()?;
+    /// `ids`: u32 `[n]`, the tokens of sentences whose first stands at position `start`; the result: `[n, d]`.
+    fn forward(
+        &self,
+        (ids, sentences): (&Tensor, &Sentences),
+        start: usize,
+        dropout: Option<&DropoutStream>,
+    ) -> Result<Tensor, ModelError> {
+        let length = sentences.longest();
         let positions = match &self.positions {
             None => None,
             Some(table) if start + length <= table.dim(0)? => Some(table.narrow(0, start, length)?),
@@ -100,6 +103,7 @@ impl Input {
             }
         };
         let pass = LayerPass {
+            sentences,
             dropout,
             record: None,
             compute: Compute::F32,
@@ -112,6 +116,7 @@ impl Input {
             &self.table_vd,
             self.scale,
             positions.as_ref(),
+            sentences,
             dropout.as_ref(),
         )?)
     }
@@ -186,25 +191,26 @@ impl Transformer {
     /// # Errors
     /// When an id is outside the vocabulary or a sentence is longer than learned positions.
     pub fn encode(&self, source: &Tokens, pass: Pass) -> Result<Encoded, ModelError> {
-        let x_bsd = self.source.forward(&source.ids, 0, pass.dropout)?;
-        let mask = AttentionMask::padding(&source.lengths, source.shape().1, x_bsd.dtype(), x_bsd.device())?;
+        let sentences = &source.sentences;
+        let x_nd = self.source.forward((&source.ids, sentences), 0, pass.dropout)?;
         Ok(Encoded {
-            hidden_bsd: self.encoder.forward(x_bsd, &mask, pass)?,
-            mask,
+            hidden_nd: self.encoder.forward(x_nd, sentences, pass)?,
+            sentences: sentences.clone(),
         })
     }
 
     /// Runs the decoder over whole targets, each position seeing the true tokens before it (teacher forcing).
     ///
     /// # Shapes
-    /// `target`: the labels shifted right, starting with `<pad>`; the result: hidden states `[b, t, d]`.
+    /// `target`: the labels shifted right, starting with `<pad>`; the result: hidden states `[n, d]`, rows
+    /// of the target's sentences.
     ///
     /// # Errors
     /// When the batches differ, an id is outside the vocabulary or a sentence is longer than learned positions.
     pub fn decode(&self, target: &Tokens, encoded: &Encoded, pass: Pass) -> Result<Tensor, ModelError> {
-        let x_btd = self.target.forward(&target.ids, 0, pass.dropout)?;
-        let causal = AttentionMask::causal(target.shape().1, x_btd.dtype(), x_btd.device())?;
-        self.decoder.forward(x_btd, &causal, encoded, pass)
+        let sentences = &target.sentences;
+        let x_nd = self.target.forward((&target.ids, sentences), 0, pass.dropout)?;
+        self.decoder.forward(x_nd, sentences, encoded, pass)
     }
 
     /// The scores of every piece, `<pad>` included.
@@ -225,7 +231,7 @@ impl Transformer {
     /// The sum over target tokens of the label-smoothed cross-entropy, in nats.
     ///
     /// # Shapes
-    /// `labels`: as many as `target_input` has ids, in the same layout; the result: a scalar.
+    /// `labels`: the tokens to predict, as many as `target_input` has ids; the result: a scalar.
     ///
     /// # Errors
     /// When batch and labels do not fit, or those of [`Transformer::encode`].
@@ -237,15 +243,12 @@ impl Transformer {
         smoothing: f64,
         pass: Pass,
     ) -> Result<Tensor, ModelError> {
-        let hidden_btd = self.decode(target_input, &self.encode(source, pass)?, pass)?;
-        let (batch, length, width) = hidden_btd.dims3()?;
+        let hidden_nd = self.decode(target_input, &self.encode(source, pass)?, pass)?;
         let options = CrossEntropyOptions {
             smoothing,
             classes: self.architecture.classes(),
-            ignored_label: self.architecture.target_pad_id(),
             compute: pass.compute,
         };
-        let hidden_nd = hidden_btd.reshape((batch * length, width))?;
         Ok(cross_entropy(
             &hidden_nd,
             &self.output_vd,
@@ -275,8 +278,9 @@ impl Transformer {
                 state.rows()
             )));
         }
-        let ids = Tensor::from_slice(tokens, (tokens.len(), 1), self.output_vd.device())?;
-        let x = self.target.forward(&ids, state.position(), None)?;
-        self.logits(&self.decoder.step(x, state)?.squeeze(1)?)
+        let ids = Tensor::from_slice(tokens, tokens.len(), self.output_vd.device())?;
+        let singles = Sentences::new(&vec![1; tokens.len()])?;
+        let x = self.target.forward((&ids, &singles), state.position(), None)?;
+        self.logits(&self.decoder.step(x, &singles, state)?)
     }
 }

@@ -6,7 +6,7 @@
 mod specimen;
 
 use candle_core::Tensor;
-use specimen::{VOCABULARY, architectures, params, sentence, shifted, sources, values};
+use specimen::{VOCABULARY, architectures, batch, params, sentence, shifted, values};
 use tallow_model::{DecoderState, Pass, Tokens, Transformer};
 use tallow_ops::{Key, Purpose};
 
@@ -85,7 +85,7 @@ fn steps_equal_teacher_forcing() {
         let params = params(&architecture, 7);
         let model = Transformer::for_inference(&architecture, &params, None).unwrap();
         let sentences = [sentence(1, 7), sentence(2, 1), sentence(3, 12)];
-        let rows = wander(&model, &sources(&architecture, &sentences));
+        let rows = wander(&model, &batch(&sentences));
         assert_eq!(rows.len(), 2 * HYPOTHESES);
         assert_eq!(
             rows.iter().map(|row| row.sentence).collect::<Vec<_>>(),
@@ -97,14 +97,13 @@ fn steps_equal_teacher_forcing() {
         assert!(histories.len() > 3, "the hypotheses are not different");
         let source: Vec<Vec<u32>> = rows.iter().map(|row| sentences[row.sentence].clone()).collect();
         let targets: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
-        let encoded = model.encode(&sources(&architecture, &source), Pass::default()).unwrap();
-        let hidden = model
-            .decode(&shifted(&architecture, &targets), &encoded, Pass::default())
-            .unwrap();
+        let encoded = model.encode(&batch(&source), Pass::default()).unwrap();
+        let input = shifted(&architecture, &targets);
+        let hidden = model.decode(&input, &encoded, Pass::default()).unwrap();
         let whole: Tensor = model.logits(&hidden).unwrap();
-        for (i, row) in rows.iter().enumerate() {
+        for (i, (row, range)) in rows.iter().zip(input.sentences.ranges()).enumerate() {
             for (position, stepped) in row.logits.iter().enumerate() {
-                let expected = values(&whole.get(i).unwrap().get(position).unwrap());
+                let expected = values(&whole.get(range.start + position).unwrap());
                 for (got, expected) in stepped.iter().zip(&expected) {
                     assert!(
                         (got - expected).abs() <= 1e-5,
@@ -123,10 +122,7 @@ fn misuse_is_refused() {
     let params = params(architecture, 8);
     let model = Transformer::for_inference(architecture, &params, None).unwrap();
     let encoded = model
-        .encode(
-            &sources(architecture, &[sentence(1, 3), sentence(2, 4)]),
-            Pass::default(),
-        )
+        .encode(&batch(&[sentence(1, 3), sentence(2, 4)]), Pass::default())
         .unwrap();
     let mut state = model.start(&encoded, 2).unwrap();
     let pad = architecture.target_pad_id();

@@ -5,7 +5,7 @@
 
 mod specimen;
 
-use specimen::{architectures, params, sentence, shifted, sources, values};
+use specimen::{architectures, batch, params, sentence, shifted, values};
 use std::collections::BTreeMap;
 use tallow_model::{Architecture, ModelConfig, Params, Pass, Positions, Transformer};
 
@@ -128,7 +128,7 @@ fn models_share_parameters_and_copies_do_not() {
     let model = Transformer::for_inference(architecture, &params, None).unwrap();
     let copy = params.copy().unwrap();
     let hidden = || {
-        let source = sources(architecture, &[sentence(1, 5)]);
+        let source = batch(&[sentence(1, 5)]);
         let encoded = model.encode(&source, Pass::default()).unwrap();
         let target = shifted(architecture, &[sentence(2, 5)]);
         values(&model.decode(&target, &encoded, Pass::default()).unwrap())

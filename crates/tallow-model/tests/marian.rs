@@ -52,22 +52,26 @@ impl Case {
         self.expected[name].to_dtype(DType::U32).unwrap().to_vec2().unwrap()
     }
 
-    /// A batch of the fixture, whose rows end where the padding begins. The decoder's input begins with `<pad>`.
-    fn tokens(&self, name: &str) -> Tokens {
+    /// Rows of the fixture up to where the padding of `of` begins.
+    fn sentences(&self, name: &str, of: &str) -> Vec<Vec<u32>> {
         let pad = self.opened.architecture.target_pad_id();
-        let rows = self.ids(name);
-        let length = |row: &Vec<u32>| 1 + row.iter().rposition(|id| *id != pad).unwrap_or(0);
-        let lengths: Vec<usize> = rows.iter().map(length).collect();
-        Tokens::new(&rows.concat(), &lengths, &Device::Cpu).unwrap()
+        let length = |row: Vec<u32>| 1 + row.iter().rposition(|id| *id != pad).unwrap_or(0);
+        let lengths = self.ids(of).into_iter().map(length);
+        let rows = self.ids(name).into_iter().zip(lengths);
+        rows.map(|(row, length)| row[..length].to_vec()).collect()
+    }
+
+    fn source(&self) -> Tokens {
+        Tokens::new(&self.sentences("source", "source"), &Device::Cpu).unwrap()
+    }
+
+    /// What the decoder reads where there is a label. Hugging Face shifts padded rows: theirs read `</s>` too.
+    fn decoder_input(&self) -> Tokens {
+        Tokens::new(&self.sentences("decoder_input", "labels"), &Device::Cpu).unwrap()
     }
 
     fn labels(&self) -> Vec<u32> {
-        self.ids("labels").concat()
-    }
-
-    fn target_tokens(&self) -> usize {
-        let pad = self.opened.architecture.target_pad_id();
-        self.labels().iter().filter(|label| **label != pad).count()
+        self.sentences("labels", "labels").concat()
     }
 }
 
@@ -94,18 +98,18 @@ fn at_real_positions(tensor: &Tensor, lengths: &[usize]) -> Vec<f32> {
 fn encoder_output_and_logits() {
     for case in Case::all() {
         let model = case.opened.for_inference().unwrap();
-        let (source, target) = (case.tokens("source"), case.tokens("decoder_input"));
+        let (source, target) = (case.source(), case.decoder_input());
         let encoded = model.encode(&source, Pass::default()).unwrap();
         let hidden = model.decode(&target, &encoded, Pass::default()).unwrap();
         let logits = model.logits(&hidden).unwrap();
         let pairs = [
-            ("encoder_output", &encoded.hidden_bsd, &source.lengths),
-            ("logits", &logits, &target.lengths),
+            ("encoder_output", &encoded.hidden_nd, &source),
+            ("logits", &logits, &target),
         ];
-        for (name, got, lengths) in pairs {
+        for (name, got, tokens) in pairs {
             let what = format!("{}: {name}", case.name);
-            let expected = at_real_positions(&case.expected[name], lengths);
-            assert_near(&what, &at_real_positions(got, lengths), &expected, 2e-5);
+            let expected = at_real_positions(&case.expected[name], tokens.sentences.lengths());
+            assert_near(&what, &values(got), &expected, 2e-5);
         }
     }
 }
@@ -117,7 +121,7 @@ fn loss_sums() {
         let model = case.opened.for_inference().unwrap();
         for smoothing in [0.0, 0.1] {
             let name = format!("loss_sum.smoothing_{smoothing:?}");
-            let (source, target) = (case.tokens("source"), case.tokens("decoder_input"));
+            let (source, target) = (case.source(), case.decoder_input());
             let loss = model
                 .loss(&source, &target, &case.labels(), smoothing, Pass::default())
                 .unwrap();
@@ -136,7 +140,7 @@ fn gradients() {
         let opened = &case.opened;
         let model =
             Transformer::for_training(&opened.architecture, &opened.params, opened.logits_bias.clone()).unwrap();
-        let (source, target) = (case.tokens("source"), case.tokens("decoder_input"));
+        let (source, target) = (case.source(), case.decoder_input());
         let loss = model
             .loss(&source, &target, &case.labels(), 0.1, Pass::default())
             .unwrap();
@@ -146,7 +150,7 @@ fn gradients() {
             let gradient = store
                 .get(parameter.var.as_tensor())
                 .unwrap_or_else(|| panic!("{}", parameter.name));
-            let gradient = (gradient / case.target_tokens() as f64).unwrap();
+            let gradient = (gradient / case.labels().len() as f64).unwrap();
             for (name, part) in parameter.split(&gradient).unwrap() {
                 let what = format!("{}: gradient of {name}", case.name);
                 let mut got = values(&part);

@@ -12,8 +12,8 @@ use candle_core::{Device, Result, Tensor, Var};
 use std::hint::black_box;
 use std::time::Instant;
 use tallow_ops::{
-    Activation, AdamOptions, AdamState, AttentionMask, AttentionOptions, AttentionSublayerOptions, Compute, Connection,
-    CrossEntropyOptions, Dropout, DropoutStream, FeedForwardOptions, Key, NormPlace, Path, Purpose,
+    Activation, AdamOptions, AdamState, AttentionOptions, AttentionSublayerOptions, Compute, Connection,
+    CrossEntropyOptions, Dropout, DropoutStream, FeedForwardOptions, Key, NormPlace, Path, Purpose, Sentences,
     adam_update_no_grad, cross_attention_sublayer, cross_entropy, dropout, embed, feed_forward, layer_norm, linear,
     residual_norm, self_attention, self_attention_sublayer, with_path,
 };
@@ -200,17 +200,15 @@ fn random(seed: u64, shape: &[usize]) -> Result<Var> {
 
 fn cases() -> Result<Vec<Case>> {
     let rows = SENTENCES * TOKENS;
-    let shape = [SENTENCES, TOKENS, WIDTH];
+    let shape = [rows, WIDTH];
+    let sentences = Sentences::new(&[TOKENS; SENTENCES])?;
     let map = |inputs: usize, outputs: usize| 6.0 * (rows * inputs * outputs) as f64;
     let attended = 2.0 * 7.0 * (rows * TOKENS * WIDTH) as f64;
     let stream = DropoutStream::new(1, 1, (0..SENTENCES as u64).collect::<Vec<_>>());
-    let (output, weights) = (stream.at(1, 0.1), stream.at(2, 0.1));
-    let lengths: Vec<usize> = (0..SENTENCES).map(|i| TOKENS - i % 4).collect();
+    let (output, weights) = (stream.at(1, 0.1, &sentences), stream.at(2, 0.1, &sentences));
     let device = Device::Cpu;
-    let causal = AttentionMask::causal(TOKENS, candle_core::DType::F32, &device)?;
-    let padding = AttentionMask::padding(&lengths, TOKENS, candle_core::DType::F32, &device)?;
     let labels: Vec<u32> = (0..rows).map(|i| (i * 7919 % (PIECES - 1)) as u32).collect();
-    let ids = Tensor::from_vec(labels.clone(), (SENTENCES, TOKENS), &device)?;
+    let ids = Tensor::from_vec(labels.clone(), rows, &device)?;
 
     let mut cases = vec![
         {
@@ -241,24 +239,23 @@ fn cases() -> Result<Vec<Case>> {
             })?
         },
         {
-            let (weights, causal) = (weights.clone(), causal.clone());
-            let qkv = vec![random(1, &[SENTENCES, TOKENS, 3 * WIDTH])?];
+            let (weights, sentences) = (weights.clone(), sentences.clone());
+            let qkv = vec![random(1, &[rows, 3 * WIDTH])?];
             Case::new("attention of all heads", attended, qkv, move |x| {
                 let options = AttentionOptions {
                     heads: HEADS,
                     scale: 0.125,
-                    mask: Some(&causal),
                     dropout: Some(&weights),
                     record: false,
                 };
-                Ok(self_attention(&x[0], options)?.context_btd)
+                Ok(self_attention(&x[0], &sentences, true, options)?.context_nd)
             })?
         },
         {
             let inputs = vec![random(1, &[PIECES, WIDTH])?, random(2, &[TOKENS, WIDTH])?];
-            let (ids, output) = (ids.clone(), output.clone());
+            let (ids, sentences, output) = (ids.clone(), sentences.clone(), output.clone());
             Case::new("embedding", 0.0, inputs, move |x| {
-                embed(&ids, &x[0], 16.0, Some(&x[1]), Some(&output))
+                embed(&ids, &x[0], 16.0, Some(&x[1]), &sentences, Some(&output))
             })?
         },
         {
@@ -318,13 +315,12 @@ fn cases() -> Result<Vec<Case>> {
         )?);
         let packed = random(2, &[4 * WIDTH * WIDTH + 6 * WIDTH])?;
         let flops = map(WIDTH, 4 * WIDTH) + attended;
-        let attention = |mask: AttentionMask| {
+        let attention = || {
             let (of_output, of_weights) = (output.clone(), weights.clone());
             move |run: &dyn Fn(AttentionSublayerOptions) -> Result<Tensor>| {
                 run(AttentionSublayerOptions {
                     heads: HEADS,
                     scale: 0.125,
-                    mask: Some(&mask),
                     weights_dropout: Some(&of_weights),
                     connection: connection(&of_output),
                     compute,
@@ -332,17 +328,17 @@ fn cases() -> Result<Vec<Case>> {
                 })
             }
         };
-        let of_self = attention(causal.clone());
+        let (of_self, all) = (attention(), sentences.clone());
         cases.push(Case::new(
             names[1],
             flops,
             vec![random(1, &shape)?, packed.clone()],
-            move |x| of_self(&|options| self_attention_sublayer(&x[0], &x[1], options)),
+            move |x| of_self(&|options| self_attention_sublayer(&x[0], &all, true, &x[1], options)),
         )?);
-        let of_memory = attention(padding.clone());
+        let (of_memory, all) = (attention(), sentences.clone());
         let inputs = vec![random(1, &shape)?, random(3, &shape)?, packed];
         cases.push(Case::new(names[2], flops, inputs, move |x| {
-            of_memory(&|options| cross_attention_sublayer(&x[0], &x[1], &x[2], options))
+            of_memory(&|options| cross_attention_sublayer((&x[0], &all), (&x[1], &all), &x[2], options))
         })?);
         let inputs = vec![random(1, &[rows, WIDTH])?, random(2, &[PIECES, WIDTH])?];
         let labels = labels.clone();
@@ -350,7 +346,6 @@ fn cases() -> Result<Vec<Case>> {
             let options = CrossEntropyOptions {
                 smoothing: 0.1,
                 classes: PIECES - 1,
-                ignored_label: (PIECES - 1) as u32,
                 compute,
             };
             cross_entropy(&x[0], &x[1], None, &labels, options)

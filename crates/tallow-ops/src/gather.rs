@@ -120,7 +120,7 @@ impl DerefMut for Gradient {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Activation, Compute, CrossEntropyOptions, Path, cross_entropy, embed, linear, with_path};
+    use crate::{Activation, Compute, CrossEntropyOptions, Path, Sentences, cross_entropy, embed, linear, with_path};
     use candle_core::{DType, Var};
 
     /// A table that is embedded twice, once in another operation, and scored: with and without gathering, and on the
@@ -130,24 +130,18 @@ mod tests {
         let device = Device::Cpu;
         let table = Var::randn(0f32, 1.0, (7, 4), &device)?;
         let alone = Var::randn(0f32, 1.0, (4, 4), &device)?;
-        let ids = Tensor::new(&[[1u32, 2, 1], [6, 0, 3]], &device)?;
+        let ids = Tensor::new(&[1u32, 2, 1, 6, 0, 3], &device)?;
+        let sentences = Sentences::new(&[4, 2])?;
         let pass = || -> Result<_> {
-            let x = embed(&ids, table.as_tensor(), 2.0, None, None)?;
-            let x = (x + table.as_tensor().embedding(&ids.flatten_all()?)?.reshape((2, 3, 4))?)?;
+            let x = embed(&ids, table.as_tensor(), 2.0, None, &sentences, None)?;
+            let x = (x + table.as_tensor().embedding(&ids)?)?;
             let x = linear(&x, alone.as_tensor(), None, Activation::None, Compute::F32)?;
             let options = CrossEntropyOptions {
                 smoothing: 0.1,
                 classes: 7,
-                ignored_label: 7,
                 compute: Compute::F32,
             };
-            let loss = cross_entropy(
-                &x.reshape((6, 4))?,
-                table.as_tensor(),
-                None,
-                &[0, 1, 2, 3, 4, 5],
-                options,
-            )?;
+            let loss = cross_entropy(&x, table.as_tensor(), None, &[0, 1, 2, 3, 4, 5], options)?;
             (loss * 3.0)?.backward()
         };
         let store = pass()?;

@@ -8,7 +8,8 @@
 //! configuration live in the crates above.
 //!
 //! Shape letters, used as suffixes where ranks change: **b**atch, **s**ource length, **t**arget length, **d** model
-//! width, **h**eads, **k** width per head, **f**eed-forward width, **v**ocabulary, **n** rows of a flattened batch.
+//! width, **h**eads, **k** width per head, **f**eed-forward width, **v**ocabulary, **n** rows: the tokens of all sentences of a
+//! batch, one sentence after another ([`Sentences`]).
 
 /// Runs a block under the widest vector instructions of the machine. What it calls must be `inline(always)`: a function
 /// that is only called stays at the baseline of the target.
@@ -48,6 +49,7 @@ pub mod profile;
 mod random;
 mod residual;
 mod rows;
+mod sentences;
 mod sublayer;
 mod values;
 
@@ -65,6 +67,7 @@ pub use path::{Path, with_path};
 pub use product::Compute;
 pub use random::{Key, Purpose, philox4x32};
 pub use residual::{residual, residual_norm};
+pub use sentences::Sentences;
 pub use sublayer::{
     AttentionSublayerOptions, Connection, CrossAttentionParts, FeedForwardOptions, FeedForwardParts, NormPlace,
     SelfAttentionParts, cross_attention_sublayer, feed_forward, self_attention_sublayer,

@@ -14,7 +14,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use tallow_ops::{
     Activation, AttentionMask, AttentionOptions, Compute, CrossEntropyOptions, Dropout, DropoutStream, Key, Purpose,
-    attend, cross_attention, cross_entropy, dropout, embed, layer_norm, linear, residual, residual_norm,
+    Sentences, attend, cross_attention, cross_entropy, dropout, embed, layer_norm, linear, residual, residual_norm,
     self_attention, split_heads,
 };
 
@@ -108,8 +108,12 @@ fn compare(what: &str, inputs: &[Tensor], operation: impl Fn(&[Tensor]) -> Resul
     }
 }
 
-fn masks(rate: f32, sentences: u64) -> Dropout {
-    DropoutStream::new(5, 3, (10..10 + sentences).collect::<Vec<u64>>()).at(7, rate)
+fn sentences(lengths: &[usize]) -> Sentences {
+    Sentences::new(lengths).unwrap()
+}
+
+fn masks(rate: f32, sentences: &Sentences) -> Dropout {
+    DropoutStream::new(5, 3, (10..10 + sentences.count() as u64).collect::<Vec<u64>>()).at(7, rate, sentences)
 }
 
 /// Few rows (which are padded with rows of zeros inside) and many, odd widths, with and without bias, every
@@ -156,9 +160,9 @@ fn normalisation() {
             layer_norm(&x[0], &x[1], 1e-5)
         });
     }
-    let shape = [2, 3, 7];
+    let shape = [6, 7];
     let inputs = [random(1, &shape), random(2, &shape), random(3, &[2, 7])];
-    for drop in [None, Some(masks(0.3, 2))] {
+    for drop in [None, Some(masks(0.3, &sentences(&[2, 4])))] {
         let drop = drop.as_ref();
         check(&format!("residual_norm, {drop:?}"), &inputs, |x| {
             residual_norm(&x[0], &x[1], drop, &x[2], 1e-5)
@@ -172,69 +176,68 @@ fn normalisation() {
 /// Dropout of hidden states and of attention weights: the gradient is masked and scaled as the values were.
 #[test]
 fn masked_values() {
-    for shape in [vec![3, 5, 11], vec![3, 2, 4, 5]] {
-        let drop = masks(0.4, 3);
+    for shape in [vec![8, 11], vec![3, 2, 4, 5]] {
+        let drop = masks(0.4, &sentences(&[3, 1, 4]));
         check(&format!("dropout of {shape:?}"), &[random(1, &shape)], |x| {
             dropout(&x[0], Some(&drop))
         });
     }
 }
 
-fn options<'a>(heads: usize, mask: Option<&'a AttentionMask>, dropout: Option<&'a Dropout>) -> AttentionOptions<'a> {
+fn options(heads: usize, dropout: Option<&Dropout>) -> AttentionOptions<'_> {
     AttentionOptions {
         heads,
         scale: 0.6,
-        mask,
         dropout,
         record: false,
     }
 }
 
-/// Self-attention: three heads of width two, no mask, a causal and a padding mask, with and without dropout on the
-/// weights.
+/// Self-attention: three heads of width two, sentences of different lengths and of one, with and without a causal mask and
+/// dropout on the weights.
 #[test]
 fn attention_to_itself() {
-    let (batch, length, width, heads) = (2, 5, 6, 3);
-    let qkv = [random(1, &[batch, length, 3 * width])];
-    let drop = masks(0.3, 2);
-    let mask_of = |kind: usize, dtype: DType| match kind {
-        0 => Ok(None),
-        1 => AttentionMask::causal(length, dtype, &Device::Cpu).map(Some),
-        _ => AttentionMask::padding(&[5, 2], length, dtype, &Device::Cpu).map(Some),
-    };
-    for kind in 0..3 {
-        for drop in [None, Some(&drop)] {
-            check(&format!("self_attention, mask {kind}, {drop:?}"), &qkv, |x| {
-                let mask = mask_of(kind, x[0].dtype())?;
-                Ok(self_attention(&x[0], options(heads, mask.as_ref(), drop))?.context_btd)
-            });
+    let (width, heads) = (6, 3);
+    for lengths in [[5, 2], [3, 3]] {
+        let sentences = sentences(&lengths);
+        let qkv = [random(1, &[sentences.rows(), 3 * width])];
+        let drop = masks(0.3, &sentences);
+        for causal in [false, true] {
+            for drop in [None, Some(&drop)] {
+                check(&format!("self_attention, {lengths:?}, {causal}, {drop:?}"), &qkv, |x| {
+                    Ok(self_attention(&x[0], &sentences, causal, options(heads, drop))?.context_nd)
+                });
+            }
         }
     }
 }
 
-/// Cross-attention of more queries than keys and fewer, with a padding mask, with and without dropout; and attention
-/// to keys and values that are slices of longer buffers.
+/// Cross-attention of more queries than keys and fewer, of sentences of different lengths, with and without dropout; and
+/// attention to keys and values that are slices of longer buffers, of which some are hidden.
 #[test]
 fn attention_to_another_sequence() {
-    let (batch, width, heads) = (2, 4, 2);
-    let drop = masks(0.3, 2);
-    for (queries, keys, lengths) in [(1, 3, [3, 1]), (5, 3, [2, 3]), (2, 7, [7, 4])] {
+    let (width, heads) = (4, 2);
+    for (of_queries, of_keys) in [([1, 1], [3, 1]), ([5, 2], [2, 3]), ([2, 3], [7, 4])] {
+        let (queries, keys) = (sentences(&of_queries), sentences(&of_keys));
+        let drop = masks(0.3, &queries);
         let inputs = [
-            random(1, &[batch, queries, width]),
-            random(2, &[batch, keys, 2 * width]),
+            random(1, &[queries.rows(), width]),
+            random(2, &[keys.rows(), 2 * width]),
         ];
         for drop in [None, Some(&drop)] {
-            check(&format!("cross_attention {queries} x {keys}, {drop:?}"), &inputs, |x| {
-                let mask = AttentionMask::padding(&lengths, keys, x[0].dtype(), &Device::Cpu)?;
-                Ok(cross_attention(&x[0], &x[1], options(heads, Some(&mask), drop))?.context_btd)
-            });
+            check(
+                &format!("cross_attention {of_queries:?} x {of_keys:?}, {drop:?}"),
+                &inputs,
+                |x| Ok(cross_attention(&x[0], &queries, &x[1], &keys, options(heads, drop))?.context_nd),
+            );
         }
     }
     let buffer = [2, 3, 8, 5];
     let inputs = [random(1, &[2, 3, 1, 5]), random(2, &buffer), random(3, &buffer)];
     check("attend to slices", &inputs, |x| {
         let (keys, values) = (x[1].narrow(2, 0, 6)?, x[2].narrow(2, 0, 6)?);
-        Ok(attend(&x[0], &keys, &values, options(3, None, None))?.context_btd)
+        let mask = AttentionMask::padding(&[4, 6], 6, x[0].dtype(), &Device::Cpu)?;
+        Ok(attend(&x[0], &keys, &values, Some(&mask), options(3, None))?.context_nd)
     });
     check("split_heads", &[random(1, &[2, 5, 6])], |x| split_heads(&x[0], 3));
 }
@@ -242,35 +245,35 @@ fn attention_to_another_sequence() {
 /// Hidden keys have no influence and receive no gradient, exactly.
 #[test]
 fn hidden_keys_receive_nothing() {
-    let q = Var::from_tensor(&random(1, &[1, 2, 4])).unwrap();
-    let kv = Var::from_tensor(&random(2, &[1, 5, 8])).unwrap();
+    let q = Var::from_tensor(&random(1, &[1, 2, 2, 4])).unwrap();
+    let kv = Var::from_tensor(&random(2, &[1, 2, 5, 4])).unwrap();
     let mask = AttentionMask::padding(&[3], 5, DType::F64, &Device::Cpu).unwrap();
-    let context = cross_attention(&q, &kv, options(2, Some(&mask), None))
-        .unwrap()
-        .context_btd;
+    let context = attend(&q, &kv, &kv, Some(&mask), options(2, None)).unwrap().context_nd;
     let store = weighted_sum(&context).backward().unwrap();
-    let gradient = store.get(&kv).unwrap().get(0).unwrap().to_vec2::<f64>().unwrap();
-    assert!(gradient[..3].iter().flatten().all(|g| *g != 0.0));
-    assert!(gradient[3..].iter().flatten().all(|g| *g == 0.0));
+    for head in store.get(&kv).unwrap().get(0).unwrap().to_vec3::<f64>().unwrap() {
+        assert!(head[..3].iter().flatten().all(|g| *g != 0.0));
+        assert!(head[3..].iter().flatten().all(|g| *g == 0.0));
+    }
 }
 
 /// Embedding: the table's gradient adds up repeated ids, positions add up over sentences.
 #[test]
 fn embedding() {
-    let ids = Tensor::new(&[[4u32, 0, 2], [2, 2, 1]], &Device::Cpu).unwrap();
-    let inputs = [random(1, &[5, 3]), random(2, &[3, 3])];
-    for drop in [None, Some(masks(0.4, 2))] {
+    let ids = Tensor::new(&[4u32, 0, 2, 2, 2, 1], &Device::Cpu).unwrap();
+    let sentences = sentences(&[4, 2]);
+    let inputs = [random(1, &[5, 3]), random(2, &[4, 3])];
+    for drop in [None, Some(masks(0.4, &sentences))] {
         let drop = drop.as_ref();
         check(&format!("embed with positions, {drop:?}"), &inputs, |x| {
-            embed(&ids, &x[0], 1.7, Some(&x[1]), drop)
+            embed(&ids, &x[0], 1.7, Some(&x[1]), &sentences, drop)
         });
         check(&format!("embed, {drop:?}"), &inputs[..1], |x| {
-            embed(&ids, &x[0], 1.7, None, drop)
+            embed(&ids, &x[0], 1.7, None, &sentences, drop)
         });
     }
 }
 
-/// Cross-entropy by hidden states, output layer and bias, with an excluded class, ignored rows and smoothing. The
+/// Cross-entropy by hidden states, output layer and bias, with an excluded class and smoothing. The
 /// excluded class takes no part: its weights receive no gradient, and its logit changes nothing.
 #[test]
 fn losses() {
@@ -280,13 +283,12 @@ fn losses() {
         random(2, &[pieces, width]),
         random(3, &[1, pieces]),
     ];
-    let labels = [3, 6, 0, 3, 6];
+    let labels = [3, 5, 0, 3, 1];
     for smoothing in [0.0, 0.1, 0.5] {
         for classes in [pieces, pieces - 1] {
             let options = CrossEntropyOptions {
                 smoothing,
                 classes,
-                ignored_label: 6,
                 compute: Compute::F32,
             };
             let what = format!("{options:?}");
@@ -309,32 +311,35 @@ fn losses() {
 /// finite differences have proved at small sizes holds at these too.
 #[test]
 fn larger_sizes() {
-    let drop = masks(0.3, 3);
+    let (queries, keys) = (sentences(&[35, 2, 50]), sentences(&[67, 33, 1]));
+    let drop = masks(0.3, &queries);
     for activation in [Activation::None, Activation::Relu, Activation::Gelu, Activation::Silu] {
         let inputs = [random(1, &[3, 43, 37]), random(2, &[101, 37]), random(3, &[101])];
         compare(&format!("large {activation:?}"), &inputs, |x| {
             linear(&x[0], &x[1], Some(&x[2]), activation, Compute::F32)
         });
     }
-    let hidden = [random(1, &[3, 29, 131]), random(2, &[3, 29, 131]), random(3, &[2, 131])];
+    let hidden = [random(1, &[87, 131]), random(2, &[87, 131]), random(3, &[2, 131])];
     compare("large residual_norm", &hidden, |x| {
         residual_norm(&x[0], &x[1], Some(&drop), &x[2], 1e-5)
     });
-    let (lengths, heads, width) = ([67, 33, 1], 3, 51);
-    let qkv = [random(1, &[3, 67, 3 * width])];
+    let (heads, width) = (3, 51);
     for drop in [None, Some(&drop)] {
-        compare("large self_attention, causal", &qkv, |x| {
-            let mask = AttentionMask::causal(67, x[0].dtype(), &Device::Cpu)?;
-            Ok(self_attention(&x[0], options(heads, Some(&mask), drop))?.context_btd)
-        });
-        let inputs = [random(2, &[3, 35, width]), random(3, &[3, 67, 2 * width])];
-        compare("large cross_attention, padded", &inputs, |x| {
-            let mask = AttentionMask::padding(&lengths, 67, x[0].dtype(), &Device::Cpu)?;
-            Ok(cross_attention(&x[0], &x[1], options(heads, Some(&mask), drop))?.context_btd)
+        compare(
+            "large self_attention",
+            &[random(1, &[queries.rows(), 3 * width])],
+            |x| Ok(self_attention(&x[0], &queries, true, options(heads, drop))?.context_nd),
+        );
+        let inputs = [
+            random(2, &[queries.rows(), width]),
+            random(3, &[keys.rows(), 2 * width]),
+        ];
+        compare("large cross_attention", &inputs, |x| {
+            Ok(cross_attention(&x[0], &queries, &x[1], &keys, options(heads, drop))?.context_nd)
         });
     }
     let (rows, pieces) = (139, 301);
-    let labels: Vec<u32> = (0..rows).map(|row| row * 37 % pieces).collect();
+    let labels: Vec<u32> = (0..rows).map(|row| row * 37 % (pieces - 1)).collect();
     let inputs = [
         random(1, &[rows as usize, 19]),
         random(2, &[pieces as usize, 19]),
@@ -343,7 +348,6 @@ fn larger_sizes() {
     let options = CrossEntropyOptions {
         smoothing: 0.1,
         classes: pieces as usize - 1,
-        ignored_label: pieces - 1,
         compute: Compute::F32,
     };
     compare("large cross_entropy", &inputs, |x| {

@@ -3,7 +3,7 @@
 use crate::TrainError;
 use crate::parallel::share;
 use candle_core::{Device, Tensor};
-use tallow_data::{Batch, PaddedBatch};
+use tallow_data::{Batch, Example, FlatBatch};
 use tallow_model::{Parameter, Params, Pass, Tokens, Transformer};
 use tallow_ops::profile::{Operation, span};
 use tallow_ops::{Compute, DropoutStream, gather_gradients};
@@ -91,7 +91,6 @@ pub fn gradients(
     device: &Device,
 ) -> Result<Gradients, TrainError> {
     let architecture = model.architecture();
-    let (source_pad, target_pad) = (architecture.source_pad_id(), architecture.target_pad_id());
     let mut batch = batch;
     if let Some(key) = options.dropout {
         // Within an update every sentence has a number of its own, even one that occurs twice.
@@ -101,12 +100,14 @@ pub fn gradients(
     }
     let work = |shard: &Batch| -> Result<Gradients, TrainError> {
         let of_batching = span(Operation::Batching);
-        let padded = shard.pad(target_pad, source_pad, target_pad);
+        let flat = shard.flatten(architecture.target_pad_id());
         drop(of_batching);
         let _span = span(Operation::Graph);
-        shard_gradients(model, params, &padded, options, device)
+        shard_gradients(model, params, &flat, options, device)
     };
-    let shards = batch.shards(options.workers);
+    let (of_source, of_target) = architecture.multiplications();
+    let cost = |pair: &Example| pair.source.len() * of_source + pair.target.len() * of_target;
+    let shards = batch.shards(options.workers, cost);
     let Some((first, others)) = shards.split_first() else {
         return Err(TrainError::Data(tallow_data::DataError::NoCorpus));
     };
@@ -145,15 +146,15 @@ pub fn gradients(
 fn shard_gradients(
     model: &Transformer,
     params: &Params,
-    padded: &PaddedBatch,
+    flat: &FlatBatch,
     options: GradientOptions,
     device: &Device,
 ) -> Result<Gradients, TrainError> {
-    let source = Tokens::new(&padded.source, &padded.source_lengths, device)?;
-    let target = Tokens::new(&padded.target_input, &padded.target_lengths, device)?;
+    let source = Tokens::from_flat(&flat.source, &flat.source_lengths, device)?;
+    let target = Tokens::from_flat(&flat.target_input, &flat.target_lengths, device)?;
     let stream = options
         .dropout
-        .map(|key| DropoutStream::new(key.seed, key.update, padded.ids.clone()));
+        .map(|key| DropoutStream::new(key.seed, key.update, flat.ids.clone()));
     let pass = Pass {
         dropout: stream.as_ref(),
         record: None,
@@ -161,7 +162,7 @@ fn shard_gradients(
     };
     let vars: Vec<&Tensor> = params.iter().map(|parameter| parameter.var.as_tensor()).collect();
     let (passed, gathered) = gather_gradients(&vars, || -> Result<_, TrainError> {
-        let loss = model.loss(&source, &target, &padded.labels, options.label_smoothing, pass)?;
+        let loss = model.loss(&source, &target, &flat.labels, options.label_smoothing, pass)?;
         let store = loss.backward()?;
         Ok((loss, store))
     })?;
@@ -179,7 +180,7 @@ fn shard_gradients(
     let loss = f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?);
     Ok(Gradients {
         loss,
-        target_tokens: padded.target_tokens,
+        target_tokens: flat.labels.len(),
         tensors,
     })
 }

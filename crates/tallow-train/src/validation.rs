@@ -108,8 +108,7 @@ pub fn perplexity(
     workers: usize,
     device: &Device,
 ) -> Result<(f64, usize), TrainError> {
-    let architecture = model.architecture();
-    let (source_pad, target_pad) = (architecture.source_pad_id(), architecture.target_pad_id());
+    let start_id = model.architecture().target_pad_id();
     let batches = fixed_batches(corpus, batch_tokens.div_ceil(workers));
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<(usize, f64, usize)>, TrainError> {
@@ -119,13 +118,13 @@ pub fn perplexity(
             let Some(indices) = batches.get(index) else {
                 return Ok(done);
             };
-            let padded = corpus.batch(indices).pad(target_pad, source_pad, target_pad);
-            let source = Tokens::new(&padded.source, &padded.source_lengths, device)?;
-            let target = Tokens::new(&padded.target_input, &padded.target_lengths, device)?;
+            let flat = corpus.batch(indices).flatten(start_id);
+            let source = Tokens::from_flat(&flat.source, &flat.source_lengths, device)?;
+            let target = Tokens::from_flat(&flat.target_input, &flat.target_lengths, device)?;
             let loss = model
-                .loss(&source, &target, &padded.labels, 0.0, Pass::default())?
+                .loss(&source, &target, &flat.labels, 0.0, Pass::default())?
                 .to_scalar::<f32>()?;
-            done.push((index, f64::from(loss), padded.target_tokens));
+            done.push((index, f64::from(loss), flat.labels.len()));
         }
     };
     let mut parts = std::thread::scope(|scope| {

@@ -49,6 +49,6 @@ pub(crate) fn sentence(model: &Transformer, seed: u64, length: usize) -> Vec<u32
 }
 
 /// Sentences as a batch.
-pub(crate) fn batch<S: AsRef<[u32]>>(model: &Transformer, sentences: &[S]) -> Tokens {
-    Tokens::pad(sentences, model.architecture().source_pad_id(), &Device::Cpu).unwrap()
+pub(crate) fn batch<S: AsRef<[u32]>>(sentences: &[S]) -> Tokens {
+    Tokens::new(sentences, &Device::Cpu).unwrap()
 }

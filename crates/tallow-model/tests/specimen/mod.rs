@@ -90,9 +90,9 @@ pub(crate) fn sentence(seed: u64, length: usize) -> Vec<u32> {
     words.into_iter().map(word).chain([0]).collect()
 }
 
-/// Source sentences as a batch.
-pub(crate) fn sources(architecture: &Architecture, sentences: &[Vec<u32>]) -> Tokens {
-    Tokens::pad(sentences, architecture.source_pad_id(), &Device::Cpu).unwrap()
+/// Sentences as a batch.
+pub(crate) fn batch(sentences: &[Vec<u32>]) -> Tokens {
+    Tokens::new(sentences, &Device::Cpu).unwrap()
 }
 
 /// What the decoder reads to predict these targets: each shifted right behind `<pad>`.
@@ -104,7 +104,7 @@ pub(crate) fn shifted(architecture: &Architecture, targets: &[Vec<u32>]) -> Toke
         shifted
     };
     let rows: Vec<Vec<u32>> = targets.iter().map(shift).collect();
-    Tokens::pad(&rows, pad, &Device::Cpu).unwrap()
+    batch(&rows)
 }
 
 /// All numbers of a tensor.

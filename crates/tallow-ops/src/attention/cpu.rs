@@ -2,12 +2,11 @@
 //! is as long as a block of queries, and the weights are computed again for the gradient instead of being kept.
 
 use super::softmax::softmax_row;
-use super::{AttentionMask, mask::seen_keys};
-use crate::Dropout;
 use crate::product::{Left, Matrix, Right, small_product, transpose};
 use crate::profile::{Operation, span};
 use crate::rows::{LANES, sum};
 use crate::values::{Values, slice};
+use crate::{Dropout, Sentences};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
 /// Queries whose scores are held at a time.
@@ -18,45 +17,31 @@ const BLOCK: usize = 64;
 pub(crate) struct Attention {
     heads: usize,
     scale: f32,
-    mask: Option<AttentionMask>,
+    /// Whether a query sees no key later than itself.
+    causal: bool,
     /// Active dropout on the weights.
     dropout: Option<Dropout>,
 }
 
-/// Attention of a sequence to itself, from packed queries, keys and values.
-pub(super) struct OfSelf(pub(super) Attention);
-
-/// Attention of queries to packed keys and values.
-pub(super) struct OfMemory(pub(super) Attention);
-
-/// Sentences, queries, keys and width of a batch.
-#[derive(Clone, Copy)]
-pub(crate) struct Lengths {
-    sentences: usize,
-    queries: usize,
-    keys: usize,
-    width: usize,
+/// Attention of sentences to themselves, from packed queries, keys and values.
+pub(super) struct OfSelf {
+    pub(super) attention: Attention,
+    pub(super) sentences: Sentences,
 }
 
-impl Lengths {
-    pub(crate) fn of_self(sentences: usize, positions: usize, width: usize) -> Self {
-        Self {
-            sentences,
-            queries: positions,
-            keys: positions,
-            width,
-        }
-    }
+/// Attention of queries to packed keys and values.
+pub(super) struct OfMemory {
+    pub(super) attention: Attention,
+    pub(super) queries: Sentences,
+    pub(super) keys: Sentences,
+}
 
-    /// `queries`: the shape `[b, t, d]` of what attends.
-    pub(crate) fn of_memory(queries: (usize, usize, usize), keys: usize) -> Self {
-        Self {
-            sentences: queries.0,
-            queries: queries.1,
-            keys,
-            width: queries.2,
-        }
-    }
+/// The sentences of a batch, on either side, and the width of their rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Sides<'a> {
+    pub(crate) queries: &'a Sentences,
+    pub(crate) keys: &'a Sentences,
+    pub(crate) width: usize,
 }
 
 /// Where the rows of queries, keys or values lie: `offset` values into rows of `stride` values.
@@ -67,9 +52,9 @@ struct Place {
 }
 
 impl Place {
-    /// Where a head of a sentence of `length` rows begins.
-    fn start(self, sentence: usize, length: usize, column: usize) -> usize {
-        sentence * length * self.stride + self.offset + column
+    /// Where a head begins in the rows from `row` on.
+    fn start(self, row: usize, column: usize) -> usize {
+        row * self.stride + self.offset + column
     }
 }
 
@@ -86,9 +71,14 @@ struct Sources<'a> {
 struct Head {
     sentence: usize,
     head: usize,
+    /// How many queries and keys the sentence has.
+    queries: usize,
+    keys: usize,
     q: usize,
     k: usize,
     v: usize,
+    /// Where its context begins.
+    context: usize,
 }
 
 /// Memory for one block of queries.
@@ -117,35 +107,35 @@ impl Scratch {
 }
 
 impl Attention {
-    pub(crate) fn new(heads: usize, scale: f64, mask: Option<&AttentionMask>, dropout: Option<&Dropout>) -> Self {
+    pub(crate) fn new(heads: usize, scale: f64, causal: bool, dropout: Option<&Dropout>) -> Self {
         Self {
             heads,
             scale: scale as f32,
-            mask: mask.cloned(),
+            causal,
             dropout: dropout.filter(|dropout| dropout.is_active()).cloned(),
         }
     }
 
     /// The context of packed queries, keys and values, rows of three times the width.
-    pub(crate) fn of_self(&self, qkv: &[f32], lengths: Lengths) -> Vec<f32> {
-        let [q, k, v] = packed(lengths.width).map(|place| (qkv, place));
-        self.forward(lengths, &Sources { q, k, v })
+    pub(crate) fn of_self(&self, qkv: &[f32], sides: Sides) -> Vec<f32> {
+        let [q, k, v] = packed(sides.width).map(|place| (qkv, place));
+        self.forward(sides, &Sources { q, k, v })
     }
 
     /// The gradient of the packed queries, keys and values.
-    pub(crate) fn of_self_backward(&self, qkv: &[f32], d_context: &[f32], lengths: Lengths) -> Vec<f32> {
-        let [q, k, v] = packed(lengths.width).map(|place| (qkv, place));
+    pub(crate) fn of_self_backward(&self, qkv: &[f32], d_context: &[f32], sides: Sides) -> Vec<f32> {
+        let [q, k, v] = packed(sides.width).map(|place| (qkv, place));
         let mut results = [vec![0f32; qkv.len()]];
-        self.backward(lengths, &Sources { q, k, v }, d_context, &mut results, [0, 0, 0]);
+        self.backward(sides, &Sources { q, k, v }, d_context, &mut results, [0, 0, 0]);
         let [d_qkv] = results;
         d_qkv
     }
 
     /// The context of queries and of packed keys and values, rows of twice the width.
-    pub(crate) fn of_memory(&self, q: &[f32], kv: &[f32], lengths: Lengths) -> Vec<f32> {
-        let [k, v] = packed_pair(lengths.width).map(|place| (kv, place));
-        let q = (q, alone(lengths.width));
-        self.forward(lengths, &Sources { q, k, v })
+    pub(crate) fn of_memory(&self, q: &[f32], kv: &[f32], sides: Sides) -> Vec<f32> {
+        let [k, v] = packed_pair(sides.width).map(|place| (kv, place));
+        let q = (q, alone(sides.width));
+        self.forward(sides, &Sources { q, k, v })
     }
 
     /// The gradients of the queries and of the packed keys and values.
@@ -154,44 +144,53 @@ impl Attention {
         q: &[f32],
         kv: &[f32],
         d_context: &[f32],
-        lengths: Lengths,
+        sides: Sides,
     ) -> (Vec<f32>, Vec<f32>) {
-        let [k, v] = packed_pair(lengths.width).map(|place| (kv, place));
+        let [k, v] = packed_pair(sides.width).map(|place| (kv, place));
         let mut results = [vec![0f32; q.len()], vec![0f32; kv.len()]];
-        let q = (q, alone(lengths.width));
-        self.backward(lengths, &Sources { q, k, v }, d_context, &mut results, [0, 1, 1]);
+        let q = (q, alone(sides.width));
+        self.backward(sides, &Sources { q, k, v }, d_context, &mut results, [0, 1, 1]);
         let [dq, d_kv] = results;
         (dq, d_kv)
     }
 
-    fn each_head(&self, batch: Lengths, sources: &Sources, mut work: impl FnMut(Head)) {
+    fn each_head(&self, batch: Sides, sources: &Sources, mut work: impl FnMut(Head)) {
         let width = batch.width / self.heads;
-        for sentence in 0..batch.sentences {
+        for (sentence, (queries, keys)) in batch.queries.ranges().zip(batch.keys.ranges()).enumerate() {
             for head in 0..self.heads {
+                let column = head * width;
                 work(Head {
                     sentence,
                     head,
-                    q: sources.q.1.start(sentence, batch.queries, head * width),
-                    k: sources.k.1.start(sentence, batch.keys, head * width),
-                    v: sources.v.1.start(sentence, batch.keys, head * width),
+                    queries: queries.len(),
+                    keys: keys.len(),
+                    q: sources.q.1.start(queries.start, column),
+                    k: sources.k.1.start(keys.start, column),
+                    v: sources.v.1.start(keys.start, column),
+                    context: queries.start * batch.width + column,
                 });
             }
         }
+    }
+
+    /// How many keys, from the first, a query sees.
+    fn seen(&self, query: usize, keys: usize) -> usize {
+        if self.causal { keys.min(query + 1) } else { keys }
     }
 
     /// The weights of a block of queries, before dropout and, if there is any, after it. Keys that no query of the
     /// block sees are left out: the result counts the others, and the width of the rows.
     fn weights(
         &self,
-        batch: Lengths,
+        batch: Sides,
         sources: &Sources,
         at: Head,
         (start, rows): (usize, usize),
         scratch: &mut Scratch,
     ) -> (usize, usize) {
         let width = batch.width / self.heads;
-        let keys = seen_keys(self.mask.as_ref(), at.sentence, start + rows - 1, batch.keys);
-        let padded = batch.keys.next_multiple_of(LANES);
+        let keys = self.seen(start + rows - 1, at.keys);
+        let padded = at.keys.next_multiple_of(LANES);
         let columns = keys.next_multiple_of(LANES);
         scratch.weights.resize(BLOCK * padded, 0.0);
         let (q, place) = sources.q;
@@ -205,7 +204,7 @@ impl Attention {
         );
         vectorized!({
             for (row, weights) in scratch.weights.chunks_exact_mut(columns).take(rows).enumerate() {
-                let seen = seen_keys(self.mask.as_ref(), at.sentence, start + row, batch.keys);
+                let seen = self.seen(start + row, at.keys);
                 softmax_row(weights, seen, self.scale);
             }
             if let Some(dropout) = &self.dropout {
@@ -217,7 +216,7 @@ impl Attention {
                     .zip(scratch.dropped.chunks_exact_mut(columns))
                     .zip(scratch.factors.chunks_exact_mut(columns));
                 for (row, ((weights, dropped), factors)) in lines.take(rows).enumerate() {
-                    dropout.fill_row(at.sentence, at.head, start + row, factors);
+                    dropout.fill(at.sentence, at.head, start + row, factors);
                     for ((dropped, weight), factor) in dropped.iter_mut().zip(weights).zip(factors) {
                         *dropped = weight * *factor;
                     }
@@ -227,18 +226,18 @@ impl Attention {
         (keys, columns)
     }
 
-    fn forward(&self, batch: Lengths, sources: &Sources) -> Vec<f32> {
+    fn forward(&self, batch: Sides, sources: &Sources) -> Vec<f32> {
         let _span = span(Operation::Attention);
         let width = batch.width / self.heads;
-        let mut context = vec![0f32; batch.sentences * batch.queries * batch.width];
+        let mut context = vec![0f32; batch.queries.rows() * batch.width];
         let mut scratch = Scratch::default();
         self.each_head(batch, sources, |at| {
-            let of_k = Matrix::with_stride(&sources.k.0[at.k..], batch.keys, width, sources.k.1.stride);
+            let of_k = Matrix::with_stride(&sources.k.0[at.k..], at.keys, width, sources.k.1.stride);
             transpose(of_k, &mut scratch.k_t);
-            for start in (0..batch.queries).step_by(BLOCK) {
-                let rows = BLOCK.min(batch.queries - start);
+            for start in (0..at.queries).step_by(BLOCK) {
+                let rows = BLOCK.min(at.queries - start);
                 let (keys, columns) = self.weights(batch, sources, at, (start, rows), &mut scratch);
-                let first = (at.sentence * batch.queries + start) * batch.width + at.head * width;
+                let first = at.context + start * batch.width;
                 small_product(
                     &mut context[first..],
                     batch.width,
@@ -259,7 +258,7 @@ impl Attention {
     /// dv = (w m)ᵀ dc, dw = (dc vᵀ) m, ds = scale · w (dw - Σ w dw), dq = ds k, dk = dsᵀ q.
     fn backward(
         &self,
-        batch: Lengths,
+        batch: Sides,
         sources: &Sources,
         d_context: &[f32],
         results: &mut [Vec<f32>],
@@ -268,16 +267,16 @@ impl Attention {
         let _span = span(Operation::AttentionGradient);
         let width = batch.width / self.heads;
         let mut scratch = Scratch::default();
-        let padded = batch.keys.next_multiple_of(LANES);
         self.each_head(batch, sources, |at| {
-            let of_k = Matrix::with_stride(&sources.k.0[at.k..], batch.keys, width, sources.k.1.stride);
+            let of_k = Matrix::with_stride(&sources.k.0[at.k..], at.keys, width, sources.k.1.stride);
             transpose(of_k, &mut scratch.k_t);
-            let of_v = Matrix::with_stride(&sources.v.0[at.v..], batch.keys, width, sources.v.1.stride);
+            let of_v = Matrix::with_stride(&sources.v.0[at.v..], at.keys, width, sources.v.1.stride);
             transpose(of_v, &mut scratch.v_t);
-            for start in (0..batch.queries).step_by(BLOCK) {
-                let rows = BLOCK.min(batch.queries - start);
+            let padded = at.keys.next_multiple_of(LANES);
+            for start in (0..at.queries).step_by(BLOCK) {
+                let rows = BLOCK.min(at.queries - start);
                 let (keys, columns) = self.weights(batch, sources, at, (start, rows), &mut scratch);
-                let first = (at.sentence * batch.queries + start) * batch.width + at.head * width;
+                let first = at.context + start * batch.width;
                 let d_block = &d_context[first..];
                 scratch.gradient.resize(BLOCK * padded, 0.0);
                 small_product(
@@ -367,25 +366,43 @@ fn packed_pair(width: usize) -> [Place; 2] {
     })
 }
 
+impl OfSelf {
+    fn sides(&self, width: usize) -> Sides<'_> {
+        Sides {
+            queries: &self.sentences,
+            keys: &self.sentences,
+            width,
+        }
+    }
+}
+
 impl CustomOp1 for OfSelf {
     fn name(&self) -> &'static str {
         "self-attention"
     }
 
     fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (sentences, positions, width) = layout.shape().dims3()?;
-        let lengths = Lengths::of_self(sentences, positions, width / 3);
-        let context = self.0.of_self(slice(qkv, layout)?, lengths);
-        Ok((CpuStorage::F32(context), Shape::from((sentences, positions, width / 3))))
+        let (rows, width) = layout.shape().dims2()?;
+        let context = self.attention.of_self(slice(qkv, layout)?, self.sides(width / 3));
+        Ok((CpuStorage::F32(context), Shape::from((rows, width / 3))))
     }
 
     fn bwd(&self, qkv: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let (sentences, positions, width) = qkv.dims3()?;
-        let lengths = Lengths::of_self(sentences, positions, width / 3);
+        let sides = self.sides(qkv.dim(1)? / 3);
         let gradient = gradient.contiguous()?;
         let (values, d_context) = (Values::of(qkv)?, Values::of(&gradient)?);
-        let d_qkv = self.0.of_self_backward(&values, &d_context, lengths);
+        let d_qkv = self.attention.of_self_backward(&values, &d_context, sides);
         Tensor::from_vec(d_qkv, qkv.shape(), &Device::Cpu).map(Some)
+    }
+}
+
+impl OfMemory {
+    fn sides(&self, width: usize) -> Sides<'_> {
+        Sides {
+            queries: &self.queries,
+            keys: &self.keys,
+            width,
+        }
     }
 }
 
@@ -395,16 +412,18 @@ impl CustomOp2 for OfMemory {
     }
 
     fn cpu_fwd(&self, q: &CpuStorage, of_q: &Layout, kv: &CpuStorage, of_kv: &Layout) -> Result<(CpuStorage, Shape)> {
-        let lengths = Lengths::of_memory(of_q.shape().dims3()?, of_kv.shape().dims3()?.1);
-        let context = self.0.of_memory(slice(q, of_q)?, slice(kv, of_kv)?, lengths);
+        let sides = self.sides(of_q.shape().dims2()?.1);
+        let context = self.attention.of_memory(slice(q, of_q)?, slice(kv, of_kv)?, sides);
         Ok((CpuStorage::F32(context), of_q.shape().clone()))
     }
 
     fn bwd(&self, q: &Tensor, kv: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let lengths = Lengths::of_memory(q.dims3()?, kv.dim(1)?);
+        let sides = self.sides(q.dim(1)?);
         let gradient = gradient.contiguous()?;
         let (q_values, kv_values, d_context) = (Values::of(q)?, Values::of(kv)?, Values::of(&gradient)?);
-        let (dq, d_kv) = self.0.of_memory_backward(&q_values, &kv_values, &d_context, lengths);
+        let (dq, d_kv) = self
+            .attention
+            .of_memory_backward(&q_values, &kv_values, &d_context, sides);
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
         Ok((tensor(dq, q)?, tensor(d_kv, kv)?))
     }

@@ -6,11 +6,11 @@ mod reference;
 mod softmax;
 mod step;
 
-pub(crate) use cpu::{Attention, Lengths};
+pub(crate) use cpu::{Attention, Sides};
 pub use mask::AttentionMask;
 
 use crate::values::is_plain;
-use crate::{Dropout, dropout};
+use crate::{Dropout, Sentences, dropout};
 use candle_core::{Result, Tensor, bail};
 use softmax::MaskedSoftmax;
 
@@ -21,9 +21,7 @@ pub struct AttentionOptions<'a> {
     pub heads: usize,
     /// What products of queries and keys are multiplied by; 1/sqrt(k) in the paper.
     pub scale: f64,
-    /// Which keys a query may see; `None`: all of them.
-    pub mask: Option<&'a AttentionMask>,
-    /// Dropout on the attention weights.
+    /// Dropout on the attention weights, of the sentences that the queries belong to.
     pub dropout: Option<&'a Dropout>,
     /// Whether to hand out the weights beside the context.
     pub record: bool,
@@ -32,77 +30,127 @@ pub struct AttentionOptions<'a> {
 impl AttentionOptions<'_> {
     /// The fused operation for these operands, if it can work on them. It never writes the weights out, so that they
     /// cannot be recorded.
-    fn fused(&self, operands: &[&Tensor], width: usize) -> Result<Option<Attention>> {
+    fn fused(
+        &self,
+        operands: &[&Tensor],
+        width: usize,
+        queries: &Sentences,
+        causal: bool,
+    ) -> Result<Option<Attention>> {
         let fits = self.heads > 0 && width.is_multiple_of(self.heads) && self.scale > 0.0;
         if self.record || !fits || !operands.iter().all(|x| is_plain(x)) {
             return Ok(None);
         }
         if let Some(dropout) = self.dropout {
-            let (batch, queries, _) = operands[0].dims3()?;
-            dropout.check(operands[0].dims(), (batch, self.heads, queries))?;
+            dropout.check_weights(queries, self.heads)?;
         }
-        Ok(Some(Attention::new(self.heads, self.scale, self.mask, self.dropout)))
+        Ok(Some(Attention::new(self.heads, self.scale, causal, self.dropout)))
     }
 }
 
 /// What attention returns.
 #[derive(Clone, Debug)]
 pub struct Attended {
-    /// The weighted values, heads side by side: `[b, t, d]`.
-    pub context_btd: Tensor,
-    /// The weights before dropout, detached, if asked for: `[b, h, t, s]`.
+    /// The weighted values, heads side by side, one row for each query: `[n, d]`.
+    pub context_nd: Tensor,
+    /// The weights before dropout, detached, if asked for: `[b, h, t, s]` with `t` and `s` as long as the longest sentence of
+    /// either side. A key that is not there has a weight of zero; the rows of queries that are not there mean nothing.
     pub weights_bhts: Option<Tensor>,
 }
 
-/// Attention of a sequence to itself, from projections packed side by side as queries, keys, values.
+/// Attention of sentences to themselves, from projections packed side by side as queries, keys, values.
 ///
 /// # Shapes
-/// `qkv`: `[b, t, 3d]`; the context: `[b, t, d]`.
+/// `qkv`: `[n, 3d]`; the context: `[n, d]`. With `causal`, a position sees none that is later in its sentence.
 ///
 /// # Errors
-/// When the width does not divide into three times the heads.
-pub fn self_attention(qkv: &Tensor, options: AttentionOptions) -> Result<Attended> {
-    let (_, _, width) = qkv.dims3()?;
-    if !width.is_multiple_of(3) {
+/// When the width does not divide into three times the heads, or there are not as many rows as the sentences have.
+pub fn self_attention(
+    qkv: &Tensor,
+    sentences: &Sentences,
+    causal: bool,
+    options: AttentionOptions,
+) -> Result<Attended> {
+    let (rows, width) = qkv.dims2()?;
+    if !width.is_multiple_of(3) || rows != sentences.rows() {
         bail!(
-            "self_attention: the last dimension of {:?} does not hold queries, keys and values",
-            qkv.dims()
+            "self_attention: {:?} does not hold queries, keys and values of {} rows",
+            qkv.dims(),
+            sentences.rows()
         );
     }
-    if let Some(attention) = options.fused(&[qkv], width / 3)? {
+    if let Some(attention) = options.fused(&[qkv], width / 3, sentences, causal)? {
+        let sentences = sentences.clone();
         return Ok(Attended {
-            context_btd: qkv.apply_op1(cpu::OfSelf(attention))?,
+            context_nd: qkv.apply_op1(cpu::OfSelf { attention, sentences })?,
             weights_bhts: None,
         });
     }
+    let qkv = sentences.pad(qkv)?;
     let part = |i: usize| split_heads(&qkv.narrow(2, i * width / 3, width / 3)?, options.heads);
-    attend(&part(0)?, &part(1)?, &part(2)?, options)
+    let longest = sentences.longest();
+    let mask = match causal {
+        // Later than every query of a sentence is what pads it.
+        true => AttentionMask::causal(longest, qkv.dtype(), qkv.device())?,
+        false => AttentionMask::padding(sentences.lengths(), longest, qkv.dtype(), qkv.device())?,
+    };
+    attend(&part(0)?, &part(1)?, &part(2)?, Some(&mask), options)?.unpadded(sentences)
 }
 
 /// Attention of target positions to source positions, keys and values packed side by side.
 ///
 /// # Shapes
-/// `q`: `[b, t, d]`; `kv`: `[b, s, 2d]`; the context: `[b, t, d]`.
+/// `q`: `[n, d]`, rows of `queries`; `kv`: `[m, 2d]`, rows of `keys`; the context: `[n, d]`.
 ///
 /// # Errors
-/// When the widths do not fit.
-pub fn cross_attention(q: &Tensor, kv: &Tensor, options: AttentionOptions) -> Result<Attended> {
-    let ((batch, _, width), (kv_batch, _, kv_width)) = (q.dims3()?, kv.dims3()?);
-    if kv_width != 2 * width || batch != kv_batch {
+/// When the shapes do not fit.
+pub fn cross_attention(
+    q: &Tensor,
+    queries: &Sentences,
+    kv: &Tensor,
+    keys: &Sentences,
+    options: AttentionOptions,
+) -> Result<Attended> {
+    let ((rows, width), (kv_rows, kv_width)) = (q.dims2()?, kv.dims2()?);
+    let fits = (rows, kv_rows) == (queries.rows(), keys.rows()) && queries.count() == keys.count();
+    if kv_width != 2 * width || !fits {
         bail!(
-            "cross_attention: queries {:?} do not fit keys and values {:?}",
+            "cross_attention: queries {:?} in {} sentences do not fit keys and values {:?} in {}",
             q.dims(),
-            kv.dims()
+            queries.count(),
+            kv.dims(),
+            keys.count()
         );
     }
-    if let Some(attention) = options.fused(&[q, kv], width)? {
+    if let Some(attention) = options.fused(&[q, kv], width, queries, false)? {
+        let (queries, keys) = (queries.clone(), keys.clone());
+        let operation = cpu::OfMemory {
+            attention,
+            queries,
+            keys,
+        };
         return Ok(Attended {
-            context_btd: q.apply_op2(kv, cpu::OfMemory(attention))?,
+            context_nd: q.apply_op2(kv, operation)?,
             weights_bhts: None,
         });
     }
+    let (q, kv) = (queries.pad(q)?, keys.pad(kv)?);
     let part = |i: usize| split_heads(&kv.narrow(2, i * width, width)?, options.heads);
-    attend(&split_heads(q, options.heads)?, &part(0)?, &part(1)?, options)
+    let mask = AttentionMask::padding(keys.lengths(), keys.longest(), kv.dtype(), kv.device())?;
+    let q = split_heads(&q, options.heads)?;
+    attend(&q, &part(0)?, &part(1)?, Some(&mask), options)?.unpadded(queries)
+}
+
+impl Attended {
+    /// Takes the rows out of the rectangle that [`attend`] works on.
+    fn unpadded(self, sentences: &Sentences) -> Result<Self> {
+        let (rows, width) = self.context_nd.dims2()?;
+        let shape = (sentences.count(), rows / sentences.count(), width);
+        Ok(Self {
+            context_nd: sentences.unpad(&self.context_nd.reshape(shape)?)?,
+            ..self
+        })
+    }
 }
 
 /// Moves heads in front of positions: `[b, t, d]` to `[b, h, t, k]`, contiguous.
@@ -122,11 +170,18 @@ pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
 /// softmax(scale · q kᵀ + mask) v, for queries, keys and values that are already split into heads.
 ///
 /// # Shapes
-/// `q`: `[b, h, t, k]`; `k`, `v`: `[b, h, s, k]`, which may be slices of longer buffers; the context: `[b, t, d]`.
+/// `q`: `[b, h, t, k]`; `k`, `v`: `[b, h, s, k]`, which may be slices of longer buffers; `mask`: which keys a query may
+/// see, `None`: all of them; the context: `[b t, d]`.
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptions) -> Result<Attended> {
+pub fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&AttentionMask>,
+    options: AttentionOptions,
+) -> Result<Attended> {
     let (batch, heads, queries, width) = q.dims4()?;
     let (key_batch, key_heads, _, key_width) = k.dims4()?;
     let fits = (batch, heads, width) == (key_batch, key_heads, key_width);
@@ -140,10 +195,10 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptions) -> 
         );
     }
     if options.scale > 0.0
-        && let Some(context_btd) = step::attend(q, k, v, options)?
+        && let Some(context_nd) = step::attend(q, k, v, mask, options)?
     {
         return Ok(Attended {
-            context_btd,
+            context_nd,
             weights_bhts: None,
         });
     }
@@ -151,16 +206,16 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptions) -> 
     let weights = if is_plain(&scores) {
         scores.apply_op1(MaskedSoftmax {
             scale: options.scale as f32,
-            mask: options.mask.cloned(),
+            mask: mask.cloned(),
         })?
     } else {
-        reference::masked_softmax(&scores, options.scale, options.mask)?
+        reference::masked_softmax(&scores, options.scale, mask)?
     };
     let weights_bhts = options.record.then(|| weights.detach());
     let context = dropout(&weights, options.dropout)?.matmul(v)?;
-    let context_btd = context.transpose(1, 2)?.reshape((batch, queries, heads * width))?;
+    let context_nd = context.transpose(1, 2)?.reshape((batch * queries, heads * width))?;
     Ok(Attended {
-        context_btd,
+        context_nd,
         weights_bhts,
     })
 }
@@ -179,7 +234,6 @@ mod tests {
         AttentionOptions {
             heads,
             scale: 0.5,
-            mask: None,
             dropout: None,
             record: true,
         }
@@ -209,26 +263,22 @@ mod tests {
 
     #[test]
     fn equals_the_definition() -> Result<()> {
-        let (batch, heads, queries, keys, width) = (2, 3, 4, 5, 6);
-        let (q, kv) = (
-            random(1, &[batch, queries, width]),
-            random(2, &[batch, keys, 2 * width]),
-        );
-        let lengths = [5, 3];
-        let mask = AttentionMask::padding(&lengths, keys, DType::F64, &Device::Cpu)?;
-        let options = AttentionOptions {
-            mask: Some(&mask),
-            ..plain(heads)
-        };
-        let attended = cross_attention(&q, &kv, options)?;
+        let (heads, width) = (3, 6);
+        let (queries, keys) = (Sentences::new(&[4, 2])?, Sentences::new(&[5, 3])?);
+        let (q, kv) = (random(1, &[6, width]), random(2, &[8, 2 * width]));
+        let attended = cross_attention(&q, &queries, &kv, &keys, plain(heads))?;
         let weights = attended.weights_bhts.unwrap();
-        assert_eq!(weights.dims(), [batch, heads, queries, keys]);
-        for (b, length) in lengths.into_iter().enumerate() {
+        assert_eq!(weights.dims(), [2, heads, 4, 5]);
+        for (of_q, of_kv) in queries.ranges().zip(keys.ranges()) {
             for h in 0..heads {
-                let slice = |x: &Tensor, start: usize| x.get(b)?.narrow(1, start, 2)?.to_vec2::<f64>();
-                let (k, v) = (slice(&kv, 2 * h)?, slice(&kv, width + 2 * h)?);
-                let expected = by_hand(&slice(&q, 2 * h)?, &k, &v, 0.5, |_, s| s < length);
-                let got = slice(&attended.context_btd, 2 * h)?;
+                let slice = |x: &Tensor, rows: &std::ops::Range<usize>, start: usize| {
+                    x.narrow(0, rows.start, rows.len())?
+                        .narrow(1, start, 2)?
+                        .to_vec2::<f64>()
+                };
+                let (k, v) = (slice(&kv, &of_kv, 2 * h)?, slice(&kv, &of_kv, width + 2 * h)?);
+                let expected = by_hand(&slice(&q, &of_q, 2 * h)?, &k, &v, 0.5, |_, _| true);
+                let got = slice(&attended.context_nd, &of_q, 2 * h)?;
                 for (e, g) in expected.iter().flatten().zip(got.iter().flatten()) {
                     assert!((e - g).abs() < 1e-12, "{e} {g}");
                 }
@@ -239,21 +289,16 @@ mod tests {
 
     #[test]
     fn causal_queries_see_no_later_key() -> Result<()> {
-        let qkv = random(3, &[1, 5, 12]);
-        let mask = AttentionMask::causal(5, DType::F64, &Device::Cpu)?;
-        let attended = self_attention(
-            &qkv,
-            AttentionOptions {
-                mask: Some(&mask),
-                ..plain(2)
-            },
-        )?;
-        let weights = attended.weights_bhts.unwrap().get(0)?.to_vec3::<f64>()?;
-        for head in weights {
-            for (t, row) in head.iter().enumerate() {
-                assert!(row[t + 1..].iter().all(|w| *w == 0.0));
-                assert!(row[..=t].iter().all(|w| *w > 0.0));
-                assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let (qkv, sentences) = (random(3, &[8, 12]), Sentences::new(&[5, 3])?);
+        let attended = self_attention(&qkv, &sentences, true, plain(2))?;
+        let weights = attended.weights_bhts.unwrap();
+        for (b, length) in sentences.lengths().iter().enumerate() {
+            for head in weights.get(b)?.to_vec3::<f64>()? {
+                for (t, row) in head.iter().enumerate().take(*length) {
+                    assert!(row[t + 1..].iter().all(|w| *w == 0.0));
+                    assert!(row[..=t].iter().all(|w| *w > 0.0));
+                    assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+                }
             }
         }
         Ok(())
@@ -263,8 +308,13 @@ mod tests {
     fn misfits_are_named() {
         let error = split_heads(&random(1, &[1, 2, 6]), 4).unwrap_err().to_string();
         assert!(error.contains("width of 6") && error.contains("4 heads"), "{error}");
-        assert!(self_attention(&random(1, &[1, 2, 8]), plain(2)).is_err());
-        assert!(cross_attention(&random(1, &[1, 2, 6]), &random(1, &[2, 2, 12]), plain(2)).is_err());
+        let [two, pair] = [&[2][..], &[1, 1]].map(|lengths| Sentences::new(lengths).unwrap());
+        assert!(self_attention(&random(1, &[2, 8]), &two, false, plain(2)).is_err());
+        assert!(self_attention(&random(1, &[3, 6]), &two, false, plain(2)).is_err());
+        let (q, kv) = (random(1, &[2, 6]), random(1, &[2, 12]));
+        assert!(cross_attention(&q, &two, &kv, &two, plain(2)).is_ok());
+        assert!(cross_attention(&q, &two, &kv, &pair, plain(2)).is_err());
+        assert!(cross_attention(&q, &two, &q, &two, plain(2)).is_err());
         assert!(AttentionMask::padding(&[0, 2], 2, DType::F32, &Device::Cpu).is_err());
         assert!(AttentionMask::padding(&[3], 2, DType::F32, &Device::Cpu).is_err());
     }

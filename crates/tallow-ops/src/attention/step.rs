@@ -1,8 +1,8 @@
 //! Attention of few queries to many keys, as search needs it: no graph, no copies of the keys, and a result that depends
 //! on the query's own sentence alone, to the bit.
 
-use super::AttentionOptions;
 use super::softmax::softmax_row;
+use super::{AttentionMask, AttentionOptions};
 use crate::rows::LANES;
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
 
@@ -45,8 +45,14 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum()
 }
 
-/// The context `[b, t, d]`, if the operands are in main memory, f32, and part of no graph.
-pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptions) -> Result<Option<Tensor>> {
+/// The context `[b t, d]`, if the operands are in main memory, f32, and part of no graph.
+pub(super) fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&AttentionMask>,
+    options: AttentionOptions,
+) -> Result<Option<Tensor>> {
     if [q, k, v].iter().any(|x| x.track_op()) || options.record || options.dropout.is_some() {
         return Ok(None);
     }
@@ -64,7 +70,7 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptio
             for head in 0..heads {
                 let (q, k, v) = (q.rows(sentence, head), k.rows(sentence, head), v.rows(sentence, head));
                 for query in 0..queries {
-                    let seen = options.mask.map_or(keys, |mask| mask.seen(sentence, query, keys));
+                    let seen = mask.map_or(keys, |mask| mask.seen(sentence, query, keys));
                     let row = &q[query * width..][..width];
                     let weights = &mut weights[..seen];
                     for (weight, key) in weights.iter_mut().zip(k.chunks_exact(width)) {
@@ -79,5 +85,5 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, options: AttentionOptio
             }
         }
     });
-    Tensor::from_vec(context, (sentences, queries, heads * width), &Device::Cpu).map(Some)
+    Tensor::from_vec(context, (sentences * queries, heads * width), &Device::Cpu).map(Some)
 }

@@ -19,8 +19,8 @@ type Gradients = (Vec<f32>, Vec<f32>);
 
 /// The sum over rows of the label-smoothed cross-entropy of `hidden weightᵀ + bias`, over the first `classes` pieces.
 pub(super) struct SmoothedLoss {
-    /// The label of every row; `None` counts for nothing.
-    pub(super) labels: Vec<Option<u32>>,
+    /// The label of every row.
+    pub(super) labels: Vec<u32>,
     pub(super) smoothing: f32,
     pub(super) classes: usize,
     pub(super) compute: Compute,
@@ -88,31 +88,24 @@ impl CustomOp2 for SmoothedLoss {
         let (rows, width) = of_hidden.shape().dims2()?;
         let (hidden, whole_weight) = (slice(hidden, of_hidden)?, slice(weight, of_weight)?);
         let classes = self.classes;
-        let counted: Vec<(usize, usize)> = (0..rows)
-            .filter_map(|row| self.labels[row].map(|label| (row, label as usize)))
-            .collect();
         let mut gradients = self
             .with_gradient
             .then(|| (vec![0f32; hidden.len()], vec![0f32; whole_weight.len()]));
         let mut loss = 0f64;
-        let (mut states, mut d_states) = (Vec::new(), Vec::new());
-        let mut logits = vec![0f32; CHUNK.min(counted.len()) * classes];
+        let mut logits = vec![0f32; CHUNK.min(rows) * classes];
         let weight = Matrix::new(&whole_weight[..classes * width], classes, width);
         let (forward, backward) = (
             Prepared::new(self.compute.engine(), weight.t()),
             self.with_gradient.then(|| Prepared::new(self.compute.engine(), weight)),
         );
-        for chunk in counted.chunks(CHUNK) {
-            states.clear();
-            for (row, _) in chunk {
-                states.extend_from_slice(&hidden[row * width..(row + 1) * width]);
-            }
-            let logits = &mut logits[..chunk.len() * classes];
+        for (chunk, labels) in self.labels.chunks(CHUNK).enumerate() {
+            let values = chunk * CHUNK * width..(chunk * CHUNK + labels.len()) * width;
+            let logits = &mut logits[..labels.len() * classes];
             let into = self
                 .bias
                 .as_ref()
                 .map_or(Into::Set, |bias| Into::Bias(&bias[..classes]));
-            let states = Matrix::new(&states, chunk.len(), width);
+            let states = Matrix::new(&hidden[values.clone()], labels.len(), width);
             let output = Output {
                 values: logits,
                 stride: classes,
@@ -122,23 +115,19 @@ impl CustomOp2 for SmoothedLoss {
                 product_prepared(output, states, &forward, into);
             }
             vectorized!({
-                for (row, (_, label)) in logits.chunks_exact_mut(classes).zip(chunk) {
-                    loss += self.row(row, *label);
+                for (row, label) in logits.chunks_exact_mut(classes).zip(labels) {
+                    loss += self.row(row, *label as usize);
                 }
             });
             if let (Some((d_hidden, d_weight)), Some(backward)) = (&mut gradients, &backward) {
-                let d_logits = Matrix::new(logits, chunk.len(), classes);
-                d_states.resize(chunk.len() * width, 0.0);
+                let d_logits = Matrix::new(logits, labels.len(), classes);
                 let output = Output {
-                    values: &mut d_states,
+                    values: &mut d_hidden[values],
                     stride: width,
                 };
                 {
                     let _span = d_logits.span(Operation::InputGradientProduct, width);
                     product_prepared(output, d_logits, backward, Into::Set);
-                }
-                for ((row, _), d_state) in chunk.iter().zip(d_states.chunks_exact(width)) {
-                    d_hidden[row * width..(row + 1) * width].copy_from_slice(d_state);
                 }
                 let output = Output {
                     values: d_weight,

@@ -16,8 +16,6 @@ pub struct CrossEntropyOptions {
     pub smoothing: f64,
     /// Only the first `classes` pieces can be predicted: one less than the vocabulary, whose last piece is `<pad>`.
     pub classes: usize,
-    /// Rows with this label count for nothing.
-    pub ignored_label: u32,
     /// What the products are computed in.
     pub compute: Compute,
 }
@@ -31,7 +29,7 @@ pub struct CrossEntropyOptions {
 /// `hidden`: `[n, d]`; `weight`: `[v, d]`; `bias`: `[1, v]`; `labels`: n of them; the result: a scalar.
 ///
 /// # Errors
-/// When the shapes do not fit, a label is not among the classes, or every label is ignored.
+/// When the shapes do not fit, a label is not among the classes, or there is no row.
 pub fn cross_entropy(
     hidden: &Tensor,
     weight: &Tensor,
@@ -62,14 +60,10 @@ pub fn cross_entropy(
             options.smoothing
         );
     }
-    let counted: Vec<u32> = (0..rows as u32)
-        .filter(|row| labels[*row as usize] != options.ignored_label)
-        .collect();
-    if counted.is_empty() {
-        bail!("cross_entropy: all {rows} labels are ignored");
+    if rows == 0 {
+        bail!("cross_entropy: there is no row");
     }
-    let counted_labels: Vec<u32> = counted.iter().map(|row| labels[*row as usize]).collect();
-    if let Some(label) = counted_labels.iter().find(|label| **label as usize >= options.classes) {
+    if let Some(label) = labels.iter().find(|label| **label as usize >= options.classes) {
         bail!(
             "cross_entropy: label {label} is not among the {} classes",
             options.classes
@@ -77,9 +71,8 @@ pub fn cross_entropy(
     }
     // The kernel takes the bias for a constant; one that is trained needs the reference, or its gradient would be lost.
     if is_plain(hidden) && is_plain(weight) && !bias.is_some_and(Tensor::track_op) {
-        let counts = |label: &u32| *label != options.ignored_label;
         let operation = cpu::SmoothedLoss {
-            labels: labels.iter().map(|label| Some(*label).filter(counts)).collect(),
+            labels: labels.to_vec(),
             smoothing: options.smoothing as f32,
             classes: options.classes,
             compute: options.compute,
@@ -89,14 +82,10 @@ pub fn cross_entropy(
         };
         return hidden.apply_op2(weight, operation);
     }
-    let hidden = match counted.len() == rows {
-        true => hidden.clone(),
-        false => hidden.index_select(&Tensor::new(counted.as_slice(), hidden.device())?, 0)?,
-    };
     let logits = hidden.matmul(&weight.narrow(0, 0, options.classes)?.t()?)?;
     let logits = match bias {
         Some(bias) => logits.broadcast_add(&bias.narrow(1, 0, options.classes)?)?,
         None => logits,
     };
-    reference::smoothed_loss(&logits, &counted_labels, options.smoothing)
+    reference::smoothed_loss(&logits, labels, options.smoothing)
 }

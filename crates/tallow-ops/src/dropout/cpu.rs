@@ -6,11 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// Multiplication by the mask of a dropout.
 #[derive(Clone)]
-pub(super) struct Masked {
-    pub(super) dropout: Dropout,
-    pub(super) heads: usize,
-    pub(super) positions: usize,
-}
+pub(super) struct Masked(pub(super) Dropout);
 
 impl CustomOp1 for Masked {
     fn name(&self) -> &'static str {
@@ -23,9 +19,7 @@ impl CustomOp1 for Masked {
         let mut y = vec![0f32; x.len()];
         vectorized!({
             for (index, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).enumerate() {
-                let (position, head_row) = (index % self.positions, index / self.positions);
-                self.dropout
-                    .fill_row(head_row / self.heads, head_row % self.heads, position, y);
+                self.0.fill_row_of(layout.dims(), index, y);
                 y.iter_mut().zip(x).for_each(|(y, x)| *y *= x);
             }
         });

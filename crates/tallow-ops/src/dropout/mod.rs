@@ -5,34 +5,35 @@ mod reference;
 
 use crate::random::WIDE;
 use crate::values::is_plain;
-use crate::{Key, Purpose};
+use crate::{Key, Purpose, Sentences};
 use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
 
 /// The dropout masks of one forward pass: what they are keyed by, and which sentences the batch holds.
 ///
 /// A mask depends on the seed, the update, the site in the model, the sentence and the position in it, never on the
-/// rows beside it or on the padding: however an update is split over workers, it drops the same values.
+/// sentences beside it: however an update is split over workers, it drops the same values.
 #[derive(Clone, Debug)]
 pub struct DropoutStream {
     key: Key,
-    sentences: Arc<[u64]>,
+    numbers: Arc<[u64]>,
 }
 
 impl DropoutStream {
-    /// The masks of an update. `sentences` number the rows of the batch, unique within the update.
-    pub fn new(seed: u64, update: u64, sentences: impl Into<Arc<[u64]>>) -> Self {
+    /// The masks of an update. `numbers` tell the sentences of the batch apart, unique within the update.
+    pub fn new(seed: u64, update: u64, numbers: impl Into<Arc<[u64]>>) -> Self {
         Self {
             key: Key::new(seed, Purpose::Dropout).fold(update),
-            sentences: sentences.into(),
+            numbers: numbers.into(),
         }
     }
 
-    /// The dropout of one place in the model. Sites that share a number share their masks.
-    pub fn at(&self, site: u64, rate: f32) -> Dropout {
+    /// The dropout of one place in the model, on values of these sentences. Sites that share a number share their masks.
+    pub fn at(&self, site: u64, rate: f32, sentences: &Sentences) -> Dropout {
         Dropout {
             key: self.key.fold(site),
-            sentences: self.sentences.clone(),
+            numbers: self.numbers.clone(),
+            sentences: sentences.clone(),
             rate,
         }
     }
@@ -42,7 +43,8 @@ impl DropoutStream {
 #[derive(Clone, Debug)]
 pub struct Dropout {
     key: Key,
-    sentences: Arc<[u64]>,
+    numbers: Arc<[u64]>,
+    sentences: Sentences,
     rate: f32,
 }
 
@@ -62,15 +64,22 @@ impl Dropout {
         (65_536.0 / (65_536.0 - f64::from(self.threshold()))) as f32
     }
 
-    /// Writes the factors (0 or the scale) of one row. `head` is 0 where there are no heads.
+    /// Writes the factors (0 or the scale) of one row of hidden states.
+    #[inline(always)]
+    pub(crate) fn fill_row(&self, row: usize, factors: &mut [f32]) {
+        let (sentence, position) = self.sentences.place(row);
+        self.fill(sentence, 0, position, factors);
+    }
+
+    /// Writes the factors of a position of a sentence. `head` is 0 where there are no heads.
     ///
     /// Value `j` of a row is decided by half `h` of word `w` of block `16 c + i`, where `j = 128 c + 32 w + 16 h + i`.
     #[inline(always)]
-    pub(crate) fn fill_row(&self, row: usize, head: usize, position: usize, factors: &mut [f32]) {
+    pub(crate) fn fill(&self, sentence: usize, head: usize, position: usize, factors: &mut [f32]) {
         let row_number = ((head as u32) << POSITION_BITS) | position as u32;
         let law = (self.threshold(), self.scale());
         for (c, chunk) in factors.chunks_mut(WIDE_VALUES).enumerate() {
-            let place = ((c * WIDE) as u32, row_number, self.sentences[row]);
+            let place = ((c * WIDE) as u32, row_number, self.numbers[sentence]);
             if let Ok(chunk) = <&mut [f32; WIDE_VALUES]>::try_from(&mut *chunk) {
                 self.key.fill_mask(place, law, chunk);
             } else {
@@ -81,19 +90,56 @@ impl Dropout {
         }
     }
 
-    /// Checks that this dropout fits rows of sentences, heads and positions.
-    pub(crate) fn check(&self, dims: &[usize], (batch, heads, positions): (usize, usize, usize)) -> Result<()> {
+    /// Writes the factors of the row `index` of a tensor that [`dropout`] takes.
+    #[inline(always)]
+    fn fill_row_of(&self, dims: &[usize], index: usize, factors: &mut [f32]) {
+        match *dims {
+            [_, heads, queries, _] => {
+                let (head_row, position) = (index / queries, index % queries);
+                self.fill(head_row / heads, head_row % heads, position, factors);
+            }
+            _ => self.fill_row(index, factors),
+        }
+    }
+
+    /// Checks that this dropout fits hidden states.
+    ///
+    /// # Shapes
+    /// `dims`: `[n, d]`.
+    pub(crate) fn check_rows(&self, dims: &[usize]) -> Result<()> {
+        if !matches!(dims, [rows, _] if *rows == self.sentences.rows()) {
+            bail!(
+                "dropout: x {dims:?} has not the {} rows of its sentences",
+                self.sentences.rows()
+            );
+        }
+        self.check(1)
+    }
+
+    /// Checks that this dropout fits the attention weights of such queries.
+    pub(crate) fn check_weights(&self, queries: &Sentences, heads: usize) -> Result<()> {
+        if *queries != self.sentences {
+            bail!(
+                "dropout: queries of {queries:?} are not its sentences {:?}",
+                self.sentences
+            );
+        }
+        self.check(heads)
+    }
+
+    fn check(&self, heads: usize) -> Result<()> {
         if !(0.0..1.0).contains(&self.rate) {
             bail!("dropout: the rate {} is not in [0, 1)", self.rate);
         }
-        if batch != self.sentences.len() {
+        if self.numbers.len() != self.sentences.count() {
             bail!(
-                "dropout: x {dims:?} has not the {} sentences of the stream",
-                self.sentences.len()
+                "dropout: {} sentences, where the stream has {}",
+                self.sentences.count(),
+                self.numbers.len()
             );
         }
-        if positions > 1 << POSITION_BITS || heads > 1 << (32 - POSITION_BITS) {
-            bail!("dropout: x {dims:?} has more heads or positions than random numbers are kept for");
+        if self.sentences.longest() > 1 << POSITION_BITS || heads > 1 << (32 - POSITION_BITS) {
+            bail!("dropout: more heads or positions than random numbers are kept for");
         }
         Ok(())
     }
@@ -107,29 +153,29 @@ impl Dropout {
 /// Applies dropout; `None` is the identity.
 ///
 /// # Shapes
-/// `x`: `[b, t, d]`, or `[b, h, t, s]` for attention weights; `b` is the number of sentences of the stream.
+/// `x`: `[n, d]`, rows of the dropout's sentences; or `[b, h, t, s]` for attention weights, with `t` queries of the longest.
 ///
 /// # Errors
 /// When the rate is not in `[0, 1)` or the shape does not fit.
 pub fn dropout(x: &Tensor, dropout: Option<&Dropout>) -> Result<Tensor> {
     let Some(dropout) = dropout else { return Ok(x.clone()) };
-    let (batch, heads, positions) = match *x.dims() {
-        [b, t, _] => (b, 1, t),
-        [b, h, t, _] => (b, h, t),
-        _ => bail!("dropout: x {:?} is neither [b, t, d] nor [b, h, t, s]", x.dims()),
-    };
-    dropout.check(x.dims(), (batch, heads, positions))?;
+    match *x.dims() {
+        [_, _] => dropout.check_rows(x.dims())?,
+        [b, h, t, _] if (b, t) == (dropout.sentences.count(), dropout.sentences.longest()) => dropout.check(h)?,
+        _ => bail!(
+            "dropout: x {:?} is neither rows nor attention weights of {} sentences of up to {}",
+            x.dims(),
+            dropout.sentences.count(),
+            dropout.sentences.longest()
+        ),
+    }
     if !dropout.is_active() {
         return Ok(x.clone());
     }
     if is_plain(x) {
-        return x.apply_op1(cpu::Masked {
-            dropout: dropout.clone(),
-            heads,
-            positions,
-        });
+        return x.apply_op1(cpu::Masked(dropout.clone()));
     }
-    reference::dropout(x, dropout, heads, positions)
+    reference::dropout(x, dropout)
 }
 
 #[cfg(test)]
@@ -143,9 +189,9 @@ mod tests {
 
     #[test]
     fn rate_and_scale() -> Result<()> {
-        let stream = DropoutStream::new(1, 2, vec![0, 1, 2, 3]);
+        let (stream, sentences) = (DropoutStream::new(1, 2, vec![0, 1, 2, 3]), Sentences::new(&[50; 4])?);
         for rate in [0.1f32, 0.5] {
-            let y = dropout(&ones(&[4, 50, 300]), Some(&stream.at(5, rate)))?
+            let y = dropout(&ones(&[200, 300]), Some(&stream.at(5, rate, &sentences)))?
                 .flatten_all()?
                 .to_vec1::<f32>()?;
             let dropped = y.iter().filter(|y| **y == 0.0).count() as f32 / y.len() as f32;
@@ -157,29 +203,20 @@ mod tests {
 
     #[test]
     fn masks_belong_to_sentences_not_to_batches() -> Result<()> {
-        let whole = dropout(
-            &ones(&[3, 7, 20]),
-            Some(&DropoutStream::new(1, 2, vec![4, 5, 6]).at(1, 0.3)),
-        )?;
-        // Sentence 5 alone, padded differently.
-        let alone = dropout(&ones(&[1, 9, 20]), Some(&DropoutStream::new(1, 2, vec![5]).at(1, 0.3)))?;
-        assert_eq!(
-            whole.get(1)?.to_vec2::<f32>()?,
-            alone.get(0)?.narrow(0, 0, 7)?.to_vec2::<f32>()?
-        );
-        assert_ne!(whole.get(0)?.to_vec2::<f32>()?, whole.get(1)?.to_vec2::<f32>()?);
+        let at = |numbers: Vec<u64>, lengths: &[usize]| -> Result<Dropout> {
+            Ok(DropoutStream::new(1, 2, numbers).at(1, 0.3, &Sentences::new(lengths)?))
+        };
+        let whole = dropout(&ones(&[17, 20]), Some(&at(vec![4, 5, 6], &[3, 7, 7])?))?;
+        let alone = dropout(&ones(&[7, 20]), Some(&at(vec![5], &[7])?))?;
+        let rows = |start: usize| whole.narrow(0, start, 7)?.to_vec2::<f32>();
+        assert_eq!(rows(3)?, alone.to_vec2::<f32>()?);
+        assert_ne!(rows(10)?, rows(3)?);
 
-        let whole = dropout(
-            &ones(&[2, 3, 5, 6]),
-            Some(&DropoutStream::new(1, 2, vec![4, 5]).at(1, 0.3)),
-        )?;
-        let alone = dropout(
-            &ones(&[1, 3, 8, 9]),
-            Some(&DropoutStream::new(1, 2, vec![5]).at(1, 0.3)),
-        )?;
+        let whole = dropout(&ones(&[2, 3, 5, 6]), Some(&at(vec![4, 5], &[2, 5])?))?;
+        let alone = dropout(&ones(&[1, 3, 5, 9]), Some(&at(vec![5], &[5])?))?;
         assert_eq!(
             whole.get(1)?.to_vec3::<f32>()?,
-            alone.get(0)?.narrow(1, 0, 5)?.narrow(2, 0, 6)?.to_vec3::<f32>()?
+            alone.get(0)?.narrow(2, 0, 6)?.to_vec3::<f32>()?
         );
         Ok(())
     }
@@ -188,7 +225,7 @@ mod tests {
     fn every_part_of_the_key_matters() -> Result<()> {
         let mask = |seed, update, site| -> Result<Vec<f32>> {
             let stream = DropoutStream::new(seed, update, vec![0]);
-            dropout(&ones(&[1, 4, 40]), Some(&stream.at(site, 0.5)))?
+            dropout(&ones(&[4, 40]), Some(&stream.at(site, 0.5, &Sentences::new(&[4])?)))?
                 .flatten_all()?
                 .to_vec1()
         };
@@ -201,12 +238,21 @@ mod tests {
     }
 
     #[test]
-    fn bad_rates_and_shapes() {
-        let stream = DropoutStream::new(1, 1, vec![0]);
+    fn bad_rates_and_shapes() -> Result<()> {
+        let (stream, one) = (DropoutStream::new(1, 1, vec![0]), Sentences::new(&[1])?);
+        assert!(dropout(&ones(&[1, 1]), Some(&stream.at(0, 0.1, &one))).is_ok());
         for rate in [1.0, -0.1, f32::NAN] {
-            assert!(dropout(&ones(&[1, 1, 1]), Some(&stream.at(0, rate))).is_err());
+            assert!(dropout(&ones(&[1, 1]), Some(&stream.at(0, rate, &one))).is_err());
         }
-        assert!(dropout(&ones(&[2, 1, 1]), Some(&stream.at(0, 0.1))).is_err());
-        assert!(dropout(&ones(&[1, 1]), Some(&stream.at(0, 0.1))).is_err());
+        for shape in [&[2, 1][..], &[1], &[1, 1, 1], &[2, 1, 1, 1], &[1, 1, 2, 1]] {
+            assert!(
+                dropout(&ones(shape), Some(&stream.at(0, 0.1, &one))).is_err(),
+                "{shape:?}"
+            );
+        }
+        // More sentences than the stream numbers.
+        let two = Sentences::new(&[1, 1])?;
+        assert!(dropout(&ones(&[2, 1]), Some(&stream.at(0, 0.1, &two))).is_err());
+        Ok(())
     }
 }

@@ -2,13 +2,12 @@ use super::Dropout;
 use candle_core::{Result, Tensor};
 
 /// Multiplies by a mask that is written out in full.
-pub(super) fn dropout(x: &Tensor, dropout: &Dropout, heads: usize, positions: usize) -> Result<Tensor> {
+pub(super) fn dropout(x: &Tensor, dropout: &Dropout) -> Result<Tensor> {
     let width = x.dims().last().copied().unwrap_or(0);
     let mut factors = vec![0f32; x.elem_count()];
     if width > 0 {
         for (index, row) in factors.chunks_exact_mut(width).enumerate() {
-            let (position, head_row) = (index % positions, index / positions);
-            dropout.fill_row(head_row / heads, head_row % heads, position, row);
+            dropout.fill_row_of(x.dims(), index, row);
         }
     }
     x * Tensor::from_vec(factors, x.shape(), x.device())?.to_dtype(x.dtype())?

@@ -1,14 +1,15 @@
 //! Rows of the table, scaled, with positions and dropout, in one pass; and the gradient in another.
 
-use crate::Dropout;
 use crate::gather::Gradient;
 use crate::profile::{Operation, span};
 use crate::values::{Values, slice};
+use crate::{Dropout, Sentences};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
-/// dropout(table\[ids\] * scale + positions), of `ids` in rows of as many as there are positions.
+/// dropout(table\[ids\] * scale + positions), the positions of each sentence counted from 0.
 pub(super) struct Embed {
     pub(super) ids: Vec<u32>,
+    pub(super) sentences: Sentences,
     pub(super) scale: f32,
     pub(super) dropout: Option<Dropout>,
 }
@@ -26,7 +27,7 @@ impl CustomOp2 for Embed {
         of_positions: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let _span = span(Operation::Embedding);
-        let ((pieces, width), (length, _)) = (of_table.shape().dims2()?, of_positions.shape().dims2()?);
+        let (pieces, width) = of_table.shape().dims2()?;
         let (table, positions) = (slice(table, of_table)?, slice(positions, of_positions)?);
         if let Some(id) = self.ids.iter().find(|id| **id as usize >= pieces) {
             bail!("embed: id {id} is not in a table of {pieces} rows");
@@ -35,10 +36,10 @@ impl CustomOp2 for Embed {
         vectorized!({
             let mut factors = vec![1f32; width];
             for (index, (id, y)) in self.ids.iter().zip(result.chunks_exact_mut(width)).enumerate() {
-                let position = index % length;
                 if let Some(dropout) = &self.dropout {
-                    dropout.fill_row(index / length, 0, position, &mut factors);
+                    dropout.fill_row(index, &mut factors);
                 }
+                let (_, position) = self.sentences.place(index);
                 let row = &table[*id as usize * width..][..width];
                 let of_position = &positions[position * width..][..width];
                 for (((y, x), p), factor) in y.iter_mut().zip(row).zip(of_position).zip(&factors) {
@@ -46,8 +47,7 @@ impl CustomOp2 for Embed {
                 }
             }
         });
-        let shape = Shape::from((self.ids.len() / length, length, width));
-        Ok((CpuStorage::F32(result), shape))
+        Ok((CpuStorage::F32(result), Shape::from((self.ids.len(), width))))
     }
 
     fn bwd(
@@ -67,10 +67,10 @@ impl CustomOp2 for Embed {
         vectorized!({
             let mut factors = vec![1f32; width];
             for (index, (id, dy)) in self.ids.iter().zip(dy.chunks_exact(width)).enumerate() {
-                let position = index % length;
                 if let Some(dropout) = &self.dropout {
-                    dropout.fill_row(index / length, 0, position, &mut factors);
+                    dropout.fill_row(index, &mut factors);
                 }
+                let (_, position) = self.sentences.place(index);
                 let row = &mut d_table[*id as usize * width..][..width];
                 let of_position = &mut d_positions[position * width..][..width];
                 for (((row, p), dy), factor) in row.iter_mut().zip(of_position).zip(dy).zip(&factors) {

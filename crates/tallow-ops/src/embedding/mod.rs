@@ -4,13 +4,14 @@ mod cpu;
 mod reference;
 
 use crate::values::is_plain;
-use crate::{Dropout, dropout};
+use crate::{Dropout, Sentences, dropout};
 use candle_core::{Result, Tensor, bail};
 
 /// dropout(table\[ids\] * scale + positions): the input of a Transformer (Vaswani et al. 2017, sections 3.4 and 3.5).
 ///
 /// # Shapes
-/// `ids`: u32 `[b, t]`; `table`: `[v, d]`; `positions`: `[t, d]`; the result: `[b, t, d]`.
+/// `ids`: u32 `[n]`, the tokens of `sentences`; `table`: `[v, d]`; `positions`: `[t, d]`, what is added to the tokens at
+/// position 0, 1.. of every sentence, at least as many as the longest has; the result: `[n, d]`.
 ///
 /// # Errors
 /// When the shapes do not fit or an id lies outside the table.
@@ -19,36 +20,41 @@ pub fn embed(
     table: &Tensor,
     scale: f64,
     positions: Option<&Tensor>,
+    sentences: &Sentences,
     drop: Option<&Dropout>,
 ) -> Result<Tensor> {
-    let (batch, length) = ids.dims2()?;
-    let (_, width) = table.dims2()?;
+    let (rows, (_, width)) = (ids.dims1()?, table.dims2()?);
+    if rows != sentences.rows() {
+        bail!("embed: {rows} ids for {} rows of sentences", sentences.rows());
+    }
     if let Some(positions) = positions
-        && positions.dims() != [length, width]
+        && (positions.rank() != 2 || positions.dim(0)? < sentences.longest() || positions.dim(1)? != width)
     {
         bail!(
-            "embed: the positions {:?} are not [{length}, {width}]",
-            positions.dims()
+            "embed: the positions {:?} are not [{} or more, {width}]",
+            positions.dims(),
+            sentences.longest()
         );
     }
-    if is_plain(table) && length > 0 && positions.is_none_or(is_plain) {
+    if is_plain(table) && positions.is_none_or(is_plain) {
         if let Some(drop) = drop {
-            drop.check(&[batch, length, width], (batch, 1, length))?;
+            drop.check_rows(&[rows, width])?;
         }
         let operation = cpu::Embed {
-            ids: ids.flatten_all()?.to_vec1()?,
+            ids: ids.to_vec1()?,
+            sentences: sentences.clone(),
             scale: scale as f32,
             dropout: drop.filter(|drop| drop.is_active()).cloned(),
         };
         return match positions {
             Some(positions) => table.apply_op2(positions, operation),
             None => table.apply_op2(
-                &Tensor::zeros((length, width), table.dtype(), table.device())?,
+                &Tensor::zeros((sentences.longest(), width), table.dtype(), table.device())?,
                 operation,
             ),
         };
     }
-    dropout(&reference::embed(ids, table, scale, positions)?, drop)
+    dropout(&reference::embed(ids, table, scale, positions, sentences)?, drop)
 }
 
 #[cfg(test)]
@@ -60,23 +66,30 @@ mod tests {
     fn literal_with_gradient() -> Result<()> {
         let device = &Device::Cpu;
         let table = Var::new(&[[1f32, 2.], [3., 4.], [5., 6.]], device)?;
-        let ids = Tensor::new(&[[2u32, 0], [2, 2]], device)?;
+        let (ids, sentences) = (Tensor::new(&[2u32, 0, 2], device)?, Sentences::new(&[2, 1])?);
         let positions = Tensor::new(&[[0.5f32, 0.], [0., 0.25]], device)?;
-        let y = embed(&ids, &table, 2.0, Some(&positions), None)?;
-        assert_eq!(
-            y.to_vec3::<f32>()?,
-            [[[10.5, 12.], [2., 4.25]], [[10.5, 12.], [10., 12.25]]]
-        );
+        let y = embed(&ids, &table, 2.0, Some(&positions), &sentences, None)?;
+        assert_eq!(y.to_vec2::<f32>()?, [[10.5, 12.], [2., 4.25], [10.5, 12.]]);
         let gradients = y.sum_all()?.backward()?;
         let gradient = gradients.get(&table).map(|g| g.to_vec2::<f32>()).transpose()?;
-        assert_eq!(gradient, Some(vec![vec![2., 2.], vec![0., 0.], vec![6., 6.]]));
+        assert_eq!(gradient, Some(vec![vec![2., 2.], vec![0., 0.], vec![4., 4.]]));
         Ok(())
     }
 
     #[test]
-    fn ids_outside_the_table() -> Result<()> {
+    fn what_does_not_fit() -> Result<()> {
         let table = Tensor::zeros((3, 2), candle_core::DType::F32, &Device::Cpu)?;
-        assert!(embed(&Tensor::new(&[[3u32]], &Device::Cpu)?, &table, 1.0, None, None).is_err());
+        let run = |ids: &[u32], positions: Option<&Tensor>, lengths: &[usize]| {
+            let ids = Tensor::new(ids, &Device::Cpu)?;
+            embed(&ids, &table, 1.0, positions, &Sentences::new(lengths)?, None)
+        };
+        assert!(run(&[2, 1], Some(&table), &[2]).is_ok());
+        assert!(run(&[3], None, &[1]).is_err(), "an id outside the table");
+        assert!(run(&[0, 1], None, &[1, 2]).is_err(), "fewer ids than rows");
+        assert!(
+            run(&[0; 4], Some(&table), &[4]).is_err(),
+            "fewer positions than the longest sentence has"
+        );
         Ok(())
     }
 }

@@ -1,11 +1,16 @@
+use crate::Sentences;
 use candle_core::{Result, Tensor};
 
-pub(super) fn embed(ids: &Tensor, table: &Tensor, scale: f64, positions: Option<&Tensor>) -> Result<Tensor> {
-    let (batch, length) = ids.dims2()?;
-    let rows = table.index_select(&ids.flatten_all()?, 0)?;
-    let scaled = (rows * scale)?.reshape((batch, length, table.dim(1)?))?;
-    match positions {
-        Some(positions) => scaled.broadcast_add(positions),
-        None => Ok(scaled),
-    }
+pub(super) fn embed(
+    ids: &Tensor,
+    table: &Tensor,
+    scale: f64,
+    positions: Option<&Tensor>,
+    sentences: &Sentences,
+) -> Result<Tensor> {
+    let scaled = (table.index_select(ids, 0)? * scale)?;
+    let Some(positions) = positions else { return Ok(scaled) };
+    let indices: Vec<u32> = sentences.positions().collect();
+    let indices = Tensor::from_vec(indices, sentences.rows(), ids.device())?;
+    scaled + positions.index_select(&indices, 0)?
 }

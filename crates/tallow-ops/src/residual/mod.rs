@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor, bail};
 /// x + dropout(y): the connection of a pre-norm Transformer.
 ///
 /// # Shapes
-/// `x`, `y` and the result: `[b, t, d]`.
+/// `x`, `y` and the result: `[n, d]`.
 ///
 /// # Errors
 /// When the shapes differ.
@@ -21,7 +21,7 @@ pub fn residual(x: &Tensor, y: &Tensor, drop: Option<&Dropout>) -> Result<Tensor
 /// layer_norm(x + dropout(y)): the connection of a post-norm Transformer (Vaswani et al. 2017, section 3.1).
 ///
 /// # Shapes
-/// `x`, `y` and the result: `[b, t, d]`; `scale_shift`: `[2, d]`.
+/// `x`, `y` and the result: `[n, d]`; `scale_shift`: `[2, d]`.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -32,7 +32,7 @@ pub fn residual_norm(
     scale_shift: &Tensor,
     epsilon: f64,
 ) -> Result<Tensor> {
-    let (batch, positions, width) = x.dims3()?;
+    let (_, width) = x.dims2()?;
     if y.dims() != x.dims() || scale_shift.dims() != [2, width] {
         bail!(
             "residual_norm: x {:?}, y {:?} and scale and shift {:?} do not fit",
@@ -43,14 +43,14 @@ pub fn residual_norm(
     }
     if is_plain(x) && is_plain(y) && is_plain(scale_shift) {
         if let Some(drop) = drop {
-            drop.check(x.dims(), (batch, 1, positions))?;
+            drop.check_rows(x.dims())?;
         }
         let connection = Connection {
             place: NormPlace::Post,
             epsilon,
             dropout: drop,
         };
-        let operation = cpu::ResidualNorm(RowConnection::new(&connection, positions, width));
+        let operation = cpu::ResidualNorm(RowConnection::new(&connection, width));
         return x.apply_op3(y, scale_shift, operation);
     }
     layer_norm(&residual(x, y, drop)?, scale_shift, epsilon)

@@ -5,23 +5,21 @@ use crate::Dropout;
 use crate::layer_norm::{moments, normalise, normalise_backward, row_gradient};
 use crate::profile::{Operation, span};
 
-/// The connection of a sublayer whose rows are positions of `width` values.
+/// The connection of a sublayer whose rows are tokens of `width` values.
 #[derive(Clone)]
 pub(crate) struct RowConnection {
     place: NormPlace,
     epsilon: f32,
     dropout: Option<Dropout>,
-    positions: usize,
     width: usize,
 }
 
 impl RowConnection {
-    pub(crate) fn new(options: &Connection, positions: usize, width: usize) -> Self {
+    pub(crate) fn new(options: &Connection, width: usize) -> Self {
         Self {
             place: options.place,
             epsilon: options.epsilon as f32,
             dropout: options.dropout.filter(|dropout| dropout.is_active()).cloned(),
-            positions,
             width,
         }
     }
@@ -30,7 +28,7 @@ impl RowConnection {
     #[inline(always)]
     fn fill_mask(&self, index: usize, factors: &mut [f32]) {
         if let Some(dropout) = &self.dropout {
-            dropout.fill_row(index / self.positions, 0, index % self.positions, factors);
+            dropout.fill_row(index, factors);
         }
     }
 

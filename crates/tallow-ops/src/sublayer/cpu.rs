@@ -4,14 +4,14 @@
 use super::connection::RowConnection;
 use super::layout::{CrossAttentionLayout, FeedForwardLayout, Place, SelfAttentionLayout};
 use super::{AttentionSublayerOptions, FeedForwardOptions};
-use crate::attention::{Attention, Lengths};
+use crate::attention::{Attention, Sides};
 use crate::gather::Gradient;
 use crate::kept::Kept;
 use crate::product::{Engine, Into, Matrix, Output, new_product, product};
 use crate::profile::{Operation, span};
 use crate::rows::add_rows;
 use crate::values::{Values, slice};
-use crate::{Activation, Dropout};
+use crate::{Activation, Dropout, Sentences};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use std::ops::Range;
 
@@ -138,7 +138,6 @@ fn tensor(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
 pub(super) struct FeedForward {
     layout: FeedForwardLayout,
     activation: Activation,
-    positions: usize,
     inner_dropout: Option<Dropout>,
     connection: RowConnection,
     engine: Engine,
@@ -155,18 +154,12 @@ struct KeptFeedForward {
 }
 
 impl FeedForward {
-    pub(super) fn new(
-        layout: FeedForwardLayout,
-        positions: usize,
-        options: &FeedForwardOptions,
-        with_gradient: bool,
-    ) -> Self {
+    pub(super) fn new(layout: FeedForwardLayout, options: &FeedForwardOptions, with_gradient: bool) -> Self {
         Self {
             layout,
             activation: options.activation,
-            positions,
             inner_dropout: options.inner_dropout.filter(|dropout| dropout.is_active()).cloned(),
-            connection: RowConnection::new(&options.connection, positions, layout.width),
+            connection: RowConnection::new(&options.connection, layout.width),
             engine: options.compute.engine(),
             with_gradient,
             kept: Kept::none(),
@@ -180,7 +173,7 @@ impl FeedForward {
         vectorized!({
             let mut factors = vec![0f32; width];
             for (index, row) in rows.chunks_exact_mut(width).enumerate() {
-                dropout.fill_row(index / self.positions, 0, index % self.positions, &mut factors);
+                dropout.fill_row(index, &mut factors);
                 row.iter_mut().zip(&factors).for_each(|(x, factor)| *x *= factor);
             }
         });
@@ -259,6 +252,7 @@ impl CustomOp2 for FeedForward {
 /// See [`super::self_attention_sublayer`].
 pub(super) struct SelfAttention {
     layout: SelfAttentionLayout,
+    sentences: Sentences,
     attention: Attention,
     connection: RowConnection,
     engine: Engine,
@@ -276,21 +270,31 @@ struct KeptSelfAttention {
 impl SelfAttention {
     pub(super) fn new(
         layout: SelfAttentionLayout,
+        sentences: &Sentences,
+        causal: bool,
         options: &AttentionSublayerOptions,
         with_gradient: bool,
-        positions: usize,
     ) -> Self {
         Self {
             layout,
-            attention: Attention::new(options.heads, options.scale, options.mask, options.weights_dropout),
-            connection: RowConnection::new(&options.connection, positions, layout.width),
+            sentences: sentences.clone(),
+            attention: Attention::new(options.heads, options.scale, causal, options.weights_dropout),
+            connection: RowConnection::new(&options.connection, layout.width),
             engine: options.compute.engine(),
             with_gradient,
             kept: Kept::none(),
         }
     }
 
-    fn run(&self, x: &[f32], lengths: Lengths, values: &[f32]) -> (Vec<f32>, KeptSelfAttention) {
+    fn sides(&self) -> Sides<'_> {
+        Sides {
+            queries: &self.sentences,
+            keys: &self.sentences,
+            width: self.layout.width,
+        }
+    }
+
+    fn run(&self, x: &[f32], values: &[f32]) -> (Vec<f32>, KeptSelfAttention) {
         let parameters = Parameters {
             values,
             engine: self.engine,
@@ -298,7 +302,7 @@ impl SelfAttention {
         let norm = &values[self.layout.norm()];
         let input = self.connection.enter(x, norm);
         let qkv = parameters.map(self.layout.qkv(), input.as_deref().unwrap_or(x));
-        let context = self.attention.of_self(&qkv, lengths);
+        let context = self.attention.of_self(&qkv, self.sides());
         let y = parameters.map(self.layout.output(), &context);
         let result = self.connection.leave(x, &y, norm);
         let kept = KeptSelfAttention { input, qkv, context, y };
@@ -318,9 +322,7 @@ impl CustomOp2 for SelfAttention {
         packed: &CpuStorage,
         of_packed: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (sentences, positions, width) = of_x.shape().dims3()?;
-        let lengths = Lengths::of_self(sentences, positions, width);
-        let (result, kept) = self.run(slice(x, of_x)?, lengths, slice(packed, of_packed)?);
+        let (result, kept) = self.run(slice(x, of_x)?, slice(packed, of_packed)?);
         if self.with_gradient {
             self.kept.put(kept);
         }
@@ -334,14 +336,9 @@ impl CustomOp2 for SelfAttention {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (sentences, positions, width) = x.dims3()?;
-        let lengths = Lengths::of_self(sentences, positions, width);
         let gradient = gradient.contiguous()?;
         let (x_values, values, gradient) = (Values::of(x)?, Values::of(packed)?, Values::of(&gradient)?);
-        let kept = self
-            .kept
-            .take()
-            .unwrap_or_else(|| self.run(&x_values, lengths, &values).1);
+        let kept = self.kept.take().unwrap_or_else(|| self.run(&x_values, &values).1);
         let parameters = Parameters {
             values: &values,
             engine: self.engine,
@@ -349,7 +346,7 @@ impl CustomOp2 for SelfAttention {
         let around = (&self.connection, self.layout.norm());
         let (mut backward, dy) = Backward::begin(parameters, around, (&x_values, &kept.y), &gradient, packed);
         let d_context = backward.map(self.layout.output(), &kept.context, &dy);
-        let d_qkv = self.attention.of_self_backward(&kept.qkv, &d_context, lengths);
+        let d_qkv = self.attention.of_self_backward(&kept.qkv, &d_context, self.sides());
         backward.end(self.layout.qkv(), kept.input.as_deref(), &d_qkv, (x, packed))
     }
 }
@@ -357,6 +354,8 @@ impl CustomOp2 for SelfAttention {
 /// See [`super::cross_attention_sublayer`].
 pub(super) struct CrossAttention {
     layout: CrossAttentionLayout,
+    sentences: Sentences,
+    memory_sentences: Sentences,
     attention: Attention,
     connection: RowConnection,
     engine: Engine,
@@ -375,21 +374,32 @@ struct KeptCrossAttention {
 impl CrossAttention {
     pub(super) fn new(
         layout: CrossAttentionLayout,
+        sentences: &Sentences,
+        memory_sentences: &Sentences,
         options: &AttentionSublayerOptions,
         with_gradient: bool,
-        positions: usize,
     ) -> Self {
         Self {
             layout,
-            attention: Attention::new(options.heads, options.scale, options.mask, options.weights_dropout),
-            connection: RowConnection::new(&options.connection, positions, layout.width),
+            sentences: sentences.clone(),
+            memory_sentences: memory_sentences.clone(),
+            attention: Attention::new(options.heads, options.scale, false, options.weights_dropout),
+            connection: RowConnection::new(&options.connection, layout.width),
             engine: options.compute.engine(),
             with_gradient,
             kept: Kept::none(),
         }
     }
 
-    fn run(&self, x: &[f32], memory: &[f32], lengths: Lengths, values: &[f32]) -> (Vec<f32>, KeptCrossAttention) {
+    fn sides(&self) -> Sides<'_> {
+        Sides {
+            queries: &self.sentences,
+            keys: &self.memory_sentences,
+            width: self.layout.width,
+        }
+    }
+
+    fn run(&self, x: &[f32], memory: &[f32], values: &[f32]) -> (Vec<f32>, KeptCrossAttention) {
         let parameters = Parameters {
             values,
             engine: self.engine,
@@ -398,7 +408,7 @@ impl CrossAttention {
         let input = self.connection.enter(x, norm);
         let q = parameters.map(self.layout.q(), input.as_deref().unwrap_or(x));
         let kv = parameters.map(self.layout.kv(), memory);
-        let context = self.attention.of_memory(&q, &kv, lengths);
+        let context = self.attention.of_memory(&q, &kv, self.sides());
         let y = parameters.map(self.layout.output(), &context);
         let result = self.connection.leave(x, &y, norm);
         let kept = KeptCrossAttention {
@@ -426,9 +436,8 @@ impl CustomOp3 for CrossAttention {
         packed: &CpuStorage,
         of_packed: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let lengths = Lengths::of_memory(of_x.shape().dims3()?, of_memory.shape().dims3()?.1);
         let (x, memory) = (slice(x, of_x)?, slice(memory, of_memory)?);
-        let (result, kept) = self.run(x, memory, lengths, slice(packed, of_packed)?);
+        let (result, kept) = self.run(x, memory, slice(packed, of_packed)?);
         if self.with_gradient {
             self.kept.put(kept);
         }
@@ -443,14 +452,13 @@ impl CustomOp3 for CrossAttention {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let lengths = Lengths::of_memory(x.dims3()?, memory.dim(1)?);
         let gradient = gradient.contiguous()?;
         let (x_values, memory_values) = (Values::of(x)?, Values::of(memory)?);
         let (values, gradient) = (Values::of(packed)?, Values::of(&gradient)?);
         let kept = self
             .kept
             .take()
-            .unwrap_or_else(|| self.run(&x_values, &memory_values, lengths, &values).1);
+            .unwrap_or_else(|| self.run(&x_values, &memory_values, &values).1);
         let parameters = Parameters {
             values: &values,
             engine: self.engine,
@@ -460,7 +468,7 @@ impl CustomOp3 for CrossAttention {
         let d_context = backward.map(self.layout.output(), &kept.context, &dy);
         let (dq, d_kv) = self
             .attention
-            .of_memory_backward(&kept.q, &kept.kv, &d_context, lengths);
+            .of_memory_backward(&kept.q, &kept.kv, &d_context, self.sides());
         let d_memory = backward.map(self.layout.kv(), &memory_values, &d_kv);
         let (dx, d_packed) = backward.end(self.layout.q(), kept.input.as_deref(), &dq, (x, packed))?;
         Ok((dx, tensor(d_memory, memory)?, d_packed))

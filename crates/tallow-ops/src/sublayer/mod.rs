@@ -15,7 +15,7 @@ pub(crate) use connection::RowConnection;
 pub use layout::{CrossAttentionParts, FeedForwardParts, SelfAttentionParts};
 
 use crate::values::is_plain;
-use crate::{Activation, AttentionMask, Compute, Dropout};
+use crate::{Activation, Compute, Dropout, Sentences};
 use candle_core::{Result, Tensor, bail};
 use layout::{CrossAttentionLayout, FeedForwardLayout, SelfAttentionLayout};
 use std::cell::RefCell;
@@ -47,8 +47,6 @@ pub struct AttentionSublayerOptions<'a> {
     pub heads: usize,
     /// What products of queries and keys are multiplied by; 1/sqrt(k) in the paper.
     pub scale: f64,
-    /// Which keys a query may see; `None`: all of them.
-    pub mask: Option<&'a AttentionMask>,
     /// Dropout on the attention weights.
     pub weights_dropout: Option<&'a Dropout>,
     /// Residual connection and normalisation.
@@ -77,97 +75,111 @@ pub struct FeedForwardOptions<'a> {
 /// x + W2 activation(W1 x + b1) + b2, with dropout and normalisation around it.
 ///
 /// # Shapes
-/// `x` and the result: `[b, t, d]`; `packed`: the elements of [`FeedForwardParts`], one part after the other.
+/// `x` and the result: `[n, d]`; `packed`: the elements of [`FeedForwardParts`], one part after the other.
 ///
 /// # Errors
 /// When the shapes do not fit.
 pub fn feed_forward(x: &Tensor, packed: &Tensor, options: FeedForwardOptions) -> Result<Tensor> {
-    let (batch, positions, width) = x.dims3()?;
+    let (_, width) = x.dims2()?;
     let layout = FeedForwardLayout {
         width,
         inner: options.inner,
     };
     expect(packed, layout.elements(), "feed_forward")?;
     if is_plain(x) && is_plain(packed) {
+        // Both masks have a row for each row of `x`; their widths do not matter.
         for dropout in [options.inner_dropout, options.connection.dropout]
             .into_iter()
             .flatten()
         {
-            dropout.check(x.dims(), (batch, 1, positions))?;
+            dropout.check_rows(x.dims())?;
         }
-        return x.apply_op2(
-            packed,
-            cpu::FeedForward::new(layout, positions, &options, tracked(&[x, packed])),
-        );
+        let operation = cpu::FeedForward::new(layout, &options, tracked(&[x, packed]));
+        return x.apply_op2(packed, operation);
     }
     reference::feed_forward(x, &FeedForwardParts::of(packed, width, options.inner)?, options)
 }
 
-/// Attention of a sequence to itself as a sublayer.
+/// Attention of sentences to themselves as a sublayer.
 ///
 /// # Shapes
-/// `x` and the result: `[b, t, d]`; `packed`: the elements of [`SelfAttentionParts`], one part after the other.
+/// `x` and the result: `[n, d]`, rows of `sentences`; `packed`: the elements of [`SelfAttentionParts`], one part after the
+/// other. With `causal`, a position sees none that is later in its sentence.
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn self_attention_sublayer(x: &Tensor, packed: &Tensor, options: AttentionSublayerOptions) -> Result<Tensor> {
-    let (_, _, width) = x.dims3()?;
-    let layout = SelfAttentionLayout { width };
-    expect(packed, layout.elements(), "self_attention")?;
-    if is_plain(x) && is_plain(packed) && options.can_fuse(x)? {
-        return x.apply_op2(
-            packed,
-            cpu::SelfAttention::new(layout, &options, tracked(&[x, packed]), x.dim(1)?),
+pub fn self_attention_sublayer(
+    x: &Tensor,
+    sentences: &Sentences,
+    causal: bool,
+    packed: &Tensor,
+    options: AttentionSublayerOptions,
+) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    if rows != sentences.rows() {
+        bail!(
+            "self_attention: x {:?} has not the {} rows of its sentences",
+            x.dims(),
+            sentences.rows()
         );
     }
-    reference::self_attention(x, &SelfAttentionParts::of(packed, width)?, options)
+    let layout = SelfAttentionLayout { width };
+    expect(packed, layout.elements(), "self_attention")?;
+    if is_plain(x) && is_plain(packed) && options.can_fuse(x, sentences)? {
+        let operation = cpu::SelfAttention::new(layout, sentences, causal, &options, tracked(&[x, packed]));
+        return x.apply_op2(packed, operation);
+    }
+    reference::self_attention((x, sentences), causal, &SelfAttentionParts::of(packed, width)?, options)
 }
 
 /// Attention to the encoder's output as a sublayer.
 ///
 /// # Shapes
-/// `x` and the result: `[b, t, d]`; `memory`: `[b, s, d]`; `packed`: the elements of [`CrossAttentionParts`], one part
-/// after the other.
+/// `x` and the result: `[n, d]`, rows of `sentences`; `memory`: `[m, d]`, rows of `memory_sentences`; `packed`: the elements
+/// of [`CrossAttentionParts`], one part after the other.
 ///
 /// # Errors
 /// When the shapes do not fit.
 pub fn cross_attention_sublayer(
-    x: &Tensor,
-    memory: &Tensor,
+    (x, sentences): (&Tensor, &Sentences),
+    (memory, memory_sentences): (&Tensor, &Sentences),
     packed: &Tensor,
     options: AttentionSublayerOptions,
 ) -> Result<Tensor> {
-    let (batch, _, width) = x.dims3()?;
-    let (memory_batch, _, memory_width) = memory.dims3()?;
-    if (batch, width) != (memory_batch, memory_width) {
+    let ((rows, width), (memory_rows, memory_width)) = (x.dims2()?, memory.dims2()?);
+    let fits = (rows, memory_rows) == (sentences.rows(), memory_sentences.rows());
+    if !fits || width != memory_width || sentences.count() != memory_sentences.count() {
         bail!(
-            "cross_attention: x {:?} and memory {:?} do not fit",
+            "cross_attention: x {:?} in {} sentences and memory {:?} in {} do not fit",
             x.dims(),
-            memory.dims()
+            sentences.count(),
+            memory.dims(),
+            memory_sentences.count()
         );
     }
     let layout = CrossAttentionLayout { width };
     expect(packed, layout.elements(), "cross_attention")?;
-    if is_plain(x) && is_plain(memory) && is_plain(packed) && options.can_fuse(x)? {
+    if is_plain(x) && is_plain(memory) && is_plain(packed) && options.can_fuse(x, sentences)? {
         let with_gradient = tracked(&[x, memory, packed]);
-        let operation = cpu::CrossAttention::new(layout, &options, with_gradient, x.dim(1)?);
+        let operation = cpu::CrossAttention::new(layout, sentences, memory_sentences, &options, with_gradient);
         return x.apply_op3(memory, packed, operation);
     }
-    reference::cross_attention(x, memory, &CrossAttentionParts::of(packed, width)?, options)
+    let parts = CrossAttentionParts::of(packed, width)?;
+    reference::cross_attention((x, sentences), (memory, memory_sentences), &parts, options)
 }
 
 impl AttentionSublayerOptions<'_> {
     /// Whether the fused form can compute this: it never writes the weights out.
-    fn can_fuse(&self, x: &Tensor) -> Result<bool> {
-        let (batch, positions, width) = x.dims3()?;
+    fn can_fuse(&self, x: &Tensor, sentences: &Sentences) -> Result<bool> {
+        let (_, width) = x.dims2()?;
         if self.record.is_some() || self.heads == 0 || !width.is_multiple_of(self.heads) || self.scale <= 0.0 {
             return Ok(false);
         }
         if let Some(dropout) = self.weights_dropout {
-            dropout.check(x.dims(), (batch, self.heads, positions))?;
+            dropout.check_weights(sentences, self.heads)?;
         }
         if let Some(dropout) = self.connection.dropout {
-            dropout.check(x.dims(), (batch, 1, positions))?;
+            dropout.check_rows(x.dims())?;
         }
         Ok(true)
     }

@@ -5,8 +5,8 @@ use super::{
     SelfAttentionParts,
 };
 use crate::{
-    Activation, Attended, AttentionOptions, cross_attention as attend_to_memory, dropout, layer_norm, linear, residual,
-    residual_norm, self_attention as attend_to_self,
+    Activation, Attended, AttentionOptions, Sentences, cross_attention as attend_to_memory, dropout, layer_norm,
+    linear, residual, residual_norm, self_attention as attend_to_self,
 };
 use candle_core::{Result, Tensor};
 
@@ -14,7 +14,7 @@ impl Connection<'_> {
     /// What the function of the sublayer sees of `x`.
     ///
     /// # Shapes
-    /// `x` and the result: `[b, t, d]`; `norm`: scale and shift, `[2, d]`.
+    /// `x` and the result: `[n, d]`; `norm`: scale and shift, `[2, d]`.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -28,7 +28,7 @@ impl Connection<'_> {
     /// `x` with the function's result `y` added, normalised if that is the place for it.
     ///
     /// # Shapes
-    /// `x`, `y` and the result: `[b, t, d]`; `norm`: scale and shift, `[2, d]`.
+    /// `x`, `y` and the result: `[n, d]`; `norm`: scale and shift, `[2, d]`.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -45,7 +45,6 @@ impl<'a> AttentionSublayerOptions<'a> {
         AttentionOptions {
             heads: self.heads,
             scale: self.scale,
-            mask: self.mask,
             dropout: self.weights_dropout,
             record: self.record.is_some(),
         }
@@ -69,7 +68,8 @@ pub(super) fn feed_forward(x: &Tensor, parts: &FeedForwardParts, options: FeedFo
 }
 
 pub(super) fn self_attention(
-    x: &Tensor,
+    (x, sentences): (&Tensor, &Sentences),
+    causal: bool,
     parts: &SelfAttentionParts,
     options: AttentionSublayerOptions,
 ) -> Result<Tensor> {
@@ -77,15 +77,15 @@ pub(super) fn self_attention(
     let project =
         |x: &Tensor, weight: &Tensor, bias: &Tensor| linear(x, weight, Some(bias), Activation::None, options.compute);
     let qkv = project(&input, &parts.qkv_weight, &parts.qkv_bias)?;
-    let attended = attend_to_self(&qkv, options.attention())?;
+    let attended = attend_to_self(&qkv, sentences, causal, options.attention())?;
     options.keep(&attended);
-    let y = project(&attended.context_btd, &parts.output_weight, &parts.output_bias)?;
+    let y = project(&attended.context_nd, &parts.output_weight, &parts.output_bias)?;
     options.connection.leave(x, &y, &parts.norm)
 }
 
 pub(super) fn cross_attention(
-    x: &Tensor,
-    memory: &Tensor,
+    (x, sentences): (&Tensor, &Sentences),
+    (memory, memory_sentences): (&Tensor, &Sentences),
     parts: &CrossAttentionParts,
     options: AttentionSublayerOptions,
 ) -> Result<Tensor> {
@@ -94,8 +94,8 @@ pub(super) fn cross_attention(
         |x: &Tensor, weight: &Tensor, bias: &Tensor| linear(x, weight, Some(bias), Activation::None, options.compute);
     let q = project(&input, &parts.q_weight, &parts.q_bias)?;
     let kv = project(memory, &parts.kv_weight, &parts.kv_bias)?;
-    let attended = attend_to_memory(&q, &kv, options.attention())?;
+    let attended = attend_to_memory(&q, sentences, &kv, memory_sentences, options.attention())?;
     options.keep(&attended);
-    let y = project(&attended.context_btd, &parts.output_weight, &parts.output_bias)?;
+    let y = project(&attended.context_nd, &parts.output_weight, &parts.output_bias)?;
     options.connection.leave(x, &y, &parts.norm)
 }

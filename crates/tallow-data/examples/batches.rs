@@ -1,7 +1,8 @@
-//! Measures how fast a corpus is read and planned, and how much of its batches is padding.
+//! Measures how fast a corpus is read and planned, how much of the token budget its batches use, and how evenly they divide
+//! among workers.
 //!
 //! ```sh
-//! cargo run --release -p tallow-data --example padding -- SOURCE TARGET [BATCH_TOKENS] [POOL_PAIRS]
+//! cargo run --release -p tallow-data --example batches -- SOURCE TARGET [BATCH_TOKENS] [POOL_PAIRS]
 //! ```
 //!
 //! White space separates the tokens. Text that was cut into subwords before gives the figures of that tokenizer.
@@ -13,7 +14,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tallow_data::{Batch, Corpus, CorpusFiles, DataConfig, ParallelText, Sampler};
+use tallow_data::{Batch, Corpus, CorpusFiles, DataConfig, Example, ParallelText, Sampler};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -49,27 +50,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let start = Instant::now();
     let batches: Vec<Batch> = plan.iter().map(|indices| sampler.corpus().batch(indices)).collect();
-    let rows: usize = batches.iter().map(|batch| batch.pad(0, 1, 1).rows).sum();
-    println!("padded   {:7.1} ms  {rows} pairs", milliseconds(start));
+    let pairs: usize = batches.iter().map(|batch| batch.flatten(0).ids.len()).sum();
+    println!("flat     {:7.1} ms  {pairs} pairs", milliseconds(start));
 
-    let tokens: usize = batches
+    let of_pair = |example: &Example| example.source.len() + example.target.len();
+    let tokens: usize = batches.iter().flat_map(|batch| &batch.examples).map(of_pair).sum();
+    let cells: usize = batches
         .iter()
-        .map(|batch| batch.source_tokens() + batch.target_tokens())
+        .map(|batch| batch.examples.len() * (batch.source_length() + batch.target_length()))
         .sum();
-    let cells: usize = batches.iter().map(Batch::cells).sum();
     println!(
-        "padding  {:7.2} %   of the cells of whole batches",
+        "padding  {:7.2} %   of batches, if they were padded",
         share(tokens, cells)
     );
     for workers in [2, 4] {
-        let cells: usize = batches
+        let dearest: usize = batches
             .iter()
-            .flat_map(|batch| batch.shards(workers))
-            .map(|shard| shard.cells())
+            .filter_map(|batch| {
+                let cost = |shard: &Batch| shard.examples.iter().map(of_pair).sum::<usize>();
+                batch.shards(workers, of_pair).iter().map(cost).max()
+            })
             .sum();
         println!(
-            "padding  {:7.2} %   of the cells in {workers} shards",
-            share(tokens, cells)
+            "waiting  {:7.2} %   of the time of {workers} workers, if tokens are what counts",
+            share(tokens, workers * dearest)
         );
     }
     let size: usize = batches.iter().map(Batch::padded_tokens).sum();

@@ -1,0 +1,182 @@
+//! Batches without padding.
+
+use candle_core::{Result, Tensor, bail};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// How the rows of a batch divide into sentences, which lie one after another without padding ("packed" sequences, or
+/// "varlen" where attention kernels speak of them). A position that is no token costs nothing, in no operation, and a
+/// sentence cannot see what it was batched with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentences(Arc<Division>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Division {
+    lengths: Vec<usize>,
+    /// The first row of each sentence.
+    starts: Vec<usize>,
+    /// The sentence of each row, and its position there.
+    places: Vec<(u32, u32)>,
+    longest: usize,
+}
+
+impl Sentences {
+    /// Sentences of these lengths, in this order.
+    ///
+    /// # Errors
+    /// When there is no sentence, or one without a row.
+    pub fn new(lengths: &[usize]) -> Result<Self> {
+        if lengths.is_empty() || lengths.contains(&0) {
+            bail!("a batch of sentences with the lengths {lengths:?}: one is missing or empty");
+        }
+        let places = lengths
+            .iter()
+            .enumerate()
+            .flat_map(|(sentence, length)| (0..*length).map(move |position| (sentence as u32, position as u32)))
+            .collect();
+        let starts = lengths.iter().scan(0, |end, length| {
+            let start = *end;
+            *end += length;
+            Some(start)
+        });
+        Ok(Self(Arc::new(Division {
+            starts: starts.collect(),
+            places,
+            longest: lengths.iter().copied().max().unwrap_or(0),
+            lengths: lengths.to_vec(),
+        })))
+    }
+
+    /// The number of sentences.
+    pub fn count(&self) -> usize {
+        self.0.lengths.len()
+    }
+
+    /// The number of rows of all sentences.
+    pub fn rows(&self) -> usize {
+        self.0.places.len()
+    }
+
+    /// The rows of each sentence.
+    pub fn lengths(&self) -> &[usize] {
+        &self.0.lengths
+    }
+
+    /// The rows of the longest sentence.
+    pub fn longest(&self) -> usize {
+        self.0.longest
+    }
+
+    /// Which rows are those of a sentence, in the order of the batch.
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
+        let bounds = self.0.starts.iter().zip(&self.0.lengths);
+        bounds.map(|(start, length)| *start..start + length)
+    }
+
+    /// The sentence of a row, and its position there.
+    #[inline(always)]
+    pub(crate) fn place(&self, row: usize) -> (usize, usize) {
+        let (sentence, position) = self.0.places[row];
+        (sentence as usize, position as usize)
+    }
+
+    /// The position of every row in its sentence.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = u32> {
+        self.0.places.iter().map(|(_, position)| *position)
+    }
+
+    /// The sentences as a rectangle, for operations that need one. What pads the shorter ones is the first row: finite
+    /// numbers, which the caller has to hide.
+    ///
+    /// # Shapes
+    /// `x`: `[n, d]`; the result: `[b, longest, d]`.
+    ///
+    /// # Errors
+    /// When `x` has not the rows of these sentences.
+    pub fn pad(&self, x: &Tensor) -> Result<Tensor> {
+        let (rows, width) = x.dims2()?;
+        if rows != self.rows() {
+            bail!(
+                "{:?} has not the {} rows of {} sentences",
+                x.dims(),
+                self.rows(),
+                self.count()
+            );
+        }
+        let shape = (self.count(), self.longest(), width);
+        if self.is_rectangle() {
+            return x.reshape(shape);
+        }
+        let indices: Vec<u32> = self
+            .ranges()
+            .flat_map(|range| {
+                let padding = self.longest() - range.len();
+                (range.start as u32..range.end as u32).chain(std::iter::repeat_n(0, padding))
+            })
+            .collect();
+        let indices = Tensor::from_vec(indices, self.count() * self.longest(), x.device())?;
+        x.index_select(&indices, 0)?.reshape(shape)
+    }
+
+    /// The rows of a rectangle that are no padding: undoes [`Self::pad`].
+    ///
+    /// # Shapes
+    /// `x`: `[b, longest, d]`; the result: `[n, d]`.
+    ///
+    /// # Errors
+    /// When `x` is not such a rectangle.
+    pub fn unpad(&self, x: &Tensor) -> Result<Tensor> {
+        let (count, longest, width) = x.dims3()?;
+        if (count, longest) != (self.count(), self.longest()) {
+            bail!(
+                "{:?} is no rectangle of {} sentences of up to {}",
+                x.dims(),
+                self.count(),
+                self.longest()
+            );
+        }
+        let flat = x.reshape((count * longest, width))?;
+        if self.is_rectangle() {
+            return Ok(flat);
+        }
+        let of_row = |(sentence, position): &(u32, u32)| sentence * longest as u32 + position;
+        let indices: Vec<u32> = self.0.places.iter().map(of_row).collect();
+        flat.index_select(&Tensor::from_vec(indices, self.rows(), x.device())?, 0)
+    }
+
+    fn is_rectangle(&self) -> bool {
+        self.count() * self.longest() == self.rows()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn the_division_written_out() -> Result<()> {
+        let sentences = Sentences::new(&[2, 1, 3])?;
+        assert_eq!((sentences.count(), sentences.rows(), sentences.longest()), (3, 6, 3));
+        assert_eq!(sentences.ranges().collect::<Vec<_>>(), [0..2, 2..3, 3..6]);
+        let places: Vec<_> = (0..6).map(|row| sentences.place(row)).collect();
+        assert_eq!(places, [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (2, 2)]);
+        assert_eq!(sentences.positions().collect::<Vec<_>>(), [0, 1, 0, 0, 1, 2]);
+        assert!(Sentences::new(&[]).is_err() && Sentences::new(&[1, 0]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn rectangles_and_back() -> Result<()> {
+        let x = Tensor::new(&[[1f32, 2.], [3., 4.], [5., 6.]], &Device::Cpu)?;
+        let ragged = Sentences::new(&[1, 2])?;
+        let padded = ragged.pad(&x)?;
+        assert_eq!(padded.to_vec3::<f32>()?, [[[1., 2.], [1., 2.]], [[3., 4.], [5., 6.]]]);
+        assert_eq!(ragged.unpad(&padded)?.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
+        let even = Sentences::new(&[1, 1, 1])?;
+        assert_eq!(even.pad(&x)?.dims(), [3, 1, 2]);
+        assert_eq!(even.unpad(&even.pad(&x)?)?.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
+        assert!(ragged.pad(&padded.get(0)?).is_err() && even.unpad(&padded).is_err());
+        Ok(())
+    }
+}
