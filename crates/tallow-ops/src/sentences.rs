@@ -73,6 +73,35 @@ impl Sentences {
         bounds.map(|(start, length)| *start..start + length)
     }
 
+    /// Which rows are those of consecutive sentences.
+    pub(crate) fn rows_of(&self, sentences: &Range<usize>) -> Range<usize> {
+        let start = |sentence: usize| self.0.starts.get(sentence).copied().unwrap_or(self.rows());
+        start(sentences.start)..start(sentences.end)
+    }
+
+    /// Which rows are those of each of consecutive sentences, counted from the first row of the first of them.
+    pub(crate) fn places(&self, sentences: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let first = self.rows_of(sentences).start;
+        let ranges = self.ranges().skip(sentences.start).take(sentences.len());
+        ranges.map(move |range| range.start - first..range.end - first)
+    }
+
+    /// Cuts the sentences into runs of at most `limit` rows, here and in `others`, which are as many; a run has at least one
+    /// sentence, however long.
+    pub(crate) fn runs(&self, others: &Self, limit: usize) -> Vec<Range<usize>> {
+        let mut runs = Vec::new();
+        let mut start = 0;
+        for end in 1..=self.count() {
+            let longer = start..end + 1;
+            let fits = |side: &Self| side.rows_of(&longer).len() <= limit;
+            if end == self.count() || !fits(self) || !fits(others) {
+                runs.push(start..end);
+                start = end;
+            }
+        }
+        runs
+    }
+
     /// The sentence of a row, and its position there.
     #[inline(always)]
     pub(crate) fn place(&self, row: usize) -> (usize, usize) {
@@ -162,7 +191,19 @@ mod tests {
         let places: Vec<_> = (0..6).map(|row| sentences.place(row)).collect();
         assert_eq!(places, [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (2, 2)]);
         assert_eq!(sentences.positions().collect::<Vec<_>>(), [0, 1, 0, 0, 1, 2]);
+        assert_eq!((sentences.rows_of(&(0..2)), sentences.rows_of(&(1..3))), (0..3, 2..6));
+        assert_eq!(sentences.places(&(1..3)).collect::<Vec<_>>(), [0..1, 1..4]);
         assert!(Sentences::new(&[]).is_err() && Sentences::new(&[1, 0]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn runs_keep_their_limit() -> Result<()> {
+        let (short, long) = (Sentences::new(&[2, 1, 3, 9, 1])?, Sentences::new(&[1, 1, 5, 1, 1])?);
+        assert_eq!(short.runs(&short, 3), [0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(short.runs(&short, 100), vec![0..5; 1]);
+        assert_eq!(short.runs(&long, 6), [0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(long.runs(&long, 1), [0..1, 1..2, 2..3, 3..4, 4..5]);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::rows::{LANES, sum};
 use crate::values::{Values, slice};
 use crate::{Dropout, Sentences};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
+use std::ops::Range;
 
 /// Queries whose scores are held at a time.
 const BLOCK: usize = 64;
@@ -36,12 +37,22 @@ pub(super) struct OfMemory {
     pub(super) keys: Sentences,
 }
 
-/// The sentences of a batch, on either side, and the width of their rows.
-#[derive(Clone, Copy)]
+/// Consecutive sentences of a batch, and the width of their rows. Queries, keys and values are those of these sentences alone.
+#[derive(Clone)]
 pub(crate) struct Sides<'a> {
     pub(crate) queries: &'a Sentences,
     pub(crate) keys: &'a Sentences,
+    pub(crate) sentences: Range<usize>,
     pub(crate) width: usize,
+}
+
+impl Sides<'_> {
+    /// Each sentence, with the places of its queries and its keys among the rows of these sentences.
+    fn each(&self) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
+        let (queries, keys) = (self.queries.places(&self.sentences), self.keys.places(&self.sentences));
+        let places = self.sentences.clone().zip(queries.zip(keys));
+        places.map(|(sentence, (queries, keys))| (sentence, queries, keys))
+    }
 }
 
 /// Where the rows of queries, keys or values lie: `offset` values into rows of `stride` values.
@@ -116,47 +127,44 @@ impl Attention {
         }
     }
 
-    /// The context of packed queries, keys and values, rows of three times the width.
-    pub(crate) fn of_self(&self, qkv: &[f32], sides: Sides) -> Vec<f32> {
+    /// Appends the context of packed queries, keys and values, rows of three times the width.
+    pub(crate) fn of_self(&self, qkv: &[f32], sides: Sides, context: &mut Vec<f32>) {
         let [q, k, v] = packed(sides.width).map(|place| (qkv, place));
-        self.forward(sides, &Sources { q, k, v })
+        self.forward(&sides, &Sources { q, k, v }, context);
     }
 
-    /// The gradient of the packed queries, keys and values.
-    pub(crate) fn of_self_backward(&self, qkv: &[f32], d_context: &[f32], sides: Sides) -> Vec<f32> {
+    /// The gradient of the packed queries, keys and values, in memory that may hold something else.
+    pub(crate) fn of_self_backward(&self, qkv: &[f32], d_context: &[f32], sides: Sides, d_qkv: &mut Vec<f32>) {
         let [q, k, v] = packed(sides.width).map(|place| (qkv, place));
-        let mut results = [vec![0f32; qkv.len()]];
-        self.backward(sides, &Sources { q, k, v }, d_context, &mut results, [0, 0, 0]);
-        let [d_qkv] = results;
-        d_qkv
+        zeros(d_qkv, qkv.len());
+        self.backward(&sides, &Sources { q, k, v }, d_context, &mut [d_qkv], [0, 0, 0]);
     }
 
-    /// The context of queries and of packed keys and values, rows of twice the width.
-    pub(crate) fn of_memory(&self, q: &[f32], kv: &[f32], sides: Sides) -> Vec<f32> {
+    /// Appends the context of queries and of packed keys and values, rows of twice the width.
+    pub(crate) fn of_memory(&self, (q, kv): (&[f32], &[f32]), sides: Sides, context: &mut Vec<f32>) {
         let [k, v] = packed_pair(sides.width).map(|place| (kv, place));
         let q = (q, alone(sides.width));
-        self.forward(sides, &Sources { q, k, v })
+        self.forward(&sides, &Sources { q, k, v }, context);
     }
 
-    /// The gradients of the queries and of the packed keys and values.
+    /// The gradients of the queries and of the packed keys and values, in memory that may hold something else.
     pub(crate) fn of_memory_backward(
         &self,
-        q: &[f32],
-        kv: &[f32],
+        (q, kv): (&[f32], &[f32]),
         d_context: &[f32],
         sides: Sides,
-    ) -> (Vec<f32>, Vec<f32>) {
+        (dq, d_kv): (&mut Vec<f32>, &mut Vec<f32>),
+    ) {
         let [k, v] = packed_pair(sides.width).map(|place| (kv, place));
-        let mut results = [vec![0f32; q.len()], vec![0f32; kv.len()]];
+        zeros(dq, q.len());
+        zeros(d_kv, kv.len());
         let q = (q, alone(sides.width));
-        self.backward(sides, &Sources { q, k, v }, d_context, &mut results, [0, 1, 1]);
-        let [dq, d_kv] = results;
-        (dq, d_kv)
+        self.backward(&sides, &Sources { q, k, v }, d_context, &mut [dq, d_kv], [0, 1, 1]);
     }
 
-    fn each_head(&self, batch: Sides, sources: &Sources, mut work: impl FnMut(Head)) {
+    fn each_head(&self, batch: &Sides, sources: &Sources, mut work: impl FnMut(Head)) {
         let width = batch.width / self.heads;
-        for (sentence, (queries, keys)) in batch.queries.ranges().zip(batch.keys.ranges()).enumerate() {
+        for (sentence, queries, keys) in batch.each() {
             for head in 0..self.heads {
                 let column = head * width;
                 work(Head {
@@ -182,7 +190,7 @@ impl Attention {
     /// block sees are left out: the result counts the others, and the width of the rows.
     fn weights(
         &self,
-        batch: Sides,
+        batch: &Sides,
         sources: &Sources,
         at: Head,
         (start, rows): (usize, usize),
@@ -226,10 +234,15 @@ impl Attention {
         (keys, columns)
     }
 
-    fn forward(&self, batch: Sides, sources: &Sources) -> Vec<f32> {
+    fn forward(&self, batch: &Sides, sources: &Sources, context: &mut Vec<f32>) {
         let _span = span(Operation::Attention);
         let width = batch.width / self.heads;
-        let mut context = vec![0f32; batch.queries.rows() * batch.width];
+        let so_far = context.len();
+        context.resize(
+            so_far + batch.queries.rows_of(&batch.sentences).len() * batch.width,
+            0.0,
+        );
+        let context = &mut context[so_far..];
         let mut scratch = Scratch::default();
         self.each_head(batch, sources, |at| {
             let of_k = Matrix::with_stride(&sources.k.0[at.k..], at.keys, width, sources.k.1.stride);
@@ -248,7 +261,6 @@ impl Attention {
                 );
             }
         });
-        context
     }
 
     /// The gradients of queries, keys and values. `sources` and the results share their places; `buffers` names the
@@ -258,10 +270,10 @@ impl Attention {
     /// dv = (w m)ᵀ dc, dw = (dc vᵀ) m, ds = scale · w (dw - Σ w dw), dq = ds k, dk = dsᵀ q.
     fn backward(
         &self,
-        batch: Sides,
+        batch: &Sides,
         sources: &Sources,
         d_context: &[f32],
-        results: &mut [Vec<f32>],
+        results: &mut [&mut Vec<f32>],
         buffers: [usize; 3],
     ) {
         let _span = span(Operation::AttentionGradient);
@@ -342,6 +354,12 @@ impl Attention {
     }
 }
 
+/// Makes memory hold `count` zeros.
+fn zeros(values: &mut Vec<f32>, count: usize) {
+    values.clear();
+    values.resize(count, 0.0);
+}
+
 /// The places of queries, keys and values that lie side by side.
 fn packed(width: usize) -> [Place; 3] {
     [0, 1, 2].map(|part| Place {
@@ -371,6 +389,7 @@ impl OfSelf {
         Sides {
             queries: &self.sentences,
             keys: &self.sentences,
+            sentences: 0..self.sentences.count(),
             width,
         }
     }
@@ -383,7 +402,9 @@ impl CustomOp1 for OfSelf {
 
     fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, width) = layout.shape().dims2()?;
-        let context = self.attention.of_self(slice(qkv, layout)?, self.sides(width / 3));
+        let mut context = Vec::new();
+        self.attention
+            .of_self(slice(qkv, layout)?, self.sides(width / 3), &mut context);
         Ok((CpuStorage::F32(context), Shape::from((rows, width / 3))))
     }
 
@@ -391,7 +412,8 @@ impl CustomOp1 for OfSelf {
         let sides = self.sides(qkv.dim(1)? / 3);
         let gradient = gradient.contiguous()?;
         let (values, d_context) = (Values::of(qkv)?, Values::of(&gradient)?);
-        let d_qkv = self.attention.of_self_backward(&values, &d_context, sides);
+        let mut d_qkv = Vec::new();
+        self.attention.of_self_backward(&values, &d_context, sides, &mut d_qkv);
         Tensor::from_vec(d_qkv, qkv.shape(), &Device::Cpu).map(Some)
     }
 }
@@ -401,6 +423,7 @@ impl OfMemory {
         Sides {
             queries: &self.queries,
             keys: &self.keys,
+            sentences: 0..self.queries.count(),
             width,
         }
     }
@@ -413,7 +436,9 @@ impl CustomOp2 for OfMemory {
 
     fn cpu_fwd(&self, q: &CpuStorage, of_q: &Layout, kv: &CpuStorage, of_kv: &Layout) -> Result<(CpuStorage, Shape)> {
         let sides = self.sides(of_q.shape().dims2()?.1);
-        let context = self.attention.of_memory(slice(q, of_q)?, slice(kv, of_kv)?, sides);
+        let mut context = Vec::new();
+        let sources = (slice(q, of_q)?, slice(kv, of_kv)?);
+        self.attention.of_memory(sources, sides, &mut context);
         Ok((CpuStorage::F32(context), of_q.shape().clone()))
     }
 
@@ -421,9 +446,10 @@ impl CustomOp2 for OfMemory {
         let sides = self.sides(q.dim(1)?);
         let gradient = gradient.contiguous()?;
         let (q_values, kv_values, d_context) = (Values::of(q)?, Values::of(kv)?, Values::of(&gradient)?);
-        let (dq, d_kv) = self
-            .attention
-            .of_memory_backward(&q_values, &kv_values, &d_context, sides);
+        let (mut dq, mut d_kv) = (Vec::new(), Vec::new());
+        let gradients = (&mut dq, &mut d_kv);
+        self.attention
+            .of_memory_backward((&q_values, &kv_values), &d_context, sides, gradients);
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
         Ok((tensor(dq, q)?, tensor(d_kv, kv)?))
     }

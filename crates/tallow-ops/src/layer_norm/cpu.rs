@@ -54,10 +54,10 @@ pub(crate) fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
-/// Every row normalised, scaled and shifted; `norm` is scale and shift.
-pub(crate) fn normalise(x: &[f32], norm: &[f32], epsilon: f32) -> Vec<f32> {
+/// Appends every row, normalised, scaled and shifted; `norm` is scale and shift.
+pub(crate) fn normalise(x: &[f32], norm: &[f32], epsilon: f32, y: &mut Vec<f32>) {
     let (scale, shift) = norm.split_at(norm.len() / 2);
-    let mut y = Vec::with_capacity(x.len());
+    y.reserve(x.len());
     vectorized!({
         for x in x.chunks_exact(scale.len()) {
             let (mean, inverse) = moments(x, epsilon);
@@ -65,7 +65,6 @@ pub(crate) fn normalise(x: &[f32], norm: &[f32], epsilon: f32) -> Vec<f32> {
             y.extend(row.map(|((x, scale), shift)| (x - mean) * inverse * scale + shift));
         }
     });
-    y
 }
 
 /// Adds the gradients of [`normalise`] to `d_norm` and `dx`.
@@ -104,7 +103,8 @@ impl CustomOp2 for LayerNorm {
         packed: &CpuStorage,
         of_packed: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let y = normalise(slice(x, of_x)?, slice(packed, of_packed)?, self.epsilon);
+        let mut y = Vec::new();
+        normalise(slice(x, of_x)?, slice(packed, of_packed)?, self.epsilon, &mut y);
         Ok((CpuStorage::F32(y), of_x.shape().clone()))
     }
 

@@ -151,26 +151,38 @@ fn reach(rows: usize, columns: usize, stride: usize) -> usize {
 }
 
 /// A right operand that is made ready once and used in several products.
-pub(crate) enum Prepared<'a> {
-    Gemm(Matrix<'a>),
+pub(crate) struct Prepared<'a>(State<'a>);
+
+enum State<'a> {
+    /// As it is.
+    Fresh(Operand<'a>),
     Panels(panels::Packed),
     Tiles(tiles::Packed),
 }
 
 impl<'a> Prepared<'a> {
     pub(crate) fn new(engine: Engine, b: Matrix<'a>) -> Self {
-        match engine {
-            Engine::Gemm => Self::Gemm(b),
-            Engine::Panels(processor) => Self::Panels(panels::Packed::new(processor, b)),
-            Engine::Tiles(unit) => Self::Tiles(tiles::Packed::new(unit, b)),
+        Self(match engine {
+            Engine::Gemm => State::Fresh(Operand::Gemm(b)),
+            Engine::Panels(processor) => State::Panels(panels::Packed::new(processor, b)),
+            Engine::Tiles(unit) => State::Tiles(tiles::Packed::new(unit, b)),
+        })
+    }
+
+    /// A right operand of so many products: for a single one it is prepared on the way, in memory that stays.
+    pub(crate) fn for_uses(engine: Engine, b: Matrix<'a>, uses: usize) -> Self {
+        if uses > 1 {
+            Self::new(engine, b)
+        } else {
+            Self(State::Fresh(Operand::new(engine, b)))
         }
     }
 
     fn operand(&self) -> Operand<'_> {
-        match self {
-            Self::Gemm(b) => Operand::Gemm(*b),
-            Self::Panels(packed) => Operand::Panels(panels::Right::Packed(packed)),
-            Self::Tiles(packed) => Operand::Tiles(tiles::Right::Packed(packed)),
+        match &self.0 {
+            State::Fresh(operand) => *operand,
+            State::Panels(packed) => Operand::Panels(panels::Right::Packed(packed)),
+            State::Tiles(packed) => Operand::Tiles(tiles::Right::Packed(packed)),
         }
     }
 }
@@ -233,20 +245,29 @@ fn product_of(output: Output, a: Matrix, b: Operand, into: Into) {
 }
 
 /// The product of `a` and `b` in new memory, which is written once. `into` is not [`Into::Add`].
-#[allow(unsafe_code)]
 pub(crate) fn new_product(engine: Engine, a: Matrix, b: Matrix, into: Into) -> Vec<f32> {
-    let b = Operand::new(engine, b);
+    let mut values = Vec::new();
+    append(&mut values, a, Operand::new(engine, b), into);
+    values
+}
+
+/// Appends the product of `a` and `b`, whose memory is written once, to `values`. `into` is not [`Into::Add`].
+pub(crate) fn append_product(values: &mut Vec<f32>, a: Matrix, b: &Prepared, into: Into) {
+    append(values, a, b.operand(), into);
+}
+
+#[allow(unsafe_code)]
+fn append(values: &mut Vec<f32>, a: Matrix, b: Operand, into: Into) {
     let columns = check(a, b, into);
     assert!(into != Into::Add, "new memory holds nothing to add to");
-    let count = a.rows * columns;
-    let mut values = Vec::with_capacity(count);
-    // SAFETY: the vector has room for all rows, and `product_raw` writes every element of them: only then are they
-    // declared to be there.
+    let (so_far, count) = (values.len(), a.rows * columns);
+    values.reserve(count);
+    // SAFETY: behind its values the vector has room for all rows, and `product_raw` writes every element of them: only
+    // then are they declared to be there.
     unsafe {
-        product_raw(values.as_mut_ptr(), columns, a, b, into);
-        values.set_len(count);
+        product_raw(values.as_mut_ptr().add(so_far), columns, a, b, into);
+        values.set_len(so_far + count);
     }
-    values
 }
 
 /// Asserts that the shapes of a product fit, and returns its number of columns.

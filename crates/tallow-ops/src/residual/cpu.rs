@@ -21,7 +21,9 @@ impl CustomOp3 for ResidualNorm {
         norm: &CpuStorage,
         of_norm: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let result = self.0.leave(slice(x, of_x)?, slice(y, of_y)?, slice(norm, of_norm)?);
+        let mut result = Vec::new();
+        let (x, y, norm) = (slice(x, of_x)?, slice(y, of_y)?, slice(norm, of_norm)?);
+        self.0.leave(0, (x, y), norm, &mut result);
         Ok((CpuStorage::F32(result), of_x.shape().clone()))
     }
 
@@ -35,12 +37,13 @@ impl CustomOp3 for ResidualNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
         let mut d_norm = vec![0f32; norm.elem_count()];
-        let (dx, dy) = self.0.leave_backward(
-            &Values::of(x)?,
-            &Values::of(y)?,
+        let (mut dx, mut dy) = (Vec::new(), Vec::new());
+        self.0.leave_backward(
+            0,
+            (&Values::of(x)?, &Values::of(y)?),
             &Values::of(&gradient)?,
-            &Values::of(norm)?,
-            &mut d_norm,
+            (&Values::of(norm)?, &mut d_norm),
+            (&mut dx, &mut dy),
         );
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
         Ok((tensor(dx, x)?, tensor(dy, y)?, tensor(d_norm, norm)?))

@@ -5,7 +5,8 @@ use crate::Dropout;
 use crate::layer_norm::{moments, normalise, normalise_backward, row_gradient};
 use crate::profile::{Operation, span};
 
-/// The connection of a sublayer whose rows are tokens of `width` values.
+/// The connection of a sublayer whose rows are tokens of `width` values. It works on blocks of rows; `first` is the number of
+/// a block's first row, which its dropout mask follows from.
 #[derive(Clone)]
 pub(crate) struct RowConnection {
     place: NormPlace,
@@ -32,13 +33,20 @@ impl RowConnection {
         }
     }
 
-    /// What the function of the sublayer sees, where that is not `x` itself.
-    pub(crate) fn enter(&self, x: &[f32], norm: &[f32]) -> Option<Vec<f32>> {
+    /// What the function of the sublayer sees: `x` itself, or `x` normalised, which is appended to `input`.
+    pub(crate) fn enter<'a>(&self, x: &'a [f32], norm: &[f32], input: &'a mut Vec<f32>) -> &'a [f32] {
         if self.place == NormPlace::Post {
-            return None;
+            return x;
         }
         let _span = span(Operation::Connection);
-        Some(normalise(x, norm, self.epsilon))
+        let so_far = input.len();
+        normalise(x, norm, self.epsilon, input);
+        &input[so_far..]
+    }
+
+    /// Whether [`Self::enter`] changes what it is given.
+    pub(crate) fn enters_normalised(&self) -> bool {
+        self.place == NormPlace::Pre
     }
 
     /// Adds the gradient of `x` that comes through [`Self::enter`].
@@ -47,16 +55,16 @@ impl RowConnection {
         normalise_backward(x, d_input, norm, self.epsilon, d_norm, dx);
     }
 
-    /// x + dropout(y), normalised if that is the place for it.
-    pub(crate) fn leave(&self, x: &[f32], y: &[f32], norm: &[f32]) -> Vec<f32> {
+    /// Appends x + dropout(y), normalised if that is the place for it.
+    pub(crate) fn leave(&self, first: usize, (x, y): (&[f32], &[f32]), norm: &[f32], result: &mut Vec<f32>) {
         let _span = span(Operation::Connection);
         let width = self.width;
         let (scale, shift) = norm.split_at(width);
-        let mut result = Vec::with_capacity(x.len());
+        result.reserve(x.len());
         vectorized!({
             let (mut factors, mut sum) = (vec![1f32; width], vec![0f32; width]);
             for (index, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact(width)).enumerate() {
-                self.fill_mask(index, &mut factors);
+                self.fill_mask(first + index, &mut factors);
                 for (((sum, x), y), factor) in sum.iter_mut().zip(x).zip(y).zip(&factors) {
                     *sum = x + y * factor;
                 }
@@ -69,22 +77,22 @@ impl RowConnection {
                 result.extend(rows.map(|((sum, scale), shift)| (sum - mean) * inverse * scale + shift));
             }
         });
-        result
     }
 
-    /// The gradients of `x` (as far as it does not go through the function) and of `y`. The sums that were normalised
-    /// are computed again.
+    /// Appends the gradients of `x` (as far as it does not go through the function) and of `y`, and adds that of `norm`. The
+    /// sums that were normalised are computed again.
     pub(crate) fn leave_backward(
         &self,
-        x: &[f32],
-        y: &[f32],
+        first: usize,
+        (x, y): (&[f32], &[f32]),
         gradient: &[f32],
-        norm: &[f32],
-        d_norm: &mut [f32],
-    ) -> (Vec<f32>, Vec<f32>) {
+        (norm, d_norm): (&[f32], &mut [f32]),
+        (dx_all, dy_all): (&mut Vec<f32>, &mut Vec<f32>),
+    ) {
         let _span = span(Operation::ConnectionGradient);
         let width = self.width;
-        let (mut dx_all, mut dy_all) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
+        dx_all.reserve(x.len());
+        dy_all.reserve(x.len());
         let scale = &norm[..width];
         let (d_scale, d_shift) = d_norm.split_at_mut(width);
         vectorized!({
@@ -95,7 +103,7 @@ impl RowConnection {
                 .zip(y.chunks_exact(width))
                 .zip(gradient.chunks_exact(width));
             for (index, ((x, y), gradient)) in rows.enumerate() {
-                self.fill_mask(index, &mut factors);
+                self.fill_mask(first + index, &mut factors);
                 if self.place == NormPlace::Pre {
                     dx.copy_from_slice(gradient);
                 } else {
@@ -117,6 +125,5 @@ impl RowConnection {
                 dy_all.extend(dx.iter().zip(&factors).map(|(dx, factor)| dx * factor));
             }
         });
-        (dx_all, dy_all)
     }
 }

@@ -1,0 +1,207 @@
+//! The fused sublayers: all their steps and all their gradients on plain slices, with the intermediate values in memory
+//! that Candle's graph does not know.
+//!
+//! A sublayer goes through its batch block by block, some whole sentences at a time: each step finds in the second-level
+//! cache what the step before it has written. Only what the backward pass needs travels to memory.
+
+mod cross_attention;
+mod feed_forward;
+mod self_attention;
+
+pub(super) use cross_attention::CrossAttention;
+pub(super) use feed_forward::FeedForward;
+pub(super) use self_attention::SelfAttention;
+
+use super::connection::RowConnection;
+use super::layout::Place;
+use crate::gather::Gradient;
+use crate::product::{Engine, Into, Matrix, Output, Prepared, append_product, product, product_prepared};
+use crate::profile::{Operation, span};
+use crate::rows::add_rows;
+use candle_core::{Device, Result, Tensor};
+use std::ops::Range;
+
+/// Rows of a block whose widest values are `widest` to a row.
+///
+/// Two matrices of such rows, a weight and some narrower rows have to fit into a second-level cache of 2 MiB. Fewer rows
+/// than the least would read and write the gradients of the weights too often.
+fn rows_of_block(widest: usize) -> usize {
+    const BYTES: usize = 1 << 20;
+    const LEAST: usize = 128;
+    const MOST: usize = 256;
+    if widest * size_of::<f32>() * MOST <= BYTES {
+        MOST
+    } else {
+        LEAST
+    }
+}
+
+/// Some rows of a matrix of rows of `width` values.
+fn rows<'a>(values: &'a [f32], rows: &Range<usize>, width: usize) -> &'a [f32] {
+    &values[rows.start * width..rows.end * width]
+}
+
+/// The packed parameters of a sublayer, and what multiplies them.
+#[derive(Clone, Copy)]
+struct Parameters<'a> {
+    values: &'a [f32],
+    engine: Engine,
+}
+
+impl<'a> Parameters<'a> {
+    fn weight(self, place: Place) -> Matrix<'a> {
+        Matrix::new(&self.values[place.weight()], place.outputs, place.inputs)
+    }
+
+    /// A map of so many blocks.
+    fn map(self, place: Place, blocks: usize) -> Map<'a> {
+        Map {
+            weight: Prepared::for_uses(self.engine, self.weight(place).t(), blocks),
+            bias: &self.values[place.bias()],
+            place,
+        }
+    }
+
+    /// The gradient of a map's input, of so many blocks.
+    fn back(self, place: Place, blocks: usize) -> Back<'a> {
+        Back {
+            weight: Prepared::for_uses(self.engine, self.weight(place), blocks),
+            place,
+        }
+    }
+}
+
+/// x Wᵀ + b.
+struct Map<'a> {
+    weight: Prepared<'a>,
+    bias: &'a [f32],
+    place: Place,
+}
+
+impl Map<'_> {
+    /// Appends the result and returns it.
+    fn append<'a>(&self, x: &[f32], to: &'a mut Vec<f32>) -> &'a mut [f32] {
+        let (so_far, Place { inputs, outputs, .. }) = (to.len(), self.place);
+        let x = Matrix::new(x, x.len() / inputs, inputs);
+        let _span = x.span(Operation::ForwardProduct, outputs);
+        append_product(to, x, &self.weight, Into::Bias(self.bias));
+        &mut to[so_far..]
+    }
+}
+
+/// dy W.
+struct Back<'a> {
+    weight: Prepared<'a>,
+    place: Place,
+}
+
+impl Back<'_> {
+    /// Appends the result.
+    fn append(&self, dy: &[f32], to: &mut Vec<f32>) {
+        let (dy, inputs) = (self.rows(dy), self.place.inputs);
+        let _span = dy.span(Operation::InputGradientProduct, inputs);
+        append_product(to, dy, &self.weight, Into::Set);
+    }
+
+    /// Adds the result to rows.
+    fn add(&self, dy: &[f32], to: &mut [f32]) {
+        let (dy, stride) = (self.rows(dy), self.place.inputs);
+        let _span = dy.span(Operation::InputGradientProduct, stride);
+        product_prepared(Output { values: to, stride }, dy, &self.weight, Into::Add);
+    }
+
+    fn rows<'a>(&self, dy: &'a [f32]) -> Matrix<'a> {
+        Matrix::new(dy, dy.len() / self.place.outputs, self.place.outputs)
+    }
+}
+
+/// The gradients of a sublayer, as far as its blocks have added to them.
+struct Gradients<'a> {
+    parameters: Parameters<'a>,
+    connection: &'a RowConnection,
+    norm: Range<usize>,
+    d_packed: Gradient,
+    /// Whether the gradients of the weights hold nothing yet.
+    is_first: bool,
+    dx: Vec<f32>,
+    /// Memory for the gradient of a normalised block.
+    d_input: Vec<f32>,
+}
+
+impl<'a> Gradients<'a> {
+    fn new(
+        parameters: Parameters<'a>,
+        connection: &'a RowConnection,
+        norm: Range<usize>,
+        (x, packed): (&Tensor, &Tensor),
+    ) -> Self {
+        let d_packed = Gradient::of(packed);
+        Self {
+            parameters,
+            connection,
+            norm,
+            is_first: d_packed.is_new(),
+            d_packed,
+            dx: Vec::with_capacity(x.elem_count()),
+            d_input: Vec::new(),
+        }
+    }
+
+    /// Goes back through what follows the function of the sublayer, whose result was `y`, in the block from row `first` on.
+    /// The gradient of `y` comes into memory that may hold something else.
+    fn leave(&mut self, first: usize, (x, y): (&[f32], &[f32]), gradient: &[f32], dy: &mut Vec<f32>) {
+        dy.clear();
+        let norm = (
+            &self.parameters.values[self.norm.clone()],
+            &mut self.d_packed[self.norm.clone()],
+        );
+        self.connection
+            .leave_backward(first, (x, y), gradient, norm, (&mut self.dx, dy));
+    }
+
+    /// Adds the gradients of a map's parameters: dW = dyᵀ x and db = Σ dy.
+    fn add_parameters(&mut self, place: Place, x: &[f32], dy: &[f32]) {
+        let rows = dy.len() / place.outputs;
+        let (x, dy_no) = (Matrix::new(x, rows, place.inputs), Matrix::new(dy, rows, place.outputs));
+        let into = if self.is_first { Into::Set } else { Into::Add };
+        let output = Output {
+            values: &mut self.d_packed[place.weight()],
+            stride: place.inputs,
+        };
+        {
+            let _span = dy_no.span(Operation::WeightGradientProduct, place.inputs);
+            product(self.parameters.engine, output, dy_no.t(), x, into);
+        }
+        let _span = span(Operation::BiasGradient);
+        add_rows(dy, &mut self.d_packed[place.bias()]);
+    }
+
+    /// Goes back through the first map of the sublayer, which saw `input`, and what precedes it: the end of the block that
+    /// began with [`Self::leave`].
+    fn enter(&mut self, map: &Back, (x, input): (&[f32], &[f32]), dy: &[f32]) {
+        self.add_parameters(map.place, input, dy);
+        self.is_first = false;
+        let start = self.dx.len() - x.len();
+        if !self.connection.enters_normalised() {
+            map.add(dy, &mut self.dx[start..]);
+            return;
+        }
+        self.d_input.clear();
+        map.append(dy, &mut self.d_input);
+        let (norm, d_norm) = (
+            &self.parameters.values[self.norm.clone()],
+            &mut self.d_packed[self.norm.clone()],
+        );
+        self.connection
+            .enter_backward(x, &self.d_input, norm, d_norm, &mut self.dx[start..]);
+    }
+
+    /// The gradients of `x` and of the packed parameters.
+    fn finish(self, x: &Tensor, packed: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((tensor(self.dx, x)?, self.d_packed.finish(packed)?))
+    }
+}
+
+fn tensor(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
+    Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some)
+}
