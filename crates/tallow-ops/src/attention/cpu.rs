@@ -1,7 +1,7 @@
 //! Attention of all heads in one operation: scores, mask, softmax, dropout and weighted values go through memory that
 //! is as long as a block of queries, and the weights are computed again for the gradient instead of being kept.
 
-use super::softmax::softmax_row;
+use super::softmax::softmax_vectors;
 use crate::product::{Left, Matrix, Right, small_product, transpose};
 use crate::profile::{Operation, span};
 use crate::rows::{LANES, sum};
@@ -104,6 +104,8 @@ struct Scratch {
     gradient: Vec<f32>,
     /// The dropout mask of the block.
     factors: Vec<f32>,
+    /// A row of products of weights and their gradients.
+    products: Vec<f32>,
 }
 
 impl Scratch {
@@ -213,7 +215,7 @@ impl Attention {
         vectorized!({
             for (row, weights) in scratch.weights.chunks_exact_mut(columns).take(rows).enumerate() {
                 let seen = self.seen(start + row, at.keys);
-                softmax_row(weights, seen, self.scale);
+                softmax_vectors(weights, seen, self.scale);
             }
             if let Some(dropout) = &self.dropout {
                 scratch.factors.resize(BLOCK * padded, 0.0);
@@ -331,7 +333,7 @@ impl Attention {
     /// Turns the gradient of the weights of a block into that of the scores.
     fn score_gradient(&self, rows: usize, columns: usize, scratch: &mut Scratch) {
         vectorized!({
-            let mut both = vec![0f32; columns];
+            scratch.products.resize(columns, 0.0);
             let lines = scratch
                 .weights
                 .chunks_exact(columns)
@@ -341,10 +343,10 @@ impl Attention {
                     let factors = &scratch.factors[row * columns..][..columns];
                     dw.iter_mut().zip(factors).for_each(|(dw, factor)| *dw *= factor);
                 }
-                for ((both, w), dw) in both.iter_mut().zip(w).zip(dw.iter()) {
-                    *both = w * dw;
+                for ((product, w), dw) in scratch.products.iter_mut().zip(w).zip(dw.iter()) {
+                    *product = w * dw;
                 }
-                let dot = sum(&both, |x| x);
+                let dot = sum(&scratch.products, |x| x);
                 // Hidden keys have a weight of zero, and so have the columns beyond the keys.
                 for (dw, w) in dw.iter_mut().zip(w) {
                     *dw = self.scale * w * (*dw - dot);

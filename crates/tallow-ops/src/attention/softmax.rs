@@ -2,7 +2,7 @@
 
 use super::{AttentionMask, mask::seen_keys};
 use crate::exponential::exp_nonpositive;
-use crate::rows::{greatest, sum};
+use crate::rows::{LANES, greatest, sum, total};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 
@@ -23,6 +23,36 @@ pub(super) fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
     let total = sum(seen, |x| x);
     seen.iter_mut().for_each(|x| *x /= total);
     hidden.fill(0.0);
+}
+
+/// [`softmax_row`] of a row of whole vectors: without loops over what is left of a vector, which for a short sentence is
+/// everything.
+///
+/// # Panics
+/// When the row is no multiple of [`LANES`].
+#[inline(always)]
+pub(super) fn softmax_vectors(row: &mut [f32], seen: usize, scale: f32) {
+    let (chunks, rest) = row.as_chunks_mut::<LANES>();
+    assert!(rest.is_empty(), "rows of scores are whole vectors");
+    let mut most = [f32::NEG_INFINITY; LANES];
+    for (c, chunk) in chunks.iter_mut().enumerate() {
+        for (i, (x, most)) in chunk.iter_mut().zip(&mut most).enumerate() {
+            *x = if c * LANES + i < seen { *x } else { f32::NEG_INFINITY };
+            *most = if *x > *most { *x } else { *most };
+        }
+    }
+    let greatest = most.iter().fold(f32::NEG_INFINITY, |g, x| if *x > g { *x } else { g });
+    let mut sums = [0f32; LANES];
+    for chunk in chunks.iter_mut() {
+        for (x, sum) in chunk.iter_mut().zip(&mut sums) {
+            *x = exp_nonpositive((*x - greatest) * scale);
+            *sum += *x;
+        }
+    }
+    let share = 1.0 / total(sums);
+    for x in chunks.as_flattened_mut() {
+        *x *= share;
+    }
 }
 
 impl CustomOp1 for MaskedSoftmax {

@@ -1,9 +1,9 @@
 //! Attention of few queries to many keys, as search needs it: no graph, no copies of the keys, and a result that depends
 //! on the query's own sentence alone, to the bit.
 
-use super::softmax::softmax_row;
+use super::softmax::softmax_vectors;
 use super::{AttentionMask, AttentionOptions};
-use crate::rows::LANES;
+use crate::rows::{LANES, total};
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
 
 /// The heads of `[b, h, t, k]`: rows without gaps, heads and sentences at any distance.
@@ -42,7 +42,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
             *lane += a * b;
         }
     }
-    lanes.iter().sum()
+    total(lanes)
 }
 
 /// The context `[b t, d]`, if the operands are in main memory, f32, and part of no graph.
@@ -65,20 +65,20 @@ pub(super) fn attend(
     let scale = options.scale as f32;
     let mut context = vec![0f32; sentences * queries * heads * width];
     vectorized!({
-        let mut weights = vec![0f32; keys];
+        let mut weights = vec![0f32; keys.next_multiple_of(LANES)];
         for sentence in 0..sentences {
             for head in 0..heads {
                 let (q, k, v) = (q.rows(sentence, head), k.rows(sentence, head), v.rows(sentence, head));
                 for query in 0..queries {
                     let seen = mask.map_or(keys, |mask| mask.seen(sentence, query, keys));
                     let row = &q[query * width..][..width];
-                    let weights = &mut weights[..seen];
-                    for (weight, key) in weights.iter_mut().zip(k.chunks_exact(width)) {
+                    let weights = &mut weights[..seen.next_multiple_of(LANES)];
+                    for (weight, key) in weights.iter_mut().zip(k.chunks_exact(width)).take(seen) {
                         *weight = dot(row, key);
                     }
-                    softmax_row(weights, seen, scale);
+                    softmax_vectors(weights, seen, scale);
                     let sum = &mut context[((sentence * queries + query) * heads + head) * width..][..width];
-                    for (weight, value) in weights.iter().zip(v.chunks_exact(width)) {
+                    for (weight, value) in weights.iter().zip(v.chunks_exact(width)).take(seen) {
                         sum.iter_mut().zip(value).for_each(|(sum, x)| *sum += weight * x);
                     }
                 }

@@ -6,7 +6,7 @@ use crate::gather::Gradient;
 use crate::kept::Kept;
 use crate::product::{Compute, Into, Matrix, Output, Prepared, product, product_prepared};
 use crate::profile::{Operation, span};
-use crate::rows::{LANES, greatest};
+use crate::rows::{LANES, greatest, total};
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
@@ -69,7 +69,7 @@ fn exponentials(row: &mut [f32], most: f32) -> (f32, f32) {
         *x = exp_nonpositive(difference);
         *total += *x;
     }
-    (totals.iter().sum(), belows.iter().sum())
+    (total(totals), total(belows))
 }
 
 impl CustomOp2 for SmoothedLoss {
