@@ -135,8 +135,8 @@ fn sublayer_kernels() -> Result<()> {
         (3, 12, 17, [5, 2], [4, 7]),
         (2, 32, 48, [70, 9], [19, 1]),
         // Several blocks of rows, on one side and on both.
-        (1, 4, 5, [300, 290], [10, 130]),
-        (1, 4, 5, [1, 600], [590, 1]),
+        (1, 4, 5, [30, 29], [10, 90]),
+        (1, 4, 5, [1, 100], [59, 1]),
     ] {
         let (sentences, memory_sentences) = (Sentences::new(&of_x)?, Sentences::new(&of_memory)?);
         let at = |site, rate| stream.at(site, rate, &sentences);

@@ -57,7 +57,7 @@ impl CrossAttention {
 
     /// Runs of sentences.
     fn blocks(&self) -> Vec<Range<usize>> {
-        let limit = rows_of_block(self.layout.q().outputs + self.layout.kv().outputs);
+        let limit = rows_of_block(self.engine, self.layout.q().outputs + self.layout.kv().outputs);
         self.sentences.runs(&self.memory_sentences, limit)
     }
 

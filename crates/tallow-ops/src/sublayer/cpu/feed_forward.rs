@@ -54,11 +54,11 @@ impl FeedForward {
     fn blocks(&self, x: &[f32]) -> Vec<Range<usize>> {
         let (count, step) = (
             x.len() / self.layout.width,
-            rows_of_block(self.layout.inner.max(self.layout.width)),
+            rows_of_block(self.engine, self.layout.inner.max(self.layout.width)),
         );
         (0..count)
             .step_by(step)
-            .map(|start| start..count.min(start + step))
+            .map(|start| start..count.min(start.saturating_add(step)))
             .collect()
     }
 

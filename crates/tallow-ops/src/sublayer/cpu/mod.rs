@@ -23,17 +23,23 @@ use std::ops::Range;
 
 /// Rows of a block whose widest values are `widest` to a row.
 ///
-/// A matrix of such rows has to leave room for others in a second-level cache, which has 1 or 2 MiB. Fewer rows than the
-/// least would read and write the gradients of the weights too often: at a width of 512 with an inner width of 2,048, blocks
-/// of 128 rows were slower than blocks of 256, which no longer fit.
-fn rows_of_block(widest: usize) -> usize {
+/// With products in bf16 an update waits for memory, and a matrix of such rows has to leave room for others in a second-level
+/// cache, which has 1 or 2 MiB. Fewer rows than the least would read and write the gradients of the weights too often: at a
+/// width of 512 with an inner width of 2,048, blocks of 128 rows were slower than blocks of 256, which no longer fit.
+///
+/// Products in f32 take longer than memory does, and do best on many rows: there, a batch is one block.
+fn rows_of_block(engine: Engine, widest: usize) -> usize {
     const BYTES: usize = 1 << 20;
     const MOST: usize = 512;
     const LEAST: usize = 256;
-    if widest * size_of::<f32>() * MOST <= BYTES {
-        MOST
-    } else {
-        LEAST
+    if cfg!(test) {
+        // Several blocks at sizes that can be compared with a reference.
+        return 40;
+    }
+    match engine {
+        Engine::Tiles(_) if widest * size_of::<f32>() * MOST <= BYTES => MOST,
+        Engine::Tiles(_) => LEAST,
+        Engine::Panels(_) | Engine::Gemm => usize::MAX,
     }
 }
 

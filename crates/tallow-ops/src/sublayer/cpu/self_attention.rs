@@ -54,7 +54,7 @@ impl SelfAttention {
 
     /// Runs of sentences.
     fn blocks(&self) -> Vec<Range<usize>> {
-        let limit = rows_of_block(self.layout.qkv().outputs);
+        let limit = rows_of_block(self.engine, self.layout.qkv().outputs);
         self.sentences.runs(&self.sentences, limit)
     }
 
