@@ -107,9 +107,8 @@ fn draw(part: &Part, mut generator: SplitMix64, pairs: &mut Vec<usize>) {
 
 /// Sorts pairs by the length of the longer side, ties staying as they are, and cuts them into batches.
 ///
-/// The longer side is what the budget counts. Sorting the shorter side too would save a few percent of padding more,
-/// but pairs of the same two lengths would then meet in a batch epoch after epoch; and workers sort their shares by
-/// both lengths anyway ([`Batch::shards`]).
+/// The longer side is what the budget counts. Sorting the shorter side too would gain nothing, since batches are not
+/// padded, and pairs of the same two lengths would meet in a batch epoch after epoch.
 fn cut_by_length(corpus: &Corpus, pairs: &mut [usize], batch_tokens: usize, batches: &mut Vec<Vec<usize>>) {
     let longer = |index| {
         let (source, target) = corpus.lengths(index);

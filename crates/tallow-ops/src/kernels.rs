@@ -187,55 +187,117 @@ fn sublayer_kernels() -> Result<()> {
     Ok(())
 }
 
-/// A sentence does not depend, to the bit, on the sentences beside it: in no sublayer, however few there are.
+/// A sentence does not depend, to the bit, on the sentences beside it: in no sublayer, however few there are, in f32 and in
+/// bf16, whether a backward pass may follow or not.
 #[test]
 fn rows_of_sublayers_are_alone() -> Result<()> {
     let tensor = |seed: u64, shape: &[usize]| random(seed, shape).to_dtype(DType::F32);
     for (d, f) in [(12, 20), (16, 24), (64, 96), (130, 70)] {
         // Sentences of one row, and of one to four.
-        let of_memory: Vec<usize> = (0..30).map(|i| 1 + i * 7 % 4).collect();
+        let of_memory: Vec<usize> = (0..50).map(|i| 1 + i * 7 % 4).collect();
         let rows = of_memory.iter().sum();
-        let (x, memory) = (tensor(1, &[30, d])?, tensor(2, &[rows, d])?);
+        let (x, memory) = (tensor(1, &[50, d])?, tensor(2, &[rows, d])?);
         let (inner, attention) = (tensor(3, &[2 * f * d + f + 3 * d])?, tensor(4, &[4 * d * d + 6 * d])?);
-        let connection = Connection {
-            place: NormPlace::Post,
-            epsilon: 1e-5,
-            dropout: None,
-        };
-        let feed = FeedForwardOptions {
-            inner: f,
-            activation: Activation::Relu,
-            inner_dropout: None,
-            connection,
-            compute: Compute::F32,
-        };
-        let attend = AttentionSublayerOptions {
-            heads: 2,
-            scale: 0.1,
-            weights_dropout: None,
-            connection,
-            compute: Compute::F32,
-            record: None,
-        };
-        let run = |count: usize| -> Result<[Vec<Vec<f32>>; 3]> {
+        let run = |count: usize, compute: Compute, tracked: bool| -> Result<[Vec<Vec<f32>>; 3]> {
+            let connection = Connection {
+                place: NormPlace::Post,
+                epsilon: 1e-5,
+                dropout: None,
+            };
+            let feed = FeedForwardOptions {
+                inner: f,
+                activation: Activation::Relu,
+                inner_dropout: None,
+                connection,
+                compute,
+            };
+            let attend = AttentionSublayerOptions {
+                heads: 2,
+                scale: 0.1,
+                weights_dropout: None,
+                connection,
+                compute,
+                record: None,
+            };
+            let own = |x: &Tensor| if tracked { x.clone() } else { x.detach() };
             let (single, several) = (Sentences::new(&vec![1; count])?, Sentences::new(&of_memory[..count])?);
-            let (x, memory) = (x.narrow(0, 0, count)?, memory.narrow(0, 0, several.rows())?);
+            let (x, memory) = (own(&x.narrow(0, 0, count)?), own(&memory.narrow(0, 0, several.rows())?));
+            let (inner, attention) = (own(&inner), own(&attention));
+            assert_eq!(x.track_op(), tracked);
             Ok([
                 feed_forward(&x, &inner, feed)?.to_vec2()?,
                 self_attention_sublayer(&memory, &several, true, &attention, attend)?.to_vec2()?,
                 cross_attention_sublayer((&x, &single), (&memory, &several), &attention, attend)?.to_vec2()?,
             ])
         };
-        let all = run(30)?;
-        for count in [1, 2, 8, 24] {
-            let some = run(count)?;
-            for (what, (some, all)) in some.iter().zip(&all).enumerate() {
-                assert_eq!(
-                    some[..],
-                    all[..some.len()],
-                    "sublayer {what}, {count} rows of width {d}"
-                );
+        for compute in [Compute::F32, Compute::Bf16] {
+            let all = run(50, compute, true)?;
+            for (count, tracked) in [(1, true), (2, true), (8, false), (24, true), (50, false)] {
+                let some = run(count, compute, tracked)?;
+                for (what, (some, all)) in some.iter().zip(&all).enumerate() {
+                    let what = format!("sublayer {what} in {compute:?}, {count} sentences of width {d}");
+                    assert_eq!(some[..], all[..some.len()], "{what}");
+                }
             }
+        }
+    }
+    Ok(())
+}
+
+/// In bf16, where blocks are what trains: the gradient of a batch of several blocks is the sum of those of its sentences.
+#[test]
+fn gradients_of_blocks_add_up() -> Result<()> {
+    let (d, f) = (32, 48);
+    let lengths = [30, 33, 7];
+    let tensor = |seed: u64, shape: &[usize]| random(seed, shape).to_dtype(DType::F32)?.affine(0.3, 0.0);
+    let (x, memory) = (tensor(1, &[70, d])?.detach(), tensor(2, &[70, d])?.detach());
+    let weighting = tensor(9, &[70, d])?.detach();
+    let feed = Var::from_tensor(&tensor(3, &[2 * f * d + f + 3 * d])?)?;
+    let attention = Var::from_tensor(&tensor(4, &[4 * d * d + 6 * d])?)?;
+    for place in [NormPlace::Post, NormPlace::Pre] {
+        let connection = Connection {
+            place,
+            epsilon: 1e-5,
+            dropout: None,
+        };
+        let options = FeedForwardOptions {
+            inner: f,
+            activation: Activation::Gelu,
+            inner_dropout: None,
+            connection,
+            compute: Compute::Bf16,
+        };
+        let attend = AttentionSublayerOptions {
+            heads: 2,
+            scale: 0.2,
+            weights_dropout: None,
+            connection,
+            compute: Compute::Bf16,
+            record: None,
+        };
+        // The gradients of both parameters, from rows that are some sentences.
+        let run = |first: usize, lengths: &[usize]| -> Result<[Tensor; 2]> {
+            let sentences = Sentences::new(lengths)?;
+            let rows = |x: &Tensor| x.narrow(0, first, sentences.rows());
+            let own = (&rows(&x)?, &sentences);
+            let y = feed_forward(own.0, &feed, options)?;
+            let y = (y + self_attention_sublayer(own.0, own.1, true, &attention, attend)?)?;
+            let memory = rows(&memory)?;
+            let y = (y + cross_attention_sublayer(own, (&memory, &sentences), &attention, attend)?)?;
+            let store = (y * rows(&weighting)?)?.sum_all()?.backward()?;
+            Ok([&feed, &attention].map(|var| store.get(var).expect("a gradient").clone()))
+        };
+        let whole = run(0, &lengths)?;
+        let parts = [
+            run(0, &lengths[..1])?,
+            run(30, &lengths[1..2])?,
+            run(63, &lengths[2..])?,
+        ];
+        for (i, whole) in whole.iter().enumerate() {
+            let sum = ((&parts[0][i] + &parts[1][i])? + &parts[2][i])?;
+            let scale = sum.abs()?.max(0)?.to_scalar::<f32>()?;
+            let difference = (whole - &sum)?.abs()?.max(0)?.to_scalar::<f32>()?;
+            assert!(difference <= 1e-5 * scale, "{difference} at a scale of {scale}");
         }
     }
     Ok(())
@@ -245,7 +307,7 @@ fn rows_of_sublayers_are_alone() -> Result<()> {
 #[test]
 fn a_second_backward_pass() -> Result<()> {
     let (x, packed) = (
-        random(1, &[6, 4]).to_dtype(DType::F32)?,
+        random(1, &[59, 4]).to_dtype(DType::F32)?,
         random(2, &[88]).to_dtype(DType::F32)?,
     );
     let packed = Var::from_tensor(&packed)?;
@@ -261,8 +323,8 @@ fn a_second_backward_pass() -> Result<()> {
         compute: Compute::F32,
         record: None,
     };
-    let y = self_attention_sublayer(&x, &Sentences::new(&[4, 2])?, false, &packed, options)?;
-    let y = (y * random(3, &[6, 4]).to_dtype(DType::F32)?)?.sum_all()?;
+    let y = self_attention_sublayer(&x, &Sentences::new(&[30, 29])?, false, &packed, options)?;
+    let y = (y * random(3, &[59, 4]).to_dtype(DType::F32)?)?.sum_all()?;
     let gradient = || -> Result<Vec<f32>> { y.backward()?.get(&packed).expect("a gradient").to_vec1() };
     let (first, second) = (gradient()?, gradient()?);
     assert!(first.iter().any(|g| *g != 0.0));
@@ -275,7 +337,8 @@ fn a_second_backward_pass() -> Result<()> {
 #[test]
 fn attention_without_a_graph() -> Result<()> {
     let (heads, k, keys, queries) = (2, 20, 9, 3);
-    let tensor = |seed: u64, shape: &[usize]| random(seed, shape).to_dtype(DType::F32);
+    let tensor =
+        |seed: u64, shape: &[usize]| Ok::<_, candle_core::Error>(random(seed, shape).to_dtype(DType::F32)?.detach());
     let (q, buffer) = (tensor(1, &[3, heads, queries, k])?, tensor(2, &[3, heads, 14, k])?);
     let (keys_buffer, values_buffer) = (buffer.clone(), (&buffer * 0.5)?);
     let run = |q: &Tensor, keys_buffer: &Tensor, lengths: &[usize], keys: usize| -> Result<Vec<Vec<f32>>> {

@@ -114,8 +114,8 @@ impl Sentences {
         self.0.places.iter().map(|(_, position)| *position)
     }
 
-    /// The sentences as a rectangle, for operations that need one. What pads the shorter ones is the first row: finite
-    /// numbers, which the caller has to hide.
+    /// The sentences as a rectangle, for operations that need one. What pads the shorter ones is the first row: numbers as
+    /// finite as the batch's own, which the caller has to hide.
     ///
     /// # Shapes
     /// `x`: `[n, d]`; the result: `[b, longest, d]`.
@@ -154,7 +154,7 @@ impl Sentences {
     ///
     /// # Errors
     /// When `x` is not such a rectangle.
-    pub fn unpad(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn unpad(&self, x: &Tensor) -> Result<Tensor> {
         let (count, longest, width) = x.dims3()?;
         if (count, longest) != (self.count(), self.longest()) {
             bail!(

@@ -110,7 +110,7 @@ fn assert_near(what: &str, got: &Gradients, expected: &Gradients) {
 }
 
 /// However many workers share a batch, and be they more than its sentences, the gradient is the same to 1e-5, with
-/// dropout of 0.3 at every site: masks belong to sentences, not to workers or to padding.
+/// dropout of 0.3 at every site: masks belong to sentences, not to workers.
 #[test]
 fn workers_change_rounding_only() {
     let setting = Setting::new();

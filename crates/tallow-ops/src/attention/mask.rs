@@ -9,7 +9,7 @@ const HIDDEN: f32 = -1e9;
 
 /// Which keys a query may see: those of its own sentence, and in a decoder none later than itself.
 ///
-/// Built once per batch and used by every layer.
+/// For attention on rectangles: in a decoder's step, and where Candle's own operations attend.
 #[derive(Clone, Debug)]
 pub struct AttentionMask {
     additive: Tensor,
@@ -47,7 +47,7 @@ impl AttentionMask {
     ///
     /// # Errors
     /// Those of the tensor operations.
-    pub fn causal(length: usize, dtype: DType, device: &Device) -> Result<Self> {
+    pub(crate) fn causal(length: usize, dtype: DType, device: &Device) -> Result<Self> {
         let values: Vec<f32> = (0..length)
             .flat_map(|query| (0..length).map(move |key| if key <= query { 0.0 } else { HIDDEN }))
             .collect();

@@ -85,6 +85,9 @@ impl CrossAttention {
             kept.kv.reserve_exact(2 * memory.len());
             kept.context.reserve_exact(x.len());
             kept.y.reserve_exact(x.len());
+            if self.connection.enters_normalised() {
+                kept.input.reserve_exact(x.len());
+            }
         }
         for block in &blocks {
             if !self.with_gradient {

@@ -87,6 +87,12 @@ impl FeedForward {
         if self.with_gradient {
             kept.inner.reserve_exact(x.len() / width * self.layout.inner);
             kept.y.reserve_exact(x.len());
+            if self.connection.enters_normalised() {
+                kept.input.reserve_exact(x.len());
+            }
+            if self.activation.needs_input() {
+                kept.before.reserve_exact(x.len() / width * self.layout.inner);
+            }
         }
         for block in blocks {
             if !self.with_gradient {

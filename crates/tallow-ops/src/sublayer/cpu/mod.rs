@@ -29,13 +29,18 @@ use std::ops::Range;
 ///
 /// Products in f32 take longer than memory does, and do best on many rows: there, a batch is one block.
 fn rows_of_block(engine: Engine, widest: usize) -> usize {
+    if cfg!(test) {
+        // Several blocks, in every engine, at sizes that can be compared with a reference.
+        return 40;
+    }
+    shipped_rows(engine, widest)
+}
+
+/// [`rows_of_block`] outside unit tests.
+fn shipped_rows(engine: Engine, widest: usize) -> usize {
     const BYTES: usize = 1 << 20;
     const MOST: usize = 512;
     const LEAST: usize = 256;
-    if cfg!(test) {
-        // Several blocks at sizes that can be compared with a reference.
-        return 40;
-    }
     match engine {
         Engine::Tiles(_) if widest * size_of::<f32>() * MOST <= BYTES => MOST,
         Engine::Tiles(_) => LEAST,
@@ -211,4 +216,25 @@ impl<'a> Gradients<'a> {
 
 fn tensor(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
     Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Compute;
+
+    /// Blocks in bf16, the whole batch in f32; narrow rows by more.
+    #[test]
+    fn sizes_of_blocks() {
+        assert_eq!(shipped_rows(Compute::F32.engine(), 768), usize::MAX);
+        let bf16 = Compute::Bf16.engine();
+        if matches!(bf16, Engine::Tiles(_)) {
+            assert_eq!(
+                [512, 513, 2048].map(|widest| shipped_rows(bf16, widest)),
+                [512, 256, 256]
+            );
+        } else {
+            println!("skipped: this machine has no unit for bf16");
+        }
+    }
 }

@@ -80,6 +80,9 @@ impl SelfAttention {
             kept.qkv.reserve_exact(3 * x.len());
             kept.context.reserve_exact(x.len());
             kept.y.reserve_exact(x.len());
+            if self.connection.enters_normalised() {
+                kept.input.reserve_exact(x.len());
+            }
         }
         for block in &blocks {
             if !self.with_gradient {
