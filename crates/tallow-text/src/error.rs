@@ -70,6 +70,13 @@ pub enum TextError {
         looked_for: Vec<&'static str>,
     },
 
+    /// A tokenizer has no equal among SentencePiece models.
+    #[error("no SentencePiece model gives the ids of this tokenizer: {reason}")]
+    NoSentencePiece {
+        /// Why not.
+        reason: String,
+    },
+
     /// There is no text to learn from.
     #[error("nothing to learn a vocabulary from: the text has no line that is not empty")]
     NoText,

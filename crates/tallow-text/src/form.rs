@@ -13,6 +13,7 @@
 //! The special pieces are ordinary entries of the vocabulary, not "added tokens" of the `tokenizers` library:
 //! those would be looked for in raw text.
 
+use serde_json::Value;
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as Decoders;
@@ -86,6 +87,13 @@ impl Form {
             pre_tokenizer,
             decoder: Decoders::new(decoders).into(),
         })
+    }
+
+    /// Whether the text of a `tokenizer.json` has this normalizer and this pre-tokenizer.
+    pub(crate) fn is_in(&self, json: &Value) -> bool {
+        let same = |part: &Value, ours: serde_json::Result<Value>| ours.is_ok_and(|ours| *part == ours);
+        same(&json["normalizer"], serde_json::to_value(&self.normalizer))
+            && same(&json["pre_tokenizer"], serde_json::to_value(&self.pre_tokenizer))
     }
 
     /// The stretches of a line that the model sees one by one. An empty line has none.

@@ -36,6 +36,7 @@ mod form;
 mod kind;
 mod lines;
 mod pair;
+mod sentencepiece;
 mod special;
 mod tokenizer;
 mod unigram;

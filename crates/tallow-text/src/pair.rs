@@ -1,5 +1,6 @@
 //! The tokenizers of both sides.
 
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
 use crate::config::TextConfig;
@@ -14,6 +15,15 @@ const SHARED: &str = "tokenizer.json";
 const SOURCE: &str = "tokenizer.source.json";
 /// File name of the target side's own tokenizer.
 const TARGET: &str = "tokenizer.target.json";
+
+/// The files of Hugging Face's `MarianTokenizer`.
+const MARIAN_SOURCE: &str = "source.spm";
+const MARIAN_TARGET: &str = "target.spm";
+const MARIAN_VOCABULARY: &str = "vocab.json";
+const MARIAN_TARGET_VOCABULARY: &str = "target_vocab.json";
+const MARIAN_CONFIG: &str = "tokenizer_config.json";
+/// Tokens that the tokenizer lets a sentence have, as in OPUS-MT's models.
+const MARIAN_LENGTH: usize = 512;
 
 /// One tokenizer per side, or one for both.
 #[derive(Clone, Debug)]
@@ -144,6 +154,44 @@ impl Tokenizers {
         }
         for (name, tokenizer) in ours {
             tokenizer.save(&directory.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what Hugging Face's `MarianTokenizer` opens: `source.spm`, `target.spm`, `vocab.json`, with separate
+    /// vocabularies `target_vocab.json`, and `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// [`TextError::NoSentencePiece`], before anything is written, if SentencePiece cannot express a side; and if a file
+    /// cannot be written.
+    pub fn save_marian(&self, directory: &Path) -> Result<(), TextError> {
+        let vocabulary = |tokenizer: &Tokenizer| -> Value {
+            let entry = |id: u32| Some((tokenizer.piece(id)?.to_owned(), Value::from(id)));
+            (0..=tokenizer.pad_id()).filter_map(entry).collect::<Map<_, _>>().into()
+        };
+        let pretty = |value: &Value| format!("{value:#}\n").into_bytes();
+        let separate = !self.is_shared();
+        let piece = |id: u32| self.source.piece(id).map_or(Value::Null, Value::from);
+        let config = json!({
+            "tokenizer_class": "MarianTokenizer",
+            "separate_vocabs": separate,
+            "model_max_length": MARIAN_LENGTH,
+            "eos_token": piece(self.source.eos_id()),
+            "unk_token": piece(self.source.unk_id()),
+            "pad_token": piece(self.source.pad_id()),
+        });
+        let mut files = vec![
+            (MARIAN_SOURCE, self.source.to_sentencepiece()?),
+            (MARIAN_TARGET, self.target.to_sentencepiece()?),
+            (MARIAN_VOCABULARY, pretty(&vocabulary(&self.source))),
+            (MARIAN_CONFIG, pretty(&config)),
+        ];
+        if separate {
+            files.push((MARIAN_TARGET_VOCABULARY, pretty(&vocabulary(&self.target))));
+        }
+        for (name, contents) in files {
+            let path = directory.join(name);
+            std::fs::write(&path, contents).map_err(|source| TextError::Write { path, source })?;
         }
         Ok(())
     }

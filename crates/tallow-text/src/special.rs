@@ -28,6 +28,12 @@ pub(crate) fn byte(value: u8) -> String {
     format!("<0x{value:02X}>")
 }
 
+/// Whether a piece is one of [`byte`]'s.
+pub(crate) fn is_byte(piece: &str) -> bool {
+    let digits = piece.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|d| matches!(d, b'0'..=b'9' | b'A'..=b'F')))
+}
+
 /// The `index`-th piece that only makes a vocabulary larger.
 pub(crate) fn extra(index: usize) -> String {
     format!("<extra{index}>")
@@ -49,6 +55,7 @@ mod tests {
     fn names_of_numbered_pieces() {
         assert_eq!(byte(0), "<0x00>");
         assert_eq!(byte(0xAF), "<0xAF>");
+        assert!(is_byte(&byte(0x0B)) && !is_byte("<0x0b>") && !is_byte("<0x0B") && !is_byte("<0x100>"));
         assert!(is_extra(&extra(12)));
         assert!(!is_extra("<extra>") && !is_extra("<extra1") && !is_extra("<extra1x>"));
     }

@@ -5,8 +5,8 @@ use crate::{Ema, Optimizer, RunDirectory, TrainError, TrainState};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tallow_model::{Architecture, Params};
-use tallow_text::Tokenizers;
+use tallow_model::{Architecture, Params, is_marian};
+use tallow_text::{TextError, Tokenizers};
 
 const STATE: &str = "state";
 const STATE_FILE: &str = "state.json";
@@ -112,9 +112,30 @@ impl Checkpoint<'_> {
             self.search.0,
             self.search.1,
         )?;
-        self.tokenizers.save(&aside)?;
+        save_tokenizers(self.tokenizers, self.architecture, &aside)?;
         Ok(aside)
     }
+}
+
+/// Writes the tokenizers of a model into its directory: our own form, and beside a Marian model also the files that
+/// Hugging Face's `MarianTokenizer` opens, if SentencePiece can express the vocabularies.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn save_tokenizers(
+    tokenizers: &Tokenizers,
+    architecture: &Architecture,
+    directory: &Path,
+) -> Result<(), TrainError> {
+    tokenizers.save(directory)?;
+    if is_marian(architecture) {
+        match tokenizers.save_marian(directory) {
+            // What cannot be expressed is still a model for this program.
+            Ok(()) | Err(TextError::NoSentencePiece { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn save_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<(), TrainError> {

@@ -1,0 +1,199 @@
+//! A learned vocabulary as a SentencePiece model (Kudo and Richardson 2018): the message that `.spm` files hold, in the
+//! encoding of Protocol Buffers.
+//!
+//! SentencePiece needs no cut before it applies its model, and its BPE knows no merges, only scores of pieces. That both
+//! libraries give the same ids nevertheless is how a vocabulary is learned here (see `form.rs` and `bpe.rs`).
+
+use prost::Message;
+use serde_json::Value;
+
+use crate::bpe;
+use crate::error::TextError;
+use crate::form::Form;
+use crate::kind::{Kind, Normalization};
+use crate::special;
+use crate::tokenizer::Tokenizer;
+
+/// `ModelProto`, as far as it is written here.
+#[derive(Clone, PartialEq, Message)]
+struct Model {
+    #[prost(message, repeated, tag = "1")]
+    pieces: Vec<Piece>,
+    #[prost(message, optional, tag = "2")]
+    trainer: Option<Trainer>,
+    #[prost(message, optional, tag = "3")]
+    normalizer: Option<Normalizer>,
+}
+
+/// A piece; its id is its place in the list.
+#[derive(Clone, PartialEq, Message)]
+struct Piece {
+    #[prost(string, optional, tag = "1")]
+    piece: Option<String>,
+    #[prost(float, optional, tag = "2")]
+    score: Option<f32>,
+    #[prost(enumeration = "PieceType", optional, tag = "3")]
+    kind: Option<i32>,
+}
+
+/// What a piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+enum PieceType {
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6,
+}
+
+/// `TrainerSpec`: what the library reads of it when it encodes.
+#[derive(Clone, PartialEq, Message)]
+struct Trainer {
+    #[prost(enumeration = "ModelType", optional, tag = "3")]
+    model_type: Option<i32>,
+    #[prost(int32, optional, tag = "4")]
+    vocab_size: Option<i32>,
+    #[prost(bool, optional, tag = "35")]
+    byte_fallback: Option<bool>,
+    #[prost(int32, optional, tag = "40")]
+    unk_id: Option<i32>,
+    #[prost(int32, optional, tag = "41")]
+    bos_id: Option<i32>,
+    #[prost(int32, optional, tag = "42")]
+    eos_id: Option<i32>,
+    #[prost(int32, optional, tag = "43")]
+    pad_id: Option<i32>,
+}
+
+/// The kinds of vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+enum ModelType {
+    Unigram = 1,
+    Bpe = 2,
+}
+
+/// `NormalizerSpec`.
+#[derive(Clone, PartialEq, Message)]
+struct Normalizer {
+    #[prost(string, optional, tag = "1")]
+    name: Option<String>,
+    #[prost(bool, optional, tag = "3")]
+    add_dummy_prefix: Option<bool>,
+    #[prost(bool, optional, tag = "4")]
+    remove_extra_whitespaces: Option<bool>,
+    #[prost(bool, optional, tag = "5")]
+    escape_whitespaces: Option<bool>,
+}
+
+impl Tokenizer {
+    /// The bytes of a SentencePiece model that gives every line the ids of this tokenizer. `<pad>`, the last piece, is not
+    /// in it: no line has it.
+    ///
+    /// # Errors
+    /// [`TextError::NoSentencePiece`] if there is no such model: of whole words, of text that is normalized first, and of a
+    /// `tokenizer.json` that was not learned here.
+    pub fn to_sentencepiece(&self) -> Result<Vec<u8>, TextError> {
+        let refused = |reason: &str| TextError::NoSentencePiece {
+            reason: reason.to_owned(),
+        };
+        let json: Value = serde_json::from_str(self.to_json()).map_err(|error| refused(&error.to_string()))?;
+        let model_type = match json["model"]["type"].as_str() {
+            Some("Unigram") => ModelType::Unigram,
+            Some("BPE") => ModelType::Bpe,
+            Some("WordLevel") => return Err(refused("its pieces are whole words (text.kind = \"word\")")),
+            _ => return Err(refused("it was not learned here")),
+        };
+        if [Normalization::Nfc, Normalization::Nfkc]
+            .into_iter()
+            .any(|normalization| has_form(&json, normalization))
+        {
+            return Err(refused("it normalizes text first (text.normalization)"));
+        }
+        if !has_form(&json, Normalization::None) {
+            return Err(refused("it was not learned here"));
+        }
+        let last = self.pad_id();
+        let pieces: Option<Vec<&str>> = (0..last).map(|id| self.piece(id)).collect();
+        let pieces = pieces.ok_or_else(|| refused("some ids have no piece"))?;
+        if pieces.first() != Some(&special::END) || pieces.get(1) != Some(&special::UNKNOWN) {
+            return Err(refused("it was not learned here"));
+        }
+        let scores = match model_type {
+            ModelType::Unigram => unigram_scores(&json),
+            // The piece that was found first is merged first: the higher score.
+            ModelType::Bpe => {
+                has_our_merges(&json, &pieces).then(|| (0..pieces.len()).map(|id| -(id as f32)).collect())
+            }
+        };
+        let scores = scores.ok_or_else(|| refused("it was not learned here"))?;
+        let model = Model {
+            pieces: pieces
+                .iter()
+                .zip(scores)
+                .map(|(piece, score)| entry(piece, score))
+                .collect(),
+            trainer: Some(Trainer {
+                model_type: Some(model_type.into()),
+                vocab_size: i32::try_from(pieces.len()).ok(),
+                byte_fallback: json["model"]["byte_fallback"].as_bool(),
+                unk_id: Some(1),
+                bos_id: Some(-1),
+                eos_id: Some(0),
+                pad_id: Some(-1),
+            }),
+            normalizer: Some(Normalizer {
+                name: Some("identity".to_owned()),
+                add_dummy_prefix: Some(true),
+                remove_extra_whitespaces: Some(false),
+                escape_whitespaces: Some(true),
+            }),
+        };
+        Ok(model.encode_to_vec())
+    }
+}
+
+/// Whether text is cut as in a vocabulary that is learned here with this normalization.
+fn has_form(json: &Value, normalization: Normalization) -> bool {
+    Form::new(Kind::Bpe, normalization).is_ok_and(|form| form.is_in(json))
+}
+
+fn entry(piece: &str, score: f32) -> Piece {
+    let (kind, score) = if piece == special::END {
+        (PieceType::Control, 0.0)
+    } else if piece == special::UNKNOWN {
+        (PieceType::Unknown, 0.0)
+    } else if special::is_byte(piece) {
+        (PieceType::Byte, 0.0)
+    } else if special::is_extra(piece) {
+        (PieceType::Unused, 0.0)
+    } else {
+        (PieceType::Normal, score)
+    };
+    Piece {
+        piece: Some(piece.to_owned()),
+        score: Some(score),
+        kind: Some(kind.into()),
+    }
+}
+
+/// The log-probabilities of a unigram vocabulary.
+fn unigram_scores(json: &Value) -> Option<Vec<f32>> {
+    let vocabulary = json["model"]["vocab"].as_array()?;
+    vocabulary.iter().map(|entry| Some(entry[1].as_f64()? as f32)).collect()
+}
+
+/// Whether merges are all those that the order of the pieces gives.
+fn has_our_merges(json: &Value, pieces: &[&str]) -> bool {
+    let learned = pieces[2..]
+        .iter()
+        .filter(|piece| !special::is_byte(piece) && !special::is_extra(piece));
+    let ours = bpe::merges(&learned.map(|piece| (*piece).to_owned()).collect::<Vec<_>>());
+    let theirs = json["model"]["merges"].as_array();
+    theirs.is_some_and(|theirs| {
+        let same = |(ours, theirs): (&(String, String), &Value)| theirs[0] == *ours.0 && theirs[1] == *ours.1;
+        ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
+    })
+}
