@@ -1,8 +1,7 @@
 //! The pairs of one update, and their division among workers.
 
-use std::cmp::Reverse;
-
 use crate::corpus::Pair;
+use crate::deal::deal;
 
 /// One encoded pair, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,27 +68,13 @@ impl Batch {
     /// Divides the sentences among workers, one part for each; with fewer sentences than workers, into as many parts as
     /// there are sentences. No part is empty.
     ///
-    /// `cost` estimates the work of a pair. The dearest are dealt out first, each to the part that costs least so far
-    /// (Graham 1969, "Bounds on multiprocessing timing anomalies": longest processing time first). The result depends on
-    /// nothing but the batch, `workers` and the costs. 0 workers count as 1.
+    /// `cost` estimates the work of a pair; [`deal`] divides it. The result depends on nothing but the batch, `workers` and
+    /// the costs. 0 workers count as 1.
     pub fn shards(&self, workers: usize, cost: impl Fn(&Example) -> usize) -> Vec<Batch> {
-        let mut dearest_first: Vec<(usize, &Example)> = self
-            .examples
-            .iter()
-            // At least 1, so that pairs without a cost are spread too.
-            .map(|example| (cost(example).max(1), example))
-            .collect();
-        // A stable sort: equal costs stay in the order of the batch.
-        dearest_first.sort_by_key(|(cost, _)| Reverse(*cost));
-        let parts = workers.max(1).min(self.examples.len());
-        let mut shards = vec![(0, Batch::default()); parts];
-        for (cost, example) in dearest_first {
-            if let Some((total, shard)) = shards.iter_mut().min_by_key(|(total, _)| *total) {
-                *total += cost;
-                shard.examples.push(example.clone());
-            }
-        }
-        shards.into_iter().map(|(_, shard)| shard).collect()
+        let shards = deal(self.examples.iter().collect(), workers, |example| cost(example));
+        let shards = shards.into_iter().filter(|shard| !shard.is_empty());
+        let owned = |shard: Vec<&Example>| shard.into_iter().cloned().collect();
+        shards.map(|shard| Batch { examples: owned(shard) }).collect()
     }
 }
 

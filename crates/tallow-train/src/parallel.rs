@@ -1,27 +1,18 @@
 //! Work on parameters that threads share.
 
 use crate::TrainError;
+use tallow_data::deal;
 
-/// Does independent pieces of work on several threads. `cost` estimates a piece; the dearest are dealt out first, each
-/// to the thread that has least to do. Which thread does a piece changes nothing about its result.
+/// Does independent pieces of work on several threads. `cost` estimates a piece; [`deal`] divides them. Which thread does a piece changes nothing about its result.
 pub(crate) fn share<T: Send>(
     pieces: Vec<T>,
     workers: usize,
     cost: impl Fn(&T) -> usize,
     work: impl Fn(T) -> Result<(), TrainError> + Sync,
 ) -> Result<(), TrainError> {
-    let mut dearest_first: Vec<(usize, T)> = pieces.into_iter().map(|piece| (cost(&piece), piece)).collect();
-    dearest_first.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
-    let mut hands: Vec<(usize, Vec<T>)> = (0..workers.max(1)).map(|_| (0, Vec::new())).collect();
-    for (cost, piece) in dearest_first {
-        if let Some((total, hand)) = hands.iter_mut().min_by_key(|(total, _)| *total) {
-            *total += cost;
-            hand.push(piece);
-        }
-    }
     let do_all = |hand: Vec<T>| hand.into_iter().try_for_each(&work);
     std::thread::scope(|scope| {
-        let mut hands = hands.into_iter().map(|(_, hand)| hand).filter(|hand| !hand.is_empty());
+        let mut hands = deal(pieces, workers, cost).into_iter().filter(|hand| !hand.is_empty());
         let own = hands.next();
         let threads: Vec<_> = hands.map(|hand| scope.spawn(|| do_all(hand))).collect();
         let mut result = own.map_or(Ok(()), do_all);

@@ -24,7 +24,7 @@ pub(in crate::sublayer) struct CrossAttention {
     kept: Kept<KeptCrossAttention>,
 }
 
-/// What the backward pass needs. Without one, a block's values replace those of the block before.
+/// What the backward pass needs.
 #[derive(Default)]
 struct KeptCrossAttention {
     /// What the first map saw, if that is not `x`.
@@ -90,16 +90,6 @@ impl CrossAttention {
             }
         }
         for block in &blocks {
-            if !self.with_gradient {
-                let all = [
-                    &mut kept.input,
-                    &mut kept.q,
-                    &mut kept.kv,
-                    &mut kept.context,
-                    &mut kept.y,
-                ];
-                all.into_iter().for_each(Vec::clear);
-            }
             let of_block = self.sentences.rows_of(block);
             let x = rows(x, &of_block, width);
             let input = self.connection.enter(x, norm, &mut kept.input);
@@ -177,9 +167,7 @@ impl CustomOp3 for CrossAttention {
                 .of_memory_backward(sources, &d_context, self.sides(block), (&mut dq, &mut d_kv));
             gradients.add_parameters(kv_back.place, rows(&memory_values, &of_memory, width), &d_kv);
             kv_back.append(&d_kv, &mut d_memory);
-            let normalised = self.connection.enters_normalised();
-            let input = if normalised { of_width(&kept.input) } else { x };
-            gradients.enter(&q_back, (x, input), &dq);
+            gradients.enter(&q_back, (x, &kept.input, &of_block), &dq);
         }
         let (dx, d_packed) = gradients.finish(x, packed)?;
         Ok((dx, tensor(d_memory, memory)?, d_packed))

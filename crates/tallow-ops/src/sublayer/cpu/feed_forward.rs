@@ -23,7 +23,7 @@ pub(in crate::sublayer) struct FeedForward {
     kept: Kept<KeptFeedForward>,
 }
 
-/// What the backward pass needs. Without one, a block's values replace those of the block before.
+/// What the backward pass needs.
 #[derive(Default)]
 struct KeptFeedForward {
     /// What the first map saw, if that is not `x`.
@@ -95,11 +95,6 @@ impl FeedForward {
             }
         }
         for block in blocks {
-            if !self.with_gradient {
-                [&mut kept.input, &mut kept.inner, &mut kept.y]
-                    .into_iter()
-                    .for_each(Vec::clear);
-            }
             let x = rows(x, &block, width);
             let input = self.connection.enter(x, norm, &mut kept.input);
             let inner = inner_map.append(input, &mut kept.inner);
@@ -172,9 +167,7 @@ impl CustomOp2 for FeedForward {
             };
             self.activation.backward(&mut d_inner, at);
             drop(of_activation);
-            let normalised = self.connection.enters_normalised();
-            let input = if normalised { of_width(&kept.input) } else { x };
-            gradients.enter(&inner_back, (x, input), &d_inner);
+            gradients.enter(&inner_back, (x, &kept.input, block), &d_inner);
         }
         gradients.finish(x, packed)
     }

@@ -188,13 +188,19 @@ impl<'a> Gradients<'a> {
         add_rows(dy, &mut self.d_packed[place.bias()]);
     }
 
-    /// Goes back through the first map of the sublayer, which saw `input`, and what precedes it: the end of the block that
-    /// began with [`Self::leave`].
-    fn enter(&mut self, map: &Back, (x, input): (&[f32], &[f32]), dy: &[f32]) {
+    /// Goes back through the first map of the sublayer and what precedes it: the end of the block that began with
+    /// [`Self::leave`]. The map saw `x`, or the block's rows of what was kept of normalised `x`.
+    fn enter(&mut self, map: &Back, (x, kept, block): (&[f32], &[f32], &Range<usize>), dy: &[f32]) {
+        let normalised = self.connection.enters_normalised();
+        let input = if normalised {
+            rows(kept, block, map.place.inputs)
+        } else {
+            x
+        };
         self.add_parameters(map.place, input, dy);
         self.is_first = false;
         let start = self.dx.len() - x.len();
-        if !self.connection.enters_normalised() {
+        if !normalised {
             map.add(dy, &mut self.dx[start..]);
             return;
         }

@@ -23,7 +23,7 @@ pub(in crate::sublayer) struct SelfAttention {
     kept: Kept<KeptSelfAttention>,
 }
 
-/// What the backward pass needs. Without one, a block's values replace those of the block before.
+/// What the backward pass needs.
 #[derive(Default)]
 struct KeptSelfAttention {
     /// What the first map saw, if that is not `x`.
@@ -85,11 +85,6 @@ impl SelfAttention {
             }
         }
         for block in &blocks {
-            if !self.with_gradient {
-                [&mut kept.input, &mut kept.qkv, &mut kept.context, &mut kept.y]
-                    .into_iter()
-                    .for_each(Vec::clear);
-            }
             let of_block = self.sentences.rows_of(block);
             let x = rows(x, &of_block, width);
             let input = self.connection.enter(x, norm, &mut kept.input);
@@ -152,9 +147,7 @@ impl CustomOp2 for SelfAttention {
             let qkv = rows(&kept.qkv, &of_block, 3 * width);
             self.attention
                 .of_self_backward(qkv, &d_context, self.sides(block), &mut d_qkv);
-            let normalised = self.connection.enters_normalised();
-            let input = if normalised { of_width(&kept.input) } else { x };
-            gradients.enter(&qkv_back, (x, input), &d_qkv);
+            gradients.enter(&qkv_back, (x, &kept.input, &of_block), &d_qkv);
         }
         gradients.finish(x, packed)
     }
