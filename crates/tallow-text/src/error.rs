@@ -39,7 +39,10 @@ pub enum TextError {
     },
 
     /// A folder has no tokenizer.
-    #[error("{} holds neither tokenizer.json nor both tokenizer.source.json and tokenizer.target.json", .directory.display())]
+    #[error(
+        "{} holds neither tokenizer.json, nor tokenizer.source.json and tokenizer.target.json, nor source.spm, \
+         target.spm and vocab.json", .directory.display()
+    )]
     NoTokenizer {
         /// The folder.
         directory: PathBuf,
@@ -60,6 +63,30 @@ pub enum TextError {
         /// What is wrong with it.
         reason: String,
     },
+
+    /// A SentencePiece model is none, or one of a sort that is not supported.
+    #[error("{} is not a SentencePiece model that can be used: {reason}", .path.display())]
+    SentencePiece {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A list of pieces and their ids is none, or contradicts itself.
+    #[error("{} is not a vocabulary that can be used: {reason}", .path.display())]
+    Vocabulary {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A tokenizer has no `tokenizer.json`.
+    #[error(
+        "this tokenizer consists of a SentencePiece model and a vocabulary; a folder can hold it, a tokenizer.json cannot"
+    )]
+    NoJson,
 
     /// A tokenizer has no piece that ends a sentence.
     #[error("{origin} has no piece for the end of a sentence; looked for {}", .looked_for.join(", "))]

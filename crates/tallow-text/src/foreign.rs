@@ -1,8 +1,6 @@
 //! What a `tokenizer.json` that was not written here may contain: faults that the `tokenizers` library does not
 //! find, and settings that would change the ids of a line.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use tokenizers::{ModelWrapper, PostProcessorWrapper};
 
@@ -24,21 +22,27 @@ pub(crate) fn remove_extras(model: &mut tokenizers::Tokenizer) -> tokenizers::Re
 
 /// All pieces by their ids.
 pub(crate) fn pieces_by_id(model: &tokenizers::Tokenizer) -> Result<Vec<Option<String>>, String> {
-    let vocabulary: BTreeMap<u32, String> = model
-        .get_vocab(true)
-        .into_iter()
-        .map(|(piece, id)| (id, piece))
-        .collect();
-    let Some((&highest, _)) = vocabulary.last_key_value() else {
+    by_id(model.get_vocab(true))
+}
+
+/// The table of a vocabulary: its pieces by their ids.
+pub(crate) fn by_id(vocabulary: impl IntoIterator<Item = (String, u32)>) -> Result<Vec<Option<String>>, String> {
+    let mut sorted: Vec<(u32, String)> = vocabulary.into_iter().map(|(piece, id)| (id, piece)).collect();
+    sorted.sort_unstable();
+    let Some((highest, _)) = sorted.last() else {
         return Err("it has no pieces".to_owned());
     };
     // A table is kept by id, and a model has a row for each: a stray id would ask for any amount of memory.
-    if highest as usize > 2 * vocabulary.len() + 1024 {
-        return Err(format!("it has {} pieces but an id of {highest}", vocabulary.len()));
+    if *highest as usize > 2 * sorted.len() + 1024 {
+        return Err(format!("it has {} pieces but an id of {highest}", sorted.len()));
     }
-    let mut pieces = vec![None; highest as usize + 1];
-    for (id, piece) in vocabulary {
-        pieces[id as usize] = Some(piece);
+    let mut pieces = vec![None; *highest as usize + 1];
+    for (id, piece) in sorted {
+        let place = &mut pieces[id as usize];
+        if let Some(other) = place {
+            return Err(format!("the pieces {other:?} and {piece:?} have the same id, {id}"));
+        }
+        *place = Some(piece);
     }
     Ok(pieces)
 }

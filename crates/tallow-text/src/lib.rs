@@ -3,7 +3,7 @@
 //! A [`Tokenizer`] turns a line of text into piece ids and back. [`Tokenizers`] is the pair that a translation
 //! model needs, one per side, which are one and the same when the vocabulary is joint. Four kinds of
 //! vocabulary can be learned from raw text ([`Kind`]); any `tokenizer.json` of the Hugging Face `tokenizers`
-//! library can be opened instead.
+//! library can be opened instead, and so can the files of `MarianTokenizer`: SentencePiece models and a vocabulary.
 //!
 //! # Ids of a learned vocabulary
 //!
@@ -31,10 +31,12 @@ mod alphabet;
 mod bpe;
 mod config;
 mod error;
+mod files;
 mod foreign;
 mod form;
 mod kind;
 mod lines;
+mod marian;
 mod pair;
 mod sentencepiece;
 mod special;

@@ -1,11 +1,11 @@
 //! The tokenizers of both sides.
 
-use serde_json::{Map, Value, json};
 use std::path::Path;
 
 use crate::config::TextConfig;
 use crate::error::TextError;
 use crate::lines::Lines;
+use crate::marian;
 use crate::tokenizer::{Tokenizer, pool};
 use crate::vocabulary::Vocabulary;
 
@@ -15,15 +15,6 @@ const SHARED: &str = "tokenizer.json";
 const SOURCE: &str = "tokenizer.source.json";
 /// File name of the target side's own tokenizer.
 const TARGET: &str = "tokenizer.target.json";
-
-/// The files of Hugging Face's `MarianTokenizer`.
-const MARIAN_SOURCE: &str = "source.spm";
-const MARIAN_TARGET: &str = "target.spm";
-const MARIAN_VOCABULARY: &str = "vocab.json";
-const MARIAN_TARGET_VOCABULARY: &str = "target_vocab.json";
-const MARIAN_CONFIG: &str = "tokenizer_config.json";
-/// Tokens that the tokenizer lets a sentence have, as in OPUS-MT's models.
-const MARIAN_LENGTH: usize = 512;
 
 /// One tokenizer per side, or one for both.
 #[derive(Clone, Debug)]
@@ -111,11 +102,18 @@ impl Tokenizers {
         ))
     }
 
+    /// The names of all files that a folder with tokenizers may have.
+    pub fn file_names() -> impl Iterator<Item = &'static str> {
+        [SHARED, SOURCE, TARGET].into_iter().chain(marian::FILES)
+    }
+
     /// Opens a `tokenizer.json`, or a folder that holds `tokenizer.json`, or one that holds
-    /// `tokenizer.source.json` and `tokenizer.target.json`.
+    /// `tokenizer.source.json` and `tokenizer.target.json`, or else the files of Hugging Face's `MarianTokenizer`:
+    /// `source.spm`, `target.spm`, `vocab.json`, with separate vocabularies `target_vocab.json`.
     ///
     /// # Errors
-    /// As [`Tokenizer::open`]; and if the folder has none of these, or a joint tokenizer beside separate ones.
+    /// As [`Tokenizer::open`]; if the folder has none of these, or a joint tokenizer beside separate ones; and if
+    /// a SentencePiece model or a vocabulary is damaged or not supported.
     pub fn open(path: &Path) -> Result<Self, TextError> {
         if !path.is_dir() {
             return Ok(Self::shared(Tokenizer::open(path)?));
@@ -130,19 +128,31 @@ impl Tokenizers {
             (true, _, _) => Err(TextError::AmbiguousTokenizer {
                 directory: path.to_owned(),
             }),
+            (false, false, false) if marian::is_in(path) => marian::open(path),
             (false, _, _) => Err(TextError::NoTokenizer {
                 directory: path.to_owned(),
             }),
         }
     }
 
-    /// Writes `tokenizer.json`, or `tokenizer.source.json` and `tokenizer.target.json`, into a folder that
-    /// exists.
+    /// Opens the files of Hugging Face's `MarianTokenizer`, whatever else the folder holds.
     ///
     /// # Errors
-    /// If a file cannot be written, or the folder holds files of the other sort, which would contradict these.
+    /// If one is missing, damaged or not supported.
+    pub fn open_marian(directory: &Path) -> Result<Self, TextError> {
+        marian::open(directory)
+    }
+
+    /// Writes them into a folder that exists: `tokenizer.json`, or `tokenizer.source.json` and
+    /// `tokenizer.target.json`, or the files of `MarianTokenizer` as they were read.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or the folder holds files of another sort, which would contradict these.
     pub fn save(&self, directory: &Path) -> Result<(), TextError> {
-        let (ours, others): (&[(&str, &Tokenizer)], &[&str]) = if self.is_shared() {
+        let marian = self.source.marian();
+        let (ours, others): (&[(&str, &Tokenizer)], &[&str]) = if marian.is_some() {
+            (&[], &[SHARED, SOURCE, TARGET])
+        } else if self.is_shared() {
             (&[(SHARED, &self.source)], &[SOURCE, TARGET])
         } else {
             (&[(SOURCE, &self.source), (TARGET, &self.target)], &[SHARED])
@@ -155,7 +165,7 @@ impl Tokenizers {
         for (name, tokenizer) in ours {
             tokenizer.save(&directory.join(name))?;
         }
-        Ok(())
+        marian.map_or(Ok(()), |side| side.save(directory))
     }
 
     /// Writes what Hugging Face's `MarianTokenizer` opens: `source.spm`, `target.spm`, `vocab.json`, with separate
@@ -165,39 +175,19 @@ impl Tokenizers {
     /// [`TextError::NoSentencePiece`], before anything is written, if SentencePiece cannot express a side; and if a file
     /// cannot be written.
     pub fn save_marian(&self, directory: &Path) -> Result<(), TextError> {
-        let vocabulary = |tokenizer: &Tokenizer| -> Value {
-            let entry = |id: u32| Some((tokenizer.piece(id)?.to_owned(), Value::from(id)));
-            (0..=tokenizer.pad_id()).filter_map(entry).collect::<Map<_, _>>().into()
-        };
-        let pretty = |value: &Value| format!("{value:#}\n").into_bytes();
-        let separate = !self.is_shared();
-        let piece = |id: u32| self.source.piece(id).map_or(Value::Null, Value::from);
-        let config = json!({
-            "tokenizer_class": "MarianTokenizer",
-            "separate_vocabs": separate,
-            "model_max_length": MARIAN_LENGTH,
-            "eos_token": piece(self.source.eos_id()),
-            "unk_token": piece(self.source.unk_id()),
-            "pad_token": piece(self.source.pad_id()),
-        });
-        let mut files = vec![
-            (MARIAN_SOURCE, self.source.to_sentencepiece()?),
-            (MARIAN_TARGET, self.target.to_sentencepiece()?),
-            (MARIAN_VOCABULARY, pretty(&vocabulary(&self.source))),
-            (MARIAN_CONFIG, pretty(&config)),
-        ];
-        if separate {
-            files.push((MARIAN_TARGET_VOCABULARY, pretty(&vocabulary(&self.target))));
+        match self.source.marian() {
+            Some(side) => side.save(directory),
+            None => marian::export(self, directory),
         }
-        for (name, contents) in files {
-            let path = directory.join(name);
-            std::fs::write(&path, contents).map_err(|source| TextError::Write { path, source })?;
-        }
-        Ok(())
     }
 
     /// Whether both sides use one tokenizer.
     pub fn is_shared(&self) -> bool {
         self.source.is_same(&self.target)
+    }
+
+    /// Whether an id means the same piece on both sides, even if lines are cut differently.
+    pub fn is_shared_vocabulary(&self) -> bool {
+        self.is_shared() || self.source.has_pieces_of(&self.target)
     }
 }

@@ -28,10 +28,17 @@ pub(crate) fn byte(value: u8) -> String {
     format!("<0x{value:02X}>")
 }
 
+/// The byte that a piece of [`byte`]'s stands for.
+pub(crate) fn byte_of(piece: &str) -> Option<u8> {
+    let digits = piece.strip_prefix("<0x")?.strip_suffix('>')?;
+    let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'A'..=b'F');
+    let is_byte = digits.len() == 2 && digits.bytes().all(is_digit);
+    is_byte.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+}
+
 /// Whether a piece is one of [`byte`]'s.
 pub(crate) fn is_byte(piece: &str) -> bool {
-    let digits = piece.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|d| matches!(d, b'0'..=b'9' | b'A'..=b'F')))
+    byte_of(piece).is_some()
 }
 
 /// The `index`-th piece that only makes a vocabulary larger.

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,8 +13,10 @@ use sha2::{Digest, Sha256};
 
 use crate::config::TextConfig;
 use crate::error::TextError;
+use crate::files;
 use crate::foreign;
 use crate::lines::Lines;
+use crate::marian;
 use crate::special;
 use crate::vocabulary::Vocabulary;
 
@@ -40,9 +41,7 @@ pub struct Tokenizer {
 }
 
 struct Shared {
-    model: tokenizers::Tokenizer,
-    /// The `tokenizer.json`.
-    json: String,
+    model: Model,
     /// Pieces by id; a foreign vocabulary may have gaps.
     pieces: Vec<Option<String>>,
     end: u32,
@@ -52,6 +51,27 @@ struct Shared {
     file_padding: Option<u32>,
     /// Ids that decoding leaves out.
     silent: HashSet<u32>,
+}
+
+/// What cuts lines and joins pieces.
+enum Model {
+    /// The `tokenizers` library with a `tokenizer.json`.
+    Library {
+        model: Box<tokenizers::Tokenizer>,
+        json: String,
+    },
+    /// A SentencePiece model and a vocabulary.
+    Marian(Box<marian::Side>),
+}
+
+impl Model {
+    /// The contents of its files.
+    fn contents(&self) -> [&[u8]; 2] {
+        match self {
+            Self::Library { json, .. } => [json.as_bytes(), &[]],
+            Self::Marian(side) => side.contents(),
+        }
+    }
 }
 
 impl fmt::Debug for Tokenizer {
@@ -66,9 +86,9 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl PartialEq for Tokenizer {
-    /// Whether both have the same `tokenizer.json`.
+    /// Whether both have the same files.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared) || self.shared.json == other.shared.json
+        self.is_same(other) || self.shared.model.contents() == other.shared.model.contents()
     }
 }
 
@@ -141,34 +161,53 @@ impl Tokenizer {
         Self::parse(json.to_owned(), "the given text")
     }
 
-    /// The text of the `tokenizer.json`.
-    pub fn to_json(&self) -> &str {
-        &self.shared.json
+    /// The text of the `tokenizer.json`; a SentencePiece model has none.
+    pub fn to_json(&self) -> Option<&str> {
+        match &self.shared.model {
+            Model::Library { json, .. } => Some(json),
+            Model::Marian(_) => None,
+        }
     }
 
     /// Writes the `tokenizer.json`: to a file beside it first, which is then renamed, so that no half-written
     /// file is ever seen under this name.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If the file cannot be written, or the tokenizer is a SentencePiece model.
     pub fn save(&self, path: &Path) -> Result<(), TextError> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let write = || {
-            let mut file = fs::File::create(&temporary)?;
-            file.write_all(self.shared.json.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
-        };
-        write().map_err(|source| {
-            // The error that matters is the first one; there may be nothing to remove.
-            let _ = fs::remove_file(&temporary);
-            TextError::Write {
-                path: path.to_owned(),
-                source,
-            }
-        })
+        let json = self.to_json().ok_or(TextError::NoJson)?;
+        files::write(path, json.as_bytes())
+    }
+
+    /// The tokenizer of a SentencePiece model and its vocabulary.
+    pub(crate) fn of_marian(side: marian::Side, vocabulary: marian::Vocabulary) -> Self {
+        let marian::Vocabulary {
+            pieces,
+            end,
+            unknown,
+            padding,
+            ..
+        } = vocabulary;
+        let silent = silent(&pieces, [end, padding]);
+        Self {
+            shared: Arc::new(Shared {
+                model: Model::Marian(Box::new(side)),
+                pieces,
+                end,
+                unknown,
+                padding,
+                file_padding: None,
+                silent,
+            }),
+        }
+    }
+
+    /// The SentencePiece model and its vocabulary, if it consists of these.
+    pub(crate) fn marian(&self) -> Option<&marian::Side> {
+        match &self.shared.model {
+            Model::Library { .. } => None,
+            Model::Marian(side) => Some(side),
+        }
     }
 
     fn parse(json: String, origin: &str) -> Result<Self, TextError> {
@@ -204,18 +243,8 @@ impl Tokenizer {
         };
 
         let added = model.get_added_tokens_decoder();
-        let mut silent: HashSet<u32> = added
-            .iter()
-            .filter(|(_, token)| token.special)
-            .map(|(id, _)| *id)
-            .collect();
-        silent.extend(
-            (0u32..)
-                .zip(&pieces)
-                .filter(|(_, piece)| piece.as_deref().is_some_and(special::is_extra))
-                .map(|(id, _)| id),
-        );
-        silent.extend([end, padding]);
+        let mut silent = silent(&pieces, [end, padding]);
+        silent.extend(added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id));
         silent.extend(file_padding);
         // What the model could not express shall be seen.
         if unknown != end && unknown != padding {
@@ -224,8 +253,10 @@ impl Tokenizer {
 
         Ok(Self {
             shared: Arc::new(Shared {
-                model,
-                json,
+                model: Model::Library {
+                    model: Box::new(model),
+                    json,
+                },
                 pieces,
                 end,
                 unknown,
@@ -242,21 +273,22 @@ impl Tokenizer {
     /// If the model cannot express the line, which happens only with foreign ones.
     pub fn encode(&self, line: &str) -> Result<Vec<u32>, TextError> {
         let shared = &*self.shared;
-        let encoding = shared
-            .model
-            .encode_fast(line, false)
-            .map_err(|error| TextError::Encode {
-                excerpt: line.chars().take(40).collect(),
-                reason: error.to_string(),
-            })?;
-        let guarded = |&id: &u32| {
-            if id == shared.end || id == shared.padding || Some(id) == shared.file_padding {
-                shared.unknown
-            } else {
-                id
+        let mut ids = match &shared.model {
+            Model::Marian(side) => side.encode(line),
+            Model::Library { model, .. } => {
+                let encoding = model.encode_fast(line, false).map_err(|error| TextError::Encode {
+                    excerpt: line.chars().take(40).collect(),
+                    reason: error.to_string(),
+                })?;
+                encoding.get_ids().to_vec()
             }
         };
-        Ok(encoding.get_ids().iter().map(guarded).collect())
+        for id in &mut ids {
+            if *id == shared.end || *id == shared.padding || Some(*id) == shared.file_padding {
+                *id = shared.unknown;
+            }
+        }
+        Ok(ids)
     }
 
     /// [`encode`](Self::encode) for many lines, on this number of threads (0 counts as 1). The order is kept.
@@ -299,11 +331,13 @@ impl Tokenizer {
                 size: shared.pieces.len(),
             });
         }
-        let audible: Vec<u32> = ids.iter().copied().filter(|id| !shared.silent.contains(id)).collect();
-        shared
-            .model
-            .decode(&audible, false)
-            .map_err(|error| TextError::Decode(error.to_string()))
+        let audible = ids.iter().copied().filter(|id| !shared.silent.contains(id));
+        match &shared.model {
+            Model::Marian(side) => Ok(side.join(audible.filter_map(|id| self.piece(id)))),
+            Model::Library { model, .. } => model
+                .decode(&audible.collect::<Vec<_>>(), false)
+                .map_err(|error| TextError::Decode(error.to_string())),
+        }
     }
 
     /// Number of ids: one more than the highest. In a foreign vocabulary some ids below may have no piece.
@@ -318,7 +352,11 @@ impl Tokenizer {
 
     /// The id of this piece, if it is one.
     pub fn id(&self, piece: &str) -> Option<u32> {
-        self.shared.model.token_to_id(piece).or_else(|| {
+        let found = match &self.shared.model {
+            Model::Library { model, .. } => model.token_to_id(piece),
+            Model::Marian(side) => side.id(piece),
+        };
+        found.or_else(|| {
             // Pieces that were appended to a foreign vocabulary.
             let appended = [self.unk_id(), self.pad_id()];
             appended.into_iter().find(|&id| self.piece(id) == Some(piece))
@@ -340,9 +378,16 @@ impl Tokenizer {
         self.shared.padding
     }
 
-    /// The SHA-256 of the `tokenizer.json`, in hexadecimal: the same as of the saved file.
+    /// The SHA-256 of the `tokenizer.json`, in hexadecimal: the same as of the saved file; or of the SentencePiece model
+    /// followed by the vocabulary.
     pub fn sha256(&self) -> String {
-        let digest = Sha256::digest(self.shared.json.as_bytes());
+        let mut digest = Sha256::new();
+        self.shared
+            .model
+            .contents()
+            .iter()
+            .for_each(|contents| digest.update(contents));
+        let digest = digest.finalize();
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -350,6 +395,18 @@ impl Tokenizer {
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
+
+    /// Whether both have the same pieces under the same ids.
+    pub(crate) fn has_pieces_of(&self, other: &Self) -> bool {
+        self.shared.pieces == other.shared.pieces
+    }
+}
+
+/// Ids that leave no trace in a line: these, and those of pieces that only make a vocabulary larger.
+fn silent(pieces: &[Option<String>], special: [u32; 2]) -> HashSet<u32> {
+    let is_extra = |piece: &Option<String>| piece.as_deref().is_some_and(special::is_extra);
+    let extras = (0u32..).zip(pieces).filter(|(_, piece)| is_extra(piece));
+    extras.map(|(id, _)| id).chain(special).collect()
 }
 
 /// A thread pool of our own: neither the global one nor the environment decide about threads.

@@ -53,7 +53,7 @@ fn others_are_refused() {
         assert!(error.contains(reason), "{name}: {error}");
     }
     // One merge fewer than the pieces allow: SentencePiece would merge it still.
-    let mut json: Value = serde_json::from_str(tokenizer("bpe").to_json()).unwrap();
+    let mut json: Value = serde_json::from_str(tokenizer("bpe").to_json().unwrap()).unwrap();
     json["model"]["merges"].as_array_mut().unwrap().pop();
     let error = Tokenizer::from_json(&json.to_string())
         .unwrap()

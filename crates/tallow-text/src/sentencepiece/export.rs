@@ -4,89 +4,16 @@
 //! SentencePiece needs no cut before it applies its model, and its BPE knows no merges, only scores of pieces. That both
 //! libraries give the same ids nevertheless is how a vocabulary is learned here (see `form.rs` and `bpe.rs`).
 
-use prost::Message;
+use prost::Message as _;
 use serde_json::Value;
 
+use super::message::{Model, ModelType, Normalizer, Piece, PieceType, Trainer};
 use crate::bpe;
 use crate::error::TextError;
 use crate::form::Form;
 use crate::kind::{Kind, Normalization};
 use crate::special;
 use crate::tokenizer::Tokenizer;
-
-/// `ModelProto`, as far as it is written here.
-#[derive(Clone, PartialEq, Message)]
-struct Model {
-    #[prost(message, repeated, tag = "1")]
-    pieces: Vec<Piece>,
-    #[prost(message, optional, tag = "2")]
-    trainer: Option<Trainer>,
-    #[prost(message, optional, tag = "3")]
-    normalizer: Option<Normalizer>,
-}
-
-/// A piece; its id is its place in the list.
-#[derive(Clone, PartialEq, Message)]
-struct Piece {
-    #[prost(string, optional, tag = "1")]
-    piece: Option<String>,
-    #[prost(float, optional, tag = "2")]
-    score: Option<f32>,
-    #[prost(enumeration = "PieceType", optional, tag = "3")]
-    kind: Option<i32>,
-}
-
-/// What a piece is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-enum PieceType {
-    Normal = 1,
-    Unknown = 2,
-    Control = 3,
-    UserDefined = 4,
-    Unused = 5,
-    Byte = 6,
-}
-
-/// `TrainerSpec`: what the library reads of it when it encodes.
-#[derive(Clone, PartialEq, Message)]
-struct Trainer {
-    #[prost(enumeration = "ModelType", optional, tag = "3")]
-    model_type: Option<i32>,
-    #[prost(int32, optional, tag = "4")]
-    vocab_size: Option<i32>,
-    #[prost(bool, optional, tag = "35")]
-    byte_fallback: Option<bool>,
-    #[prost(int32, optional, tag = "40")]
-    unk_id: Option<i32>,
-    #[prost(int32, optional, tag = "41")]
-    bos_id: Option<i32>,
-    #[prost(int32, optional, tag = "42")]
-    eos_id: Option<i32>,
-    #[prost(int32, optional, tag = "43")]
-    pad_id: Option<i32>,
-}
-
-/// The kinds of vocabulary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-enum ModelType {
-    Unigram = 1,
-    Bpe = 2,
-}
-
-/// `NormalizerSpec`.
-#[derive(Clone, PartialEq, Message)]
-struct Normalizer {
-    #[prost(string, optional, tag = "1")]
-    name: Option<String>,
-    #[prost(bool, optional, tag = "3")]
-    add_dummy_prefix: Option<bool>,
-    #[prost(bool, optional, tag = "4")]
-    remove_extra_whitespaces: Option<bool>,
-    #[prost(bool, optional, tag = "5")]
-    escape_whitespaces: Option<bool>,
-}
 
 impl Tokenizer {
     /// The bytes of a SentencePiece model that gives every line the ids of this tokenizer. `<pad>`, the last piece, is not
@@ -99,7 +26,8 @@ impl Tokenizer {
         let refused = |reason: &str| TextError::NoSentencePiece {
             reason: reason.to_owned(),
         };
-        let json: Value = serde_json::from_str(self.to_json()).map_err(|error| refused(&error.to_string()))?;
+        let json = self.to_json().ok_or_else(|| refused("it is one already"))?;
+        let json: Value = serde_json::from_str(json).map_err(|error| refused(&error.to_string()))?;
         let model_type = match json["model"]["type"].as_str() {
             Some("Unigram") => ModelType::Unigram,
             Some("BPE") => ModelType::Bpe,
@@ -143,13 +71,16 @@ impl Tokenizer {
                 bos_id: Some(-1),
                 eos_id: Some(0),
                 pad_id: Some(-1),
+                ..Trainer::default()
             }),
             normalizer: Some(Normalizer {
                 name: Some("identity".to_owned()),
                 add_dummy_prefix: Some(true),
                 remove_extra_whitespaces: Some(false),
                 escape_whitespaces: Some(true),
+                ..Normalizer::default()
             }),
+            denormalizer: None,
         };
         Ok(model.encode_to_vec())
     }

@@ -1,0 +1,234 @@
+//! The files of Hugging Face's `MarianTokenizer`, in which the models of OPUS-MT come: for each side a SentencePiece model,
+//! which cuts a line into pieces, and beside them a vocabulary, which gives pieces their ids.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::TextError;
+use crate::files;
+use crate::foreign;
+use crate::pair::Tokenizers;
+use crate::sentencepiece::Processor;
+use crate::special;
+use crate::tokenizer::Tokenizer;
+
+const SOURCE: &str = "source.spm";
+const TARGET: &str = "target.spm";
+const VOCABULARY: &str = "vocab.json";
+const TARGET_VOCABULARY: &str = "target_vocab.json";
+const CONFIG: &str = "tokenizer_config.json";
+
+/// All of them.
+pub(crate) const FILES: [&str; 5] = [SOURCE, TARGET, VOCABULARY, TARGET_VOCABULARY, CONFIG];
+
+/// Tokens that the tokenizer lets a sentence have, as in OPUS-MT's models.
+const MAX_LENGTH: usize = 512;
+
+/// What a directory held, to be written as it was read.
+#[derive(Debug)]
+struct Files {
+    /// Name and contents of each file that was there.
+    contents: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// The tokenizer of one side.
+#[derive(Debug)]
+pub(crate) struct Side {
+    files: Arc<Files>,
+    /// The files of this side.
+    names: [&'static str; 2],
+    processor: Processor,
+    ids: HashMap<String, u32>,
+    unknown: u32,
+}
+
+/// A side's vocabulary, looked at from both ends.
+pub(crate) struct Vocabulary {
+    pub(crate) pieces: Vec<Option<String>>,
+    pub(crate) end: u32,
+    pub(crate) unknown: u32,
+    pub(crate) padding: u32,
+    ids: HashMap<String, u32>,
+}
+
+/// Whether a folder has these files and not only those that go with any tokenizer.
+pub(crate) fn is_in(directory: &Path) -> bool {
+    [SOURCE, VOCABULARY].iter().all(|name| directory.join(name).exists())
+}
+
+/// Opens the tokenizers of a folder.
+///
+/// # Errors
+/// If a file is missing or is not what it should be.
+pub(crate) fn open(directory: &Path) -> Result<Tokenizers, TextError> {
+    let mut contents = Vec::new();
+    for name in FILES {
+        let path = directory.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => contents.push((name, bytes)),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && [TARGET_VOCABULARY, CONFIG].contains(&name) => {}
+            Err(source) => return Err(TextError::Read { path, source }),
+        }
+    }
+    let files = Arc::new(Files { contents });
+    let is_separate = match files.get(CONFIG) {
+        Some(bytes) => {
+            let config: Value = serde_json::from_slice(bytes).map_err(|error| TextError::Vocabulary {
+                path: directory.join(CONFIG),
+                reason: error.to_string(),
+            })?;
+            config["separate_vocabs"].as_bool().unwrap_or(false)
+        }
+        None => files.get(TARGET_VOCABULARY).is_some(),
+    };
+    let target_vocabulary = if is_separate { TARGET_VOCABULARY } else { VOCABULARY };
+    let one = !is_separate && files.get(SOURCE) == files.get(TARGET);
+    let source = files.side(directory, [SOURCE, VOCABULARY])?;
+    Ok(if one {
+        Tokenizers::shared(source)
+    } else {
+        Tokenizers::separate(source, files.side(directory, [TARGET, target_vocabulary])?)
+    })
+}
+
+impl Files {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        let found = self.contents.iter().find(|(other, _)| *other == name);
+        found.map(|(_, bytes)| bytes.as_slice())
+    }
+
+    fn side(self: &Arc<Self>, directory: &Path, names: [&'static str; 2]) -> Result<Tokenizer, TextError> {
+        let [model, vocabulary] = names.map(|name| directory.join(name));
+        let bytes = |name: &str, path: &PathBuf| {
+            self.get(name).ok_or_else(|| TextError::Read {
+                path: path.clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            })
+        };
+        let processor = Processor::new(bytes(names[0], &model)?)
+            .map_err(|reason| TextError::SentencePiece { path: model, reason })?;
+        let mut read = Vocabulary::read(bytes(names[1], &vocabulary)?).map_err(|reason| TextError::Vocabulary {
+            path: vocabulary,
+            reason,
+        })?;
+        let side = Side {
+            files: self.clone(),
+            names,
+            processor,
+            ids: std::mem::take(&mut read.ids),
+            unknown: read.unknown,
+        };
+        Ok(Tokenizer::of_marian(side, read))
+    }
+}
+
+impl Vocabulary {
+    fn read(bytes: &[u8]) -> Result<Self, String> {
+        let ids: HashMap<String, u32> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let pieces = foreign::by_id(ids.iter().map(|(piece, id)| (piece.clone(), *id)))?;
+        let find = |name: &str| ids.get(name).copied().ok_or_else(|| format!("it has no {name:?}"));
+        let (end, unknown, padding) = (find(special::END)?, find(special::UNKNOWN)?, find(special::PADDING)?);
+        if padding as usize + 1 != pieces.len() {
+            return Err(format!(
+                "{:?} has the id {padding}, but must have the last, {}",
+                special::PADDING,
+                pieces.len() - 1
+            ));
+        }
+        Ok(Self {
+            pieces,
+            end,
+            unknown,
+            padding,
+            ids,
+        })
+    }
+}
+
+impl Side {
+    /// The ids of a line. Like `MarianTokenizer`, it takes a `>>code<<` at its beginning, which tells multilingual models
+    /// the language to translate into, for a piece; other than there, only if the vocabulary has it.
+    pub(crate) fn encode(&self, line: &str) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(line.len() / 3 + 2);
+        let mut rest = line;
+        if line.starts_with(">>")
+            && let Some(end) = line.find("<<")
+            && let Some(id) = self.ids.get(&line[..end + 2])
+        {
+            ids.push(*id);
+            rest = &line[end + 2..];
+        }
+        self.processor.each_piece(rest, |piece| {
+            ids.push(self.ids.get(piece).copied().unwrap_or(self.unknown))
+        });
+        ids
+    }
+
+    /// The line of pieces.
+    pub(crate) fn join<'a>(&self, pieces: impl IntoIterator<Item = &'a str>) -> String {
+        self.processor.join(pieces)
+    }
+
+    /// The id of a piece.
+    pub(crate) fn id(&self, piece: &str) -> Option<u32> {
+        self.ids.get(piece).copied()
+    }
+
+    /// What decides about its ids: the contents of its model and of its vocabulary.
+    pub(crate) fn contents(&self) -> [&[u8]; 2] {
+        self.names.map(|name| self.files.get(name).unwrap_or_default())
+    }
+
+    /// Writes the files of both sides into a folder, as they were read.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub(crate) fn save(&self, directory: &Path) -> Result<(), TextError> {
+        for (name, contents) in &self.files.contents {
+            files::write(&directory.join(name), contents)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the files of tokenizers that were learned here.
+///
+/// # Errors
+/// [`TextError::NoSentencePiece`], before anything is written, if SentencePiece cannot express a side; and if a file
+/// cannot be written.
+pub(crate) fn export(tokenizers: &Tokenizers, directory: &Path) -> Result<(), TextError> {
+    let (source, target) = (&tokenizers.source, &tokenizers.target);
+    let vocabulary = |tokenizer: &Tokenizer| -> Value {
+        let entry = |id: u32| Some((tokenizer.piece(id)?.to_owned(), Value::from(id)));
+        (0..=tokenizer.pad_id()).filter_map(entry).collect::<Map<_, _>>().into()
+    };
+    let pretty = |value: &Value| format!("{value:#}\n").into_bytes();
+    let separate = !tokenizers.is_shared();
+    let piece = |id: u32| source.piece(id).map_or(Value::Null, Value::from);
+    let config = json!({
+        "tokenizer_class": "MarianTokenizer",
+        "separate_vocabs": separate,
+        "model_max_length": MAX_LENGTH,
+        "eos_token": piece(source.eos_id()),
+        "unk_token": piece(source.unk_id()),
+        "pad_token": piece(source.pad_id()),
+    });
+    let mut contents = vec![
+        (SOURCE, source.to_sentencepiece()?),
+        (TARGET, target.to_sentencepiece()?),
+        (VOCABULARY, pretty(&vocabulary(source))),
+        (CONFIG, pretty(&config)),
+    ];
+    if separate {
+        contents.push((TARGET_VOCABULARY, pretty(&vocabulary(target))));
+    }
+    for (name, contents) in contents {
+        files::write(&directory.join(name), &contents)?;
+    }
+    Ok(())
+}

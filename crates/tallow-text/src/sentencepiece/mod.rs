@@ -1,0 +1,170 @@
+//! SentencePiece (Kudo and Richardson 2018): reading its models and cutting lines with them as the library does, and
+//! writing learned vocabularies in its form.
+
+mod bpe;
+mod export;
+mod message;
+mod normalizer;
+mod trie;
+mod unigram;
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use prost::Message as _;
+
+use crate::special;
+use bpe::Bpe;
+use message::{ModelType, PieceType};
+use normalizer::{Normalizer, text_of_bytes};
+use trie::Trie;
+use unigram::Unigram;
+
+/// A SentencePiece model that is ready to cut lines.
+#[derive(Debug)]
+pub(crate) struct Processor {
+    normalizer: Normalizer,
+    /// Pieces defined by the user, which are found before anything else.
+    protected: Trie,
+    model: Model,
+    ids: HashMap<String, u32>,
+    unknown: u32,
+    byte_fallback: bool,
+}
+
+#[derive(Debug)]
+enum Model {
+    Unigram(Unigram),
+    Bpe(Bpe),
+}
+
+/// A piece of a model; its id is its place.
+#[derive(Debug)]
+struct Piece {
+    text: String,
+    score: f32,
+    kind: PieceType,
+}
+
+impl Processor {
+    /// Reads a `.spm` file.
+    ///
+    /// # Errors
+    /// What is wrong or not supported.
+    pub(crate) fn new(bytes: &[u8]) -> Result<Self, String> {
+        let message = message::Model::decode(bytes).map_err(|error| error.to_string())?;
+        let trainer = message.trainer.unwrap_or_default();
+        let pieces = message
+            .pieces
+            .into_iter()
+            .zip(0u32..)
+            .map(|(piece, id)| {
+                let kind = piece.kind.unwrap_or(PieceType::Normal as i32);
+                Ok(Piece {
+                    text: piece
+                        .piece
+                        .filter(|text| !text.is_empty())
+                        .ok_or_else(|| format!("piece {id} is empty"))?,
+                    score: piece.score.filter(|score| !score.is_nan()).unwrap_or_default(),
+                    kind: PieceType::try_from(kind).map_err(|_| format!("piece {id} is of the unknown type {kind}"))?,
+                })
+            })
+            .collect::<Result<Vec<_>, String>>()?;
+        let byte_fallback = trainer.byte_fallback.unwrap_or(false);
+        let (mut ids, mut unknown) = (HashMap::with_capacity(pieces.len()), None);
+        for (piece, id) in pieces.iter().zip(0u32..) {
+            if ids.insert(piece.text.clone(), id).is_some() {
+                return Err(format!("the piece {:?} occurs twice", piece.text));
+            }
+            if piece.kind == PieceType::Unknown && unknown.replace(id).is_some() {
+                return Err("it has two unknown pieces".to_owned());
+            }
+        }
+        if byte_fallback && !(0..=255).all(|byte| ids.contains_key(&special::byte(byte))) {
+            return Err("its byte pieces are not complete".to_owned());
+        }
+        let unknown = unknown.ok_or("it has no unknown piece")?;
+        let model_type = trainer.model_type.unwrap_or(ModelType::Unigram as i32);
+        let model = match ModelType::try_from(model_type) {
+            Ok(ModelType::Unigram) => Model::Unigram(Unigram::new(&pieces, unknown)),
+            Ok(ModelType::Bpe) => Model::Bpe(Bpe::new(&pieces)),
+            Err(_) => {
+                return Err(format!(
+                    "its model type is {model_type}; only unigram (1) and BPE (2) are supported"
+                ));
+            }
+        };
+        if message
+            .denormalizer
+            .is_some_and(|map| map.precompiled_charsmap.is_some_and(|map| !map.is_empty()))
+        {
+            return Err("it changes the text of translations (denormalizer_spec), which is not supported".to_owned());
+        }
+        let user_defined = pieces
+            .iter()
+            .zip(0u32..)
+            .filter(|(piece, _)| piece.kind == PieceType::UserDefined);
+        Ok(Self {
+            normalizer: Normalizer::new(
+                &message.normalizer.unwrap_or_default(),
+                trainer.treat_whitespace_as_suffix.unwrap_or(false),
+            )?,
+            protected: Trie::new(user_defined.map(|(piece, id)| (piece.text.as_str(), id))),
+            model,
+            ids,
+            unknown,
+            byte_fallback,
+        })
+    }
+
+    /// Calls `found` with the pieces of a line, in order: known ones as the model spells them, unknown characters that
+    /// follow one another as one.
+    pub(crate) fn each_piece(&self, line: &str, mut found: impl FnMut(&str)) {
+        let text = self.normalizer.normalize(line, &self.protected);
+        // The run of unknown characters that has not been handed on yet.
+        let mut run: Option<Range<usize>> = None;
+        for (range, id) in self.cut(&text) {
+            if id != self.unknown {
+                if let Some(run) = run.take() {
+                    found(&text[run]);
+                }
+                found(&text[range]);
+            } else if self.byte_fallback {
+                text[range].bytes().for_each(|byte| found(&special::byte(byte)));
+            } else {
+                run = Some(run.map_or(range.start, |run| run.start)..range.end);
+            }
+        }
+        if let Some(run) = run {
+            found(&text[run]);
+        }
+    }
+
+    fn cut(&self, text: &str) -> Vec<(Range<usize>, u32)> {
+        match &self.model {
+            Model::Unigram(model) => model.cut(text),
+            Model::Bpe(model) => {
+                let id = |range: &Range<usize>| self.ids.get(&text[range.clone()]).copied().unwrap_or(self.unknown);
+                let cut = model.cut(text, &self.protected).into_iter();
+                cut.map(|range| (range.clone(), id(&range))).collect()
+            }
+        }
+    }
+
+    /// The line that pieces stand for.
+    pub(crate) fn join<'a>(&self, pieces: impl IntoIterator<Item = &'a str>) -> String {
+        let (mut joined, mut bytes) = (String::new(), Vec::new());
+        for piece in pieces {
+            match special::byte_of(piece).filter(|_| self.byte_fallback) {
+                Some(byte) => bytes.push(byte),
+                None => {
+                    joined.push_str(&text_of_bytes(&bytes));
+                    bytes.clear();
+                    joined.push_str(piece);
+                }
+            }
+        }
+        joined.push_str(&text_of_bytes(&bytes));
+        self.normalizer.restore(&joined)
+    }
+}

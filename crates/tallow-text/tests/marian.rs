@@ -1,0 +1,222 @@
+//! The files of Hugging Face's `MarianTokenizer`: ids and text as the SentencePiece library gives them
+//! (`scripts/fixtures/sentencepiece_models.py`), and files that are damaged.
+
+// Helper functions outside `#[test]` unwrap as well.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tallow_text::{Tokenizer, Tokenizers};
+
+const DIRECTORIES: [&str; 3] = ["separate", "joint", "languages"];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/marian")
+        .join(name)
+}
+
+/// A copy of a good directory, to be damaged.
+fn copy(name: &str) -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    for file in Tokenizers::file_names().filter(|file| fixture(name).join(file).exists()) {
+        std::fs::copy(fixture(name).join(file), place.path().join(file)).unwrap();
+    }
+    place
+}
+
+#[test]
+fn ids_and_text_are_those_of_the_library() {
+    for name in DIRECTORIES {
+        let expected: Value =
+            serde_json::from_str(&std::fs::read_to_string(fixture(name).join("ids.json")).unwrap()).unwrap();
+        let lines = expected["lines"].as_array().unwrap();
+        assert!(lines.len() > 150);
+        let tokenizers = Tokenizers::open(&fixture(name)).unwrap();
+        for (side, tokenizer) in [("source", &tokenizers.source), ("target", &tokenizers.target)] {
+            for (i, line) in lines.iter().enumerate() {
+                let what = format!("{name}, {side}: {line}");
+                let line = line.as_str().unwrap();
+                let ids: Vec<u32> = serde_json::from_value(expected[side]["ids"][i].clone()).unwrap();
+                assert_eq!(tokenizer.encode(line).unwrap(), ids, "{what}");
+                let known: Vec<u32> = ids.into_iter().filter(|id| *id != tokenizer.unk_id()).collect();
+                let text = expected[side]["text"][i].as_str().unwrap();
+                // The library leaves spaces at the end that normalization would have removed.
+                let keeps_spaces = (name, side) == ("separate", "target");
+                let trim = |text: &str| {
+                    if keeps_spaces {
+                        text.to_owned()
+                    } else {
+                        text.trim_matches(' ').to_owned()
+                    }
+                };
+                assert_eq!(trim(&tokenizer.decode(&known).unwrap()), trim(text), "{what}");
+            }
+        }
+    }
+}
+
+/// One tokenizer where both sides have the same files; one vocabulary where they have the same list of pieces.
+#[test]
+fn what_the_sides_share() {
+    let shared = DIRECTORIES.map(|name| {
+        let tokenizers = Tokenizers::open(&fixture(name)).unwrap();
+        assert_eq!(tokenizers.source.eos_id(), 0);
+        assert_eq!(
+            tokenizers.source.pad_id() as usize + 1,
+            tokenizers.source.vocabulary_size()
+        );
+        (tokenizers.is_shared(), tokenizers.is_shared_vocabulary())
+    });
+    assert_eq!(shared, [(false, false), (true, true), (false, true)]);
+}
+
+/// A language code at the beginning of a line is a piece where the vocabulary has it, and text elsewhere.
+#[test]
+fn language_codes() {
+    let tokenizer = Tokenizers::open(&fixture("languages")).unwrap().source;
+    let text = tokenizer.encode("The train").unwrap();
+    let with_code = tokenizer.encode(">>fra<<The train").unwrap();
+    assert_eq!(with_code[0], tokenizer.id(">>fra<<").unwrap());
+    assert_eq!(with_code[1..], text);
+    for other in [
+        ">>ita<<The train",
+        "The >>fra<< train",
+        ">>fra The train",
+        ">> a << The train",
+    ] {
+        let ids = tokenizer.encode(other).unwrap();
+        assert!(!ids.contains(&tokenizer.id(">>fra<<").unwrap()), "{other}");
+        assert!(ids.len() > 3, "{other}");
+    }
+}
+
+/// Files are written as they were read, byte by byte, and clones of a side cannot be saved as something else.
+#[test]
+fn saved_as_read() {
+    for name in DIRECTORIES {
+        let tokenizers = Tokenizers::open(&fixture(name)).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        tokenizers.save(place.path()).unwrap();
+        let mut count = 0;
+        for entry in std::fs::read_dir(place.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let original = fixture(name).join(path.file_name().unwrap());
+            assert_eq!(
+                std::fs::read(&path).unwrap(),
+                std::fs::read(original).unwrap(),
+                "{}",
+                path.display()
+            );
+            count += 1;
+        }
+        assert_eq!(count, if name == "separate" { 5 } else { 4 });
+        let again = Tokenizers::open(place.path()).unwrap();
+        assert_eq!(again.target, tokenizers.target);
+        assert_eq!(again.source.sha256(), tokenizers.source.sha256());
+        let error = tokenizers
+            .source
+            .save(&place.path().join("tokenizer.json"))
+            .unwrap_err();
+        assert!(error.to_string().contains("SentencePiece"), "{error}");
+    }
+    let place = copy("joint");
+    std::fs::write(place.path().join("tokenizer.json"), "{}").unwrap();
+    let tokenizers = Tokenizers::open(&fixture("joint")).unwrap();
+    assert!(
+        tokenizers
+            .save(place.path())
+            .unwrap_err()
+            .to_string()
+            .contains("tokenizer.json")
+    );
+}
+
+/// What our own tokenizers write for `MarianTokenizer` gives their ids when it is read here.
+#[test]
+fn written_files_give_the_same_ids() {
+    let learned = fixture("..").join("tokenizers");
+    for name in ["bpe", "unigram", "char"] {
+        let tokenizer = Tokenizer::open(&learned.join(format!("{name}.json"))).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        Tokenizers::shared(tokenizer.clone()).save_marian(place.path()).unwrap();
+        let read = Tokenizers::open(place.path()).unwrap();
+        assert!(read.is_shared());
+        let text = std::fs::read_to_string(fixture("joint").join("ids.json")).unwrap();
+        let lines: Value = serde_json::from_str(&text).unwrap();
+        for line in lines["lines"].as_array().unwrap() {
+            let line = line.as_str().unwrap();
+            let ids = tokenizer.encode(line).unwrap();
+            assert_eq!(read.source.encode(line).unwrap(), ids, "{name}: {line:?}");
+            assert_eq!(
+                read.source.decode(&ids).unwrap(),
+                tokenizer.decode(&ids).unwrap(),
+                "{name}: {line:?}"
+            );
+        }
+    }
+}
+
+/// A file that is missing, or damaged anywhere, is one error that names it, or it can still be used; nothing panics.
+#[test]
+fn damaged_models() {
+    for name in ["joint", "separate"] {
+        let whole = std::fs::read(fixture(name).join("source.spm")).unwrap();
+        let place = copy(name);
+        let path = place.path().join("source.spm");
+        let mut refused = 0;
+        let mut attempt = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            match Tokenizers::open(place.path()) {
+                Ok(tokenizers) => {
+                    let ids = tokenizers
+                        .source
+                        .encode("Two  ﬁne \u{200b}CHILDREN é <sep> walk 灯 BC")
+                        .unwrap();
+                    tokenizers.source.decode(&ids).unwrap();
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("source.spm"), "{error}");
+                    refused += 1;
+                }
+            }
+        };
+        for length in (0..whole.len()).step_by(whole.len() / 60) {
+            attempt(&whole[..length]);
+        }
+        // One wrong byte; the map of characters and the trainer's settings lie at the end.
+        for at in (0..whole.len()).step_by(whole.len() / 300) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x95;
+            attempt(&bytes);
+        }
+        assert!(refused > 30, "{refused}");
+        std::fs::remove_file(&path).unwrap();
+        // Without it, nothing says that these are the files of a MarianTokenizer.
+        let error = Tokenizers::open(place.path()).unwrap_err().to_string();
+        assert!(error.contains("source.spm"), "{error}");
+    }
+}
+
+#[test]
+fn damaged_vocabularies() {
+    let attempt = |contents: &str, parts: &[&str]| {
+        let place = copy("joint");
+        std::fs::write(place.path().join("vocab.json"), contents).unwrap();
+        let error = Tokenizers::open(place.path()).unwrap_err().to_string();
+        for part in ["vocab.json"].iter().chain(parts) {
+            assert!(error.contains(part), "{part:?} is not in: {error}");
+        }
+    };
+    attempt("", &[]);
+    attempt("[1]", &[]);
+    attempt(r#"{"</s>": 0, "<unk>": -1, "<pad>": 2}"#, &[]);
+    attempt(r#"{"</s>": 0, "<unk>": 1}"#, &["<pad>"]);
+    attempt(r#"{"</s>": 0, "<unk>": 1, "<pad>": 2, "a": 3}"#, &["<pad>", "3"]);
+    attempt(r#"{"</s>": 0, "<unk>": 1, "a": 1, "<pad>": 2}"#, &["same id"]);
+    attempt(r#"{"</s>": 0, "<unk>": 1, "<pad>": 4000000000}"#, &["4000000000"]);
+    let place = copy("separate");
+    std::fs::remove_file(place.path().join("target_vocab.json")).unwrap();
+    let error = Tokenizers::open(place.path()).unwrap_err().to_string();
+    assert!(error.contains("target_vocab.json"), "{error}");
+}
