@@ -1,16 +1,20 @@
-//! The model directory: `config.json`, `generation_config.json` and `model.safetensors`.
+//! The model directory: `config.json`, `generation_config.json` and `model.safetensors`; in older directories
+//! `pytorch_model.bin` in place of the latter.
 
+use crate::weights::Weights;
 use crate::{Architecture, ModelError, Params, Transformer, marian};
 use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The file that describes the architecture.
 pub const CONFIG_FILE: &str = "config.json";
 /// The file that holds the weights.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The file that holds the weights of models that are older than safetensors.
+pub const PYTORCH_FILE: &str = "pytorch_model.bin";
 const GENERATION_FILE: &str = "generation_config.json";
 const LOGITS_BIAS: &str = "final_logits_bias";
 
@@ -125,32 +129,35 @@ impl Opened {
     }
 }
 
-/// Opens a model directory.
+/// Opens a model directory. Of a `pytorch_model.bin`, which is read if there is no `model.safetensors`, nothing is run.
 ///
 /// # Errors
 /// When a file is missing or damaged, or tensors are missing, misshapen or surplus; all faults are listed.
 pub fn open(directory: &Path, device: &Device) -> Result<Opened, ModelError> {
     let architecture = read_architecture(directory)?;
-    let path = directory.join(WEIGHTS_FILE);
-    let buffer = std::fs::read(&path).map_err(file_error(&path))?;
+    let safetensors = directory.join(WEIGHTS_FILE);
+    let pytorch = directory.join(PYTORCH_FILE);
+    let is_old = !safetensors.exists() && pytorch.exists();
+    let path = if is_old { pytorch } else { safetensors };
+    let bytes = std::fs::read(&path).map_err(file_error(&path))?;
     let faults = |faults| ModelError::Weights {
         path: path.clone(),
         faults,
     };
-    let file = SafeTensors::deserialize(&buffer).map_err(|error| faults(vec![error.to_string()]))?;
-    check(&file, &architecture).map_err(faults)?;
-    let params = Params::from_parts(&architecture, device, |name, _| read_tensor(&file, name, &path))?;
-    check_frozen_rows(&params, &path)?;
-    let logits_bias = match file.tensor(LOGITS_BIAS) {
-        Ok(_) => Some(read_tensor(&file, LOGITS_BIAS, &path)?.to_device(device)?),
-        Err(_) => None,
-    };
+    let read = if is_old { Weights::pytorch } else { Weights::safetensors };
+    let weights = read(bytes).map_err(|fault| faults(vec![fault]))?;
+    check(&weights, &architecture).map_err(faults)?;
+    let params = Params::from_parts(&architecture, device, |name, _| Ok(weights.read(name)?))?;
     let is_zero = |bias: &Tensor| -> Result<bool, ModelError> {
         Ok(bias.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| *value == 0.0))
     };
+    let logits_bias = match weights.shape(LOGITS_BIAS) {
+        Some(_) => Some(weights.read(LOGITS_BIAS)?),
+        None => None,
+    };
     let logits_bias = match logits_bias {
-        Some(bias) if is_zero(&bias)? => None,
-        other => other,
+        Some(bias) if !is_zero(&bias)? => Some(bias.to_device(device)?),
+        _ => None,
     };
     Ok(Opened {
         architecture,
@@ -160,7 +167,7 @@ pub fn open(directory: &Path, device: &Device) -> Result<Opened, ModelError> {
 }
 
 /// Compares the names and shapes of a file with those of an architecture.
-fn check(file: &SafeTensors, architecture: &Architecture) -> Result<(), Vec<String>> {
+fn check(weights: &Weights, architecture: &Architecture) -> Result<(), Vec<String>> {
     let mut expected: BTreeMap<String, Vec<usize>> = crate::inventory::inventory(architecture)
         .into_iter()
         .flat_map(|plan| plan.parts)
@@ -169,23 +176,21 @@ fn check(file: &SafeTensors, architecture: &Architecture) -> Result<(), Vec<Stri
     expected.insert(LOGITS_BIAS.into(), vec![1, architecture.target_vocabulary]);
     let mut faults = Vec::new();
     for (name, shape) in &expected {
-        match file.tensor(name) {
+        match weights.shape(name) {
             // Without one, nothing is added to the logits.
-            Err(_) if name == LOGITS_BIAS => {}
-            Err(_) => faults.push(format!("{name} is missing")),
-            Ok(view) if view.shape() != shape => {
-                faults.push(format!("{name} has the shape {:?} instead of {shape:?}", view.shape()));
+            None if name == LOGITS_BIAS => {}
+            None => faults.push(format!("{name} is missing")),
+            Some(other) if other != shape => {
+                faults.push(format!("{name} has the shape {other:?} instead of {shape:?}"));
             }
-            Ok(view) if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
-                faults.push(format!(
-                    "{name} holds {:?}; only F32, F16 and BF16 can be read",
-                    view.dtype()
-                ));
+            Some(_) => {
+                if let Some(unreadable) = weights.unreadable_type(name) {
+                    faults.push(format!("{name} holds {unreadable}; only F32, F16 and BF16 can be read"));
+                }
             }
-            Ok(_) => {}
         }
     }
-    for name in file.names() {
+    for name in weights.names() {
         if !expected.contains_key(name) && !REDUNDANT.contains(&name) {
             faults.push(format!("{name} does not belong to this model"));
         }
@@ -197,43 +202,4 @@ fn check(file: &SafeTensors, architecture: &Architecture) -> Result<(), Vec<Stri
         faults.push(format!("and {more} more"));
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
-}
-
-fn read_tensor(file: &SafeTensors, name: &str, path: &Path) -> Result<Tensor, ModelError> {
-    let fault = |error: safetensors::SafeTensorError| ModelError::Weights {
-        path: PathBuf::from(path),
-        faults: vec![format!("{name}: {error}")],
-    };
-    let view = file.tensor(name).map_err(fault)?;
-    let dtype = match view.dtype() {
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        _ => DType::F32,
-    };
-    Ok(Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?.to_dtype(DType::F32)?)
-}
-
-/// The embedding of `<pad>` must be zero: it starts the decoder, and CTranslate2 deletes it.
-fn check_frozen_rows(params: &Params, path: &Path) -> Result<(), ModelError> {
-    let mut faults = Vec::new();
-    for parameter in params.iter() {
-        if let Some(row) = parameter.frozen_row {
-            let values = parameter.var.as_tensor().get(row)?.to_vec1::<f32>()?;
-            // An untied output layer has a row for <pad> that is never used, whatever it holds.
-            if parameter.name != "lm_head.weight" && values.iter().any(|value| *value != 0.0) {
-                faults.push(format!(
-                    "{}: row {row}, the embedding of <pad>, is not zero",
-                    parameter.name
-                ));
-            }
-        }
-    }
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(ModelError::Weights {
-            path: path.to_path_buf(),
-            faults,
-        })
-    }
 }

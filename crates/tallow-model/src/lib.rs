@@ -24,10 +24,11 @@ mod state;
 mod sublayer;
 mod tokens;
 mod transformer;
+mod weights;
 
 pub use architecture::Architecture;
 pub use config::{ActivationKind, ModelConfig, Norm, Positions, Tie};
-pub use directory::{CONFIG_FILE, Opened, WEIGHTS_FILE, open, read_architecture, save};
+pub use directory::{CONFIG_FILE, Opened, PYTORCH_FILE, WEIGHTS_FILE, open, read_architecture, save};
 pub use error::ModelError;
 pub use marian::is_marian;
 pub use parameter::{Parameter, Params, Part};

@@ -81,7 +81,7 @@ impl Params {
     /// Parameters whose parts come from elsewhere: `part(name, shape)` returns each.
     ///
     /// # Errors
-    /// When the architecture is not valid, a part fails, or the row of `<pad>` is not zero.
+    /// When the architecture is not valid or a part fails.
     pub fn from_parts(
         architecture: &Architecture,
         device: &Device,

@@ -75,7 +75,6 @@ fn assert_error(result: Result<Opened, ModelError>, parts: &[&str]) {
 }
 
 const FC1: &str = "model.encoder.layers.0.fc1.weight";
-const PAD_ROW: &str = "row 23, the embedding of <pad>, is not zero";
 
 /// The copy that the other tests damage opens while it is whole.
 #[test]
@@ -183,14 +182,17 @@ fn tensors_of_a_wrong_type() {
     }
 }
 
-/// The embedding of `<pad>` starts the decoder and must be zero, as everybody who reads the file assumes.
+/// Fine-tuning elsewhere may leave an embedding of `<pad>` that is not zero; Hugging Face starts the decoder with it, and
+/// so do we.
 #[test]
 fn a_pad_row_that_is_not_zero() {
-    let result = Copy::with_tensors(|tensors| {
+    let opened = Copy::with_tensors(|tensors| {
         let ones = Tensor::ones((24, 16), DType::F32, &Device::Cpu).unwrap();
         tensors.insert("model.shared.weight".into(), ones);
     });
-    assert_error(result, &["model.safetensors", "model.shared.weight", PAD_ROW]);
+    let table = &opened.unwrap().params;
+    let row = table.get("model.shared.weight").unwrap().var.get(23).unwrap();
+    assert_eq!(row.to_vec1::<f32>().unwrap(), [1.0; 16]);
 }
 
 /// Weights in half precision are read: every value is the one that was stored.

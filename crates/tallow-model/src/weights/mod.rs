@@ -1,0 +1,135 @@
+//! Files of named tensors: `model.safetensors`, and `pytorch_model.bin` as older models have it.
+//!
+//! A file is read whole; opening it checks that every tensor lies inside it, so that nothing larger than the file is ever
+//! asked for, whatever it claims.
+
+mod pickle;
+mod pytorch;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
+
+/// The tensors of a file.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    bytes: Vec<u8>,
+    entries: BTreeMap<String, Entry>,
+}
+
+/// Where a tensor lies in its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// The name that its format gives the type of its numbers.
+    type_name: String,
+    /// The type, if it can be read.
+    dtype: Option<DType>,
+    shape: Vec<usize>,
+    /// The byte at which its first number lies.
+    start: usize,
+    /// From one number to the next along each dimension, in numbers.
+    strides: Vec<usize>,
+}
+
+/// Numbers per step along each dimension of a tensor that lies in one piece.
+fn contiguous(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1usize; shape.len()];
+    for i in (1..shape.len()).rev() {
+        strides[i - 1] = strides[i].saturating_mul(shape[i].max(1));
+    }
+    strides
+}
+
+impl Weights {
+    /// The tensors of a safetensors file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn safetensors(bytes: Vec<u8>) -> Result<Self, String> {
+        // Checks the header against the length of the file, and every tensor against its shape.
+        SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
+        let data = header + size_of::<u64>();
+        let entry = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
+            let dtype = match info.dtype {
+                Dtype::F32 => Some(DType::F32),
+                Dtype::F16 => Some(DType::F16),
+                Dtype::BF16 => Some(DType::BF16),
+                _ => None,
+            };
+            let entry = Entry {
+                type_name: format!("{:?}", info.dtype),
+                dtype,
+                shape: info.shape.clone(),
+                start: data + info.data_offsets.0,
+                strides: contiguous(&info.shape),
+            };
+            (name, entry)
+        };
+        let entries = metadata.tensors().into_iter().map(entry).collect();
+        Ok(Self { bytes, entries })
+    }
+
+    /// The tensors of what PyTorch's `save` has written of a `state_dict`, without running anything of it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn pytorch(bytes: Vec<u8>) -> Result<Self, String> {
+        let entries = pytorch::entries(&bytes)?;
+        Ok(Self { bytes, entries })
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor, if there is one of this name.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// The type of a tensor that cannot be read, if it is one.
+    pub(crate) fn unreadable_type(&self, name: &str) -> Option<&str> {
+        let entry = self.entries.get(name)?;
+        entry.dtype.is_none().then_some(entry.type_name.as_str())
+    }
+
+    /// Reads a tensor, as f32.
+    ///
+    /// # Errors
+    /// If there is none of this name or type.
+    pub(crate) fn read(&self, name: &str) -> Result<Tensor, candle_core::Error> {
+        let missing = || candle_core::Error::Msg(format!("{name} cannot be read"));
+        let entry = self.entries.get(name).ok_or_else(missing)?;
+        let dtype = entry.dtype.ok_or_else(missing)?;
+        let width = dtype.size_in_bytes();
+        let bytes = &self.bytes[entry.start..];
+        let tensor = if entry.strides == contiguous(&entry.shape) {
+            let size = width * entry.shape.iter().product::<usize>();
+            Tensor::from_raw_buffer(&bytes[..size], dtype, &entry.shape, &Device::Cpu)?
+        } else {
+            let gathered = gather(bytes, width, &entry.shape, &entry.strides);
+            Tensor::from_raw_buffer(&gathered, dtype, &entry.shape, &Device::Cpu)?
+        };
+        tensor.to_dtype(DType::F32)
+    }
+}
+
+/// The numbers of a tensor that does not lie in one piece, in their order.
+fn gather(bytes: &[u8], width: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
+    let count = shape.iter().product();
+    let mut gathered = Vec::with_capacity(count * width);
+    let mut index = vec![0; shape.len()];
+    for _ in 0..count {
+        let place: usize = index.iter().zip(strides).map(|(i, stride)| i * stride).sum();
+        gathered.extend_from_slice(&bytes[place * width..(place + 1) * width]);
+        for (i, size) in index.iter_mut().zip(shape).rev() {
+            *i += 1;
+            if *i < *size {
+                break;
+            }
+            *i = 0;
+        }
+    }
+    gathered
+}
