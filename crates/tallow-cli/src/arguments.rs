@@ -45,6 +45,12 @@ pub(crate) enum Command {
     /// Average the weights of several checkpoints
     #[command(after_long_help = AVERAGE_EXAMPLES)]
     Average(AverageArguments),
+    /// Prove that a model directory holds what it should
+    #[command(after_long_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArguments),
+    /// Write a model in a form that other programs read
+    #[command(after_long_help = EXPORT_EXAMPLES)]
+    Export(ExportArguments),
     /// Learn a tokenizer, or use one
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
@@ -63,6 +69,7 @@ EXAMPLES
   tallow train configs/numbers-en-de.toml
   tallow train configs/numbers-en-de.toml --set train.max_updates=100 --set name=short
   tallow train configs/numbers-en-de.toml --resume      # after Ctrl-C
+  tallow train my-texts.toml --set init=Helsinki-NLP/opus-mt-en-de      # goes on from another model
 
 Ctrl-C finishes the update, writes a checkpoint and exits with code 130; a second one stops at once.
 The run lies in runs/<name>: best/ is the best model, metrics.jsonl the log, events/ is for TensorBoard.";
@@ -73,8 +80,10 @@ EXAMPLES
   tallow translate runs/multi30k-en-de --beam 1 < test.en > test.de
   tallow translate runs/multi30k-en-de --n-best 5 --format json < test.en
   tallow translate runs/multi30k-en-de --sample --temperature 0.7 --seed 3 < test.en
+  tallow translate Helsinki-NLP/opus-mt-en-de < test.en
 
-MODEL is a run (its best model), a checkpoint, a model directory, or owner/name on the Hugging Face Hub.
+MODEL is a run (its best model), a checkpoint, a model directory, or owner/name on the Hugging Face Hub, also as
+owner/name@revision. What has been fetched lies in the Hub's cache, below HF_HOME.
 Every input line gives one output line. From a terminal, each line is translated when you press Enter.";
 
 const EVAL_EXAMPLES: &str = "\
@@ -95,6 +104,22 @@ const AVERAGE_EXAMPLES: &str = "\
 EXAMPLES
   tallow average runs/multi30k-en-de --last 5 --output averaged
   tallow average runs/a/checkpoints/900 runs/a/checkpoints/1000 --output averaged";
+
+const VERIFY_EXAMPLES: &str = "\
+EXAMPLES
+  tallow verify runs/multi30k-en-de
+  tallow verify runs/multi30k-en-de/best --sample data/multi30k/val.en
+  tallow verify Helsinki-NLP/opus-mt-en-de
+
+One line per check on standard output; the exit code is 1 if one fails. scripts/check_marian.py compares translations with
+those of transformers and CTranslate2.";
+
+const EXPORT_EXAMPLES: &str = "\
+EXAMPLES
+  tallow export runs/multi30k-en-de --output my-model           # a directory for Hugging Face transformers
+  tallow export runs/pre-norm --form marian --output marian     # model.npz for ct2-marian-converter
+
+A run's best/ is such a directory already if transformers can express the model: post-norm, sinusoidal positions.";
 
 const TOY_EXAMPLES: &str = "\
 EXAMPLES
@@ -124,6 +149,14 @@ pub(crate) struct DeviceArguments {
     pub(crate) device: DeviceChoice,
 }
 
+/// How to use the Hugging Face Hub.
+#[derive(Debug, Args)]
+pub(crate) struct HubArguments {
+    /// Take models of the Hugging Face Hub from its cache alone
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TrainArguments {
     #[command(flatten)]
@@ -137,6 +170,8 @@ pub(crate) struct TrainArguments {
     /// Measure the operations of updates and print the share of each at the end
     #[arg(long)]
     pub(crate) profile: bool,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }
@@ -213,6 +248,8 @@ pub(crate) struct TranslateArguments {
     #[command(flatten)]
     pub(crate) search: SearchArguments,
     #[command(flatten)]
+    pub(crate) hub: HubArguments,
+    #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }
 
@@ -283,6 +320,8 @@ pub(crate) struct EvalArguments {
     #[command(flatten)]
     pub(crate) search: SearchArguments,
     #[command(flatten)]
+    pub(crate) hub: HubArguments,
+    #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }
 
@@ -308,6 +347,40 @@ pub(crate) struct AverageArguments {
     /// Where the average is written; it must not exist
     #[arg(long, short)]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// A run, a checkpoint, a model directory or owner/name on the Hub
+    pub(crate) model: String,
+    /// Lines whose token ids are compared, besides those that come with the program
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sample: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
+}
+
+/// Forms of models that other programs read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportForm {
+    /// A directory for `MarianMTModel` and `MarianTokenizer`, and for ct2-transformers-converter
+    Huggingface,
+    /// model.npz and vocabularies for ct2-marian-converter; also of pre-norm models
+    Marian,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// A run, a checkpoint, a model directory or owner/name on the Hub
+    pub(crate) model: String,
+    /// Where it is written; it must not exist
+    #[arg(long, short)]
+    pub(crate) output: PathBuf,
+    /// For which programs
+    #[arg(long, value_enum, default_value = "huggingface")]
+    pub(crate) form: ExportForm,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
 }
 
 #[derive(Debug, Subcommand)]

@@ -22,6 +22,9 @@ pub(crate) struct Config {
     /// The run directory, if it is not `runs/<name>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<PathBuf>,
+    /// A model whose weights, shape and tokenizers training begins with: a path, or `owner/name` on the Hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) init: Option<String>,
     pub(crate) text: TextConfig,
     pub(crate) data: DataConfig,
     pub(crate) model: ModelConfig,
@@ -35,6 +38,7 @@ impl Default for Config {
             name: String::new(),
             seed: 1,
             output: None,
+            init: None,
             text: TextConfig::default(),
             data: DataConfig::default(),
             model: ModelConfig::default(),
@@ -139,6 +143,9 @@ impl Config {
         faults.extend(self.model.validate());
         faults.extend(self.train.validate());
         faults.extend(self.decode.validate());
+        if self.init.is_some() && self.text != TextConfig::default() {
+            faults.push("text: with `init`, the tokenizers are those of that model; remove the keys of [text]".into());
+        }
         if self.model.positions == Positions::Learned {
             let lengths = [
                 ("data.max_length", self.data.max_length),
@@ -199,6 +206,42 @@ pub(crate) fn may_change(key: &str) -> bool {
 }
 
 impl Composed {
+    /// The config of a run that begins with a model of this shape. Of the keys of `[model]`, only rates of dropout may be
+    /// others than the model's.
+    pub(crate) fn with_model_of(mut self, init: &ModelConfig) -> Result<Config> {
+        const RATES: [&str; 3] = ["dropout", "attention_dropout", "activation_dropout"];
+        let table = |model: &ModelConfig| Table::try_from(model).context("the config cannot be written as TOML");
+        let (ours, mut theirs) = (table(&self.config.model)?, table(init)?);
+        let mut faults = Vec::new();
+        for key in keys_of::<ModelConfig>() {
+            if self.origin(Some("model"), key) == Origin::Default || ours.get(*key) == theirs.get(*key) {
+                continue;
+            }
+            match ours.get(*key) {
+                Some(rate) if RATES.contains(key) => {
+                    theirs.insert((*key).to_string(), rate.clone());
+                }
+                value => {
+                    let show = |value: Option<&Value>| value.map_or("unset".to_string(), Value::to_string);
+                    let (value, theirs) = (show(value), show(theirs.get(*key)));
+                    faults.push(format!("model.{key}: {value}, but the model of `init` has {theirs}"));
+                }
+            }
+        }
+        if !faults.is_empty() {
+            bail!(
+                "this config does not fit its `init`; remove these keys:\n  {}",
+                faults.join("\n  ")
+            );
+        }
+        self.config.model = theirs.try_into().context("the model of `init` cannot be trained")?;
+        let faults = self.config.validate();
+        if !faults.is_empty() {
+            bail!("this config does not fit its `init`:\n  {}", faults.join("\n  "));
+        }
+        Ok(self.config)
+    }
+
     /// Where the value of a key came from.
     pub(crate) fn origin(&self, section: Option<&str>, key: &str) -> Origin {
         let has = |table: &Table| match section {
@@ -399,6 +442,42 @@ mod tests {
             assert!(error.contains(part), "{part}\n{error}");
         }
         assert!(compose("", &[]).unwrap_err().to_string().contains("data.train"));
+    }
+
+    #[test]
+    fn a_model_to_begin_with() {
+        let init = ModelConfig {
+            d_model: 64,
+            heads: 8,
+            dropout: 0.3,
+            attention_dropout: 0.2,
+            ..ModelConfig::default()
+        };
+        let text = format!("init = \"a/b\"\n{DATA}[model]\nheads = 8\ndropout = 0.0\n");
+        let config = compose(&text, &[]).unwrap().with_model_of(&init).unwrap();
+        assert_eq!(
+            config.model,
+            ModelConfig {
+                dropout: 0.0,
+                ..init.clone()
+            }
+        );
+        // The config that is written into the run's directory says the same.
+        let again = compose(&config.to_toml().unwrap(), &[]).unwrap();
+        assert_eq!(again.with_model_of(&init).unwrap(), config);
+        let error = compose(&text, &["model.d_model=32", "model.decoder_heads=2"])
+            .unwrap()
+            .with_model_of(&init)
+            .unwrap_err()
+            .to_string();
+        for part in [
+            "model.d_model: 32, but the model of `init` has 64",
+            "model.decoder_heads: 2",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = compose(&text, &["text.vocabulary=300"]).unwrap_err().to_string();
+        assert!(error.contains("text: with `init`"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a name given as a model stands for.
 
 use crate::config::Config;
-use crate::hub;
+use crate::hub::{Reference, Wanted};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use serde_json::Value;
@@ -17,27 +17,22 @@ pub(crate) struct Located {
     pub(crate) directory: PathBuf,
     /// The config of the run, if the model belongs to one.
     pub(crate) config: Option<Config>,
+    /// The commit, if the model came from the Hub.
+    pub(crate) commit: Option<String>,
 }
 
-/// Files of a model on the Hub, and whether a model can do without them.
-const HUB_FILES: [(&str, bool); 6] = [
-    (CONFIG_FILE, false),
-    ("model.safetensors", false),
-    ("generation_config.json", true),
-    ("tokenizer.json", true),
-    ("tokenizer.source.json", true),
-    ("tokenizer.target.json", true),
-];
-
 impl Located {
-    /// Finds a model: a run directory (its best model), a checkpoint, a model directory, or a name on the Hub.
-    pub(crate) fn find(name: &str) -> Result<Self> {
+    /// Finds a model: a run directory (its best model), a checkpoint, a model directory, or a name on the Hub, where it is
+    /// fetched from unless `offline`.
+    pub(crate) fn find(name: &str, offline: bool) -> Result<Self> {
         let path = Path::new(name);
         if !path.exists() {
-            if hub::is_hub_name(name) {
+            if let Some(reference) = Reference::parse(name) {
+                let fetched = reference.fetch(Wanted::Model, offline)?;
                 return Ok(Self {
-                    directory: hub::fetch(name, &HUB_FILES)?,
+                    directory: fetched.folder,
                     config: None,
+                    commit: Some(fetched.commit),
                 });
             }
             bail!("{name}: there is no such run, checkpoint or model directory, and it is no name on the Hub either");
@@ -49,6 +44,7 @@ impl Located {
                 return Ok(Self {
                     directory: run.best(),
                     config: Some(config),
+                    commit: None,
                 });
             }
             // A run that was interrupted before its first validation has checkpoints only.
@@ -56,6 +52,7 @@ impl Located {
                 Some(update) => Ok(Self {
                     directory: run.checkpoint(*update),
                     config: Some(config),
+                    commit: None,
                 }),
                 None => bail!("{name}: this run has neither a best model nor a checkpoint yet"),
             };
@@ -72,6 +69,7 @@ impl Located {
         Ok(Self {
             directory: path.to_path_buf(),
             config,
+            commit: None,
         })
     }
 
@@ -82,23 +80,34 @@ impl Located {
         Ok((opened, tokenizers))
     }
 
-    /// The search settings that the model comes with: those of its run, or those of `generation_config.json`.
+    /// The search settings that the model comes with: those of its run, or those of `generation_config.json`, which older
+    /// models have in `config.json`.
     pub(crate) fn decode_config(&self) -> DecodeConfig {
         if let Some(config) = &self.config {
             return config.decode.clone();
         }
-        let mut decode = DecodeConfig::default();
-        let text = std::fs::read_to_string(self.directory.join("generation_config.json")).unwrap_or_default();
-        if let Ok(Value::Object(keys)) = serde_json::from_str(&text) {
-            let size = |key: &str| {
-                keys.get(key)
-                    .and_then(Value::as_u64)
-                    .and_then(|n| usize::try_from(n).ok())
-            };
-            decode.beam = size("num_beams").unwrap_or(decode.beam);
-            decode.max_length = size("max_length").unwrap_or(decode.max_length);
+        let read = |name: &str| -> Value {
+            let text = std::fs::read_to_string(self.directory.join(name)).unwrap_or_default();
+            serde_json::from_str(&text).unwrap_or_default()
+        };
+        let files = ["generation_config.json", CONFIG_FILE].map(read);
+        let value = |key: &str| files.iter().map(|file| &file[key]).find(|value| !value.is_null());
+        let size = |key: &str| value(key)?.as_u64().and_then(|n| usize::try_from(n).ok());
+        let defaults = DecodeConfig::default();
+        let decode = DecodeConfig {
+            beam: size("num_beams").unwrap_or(defaults.beam),
+            max_length: size("max_length").unwrap_or(defaults.max_length),
+            length_penalty: value("length_penalty")
+                .and_then(Value::as_f64)
+                .unwrap_or(defaults.length_penalty),
+            no_repeat_ngram: size("no_repeat_ngram_size").unwrap_or(defaults.no_repeat_ngram),
+            ..defaults
+        };
+        // What a file recommends that makes no sense here is no reason not to translate.
+        match decode.validate().is_empty() {
+            true => decode,
+            false => DecodeConfig::default(),
         }
-        decode
     }
 }
 

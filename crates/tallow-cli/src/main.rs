@@ -49,6 +49,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Score(arguments) => commands::score::run(arguments),
         Command::Average(arguments) => commands::average::run(arguments),
+        Command::Verify(arguments) => commands::verify::run(arguments),
+        Command::Export(arguments) => commands::export::run(arguments),
         Command::Tokenizer(arguments) => commands::tokenizer::run(arguments),
         Command::Toy(arguments) => commands::toy::run(arguments),
         Command::Explain(arguments) => commands::explain::run(arguments),

@@ -1,10 +1,13 @@
 //! `run.json`: what a run was made from and what came out.
 
 use crate::config::Config;
+use crate::located::Located;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use tallow_data::{Corpus, FileRecord};
+use tallow_model::{CONFIG_FILE, PYTORCH_FILE, WEIGHTS_FILE};
 use tallow_ops::Compute;
 use tallow_text::Tokenizers;
 use tallow_train::Fingerprint;
@@ -38,11 +41,33 @@ pub(crate) fn fingerprint(
     })
 }
 
-/// Writes the record of a run. `files` are those it read, each with what it is for.
+/// What a run began with: the model's name, its commit if it came from the Hub, and the hashes of its files.
+pub(crate) fn init(name: &str, located: &Located) -> Result<Value> {
+    let mut hashes = serde_json::Map::new();
+    for file in [CONFIG_FILE, WEIGHTS_FILE, PYTORCH_FILE] {
+        let path = located.directory.join(file);
+        if path.exists() {
+            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            hashes.insert(file.to_string(), digest.into());
+        }
+    }
+    Ok(json!({ "model": name, "commit": located.commit, "sha256": hashes }))
+}
+
+/// What the record of a run says that it began with.
+pub(crate) fn recorded_init(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let record: Value = serde_json::from_str(&text).unwrap_or_default();
+    record["init"].clone()
+}
+
+/// Writes the record of a run. `files` are those it read, each with what it is for; `init` is what it began with.
 pub(crate) fn write(
     path: &Path,
     fingerprint: &Fingerprint,
     files: &[(&'static str, FileRecord)],
+    init: &Value,
     results: Value,
 ) -> Result<()> {
     let files: Vec<Value> = files
@@ -55,6 +80,7 @@ pub(crate) fn write(
         "seed": fingerprint.seed,
         "workers": fingerprint.workers,
         "instruction_set": fingerprint.instruction_set,
+        "init": init,
         "data": files,
         "tokenizers_sha256": fingerprint.tokenizers,
         "results": results,

@@ -88,7 +88,17 @@ fn help() {
         help.contains("EXAMPLES") && help.contains("tallow train configs/numbers-en-de.toml"),
         "{help}"
     );
-    for command in ["train", "translate", "eval", "score", "average", "toy", "completions"] {
+    for command in [
+        "train",
+        "translate",
+        "eval",
+        "score",
+        "average",
+        "verify",
+        "export",
+        "toy",
+        "completions",
+    ] {
         let (code, long, _) = tallow(&root(), &[command, "--help"]);
         assert!(
             code == 0 && long.contains("EXAMPLES") && long.contains(&format!("tallow {command}")),

@@ -15,7 +15,7 @@ pub const CONFIG_FILE: &str = "config.json";
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The file that holds the weights of models that are older than safetensors.
 pub const PYTORCH_FILE: &str = "pytorch_model.bin";
-const GENERATION_FILE: &str = "generation_config.json";
+pub(crate) const GENERATION_FILE: &str = "generation_config.json";
 const LOGITS_BIAS: &str = "final_logits_bias";
 
 /// Names that Hugging Face writes although they repeat another tensor or are computed.
@@ -28,7 +28,7 @@ const REDUNDANT: [&str; 6] = [
     "model.shared.weight",
 ];
 
-fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError + '_ {
+pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError + '_ {
     move |source| ModelError::File {
         path: path.to_path_buf(),
         source,

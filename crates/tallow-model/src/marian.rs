@@ -13,8 +13,25 @@ const MARIAN_POSITIONS: usize = 512;
 
 /// Whether Hugging Face's MarianMT can express the architecture.
 pub fn is_marian(architecture: &Architecture) -> bool {
+    marian_faults(architecture).is_empty()
+}
+
+/// Settings that Hugging Face's MarianMT has no words for.
+pub fn marian_faults(architecture: &Architecture) -> Vec<String> {
     let model = &architecture.model;
-    model.norm == Norm::Post && model.positions == Positions::Sinusoidal && model.scale_attention
+    let checks = [
+        (model.norm == Norm::Post, "model.norm: only \"post\" can be expressed"),
+        (
+            model.positions == Positions::Sinusoidal,
+            "model.positions: only \"sinusoidal\" can be expressed",
+        ),
+        (
+            model.scale_attention,
+            "model.scale_attention: only true can be expressed",
+        ),
+    ];
+    let faults = checks.into_iter().filter(|(is_fine, _)| !is_fine);
+    faults.map(|(_, fault)| fault.to_owned()).collect()
 }
 
 /// The contents of `config.json`.
@@ -90,6 +107,8 @@ pub(crate) fn to_generation_config(architecture: &Architecture, beam: usize, max
         "pad_token_id": pad,
         "max_length": max_length,
         "num_beams": beam,
+        // Probabilities are of the pieces that can be predicted; without this, the share of <pad> would be missing in them.
+        "renormalize_logits": true,
     })
 }
 

@@ -30,10 +30,11 @@ pub struct TextConfig {
     /// Unicode normalization of each line, when learning and when encoding: `none`, `nfc` or `nfkc`.
     /// Default `none`.
     pub normalization: Normalization,
-    /// An existing `tokenizer.json`, or a folder that holds one, or a folder that holds
-    /// `tokenizer.source.json` and `tokenizer.target.json`. Default: none.
+    /// An existing `tokenizer.json`, or a folder with tokenizers in any form that
+    /// [`Tokenizers::open`](crate::Tokenizers::open) knows. Default: none.
     pub path: Option<PathBuf>,
-    /// A model on the Hugging Face Hub whose `tokenizer.json` is used, as `owner/name`. Default: none.
+    /// A model on the Hugging Face Hub whose tokenizer is used, as `owner/name` or `owner/name@revision`.
+    /// Default: none.
     pub hub: Option<String>,
 }
 

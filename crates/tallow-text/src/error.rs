@@ -82,6 +82,15 @@ pub enum TextError {
         reason: String,
     },
 
+    /// A piece cannot stand in a file.
+    #[error("cannot write {}: the piece {piece:?} contains a line break", .path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// The piece.
+        piece: String,
+    },
+
     /// A tokenizer has no `tokenizer.json`.
     #[error(
         "this tokenizer consists of a SentencePiece model and a vocabulary; a folder can hold it, a tokenizer.json cannot"

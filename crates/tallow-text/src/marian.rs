@@ -232,3 +232,27 @@ pub(crate) fn export(tokenizers: &Tokenizers, directory: &Path) -> Result<(), Te
     }
     Ok(())
 }
+
+/// Writes Marian's own vocabularies.
+///
+/// # Errors
+/// If a piece contains a line break or a file cannot be written.
+pub(crate) fn save_yaml(tokenizers: &Tokenizers, directory: &Path) -> Result<(), TextError> {
+    for (name, tokenizer) in [("source.yml", &tokenizers.source), ("target.yml", &tokenizers.target)] {
+        let path = directory.join(name);
+        let mut text = String::new();
+        for id in 0..tokenizer.pad_id() {
+            // Ids without a piece have a row in the model, and so must have a line here.
+            let piece = tokenizer
+                .piece(id)
+                .map_or_else(|| format!("<nothing{id}>"), str::to_owned);
+            if piece.contains(['\n', '\r']) {
+                return Err(TextError::Unwritable { path, piece });
+            }
+            let escaped = piece.replace('\\', "\\\\").replace('"', "\\\"");
+            text += &format!("\"{escaped}\": {id}\n");
+        }
+        files::write(&path, text.as_bytes())?;
+    }
+    Ok(())
+}

@@ -181,9 +181,22 @@ impl Tokenizers {
         }
     }
 
+    /// Writes the vocabularies as Marian has them, `source.yml` and `target.yml`: each piece with its id, without `<pad>`.
+    ///
+    /// # Errors
+    /// [`TextError::Unwritable`] if a piece contains a line break, and if a file cannot be written.
+    pub fn save_yaml(&self, directory: &Path) -> Result<(), TextError> {
+        marian::save_yaml(self, directory)
+    }
+
     /// Whether both sides use one tokenizer.
     pub fn is_shared(&self) -> bool {
         self.source.is_same(&self.target)
+    }
+
+    /// Whether they are the files of `MarianTokenizer` themselves.
+    pub fn are_marian(&self) -> bool {
+        self.source.marian().is_some()
     }
 
     /// Whether an id means the same piece on both sides, even if lines are cut differently.

@@ -54,6 +54,8 @@ pub(crate) fn read_state(directory: &Path) -> Result<TrainState, TrainError> {
 pub struct Saved {
     /// The weights.
     pub params: Params,
+    /// The constant added to the logits.
+    pub logits_bias: Option<Tensor>,
     /// The moments.
     pub optimizer: Optimizer,
     /// Averaged weights.
@@ -128,7 +130,7 @@ pub fn save_tokenizers(
     directory: &Path,
 ) -> Result<(), TrainError> {
     tokenizers.save(directory)?;
-    if is_marian(architecture) {
+    if is_marian(architecture) && !tokenizers.are_marian() {
         match tokenizers.save_marian(directory) {
             // What cannot be expressed is still a model for this program.
             Ok(()) | Err(TextError::NoSentencePiece { .. }) => {}
@@ -190,6 +192,7 @@ impl Saved {
         };
         Ok(Self {
             params: opened.params,
+            logits_bias: opened.logits_bias,
             optimizer,
             ema,
         })

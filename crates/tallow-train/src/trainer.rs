@@ -29,7 +29,7 @@ pub struct TrainerParts {
     pub architecture: Architecture,
     /// Its initial weights; a resumed run takes those of the checkpoint.
     pub params: Params,
-    /// A constant added to the logits.
+    /// A constant added to the logits, which is not trained; a resumed run takes that of the checkpoint.
     pub logits_bias: Option<Tensor>,
     /// Its tokenizers.
     pub tokenizers: Tokenizers,
@@ -122,6 +122,7 @@ impl Trainer {
         }
         let saved = Saved::open(&directory, &parts.architecture, parts.train.ema_decay, &parts.device)?;
         parts.params = saved.params;
+        parts.logits_bias = saved.logits_bias;
         state.fingerprint = parts.fingerprint.clone();
         Ok((Self::assemble(parts, saved.optimizer, saved.ema, state)?, harmless))
     }

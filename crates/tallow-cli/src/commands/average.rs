@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     let decode = Located {
         directory: directories[0].clone(),
         config: None,
+        commit: None,
     }
     .decode_config();
     let (beam, max_length) = (decode.beam, decode.max_length);

@@ -20,7 +20,7 @@ const BATCH_TOKENS: usize = 4096;
 pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     let device = arguments.device.device.open()?;
-    let located = Located::find(&arguments.model)?;
+    let located = Located::find(&arguments.model, arguments.hub.offline)?;
     let (text, references) = test_set(&arguments, &located)?;
     let config = arguments.search.decode_config(&located)?;
     let (opened, tokenizers) = located.open(&device)?;

@@ -4,11 +4,13 @@ pub(crate) mod average;
 pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod score;
 pub(crate) mod tokenizer;
 pub(crate) mod toy;
 pub(crate) mod train;
 pub(crate) mod translate;
+pub(crate) mod verify;
 
 mod scoring;
 mod searching;

@@ -3,32 +3,33 @@
 use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::scoring;
 use crate::config::{Config, may_change};
+use crate::hub::{Reference, Wanted};
+use crate::located::Located;
 use crate::progress::{Progress, duration, thousands};
-use crate::{INTERRUPTED, hub, record, threads};
+use crate::{INTERRUPTED, record, threads};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::iter::repeat_n;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tallow_data::{Corpus, FileRecord, Filters, ParallelText};
 use tallow_decode::Translator;
-use tallow_model::{Architecture, Params};
+use tallow_model::{Architecture, Opened, Params};
 use tallow_text::Tokenizers;
 use tallow_train::{Ending, RunDirectory, Trainer, TrainerParts, ValidationSet};
 
 pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let begin = Instant::now();
     let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
-    let config = composed.config;
-    threads::set_operation_threads(config.train.threads_per_worker);
+    threads::set_operation_threads(composed.config.train.threads_per_worker);
     threads::keep_freed_memory();
     let device = arguments.device.device.open()?;
-    let missing = config.data.missing_files();
+    let missing = composed.config.data.missing_files();
     if !missing.is_empty() {
         bail!(
             "{}: files are missing:\n  {}",
@@ -36,8 +37,22 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             missing.join("\n  ")
         );
     }
-    let run = RunDirectory::new(config.run_directory());
+    let run = RunDirectory::new(composed.config.run_directory());
+    let offline = arguments.hub.offline;
+    // Opened first: what cannot be begun shall not cost an earlier run.
+    let init = match &composed.config.init {
+        Some(name) if !arguments.resume => Some(Initial::open(name, offline, &device)?),
+        _ => None,
+    };
     let resume_from = prepare_directory(&run, arguments.resume, arguments.overwrite)?;
+    let config = match (&init, resume_from) {
+        (Some(init), _) => composed.with_model_of(&init.opened.architecture.model)?,
+        // What the model of `init` was, every checkpoint is.
+        (None, Some(update)) if composed.config.init.is_some() => {
+            composed.with_model_of(&tallow_model::read_architecture(&run.checkpoint(update))?.model)?
+        }
+        (None, _) => composed.config,
+    };
 
     let texts = config
         .data
@@ -45,9 +60,13 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         .iter()
         .map(ParallelText::open)
         .collect::<Result<Vec<_>, _>>()?;
-    let tokenizers = match resume_from {
-        Some(_) => Tokenizers::open(run.path())?,
-        None => open_or_learn(&config, &texts, run.path())?,
+    let tokenizers = match (resume_from, &init) {
+        (Some(_), _) => Tokenizers::open(run.path())?,
+        (None, Some(init)) => {
+            init.tokenizers.save(run.path())?;
+            init.tokenizers.clone()
+        }
+        (None, None) => open_or_learn(&config, &texts, run.path(), offline)?,
     };
     // Opened before training: a fault in the test set must not show after hours.
     let test_text = config.data.test.as_ref().map(ParallelText::open).transpose()?;
@@ -66,7 +85,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         model: config.model.clone(),
         source_vocabulary: tokenizers.source.vocabulary_size(),
         target_vocabulary: tokenizers.target.vocabulary_size(),
-        shared_vocabulary: tokenizers.is_shared(),
+        shared_vocabulary: tokenizers.is_shared_vocabulary(),
         eos_id: tokenizers.target.eos_id(),
         unk_id: tokenizers.target.unk_id(),
     };
@@ -77,7 +96,21 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             tokenizers.target.eos_id()
         );
     }
-    let params = Params::initialise(&architecture, config.seed, DType::F32, &device)?;
+    let begun_with = match (&init, resume_from) {
+        (Some(init), _) => init.record.clone(),
+        (None, Some(_)) => record::recorded_init(&run.record()),
+        (None, None) => Value::Null,
+    };
+    let (params, logits_bias) = match init {
+        Some(init) => {
+            init.check(&architecture)?;
+            (init.opened.params, init.opened.logits_bias)
+        }
+        None => (
+            Params::initialise(&architecture, config.seed, DType::F32, &device)?,
+            None,
+        ),
+    };
     let cores = if device.is_cpu() {
         threads::cores() / config.train.threads_per_worker
     } else {
@@ -102,12 +135,12 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     if resume_from.is_none() {
         std::fs::write(run.config(), config.to_toml()?)
             .with_context(|| format!("cannot write {}", run.config().display()))?;
-        record::write(&run.record(), &fingerprint, &files, Value::Null)?;
+        record::write(&run.record(), &fingerprint, &files, &begun_with, Value::Null)?;
     }
     let parts = TrainerParts {
         architecture,
         params,
-        logits_bias: None,
+        logits_bias,
         tokenizers: tokenizers.clone(),
         corpus: corpus.clone(),
         valid,
@@ -161,7 +194,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     if let Some(text) = test_text {
         results["test"] = test(&config, text, &run, &device, workers)?;
     }
-    record::write(&run.record(), &fingerprint, &files, results)?;
+    record::write(&run.record(), &fingerprint, &files, &begun_with, results)?;
     eprintln!(
         "{} in all. Translate with\n  tallow translate {}",
         duration(begin.elapsed().as_secs_f64()),
@@ -205,13 +238,9 @@ fn prepare_directory(run: &RunDirectory, resume: bool, overwrite: bool) -> Resul
                     .with_context(|| format!("cannot remove {}", directory.display()))?;
             }
         }
-        let tokenizers = [
-            "tokenizer.json",
-            "tokenizer.source.json",
-            "tokenizer.target.json",
-            "average.json",
-        ];
-        let others = tokenizers.map(|name| run.path().join(name));
+        let others = Tokenizers::file_names()
+            .chain(["average.json"])
+            .map(|name| run.path().join(name));
         for file in [run.config(), run.record(), run.metrics(), run.timing()]
             .into_iter()
             .chain(others)
@@ -230,10 +259,54 @@ fn prepare_directory(run: &RunDirectory, resume: bool, overwrite: bool) -> Resul
     Ok(None)
 }
 
-fn open_or_learn(config: &Config, texts: &[ParallelText], directory: &Path) -> Result<Tokenizers> {
+/// The model that a run begins with.
+struct Initial {
+    opened: Opened,
+    tokenizers: Tokenizers,
+    /// What the run's record says about it.
+    record: Value,
+    directory: PathBuf,
+}
+
+impl Initial {
+    fn open(name: &str, offline: bool, device: &Device) -> Result<Self> {
+        let located = Located::find(name, offline).with_context(|| format!("init = {name:?}"))?;
+        let (opened, tokenizers) = located.open(device).with_context(|| format!("init = {name:?}"))?;
+        eprintln!(
+            "beginning with the weights and tokenizers of {}",
+            located.directory.display()
+        );
+        Ok(Self {
+            opened,
+            tokenizers,
+            record: record::init(name, &located)?,
+            directory: located.directory,
+        })
+    }
+
+    /// Whether weights and tokenizers belong together, so that the model which both make is the one that was opened.
+    fn check(&self, made: &Architecture) -> Result<()> {
+        let told = |of: &Architecture| (of.source_vocabulary, of.target_vocabulary, of.eos_id);
+        let (weights, tokenizers) = (told(&self.opened.architecture), told(made));
+        if weights != tokenizers {
+            bail!(
+                "{}: its tokenizers and its weights are not of one model: source pieces, target pieces and the id of \
+                 </s> are {tokenizers:?} in the former and {weights:?} in the latter",
+                self.directory.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn open_or_learn(config: &Config, texts: &[ParallelText], directory: &Path, offline: bool) -> Result<Tokenizers> {
     let tokenizers = match (&config.text.path, &config.text.hub) {
         (Some(path), _) => Tokenizers::open(path)?,
-        (None, Some(name)) => Tokenizers::open(&hub::fetch(name, &[("tokenizer.json", false)])?)?,
+        (None, Some(name)) => {
+            let reference =
+                Reference::new(name).with_context(|| format!("text.hub: {name:?} is no name on the Hub"))?;
+            Tokenizers::open(&reference.fetch(Wanted::Tokenizers, offline)?.folder)?
+        }
         (None, None) => {
             let begin = Instant::now();
             let tokenizers = learn(config, texts)?;

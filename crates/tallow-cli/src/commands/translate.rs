@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
         bail!("--attention needs --format json");
     }
     let device = arguments.device.device.open()?;
-    let located = Located::find(&arguments.model)?;
+    let located = Located::find(&arguments.model, arguments.hub.offline)?;
     let config = arguments.search.decode_config(&located)?;
     let (opened, tokenizers) = located.open(&device)?;
     let model = opened.for_inference()?;

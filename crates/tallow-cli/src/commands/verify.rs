@@ -1,0 +1,159 @@
+//! `tallow verify`.
+
+use crate::arguments::VerifyArguments;
+use crate::located::Located;
+use crate::threads;
+use anyhow::{Context, Result};
+use std::io::{Write, stdout};
+use std::path::Path;
+use std::process::ExitCode;
+use tallow_data::read_lines;
+use tallow_model::{Architecture, Check, read_architecture};
+use tallow_text::{Tokenizer, Tokenizers};
+
+/// Lines that have made tokenizers stumble.
+const SAMPLE: &str = include_str!("sample.txt");
+
+/// Lines of a comparison that are shown.
+const SHOWN: usize = 3;
+
+pub(crate) fn run(arguments: VerifyArguments) -> Result<ExitCode> {
+    threads::set_operation_threads(1);
+    let located = Located::find(&arguments.model, arguments.hub.offline)?;
+    let directory = &located.directory;
+    let mut sample: Vec<String> = SAMPLE.lines().map(str::to_owned).collect();
+    if let Some(path) = &arguments.sample {
+        sample.extend(read_lines(path)?.lines);
+    }
+    let mut checks = tallow_model::verify(directory);
+    let architecture = read_architecture(directory).ok();
+    checks.extend(of_tokenizers(directory, architecture.as_ref(), &sample));
+    let mut out = stdout().lock();
+    writeln!(out, "{}", directory.display())?;
+    let mut failed = 0;
+    for check in &checks {
+        let mark = if check.faults.is_empty() { "ok    " } else { "FAULTY" };
+        writeln!(out, "{mark}  {}", check.what)?;
+        for fault in &check.faults {
+            writeln!(out, "          {fault}")?;
+        }
+        failed += usize::from(!check.faults.is_empty());
+    }
+    out.flush().context("cannot write the result")?;
+    if failed > 0 {
+        eprintln!("{failed} of {} checks failed", checks.len());
+        return Ok(ExitCode::FAILURE);
+    }
+    eprintln!("all {} checks passed", checks.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks of the tokenizers: that they are the model's, and that Hugging Face's files beside our own mean the same.
+fn of_tokenizers(directory: &Path, architecture: Option<&Architecture>, sample: &[String]) -> Vec<Check> {
+    let tokenizers = match Tokenizers::open(directory) {
+        Ok(tokenizers) => tokenizers,
+        Err(error) => return vec![Check::new("tokenizers", vec![error.to_string()])],
+    };
+    let mut checks = Vec::new();
+    if let Some(architecture) = architecture {
+        checks.push(Check::new(
+            "tokenizers: sizes and special pieces are the model's",
+            special_pieces(&tokenizers, architecture),
+        ));
+    }
+    if tokenizers.are_marian() {
+        checks.push(Check::new(
+            format!(
+                "SentencePiece models: {} sample lines can be cut and joined",
+                sample.len()
+            ),
+            uncut(&tokenizers, sample),
+        ));
+        return checks;
+    }
+    if !directory.join("source.spm").exists() {
+        let why = [&tokenizers.source, &tokenizers.target].map(Tokenizer::to_sentencepiece);
+        let why = why.into_iter().find_map(Result::err);
+        let explanation = why.map_or("this directory was made without them".to_owned(), |error| {
+            error.to_string()
+        });
+        checks.push(Check::new(
+            format!("no files for MarianTokenizer: {explanation}"),
+            Vec::new(),
+        ));
+        return checks;
+    }
+    let what = format!(
+        "SentencePiece models: token ids of {} sample lines are those of tokenizer.json",
+        sample.len()
+    );
+    let faults = match Tokenizers::open_marian(directory) {
+        Ok(marian) => [
+            ("source", &tokenizers.source, &marian.source),
+            ("target", &tokenizers.target, &marian.target),
+        ]
+        .into_iter()
+        .flat_map(|(side, ours, theirs)| differences(side, ours, theirs, sample))
+        .collect(),
+        Err(error) => vec![error.to_string()],
+    };
+    checks.push(Check::new(what, faults));
+    checks
+}
+
+fn special_pieces(tokenizers: &Tokenizers, architecture: &Architecture) -> Vec<String> {
+    let sides = [
+        ("source", &tokenizers.source, architecture.source_vocabulary),
+        ("target", &tokenizers.target, architecture.target_vocabulary),
+    ];
+    let mut faults = Vec::new();
+    for (side, tokenizer, size) in sides {
+        let size = size as u32;
+        let values = [
+            ("pieces", tokenizer.vocabulary_size() as u32, size),
+            ("the id of </s>", tokenizer.eos_id(), architecture.eos_id),
+            ("the id of <pad>", tokenizer.pad_id(), size.saturating_sub(1)),
+        ];
+        let wrong = values.into_iter().filter(|(_, found, expected)| found != expected);
+        faults.extend(wrong.map(|(what, found, expected)| format!("{side}: {what}: {found} instead of {expected}")));
+    }
+    faults
+}
+
+/// Lines that cannot be encoded, or whose ids cannot be decoded.
+fn uncut(tokenizers: &Tokenizers, sample: &[String]) -> Vec<String> {
+    let fault = |line: &String| {
+        let ids = tokenizers.source.encode(line)?;
+        tokenizers.source.decode(&ids).map(|_| ())
+    };
+    let faults = sample.iter().filter_map(|line| fault(line).err());
+    faults.map(|error| error.to_string()).take(SHOWN).collect()
+}
+
+/// Lines of which two tokenizers give different ids or texts.
+fn differences(side: &str, ours: &Tokenizer, theirs: &Tokenizer, sample: &[String]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for id in 0..ours.vocabulary_size().max(theirs.vocabulary_size()) as u32 {
+        if ours.piece(id) != theirs.piece(id) {
+            let (a, b) = (ours.piece(id), theirs.piece(id));
+            faults.push(format!(
+                "{side}: id {id} is {a:?} in tokenizer.json and {b:?} in vocab.json"
+            ));
+        }
+    }
+    for line in sample {
+        match (ours.encode(line), theirs.encode(line)) {
+            (Ok(a), Ok(b)) if a == b => {}
+            (Ok(a), Ok(b)) => faults.push(format!(
+                "{side}: {line:?} is {a:?} by tokenizer.json and {b:?} by SentencePiece"
+            )),
+            (Err(error), _) | (_, Err(error)) => faults.push(format!("{side}: {error}")),
+        }
+    }
+    if faults.len() > SHOWN {
+        let more = faults.len() - SHOWN;
+        faults.truncate(SHOWN);
+        faults.push(format!("and {more} more"));
+    }
+    faults
+}

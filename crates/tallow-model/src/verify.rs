@@ -1,0 +1,140 @@
+//! Looking a model directory over.
+
+use crate::directory::{CONFIG_FILE, GENERATION_FILE, PYTORCH_FILE, WEIGHTS_FILE};
+use crate::{Architecture, ModelError, Opened, Params, is_marian, marian, open};
+use candle_core::Device;
+use serde_json::Value;
+use std::path::Path;
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at, and what it is if there is nothing wrong with it.
+    pub what: String,
+    /// Everything that is wrong with it.
+    pub faults: Vec<String>,
+}
+
+impl Check {
+    /// A thing and its faults.
+    pub fn new(what: impl Into<String>, faults: Vec<String>) -> Self {
+        Self {
+            what: what.into(),
+            faults,
+        }
+    }
+}
+
+/// Looks over the config and the weights of a directory: that they are understood and fit each other, that all ids agree,
+/// that every number is finite, and that the embedding of `<pad>` is zero, which CTranslate2 takes for granted.
+pub fn verify(directory: &Path) -> Vec<Check> {
+    let opened = match open(directory, &Device::Cpu) {
+        Ok(opened) => opened,
+        Err(ModelError::Config { faults, .. }) => return vec![Check::new(CONFIG_FILE, faults)],
+        Err(ModelError::Weights { path, faults }) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            return vec![
+                Check::new(format!("{CONFIG_FILE}: every setting is known"), Vec::new()),
+                Check::new(name, faults),
+            ];
+        }
+        Err(error) => return vec![Check::new("model", vec![error.to_string()])],
+    };
+    let Opened {
+        architecture, params, ..
+    } = &opened;
+    let weights = if directory.join(WEIGHTS_FILE).exists() {
+        WEIGHTS_FILE
+    } else {
+        PYTORCH_FILE
+    };
+    let tensors: usize = params.iter().map(|parameter| parameter.parts.len()).sum();
+    let model = &architecture.model;
+    let kind = if is_marian(architecture) { "MarianMT" } else { "Tallow" };
+    vec![
+        Check::new(
+            format!(
+                "{CONFIG_FILE}: a {kind} model, {}+{} layers of width {}, {} and {} pieces",
+                model.encoder_layers,
+                model.decoder_layers,
+                model.d_model,
+                architecture.source_vocabulary,
+                architecture.target_vocabulary
+            ),
+            Vec::new(),
+        ),
+        Check::new(
+            format!("{GENERATION_FILE}: its ids are those of {CONFIG_FILE}"),
+            generation_faults(directory, architecture),
+        ),
+        Check::new(
+            format!("{weights}: {tensors} tensors have the names and shapes of {CONFIG_FILE}"),
+            Vec::new(),
+        ),
+        Check::new(
+            format!("{weights}: all {} numbers are finite", params.elements()),
+            in_parameters(params, infinite),
+        ),
+        Check::new(
+            format!("{weights}: the embedding of <pad> is zero"),
+            in_parameters(params, pad_row),
+        ),
+    ]
+}
+
+type Values = Vec<f32>;
+
+/// The faults of each parameter.
+fn in_parameters(params: &Params, fault: impl Fn(&crate::Parameter, Values) -> Option<String>) -> Vec<String> {
+    let of = |parameter: &crate::Parameter| {
+        let values = parameter.var.as_tensor().flatten_all().and_then(|flat| flat.to_vec1());
+        match values {
+            Ok(values) => fault(parameter, values),
+            Err(error) => Some(format!("{}: {error}", parameter.name)),
+        }
+    };
+    params.iter().filter_map(of).collect()
+}
+
+fn infinite(parameter: &crate::Parameter, values: Values) -> Option<String> {
+    let count = values.iter().filter(|value| !value.is_finite()).count();
+    (count > 0).then(|| format!("{}: {count} numbers are not", parameter.name))
+}
+
+fn pad_row(parameter: &crate::Parameter, values: Values) -> Option<String> {
+    let row = parameter.frozen_row?;
+    let width = values.len() / (row + 1);
+    // An untied output layer has a row for <pad> that is never used, whatever it holds.
+    let is_used = parameter.name != "lm_head.weight";
+    let is_zero = values[row * width..].iter().all(|value| *value == 0.0);
+    (is_used && !is_zero).then(|| {
+        format!(
+            "{}: row {row} is not; transformers starts its decoder with it, but CTranslate2 and Marian with zeros",
+            parameter.name
+        )
+    })
+}
+
+/// Keys of `generation_config.json` that say something else than the architecture.
+fn generation_faults(directory: &Path, architecture: &Architecture) -> Vec<String> {
+    let text = match std::fs::read_to_string(directory.join(GENERATION_FILE)) {
+        Ok(text) => text,
+        // Older models have none.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => return vec![error.to_string()],
+    };
+    let found: Value = match serde_json::from_str(&text) {
+        Ok(found) => found,
+        Err(error) => return vec![error.to_string()],
+    };
+    let expected = marian::to_generation_config(architecture, 1, 1);
+    let keys = [
+        "pad_token_id",
+        "eos_token_id",
+        "decoder_start_token_id",
+        "forced_eos_token_id",
+    ];
+    let differs = |key: &&str| !found[*key].is_null() && found[*key] != expected[*key];
+    let fault = |key: &str| format!("{key}: {} instead of {}", found[key], expected[key]);
+    keys.into_iter().filter(differs).map(fault).collect()
+}
