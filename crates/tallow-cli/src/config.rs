@@ -118,7 +118,7 @@ impl Config {
         let config: Config = merged
             .try_into()
             .with_context(|| format!("{name}: this config cannot be used"))?;
-        let faults = config.validate();
+        let faults = config.validate(config.init.is_none());
         if !faults.is_empty() {
             bail!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
         }
@@ -129,8 +129,8 @@ impl Config {
         })
     }
 
-    /// Every fault of the values.
-    fn validate(&self) -> Vec<String> {
+    /// Every fault of the values. What a model of `init` is, is not known before it is opened.
+    fn validate(&self, is_model_known: bool) -> Vec<String> {
         let mut faults = Vec::new();
         if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
             faults.push(format!("name: {:?} cannot name a directory under runs/", self.name));
@@ -140,13 +140,15 @@ impl Config {
         }
         faults.extend(self.text.validate());
         faults.extend(self.data.validate());
-        faults.extend(self.model.validate());
+        if is_model_known {
+            faults.extend(self.model.validate());
+        }
         faults.extend(self.train.validate());
         faults.extend(self.decode.validate());
         if self.init.is_some() && self.text != TextConfig::default() {
             faults.push("text: with `init`, the tokenizers are those of that model; remove the keys of [text]".into());
         }
-        if self.model.positions == Positions::Learned {
+        if is_model_known && self.model.positions == Positions::Learned {
             let lengths = [
                 ("data.max_length", self.data.max_length),
                 ("decode.max_length", self.decode.max_length),
@@ -235,7 +237,7 @@ impl Composed {
             );
         }
         self.config.model = theirs.try_into().context("the model of `init` cannot be trained")?;
-        let faults = self.config.validate();
+        let faults = self.config.validate(true);
         if !faults.is_empty() {
             bail!("this config does not fit its `init`:\n  {}", faults.join("\n  "));
         }
@@ -455,6 +457,13 @@ mod tests {
         };
         let text = format!("init = \"a/b\"\n{DATA}[model]\nheads = 8\ndropout = 0.0\n");
         let config = compose(&text, &[]).unwrap().with_model_of(&init).unwrap();
+        // Heads that divide the width of `init`, but not the default one.
+        let odd = ModelConfig {
+            d_model: 48,
+            heads: 3,
+            ..init.clone()
+        };
+        assert!(compose(&text, &["model.heads=3"]).unwrap().with_model_of(&odd).is_ok());
         assert_eq!(
             config.model,
             ModelConfig {

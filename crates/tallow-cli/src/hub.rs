@@ -1,6 +1,6 @@
 //! Models and tokenizers from the Hugging Face Hub.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use hf_hub::api::sync::ApiBuilder;
 use hf_hub::{Cache, Repo, RepoType};
 use std::io::{IsTerminal, stderr};
@@ -45,6 +45,23 @@ impl Wanted {
         }
         wanted.into_iter().map(str::to_owned).collect()
     }
+
+    /// Whether these files are enough; otherwise what is missing.
+    fn check(self, names: &[String]) -> Result<(), String> {
+        let has = |name: &str| names.iter().any(|other| other == name);
+        if !Tokenizers::are_in(&has) {
+            return Err(
+                "lacks the files of a tokenizer: tokenizer.json, or source.spm, target.spm and vocab.json".into(),
+            );
+        }
+        if self == Self::Model && !has(CONFIG_FILE) {
+            return Err(format!("has no {CONFIG_FILE}"));
+        }
+        if self == Self::Model && !has(WEIGHTS_FILE) && !has(PYTORCH_FILE) {
+            return Err(format!("has neither {WEIGHTS_FILE} nor {PYTORCH_FILE}"));
+        }
+        Ok(())
+    }
 }
 
 impl Reference {
@@ -75,10 +92,10 @@ impl Reference {
     /// lies in the cache is not fetched again. If the Hub cannot be reached, or `offline`, the cache alone must do.
     pub(crate) fn fetch(&self, wanted: Wanted, offline: bool) -> Result<Fetched> {
         if offline || is_offline_by_environment() {
-            return self.cached().with_context(|| {
+            return self.cached(wanted).with_context(|| {
                 format!(
-                    "{} at revision {:?} is not in the cache of the Hugging Face Hub; without --offline and \
-                     HF_HUB_OFFLINE it would be fetched",
+                    "{} at revision {:?} is not in the cache of the Hugging Face Hub, or not all of it; without \
+                     --offline and HF_HUB_OFFLINE it would be fetched",
                     self.name, self.revision
                 )
             });
@@ -89,7 +106,7 @@ impl Reference {
             .context("the Hub's cache cannot be used")?;
         let info = match api.repo(self.at(&self.revision)).info() {
             Ok(info) => info,
-            Err(error) => match self.cached() {
+            Err(error) => match self.cached(wanted) {
                 Some(fetched) => {
                     eprintln!(
                         "{}: the Hub does not answer ({error}); using what the cache has",
@@ -108,23 +125,25 @@ impl Reference {
             bail!("{}: the Hub's answer names no commit", self.name);
         }
         let names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
+        let files = wanted.among(&names);
+        wanted
+            .check(&files)
+            .map_err(|lacks| anyhow!("{}: this repository {lacks}", self.name))?;
         let repository = api.repo(self.at(&info.sha));
+        let cache = Cache::from_env();
+        // What other programs have fetched of this commit lies there without this note, and would be fetched again.
+        let noted = cache.repo(self.at(&info.sha)).create_ref(&info.sha);
+        noted.context("the Hub's cache cannot be written")?;
         let mut folder = None;
-        for file in wanted.among(&names) {
+        for file in files {
             let path = repository
                 .get(&file)
                 .with_context(|| format!("{}: cannot fetch {file}", self.name))?;
             folder = path.parent().map(Path::to_owned);
         }
-        let folder = folder.with_context(|| {
-            format!(
-                "{}: this repository has no model that can be used; it needs {CONFIG_FILE}, {WEIGHTS_FILE} or \
-                 {PYTORCH_FILE}, and the files of a tokenizer",
-                self.name
-            )
-        })?;
+        let folder = folder.with_context(|| format!("{}: nothing was fetched", self.name))?;
         // What the branch is now, for the time without a network.
-        let noted = Cache::from_env().repo(self.at(&self.revision)).create_ref(&info.sha);
+        let noted = cache.repo(self.at(&self.revision)).create_ref(&info.sha);
         noted.context("the Hub's cache cannot be written")?;
         Ok(Fetched {
             folder,
@@ -132,8 +151,8 @@ impl Reference {
         })
     }
 
-    /// What the cache has.
-    fn cached(&self) -> Option<Fetched> {
+    /// What the cache has, if it has everything that is needed.
+    fn cached(&self, wanted: Wanted) -> Option<Fetched> {
         let repository = Cache::from_env().repo(self.at(&self.revision));
         let known = Tokenizers::file_names().chain([CONFIG_FILE]);
         let by_reference = known
@@ -142,6 +161,11 @@ impl Reference {
         // A commit is the name of its own folder.
         let by_commit = || Some(repository.pointer_path(&self.revision)).filter(|path| path.is_dir());
         let folder = by_reference.or_else(by_commit)?;
+        let entries = std::fs::read_dir(&folder).ok()?;
+        let names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        wanted.check(&wanted.among(&names)).ok()?;
         let commit = folder.file_name()?.to_str()?.to_owned();
         Some(Fetched { folder, commit })
     }
@@ -199,5 +223,13 @@ mod tests {
         let both = all(&["pytorch_model.bin", "model.safetensors"]);
         assert_eq!(Wanted::Model.among(&both), ["model.safetensors"]);
         assert_eq!(Wanted::Tokenizers.among(&names), ["source.spm", "vocab.json"]);
+        let lacks = |wanted: Wanted, names: &[&str]| wanted.check(&all(names)).err().unwrap_or_default();
+        assert!(lacks(Wanted::Tokenizers, &["source.spm", "vocab.json"]).contains("target.spm"));
+        assert!(lacks(Wanted::Model, &["tokenizer.json", "config.json"]).contains("pytorch_model.bin"));
+        assert!(lacks(Wanted::Model, &["tokenizer.json", "model.safetensors"]).contains("config.json"));
+        assert_eq!(
+            lacks(Wanted::Model, &["tokenizer.json", "model.safetensors", "config.json"]),
+            ""
+        );
     }
 }

@@ -93,21 +93,20 @@ impl Located {
         let files = ["generation_config.json", CONFIG_FILE].map(read);
         let value = |key: &str| files.iter().map(|file| &file[key]).find(|value| !value.is_null());
         let size = |key: &str| value(key)?.as_u64().and_then(|n| usize::try_from(n).ok());
-        let defaults = DecodeConfig::default();
-        let decode = DecodeConfig {
-            beam: size("num_beams").unwrap_or(defaults.beam),
-            max_length: size("max_length").unwrap_or(defaults.max_length),
-            length_penalty: value("length_penalty")
-                .and_then(Value::as_f64)
-                .unwrap_or(defaults.length_penalty),
-            no_repeat_ngram: size("no_repeat_ngram_size").unwrap_or(defaults.no_repeat_ngram),
-            ..defaults
-        };
+        let number = |key: &str| value(key).and_then(Value::as_f64);
+        let mut decode = DecodeConfig::default();
         // What a file recommends that makes no sense here is no reason not to translate.
-        match decode.validate().is_empty() {
-            true => decode,
-            false => DecodeConfig::default(),
-        }
+        let mut take = |change: &dyn Fn(&mut DecodeConfig) -> Option<()>| {
+            let mut changed = decode.clone();
+            if change(&mut changed).is_some() && changed.validate().is_empty() {
+                decode = changed;
+            }
+        };
+        take(&|decode| size("num_beams").map(|beam| decode.beam = beam));
+        take(&|decode| size("max_length").map(|length| decode.max_length = length));
+        take(&|decode| number("length_penalty").map(|penalty| decode.length_penalty = penalty));
+        take(&|decode| size("no_repeat_ngram_size").map(|length| decode.no_repeat_ngram = length));
+        decode
     }
 }
 

@@ -24,9 +24,14 @@ fn project() -> TempDir {
     for name in TOKENIZER_FILES {
         std::fs::copy(tokenizer.join(name), at.join("model").join(name)).unwrap();
     }
-    for name in ["config.json", "generation_config.json", "model.safetensors"] {
+    for name in ["generation_config.json", "model.safetensors"] {
         std::fs::copy(fixture().join("model").join(name), at.join("model").join(name)).unwrap();
     }
+    // As in newer models of OPUS-MT; it limits nothing.
+    let config = std::fs::read_to_string(fixture().join("model/config.json")).unwrap();
+    let config = config.replace("\"max_position_embeddings\": 512", "\"max_position_embeddings\": 1024");
+    assert!(config.contains("1024"));
+    std::fs::write(at.join("model/config.json"), config).unwrap();
     for name in ["train.en", "train.de"] {
         std::fs::copy(fixture().join(name), at.join(name)).unwrap();
     }
@@ -188,7 +193,10 @@ fn resuming() {
 fn what_cannot_be_begun_with() {
     let folder = project();
     let at = folder.path();
-    let try_to = |set: &str| refused(at, &["train", "tune.toml", "--set", set]);
+    // An earlier run is not touched by one that cannot begin.
+    printed(at, &["train", "tune.toml", "--set", "train.max_updates=1"]);
+    let weights = std::fs::read(at.join("runs/tune/best/model.safetensors")).unwrap();
+    let try_to = |set: &str| refused(at, &["train", "tune.toml", "--overwrite", "--set", set]);
     let error = try_to("model.d_model=64");
     assert!(error.contains("model.d_model: 64") && error.contains("24"), "{error}");
     let error = try_to("text.vocabulary=500");
@@ -201,8 +209,13 @@ fn what_cannot_be_begun_with() {
         r#"{"</s>": 0, "<unk>": 1, "a": 2, "<pad>": 3}"#,
     )
     .unwrap();
-    let error = refused(at, &["train", "tune.toml"]);
+    let error = refused(at, &["train", "tune.toml", "--overwrite"]);
     assert!(error.contains("model") && error.contains("4, 4"), "{error}");
+    assert_eq!(
+        std::fs::read(at.join("runs/tune/best/model.safetensors")).unwrap(),
+        weights
+    );
+    assert!(at.join("runs/tune/checkpoints/1").exists());
     let verified = tallow(at, &["verify", "model"]);
     assert_eq!(verified.status.code(), Some(1));
     let report = String::from_utf8(verified.stdout).unwrap();
@@ -217,12 +230,11 @@ fn what_cannot_be_begun_with() {
 fn verifying() {
     let folder = project();
     let at = folder.path();
+    let fine = printed(at, &["verify", "model"]);
     assert_eq!(
-        lines(&printed(at, &["verify", "model"]))
-            .iter()
-            .filter(|line| line.starts_with("ok"))
-            .count(),
-        7
+        lines(&fine).iter().filter(|line| line.starts_with("ok")).count(),
+        8,
+        "{fine}"
     );
     let report = |name: &str, change: &dyn Fn(String) -> String| -> String {
         let path = at.join("model").join(name);
@@ -246,6 +258,14 @@ fn verifying() {
     assert!(found.contains("eos_token_id: 5 instead of 0"), "{found}");
     let found = report("vocab.json", &|_| "{".to_owned());
     assert!(found.contains("vocab.json"), "{found}");
+    // Almost no piece of the SentencePiece model is in this vocabulary.
+    let found = report("vocab.json", &|text| {
+        let ids: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+        let special = |piece: &String| ["</s>", "<unk>", "<pad>"].contains(&piece.as_str());
+        let other = |piece: String| if special(&piece) { piece } else { format!("x{piece}") };
+        Value::Object(ids.into_iter().map(|(piece, id)| (other(piece), id)).collect()).to_string()
+    });
+    assert!(found.contains("hardly of one model"), "{found}");
     std::fs::write(at.join("model/model.safetensors"), b"nothing").unwrap();
     let found = report("tokenizer_config.json", &|text| text);
     assert!(found.contains("FAULTY  model.safetensors"), "{found}");
@@ -283,9 +303,11 @@ fn exporting() {
             "train.max_updates=1",
         ];
         arguments.extend(extra.iter().flat_map(|set| ["--set", *set]));
-        printed(at, &arguments);
+        let output = tallow(at, &arguments);
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output)
     };
-    train("pre", &["model.norm=pre"]);
+    assert!(!train("pre", &["model.norm=pre"]).contains("note:"));
     let error = refused(at, &["export", "runs/pre", "--output", "pre"]);
     assert!(
         error.contains("model.norm") && error.contains("--form marian"),
@@ -299,9 +321,23 @@ fn exporting() {
         error.contains("model.positions") && !error.contains("--form marian"),
         "{error}"
     );
-    train("words", &["text.kind=word"]);
+    let told = train("words", &["text.kind=word"]);
+    assert!(
+        told.contains("note: the model will lack") && told.contains("text.kind"),
+        "{told}"
+    );
     let error = refused(at, &["export", "runs/words", "--output", "x"]);
     assert!(error.contains("text.kind"), "{error}");
+    // A SentencePiece model that is not that of the tokenizer.json beside it.
+    train("plain", &[]);
+    assert!(printed(at, &["verify", "runs/plain"]).contains("are those of tokenizer.json"));
+    std::fs::copy(at.join("model/source.spm"), at.join("runs/plain/best/source.spm")).unwrap();
+    let output = tallow(at, &["verify", "runs/plain"]);
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        report.contains("FAULTY  SentencePiece models") && report.contains("by SentencePiece"),
+        "{report}"
+    );
     let verified = printed(at, &["verify", "runs/words"]);
     assert!(
         verified.contains("no files for MarianTokenizer") && verified.contains("text.kind"),

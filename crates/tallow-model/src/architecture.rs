@@ -5,7 +5,7 @@ use crate::{ModelConfig, Positions, Tie};
 /// The shape of a model together with its vocabularies.
 ///
 /// `<pad>` is the last piece of either vocabulary. It starts the decoder, is never predicted, and its embedding is
-/// zero and stays so.
+/// zero, unless a model from elsewhere has another, and gets no gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
     /// Layers, widths and switches.

@@ -16,7 +16,7 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The file that holds the weights of models that are older than safetensors.
 pub const PYTORCH_FILE: &str = "pytorch_model.bin";
 pub(crate) const GENERATION_FILE: &str = "generation_config.json";
-const LOGITS_BIAS: &str = "final_logits_bias";
+pub(crate) const LOGITS_BIAS: &str = "final_logits_bias";
 
 /// Names that Hugging Face writes although they repeat another tensor or are computed.
 const REDUNDANT: [&str; 6] = [
@@ -117,6 +117,8 @@ pub struct Opened {
     pub params: Params,
     /// The constant that is added to its logits, if it is not zero.
     pub logits_bias: Option<Tensor>,
+    /// The name of the file that the weights came from.
+    pub weights_file: &'static str,
 }
 
 impl Opened {
@@ -135,10 +137,10 @@ impl Opened {
 /// When a file is missing or damaged, or tensors are missing, misshapen or surplus; all faults are listed.
 pub fn open(directory: &Path, device: &Device) -> Result<Opened, ModelError> {
     let architecture = read_architecture(directory)?;
-    let safetensors = directory.join(WEIGHTS_FILE);
-    let pytorch = directory.join(PYTORCH_FILE);
-    let is_old = !safetensors.exists() && pytorch.exists();
-    let path = if is_old { pytorch } else { safetensors };
+    let has = |name: &str| directory.join(name).exists();
+    let is_old = !has(WEIGHTS_FILE) && has(PYTORCH_FILE);
+    let weights_file = if is_old { PYTORCH_FILE } else { WEIGHTS_FILE };
+    let path = directory.join(weights_file);
     let bytes = std::fs::read(&path).map_err(file_error(&path))?;
     let faults = |faults| ModelError::Weights {
         path: path.clone(),
@@ -163,6 +165,7 @@ pub fn open(directory: &Path, device: &Device) -> Result<Opened, ModelError> {
         architecture,
         params,
         logits_bias,
+        weights_file,
     })
 }
 
@@ -189,6 +192,14 @@ fn check(weights: &Weights, architecture: &Architecture) -> Result<(), Vec<Strin
                 }
             }
         }
+    }
+    let sizes = expected.keys().filter_map(|name| weights.size(name));
+    let sum = sizes.fold(0usize, usize::saturating_add);
+    if faults.is_empty() && sum > weights.file_size() {
+        faults.push(format!(
+            "its tensors have {sum} bytes, the file only {}: they lie one over another",
+            weights.file_size()
+        ));
     }
     for name in weights.names() {
         if !expected.contains_key(name) && !REDUNDANT.contains(&name) {

@@ -31,7 +31,7 @@ pub(crate) struct ParameterPlan {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
     pub(crate) parts: Vec<PartPlan>,
-    /// A row that is zero and never trained.
+    /// A row that is zero at first and gets no gradient.
     pub(crate) frozen_row: Option<usize>,
 }
 

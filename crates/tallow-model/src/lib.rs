@@ -40,4 +40,4 @@ pub use record::{AttentionRecord, Block, RecordedAttention};
 pub use state::DecoderState;
 pub use tokens::Tokens;
 pub use transformer::{Encoded, Pass, Transformer};
-pub use verify::{Check, verify};
+pub use verify::{Check, pad_row_faults, verify};

@@ -303,13 +303,40 @@ pub(crate) fn from_config(config: &Value) -> Result<Architecture, Vec<String>> {
     };
     let mut faults = reader.faults;
     if faults.is_empty() {
-        faults = architecture.validate();
+        faults = architecture
+            .validate()
+            .iter()
+            .map(|fault| in_names_of_config(fault))
+            .collect();
     }
     if faults.is_empty() {
         Ok(architecture)
     } else {
         Err(faults)
     }
+}
+
+/// A fault that names keys of a run's config, with the keys that `config.json` has for them.
+fn in_names_of_config(fault: &str) -> String {
+    const NAMES: [(&str, &str); 14] = [
+        ("model.d_model", "d_model"),
+        ("model.feed_forward", "encoder_ffn_dim"),
+        ("model.decoder_feed_forward", "decoder_ffn_dim"),
+        ("model.encoder_layers", "encoder_layers"),
+        ("model.decoder_layers", "decoder_layers"),
+        ("model.heads", "encoder_attention_heads"),
+        ("model.decoder_heads", "decoder_attention_heads"),
+        ("model.max_positions", "max_position_embeddings"),
+        ("model.dropout", "dropout"),
+        ("model.attention_dropout", "attention_dropout"),
+        ("model.activation_dropout", "activation_dropout"),
+        ("model.tie", "tie_word_embeddings"),
+        ("text.vocabulary", "vocab_size"),
+        ("text.shared", "tallow_shared_vocabulary"),
+    ];
+    NAMES
+        .iter()
+        .fold(fault.to_owned(), |fault, (ours, theirs)| fault.replace(ours, theirs))
 }
 
 #[cfg(test)]

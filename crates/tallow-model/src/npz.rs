@@ -72,7 +72,11 @@ pub fn save_npz(directory: &Path, opened: &Opened) -> Result<(), ModelError> {
 
 /// An array in NumPy's format, version 1.0.
 fn npy(dtype: &str, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
-    let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
+    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let sizes = match sizes.as_slice() {
+        [only] => format!("{only},"),
+        several => several.join(", "),
+    };
     let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sizes}), }}");
     // The data begin at a multiple of 64 bytes.
     let unpadded = 10 + header.len() + 1;

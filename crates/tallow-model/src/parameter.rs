@@ -24,7 +24,7 @@ pub struct Parameter {
     pub var: Var,
     /// The tensors of files that it packs, one after the other along the first dimension.
     pub parts: Vec<Part>,
-    /// A row that is zero and never trained: the embedding of `<pad>`.
+    /// A row that gets no gradient: the embedding of `<pad>`, which is zero in models that are made here.
     pub frozen_row: Option<usize>,
 }
 

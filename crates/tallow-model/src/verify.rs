@@ -1,6 +1,6 @@
 //! Looking a model directory over.
 
-use crate::directory::{CONFIG_FILE, GENERATION_FILE, PYTORCH_FILE, WEIGHTS_FILE};
+use crate::directory::{CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS};
 use crate::{Architecture, ModelError, Opened, Params, is_marian, marian, open};
 use candle_core::Device;
 use serde_json::Value;
@@ -41,13 +41,11 @@ pub fn verify(directory: &Path) -> Vec<Check> {
         Err(error) => return vec![Check::new("model", vec![error.to_string()])],
     };
     let Opened {
-        architecture, params, ..
+        architecture,
+        params,
+        weights_file: weights,
+        ..
     } = &opened;
-    let weights = if directory.join(WEIGHTS_FILE).exists() {
-        WEIGHTS_FILE
-    } else {
-        PYTORCH_FILE
-    };
     let tensors: usize = params.iter().map(|parameter| parameter.parts.len()).sum();
     let model = &architecture.model;
     let kind = if is_marian(architecture) { "MarianMT" } else { "Tallow" };
@@ -73,11 +71,11 @@ pub fn verify(directory: &Path) -> Vec<Check> {
         ),
         Check::new(
             format!("{weights}: all {} numbers are finite", params.elements()),
-            in_parameters(params, infinite),
+            infinite_numbers(&opened),
         ),
         Check::new(
             format!("{weights}: the embedding of <pad> is zero"),
-            in_parameters(params, pad_row),
+            pad_row_faults(params),
         ),
     ]
 }
@@ -96,22 +94,36 @@ fn in_parameters(params: &Params, fault: impl Fn(&crate::Parameter, Values) -> O
     params.iter().filter_map(of).collect()
 }
 
-fn infinite(parameter: &crate::Parameter, values: Values) -> Option<String> {
-    let count = values.iter().filter(|value| !value.is_finite()).count();
-    (count > 0).then(|| format!("{}: {count} numbers are not", parameter.name))
+fn infinite_numbers(opened: &Opened) -> Vec<String> {
+    let fault = |name: &str, values: &[f32]| {
+        let count = values.iter().filter(|value| !value.is_finite()).count();
+        (count > 0).then(|| format!("{name}: {count} numbers are not"))
+    };
+    let mut faults = in_parameters(&opened.params, |parameter, values| fault(&parameter.name, &values));
+    let bias = opened.logits_bias.as_ref().map(|bias| bias.flatten_all()?.to_vec1());
+    match bias.transpose() {
+        Ok(bias) => faults.extend(fault(LOGITS_BIAS, &bias.unwrap_or_default())),
+        Err(error) => faults.push(format!("{LOGITS_BIAS}: {error}")),
+    }
+    faults
 }
 
-fn pad_row(parameter: &crate::Parameter, values: Values) -> Option<String> {
-    let row = parameter.frozen_row?;
-    let width = values.len() / (row + 1);
-    // An untied output layer has a row for <pad> that is never used, whatever it holds.
-    let is_used = parameter.name != "lm_head.weight";
-    let is_zero = values[row * width..].iter().all(|value| *value == 0.0);
-    (is_used && !is_zero).then(|| {
-        format!(
-            "{}: row {row} is not; transformers starts its decoder with it, but CTranslate2 and Marian with zeros",
-            parameter.name
-        )
+/// What is wrong with the embedding of `<pad>` that starts the decoder: it should be zero.
+pub fn pad_row_faults(params: &Params) -> Vec<String> {
+    const STARTS: [&str; 2] = ["model.shared.weight", "model.decoder.embed_tokens.weight"];
+    in_parameters(params, |parameter, values| {
+        // The others of `<pad>` are not used, whatever they hold.
+        let row = parameter
+            .frozen_row
+            .filter(|_| STARTS.contains(&parameter.name.as_str()))?;
+        let width = values.len() / (row + 1);
+        let is_zero = values[row * width..].iter().all(|value| *value == 0.0);
+        (!is_zero).then(|| {
+            format!(
+                "{}: row {row} is not; transformers starts its decoder with it, but CTranslate2 and Marian with zeros",
+                parameter.name
+            )
+        })
     })
 }
 

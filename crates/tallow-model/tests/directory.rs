@@ -338,3 +338,35 @@ fn the_architecture_alone() {
     assert_eq!((architecture.target_vocabulary, architecture.eos_id), (24, 0));
     assert_eq!((architecture.target_pad_id(), architecture.classes()), (23, 23));
 }
+
+/// Sizes that no file could hold are found out by comparing names and shapes, before anything of that size is made.
+#[test]
+fn absurd_sizes() {
+    let largest = [
+        ("d_model", 65536),
+        ("vocab_size", 1 << 24),
+        ("decoder_vocab_size", 1 << 24),
+    ];
+    let absurd = |keys: &[(&str, u64)]| {
+        Copy::with_config(|config| {
+            for (key, value) in keys {
+                config[*key] = json!(value);
+            }
+            for key in ["pad_token_id", "decoder_start_token_id"] {
+                config[key] = json!(config["vocab_size"].as_u64().unwrap() - 1);
+            }
+        })
+    };
+    assert_error(
+        absurd(&largest),
+        &["final_logits_bias has the shape [1, 24] instead of [1, 16777216]"],
+    );
+    let deep = [("encoder_layers", 1024), ("decoder_layers", 1024)];
+    assert_error(absurd(&deep), &["model.decoder.layers.10.", "missing", "more"]);
+    assert_error(absurd(&[("encoder_layers", u64::MAX)]), &["encoder_layers"]);
+    assert_error(absurd(&[("d_model", 1 << 40)]), &["\n  d_model: "]);
+    assert_error(
+        absurd(&[("vocab_size", 1 << 40), ("decoder_vocab_size", 1 << 40)]),
+        &["vocab_size: "],
+    );
+}

@@ -48,8 +48,11 @@ pub enum TextError {
         directory: PathBuf,
     },
 
-    /// A folder has a joint tokenizer and separate ones.
-    #[error("{} holds tokenizer.json beside tokenizer.source.json or tokenizer.target.json; keep the ones that are meant", .directory.display())]
+    /// A folder has tokenizers that contradict each other.
+    #[error(
+        "{} holds files of several tokenizers: tokenizer.json, or tokenizer.source.json and tokenizer.target.json, or \
+         source.spm, target.spm and vocab.json alone; keep the ones that are meant", .directory.display()
+    )]
     AmbiguousTokenizer {
         /// The folder.
         directory: PathBuf,
@@ -83,7 +86,10 @@ pub enum TextError {
     },
 
     /// A piece cannot stand in a file.
-    #[error("cannot write {}: the piece {piece:?} contains a line break", .path.display())]
+    #[error(
+        "cannot write {}: the piece {piece:?} has a line break or begins with \\x, which its readers do not understand",
+        .path.display()
+    )]
     Unwritable {
         /// The file.
         path: PathBuf,

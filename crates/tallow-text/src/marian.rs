@@ -25,6 +25,9 @@ const CONFIG: &str = "tokenizer_config.json";
 /// All of them.
 pub(crate) const FILES: [&str; 5] = [SOURCE, TARGET, VOCABULARY, TARGET_VOCABULARY, CONFIG];
 
+/// Those without which there is no tokenizer.
+pub(crate) const REQUIRED: [&str; 3] = [SOURCE, TARGET, VOCABULARY];
+
 /// Tokens that the tokenizer lets a sentence have, as in OPUS-MT's models.
 const MAX_LENGTH: usize = 512;
 
@@ -70,8 +73,7 @@ pub(crate) fn open(directory: &Path) -> Result<Tokenizers, TextError> {
         let path = directory.join(name);
         match fs::read(&path) {
             Ok(bytes) => contents.push((name, bytes)),
-            Err(error)
-                if error.kind() == std::io::ErrorKind::NotFound && [TARGET_VOCABULARY, CONFIG].contains(&name) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !REQUIRED.contains(&name) => {}
             Err(source) => return Err(TextError::Read { path, source }),
         }
     }
@@ -179,6 +181,12 @@ impl Side {
         self.ids.get(piece).copied()
     }
 
+    /// How many pieces its model has, and how many of them the vocabulary lacks.
+    pub(crate) fn missing_pieces(&self) -> (usize, usize) {
+        let missing = self.processor.pieces().filter(|piece| !self.ids.contains_key(*piece));
+        (self.processor.pieces().count(), missing.count())
+    }
+
     /// What decides about its ids: the contents of its model and of its vocabulary.
     pub(crate) fn contents(&self) -> [&[u8]; 2] {
         self.names.map(|name| self.files.get(name).unwrap_or_default())
@@ -246,7 +254,8 @@ pub(crate) fn save_yaml(tokenizers: &Tokenizers, directory: &Path) -> Result<(),
             let piece = tokenizer
                 .piece(id)
                 .map_or_else(|| format!("<nothing{id}>"), str::to_owned);
-            if piece.contains(['\n', '\r']) {
+            // CTranslate2 reads the file line by line, and a piece that begins with \x as the number of a character.
+            if piece.contains(['\n', '\r']) || piece.starts_with("\\x") {
                 return Err(TextError::Unwritable { path, piece });
             }
             let escaped = piece.replace('\\', "\\\\").replace('"', "\\\"");

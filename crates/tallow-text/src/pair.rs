@@ -107,6 +107,11 @@ impl Tokenizers {
         [SHARED, SOURCE, TARGET].into_iter().chain(marian::FILES)
     }
 
+    /// Whether files of these names are enough to [`open`](Self::open) a folder.
+    pub fn are_in(has: &dyn Fn(&str) -> bool) -> bool {
+        has(SHARED) || (has(SOURCE) && has(TARGET)) || marian::REQUIRED.iter().all(|name| has(name))
+    }
+
     /// Opens a `tokenizer.json`, or a folder that holds `tokenizer.json`, or one that holds
     /// `tokenizer.source.json` and `tokenizer.target.json`, or else the files of Hugging Face's `MarianTokenizer`:
     /// `source.spm`, `target.spm`, `vocab.json`, with separate vocabularies `target_vocab.json`.
@@ -194,9 +199,36 @@ impl Tokenizers {
         self.source.is_same(&self.target)
     }
 
-    /// Whether they are the files of `MarianTokenizer` themselves.
-    pub fn are_marian(&self) -> bool {
-        self.source.marian().is_some()
+    /// [`save`](Self::save), and beside it the files of `MarianTokenizer`, if SentencePiece can express both sides.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_all(&self, directory: &Path) -> Result<(), TextError> {
+        self.save(directory)?;
+        if self.source.marian().is_some() {
+            return Ok(());
+        }
+        match marian::export(self, directory) {
+            // What cannot be expressed is still a tokenizer for this program.
+            Err(TextError::NoSentencePiece { .. }) => Ok(()),
+            written => written,
+        }
+    }
+
+    /// Why [`save_marian`](Self::save_marian) cannot write them, if it cannot.
+    pub fn why_not_marian(&self) -> Option<TextError> {
+        if self.source.marian().is_some() {
+            return None;
+        }
+        let sides = [&self.source, &self.target];
+        sides.into_iter().find_map(|side| side.to_sentencepiece().err())
+    }
+
+    /// If they are the files of `MarianTokenizer` themselves: for each side, how many pieces its SentencePiece model has,
+    /// and how many of these its vocabulary lacks.
+    pub fn missing_pieces(&self) -> Option<[(usize, usize); 2]> {
+        let (source, target) = (self.source.marian()?, self.target.marian()?);
+        Some([source.missing_pieces(), target.missing_pieces()])
     }
 
     /// Whether an id means the same piece on both sides, even if lines are cut differently.

@@ -188,7 +188,6 @@ impl Tokenizer {
             padding,
             ..
         } = vocabulary;
-        let silent = silent(&pieces, [end, padding]);
         Self {
             shared: Arc::new(Shared {
                 model: Model::Marian(Box::new(side)),
@@ -197,7 +196,7 @@ impl Tokenizer {
                 unknown,
                 padding,
                 file_padding: None,
-                silent,
+                silent: HashSet::from([end, padding]),
             }),
         }
     }
@@ -243,7 +242,9 @@ impl Tokenizer {
         };
 
         let added = model.get_added_tokens_decoder();
-        let mut silent = silent(&pieces, [end, padding]);
+        let is_extra = |piece: &Option<String>| piece.as_deref().is_some_and(special::is_extra);
+        let extras = (0u32..).zip(&pieces).filter(|(_, piece)| is_extra(piece));
+        let mut silent: HashSet<u32> = extras.map(|(id, _)| id).chain([end, padding]).collect();
         silent.extend(added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id));
         silent.extend(file_padding);
         // What the model could not express shall be seen.
@@ -400,13 +401,6 @@ impl Tokenizer {
     pub(crate) fn has_pieces_of(&self, other: &Self) -> bool {
         self.shared.pieces == other.shared.pieces
     }
-}
-
-/// Ids that leave no trace in a line: these, and those of pieces that only make a vocabulary larger.
-fn silent(pieces: &[Option<String>], special: [u32; 2]) -> HashSet<u32> {
-    let is_extra = |piece: &Option<String>| piece.as_deref().is_some_and(special::is_extra);
-    let extras = (0u32..).zip(pieces).filter(|(_, piece)| is_extra(piece));
-    extras.map(|(id, _)| id).chain(special).collect()
 }
 
 /// A thread pool of our own: neither the global one nor the environment decide about threads.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tallow_text::{Tokenizer, Tokenizers};
 
-const DIRECTORIES: [&str; 3] = ["separate", "joint", "languages"];
+const DIRECTORIES: [&str; 4] = ["separate", "joint", "languages", "crafted"];
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -51,6 +51,12 @@ fn ids_and_text_are_those_of_the_library() {
                     }
                 };
                 assert_eq!(trim(&tokenizer.decode(&known).unwrap()), trim(text), "{what}");
+                if let (Some(control), Some(text)) =
+                    (tokenizer.id("<s>"), expected[side]["text_with_controls"][i].as_str())
+                {
+                    let ids = [&[control], known.as_slice(), &[control]].concat();
+                    assert_eq!(trim(&tokenizer.decode(&ids).unwrap()), trim(text), "{what}");
+                }
             }
         }
     }
@@ -68,7 +74,7 @@ fn what_the_sides_share() {
         );
         (tokenizers.is_shared(), tokenizers.is_shared_vocabulary())
     });
-    assert_eq!(shared, [(false, false), (true, true), (false, true)]);
+    assert_eq!(shared, [(false, false), (true, true), (false, true), (false, true)]);
 }
 
 /// A language code at the beginning of a line is a piece where the vocabulary has it, and text elsewhere.
@@ -154,6 +160,36 @@ fn written_files_give_the_same_ids() {
                 "{name}: {line:?}"
             );
         }
+    }
+}
+
+/// Marian's own vocabularies: every piece but `<pad>` with its id, quoted as its readers expect.
+#[test]
+fn yaml() {
+    let place = tempfile::tempdir().unwrap();
+    let tokenizers = Tokenizers::open(&fixture("languages")).unwrap();
+    tokenizers.save_yaml(place.path()).unwrap();
+    let read = |name: &str| std::fs::read_to_string(place.path().join(name)).unwrap();
+    assert_eq!(read("source.yml"), read("target.yml"));
+    let text = read("source.yml");
+    assert_eq!(text.lines().count(), tokenizers.source.vocabulary_size() - 1);
+    assert!(text.starts_with("\"</s>\": 0\n\"<unk>\": 1\n"), "{text}");
+    assert!(!text.contains("<pad>"));
+
+    let attempt = |piece: &str| {
+        let copy = copy("joint");
+        let vocabulary = serde_json::json!({ "</s>": 0, "<unk>": 1, piece: 2, "<pad>": 3 });
+        std::fs::write(copy.path().join("vocab.json"), vocabulary.to_string()).unwrap();
+        let written = Tokenizers::open(copy.path()).unwrap().save_yaml(copy.path());
+        written.map(|()| std::fs::read_to_string(copy.path().join("source.yml")).unwrap())
+    };
+    let quoted = attempt(r#"a"b\c: d"#).unwrap();
+    assert!(quoted.ends_with("\"a\\\"b\\\\c: d\": 2\n"), "{quoted}");
+    for piece in ["a\nb", "a\rb", r"\x41"] {
+        assert!(
+            attempt(piece).unwrap_err().to_string().contains("source.yml"),
+            "{piece:?}"
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use crate::TrainError;
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
-use tallow_model::{Opened, Params};
+use tallow_model::{Opened, Params, WEIGHTS_FILE};
 
 /// The key of the constants added to the logits among the sums.
 const LOGITS_BIAS: &str = "final_logits_bias";
@@ -59,5 +59,6 @@ pub fn average<P: AsRef<Path>>(directories: &[P], device: &Device) -> Result<Ope
         architecture,
         params,
         logits_bias,
+        weights_file: WEIGHTS_FILE,
     })
 }

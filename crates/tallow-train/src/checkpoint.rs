@@ -5,8 +5,8 @@ use crate::{Ema, Optimizer, RunDirectory, TrainError, TrainState};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tallow_model::{Architecture, Params, is_marian};
-use tallow_text::{TextError, Tokenizers};
+use tallow_model::{Architecture, Params};
+use tallow_text::Tokenizers;
 
 const STATE: &str = "state";
 const STATE_FILE: &str = "state.json";
@@ -114,30 +114,9 @@ impl Checkpoint<'_> {
             self.search.0,
             self.search.1,
         )?;
-        save_tokenizers(self.tokenizers, self.architecture, &aside)?;
+        self.tokenizers.save_all(&aside)?;
         Ok(aside)
     }
-}
-
-/// Writes the tokenizers of a model into its directory: our own form, and beside a Marian model also the files that
-/// Hugging Face's `MarianTokenizer` opens, if SentencePiece can express the vocabularies.
-///
-/// # Errors
-/// When a file cannot be written.
-pub fn save_tokenizers(
-    tokenizers: &Tokenizers,
-    architecture: &Architecture,
-    directory: &Path,
-) -> Result<(), TrainError> {
-    tokenizers.save(directory)?;
-    if is_marian(architecture) && !tokenizers.are_marian() {
-        match tokenizers.save_marian(directory) {
-            // What cannot be expressed is still a model for this program.
-            Ok(()) | Err(TextError::NoSentencePiece { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 fn save_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<(), TrainError> {

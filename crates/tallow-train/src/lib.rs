@@ -22,7 +22,7 @@ mod trainer;
 mod validation;
 
 pub use average::average;
-pub use checkpoint::{Checkpoint, Saved, save_tokenizers};
+pub use checkpoint::{Checkpoint, Saved};
 pub use config::{ComputeKind, Metric, OptimizerKind, Schedule, TrainConfig, Workers};
 pub use ema::Ema;
 pub use error::TrainError;

@@ -79,6 +79,7 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
         architecture,
         params,
         logits_bias,
+        ..
     } = &case.opened;
     let model = Transformer::for_training(architecture, params, logits_bias.clone()).unwrap();
     let mut optimizer = Optimizer::new(params).unwrap();

@@ -8,7 +8,7 @@ use candle_core::Device;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tallow_text::Tokenizers;
-use tallow_train::{RunDirectory, average, save_tokenizers};
+use tallow_train::{RunDirectory, average};
 
 pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         beam,
         max_length,
     )?;
-    save_tokenizers(&tokenizers, &mean.architecture, &arguments.output)?;
+    tokenizers.save_all(&arguments.output)?;
     let names: Vec<String> = directories
         .iter()
         .map(|directory| directory.display().to_string())

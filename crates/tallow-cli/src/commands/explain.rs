@@ -20,6 +20,10 @@ pub(crate) fn run(arguments: ExplainArguments) -> Result<ExitCode> {
             Origin::File => arguments.config.config.display().to_string(),
             Origin::CommandLine => "--set".to_string(),
         };
+        if of == Some("model") && composed.config.init.is_some() && composed.origin(of, key) == Origin::Default {
+            writeln!(out, "{:<50} # `init`", format!("# {key} is that of the model"))?;
+            continue;
+        }
         match value {
             Some(value) => writeln!(out, "{:<50} # {origin}", format!("{key} = {value}"))?,
             None => writeln!(out, "{:<50} # {origin}", format!("# {key} is not set"))?,

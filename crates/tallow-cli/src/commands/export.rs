@@ -5,9 +5,9 @@ use crate::located::Located;
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tallow_model::{NPZ_FILE, Opened, marian_faults, npz_faults, save_npz};
+use tallow_model::{NPZ_FILE, Opened, marian_faults, npz_faults, pad_row_faults, save_npz};
 use tallow_text::Tokenizers;
 
 pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
@@ -18,85 +18,81 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     }
     let located = Located::find(&arguments.model, arguments.hub.offline)?;
     let (opened, tokenizers) = located.open(&Device::Cpu)?;
-    let made = |faults: Vec<String>, hint: &str| {
-        if faults.is_empty() {
-            return std::fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()));
+    let (mut faults, mut hint) = match arguments.form {
+        ExportForm::Huggingface => (marian_faults(&opened.architecture), ""),
+        ExportForm::Marian => (npz_faults(&opened.architecture), ""),
+    };
+    if arguments.form == ExportForm::Huggingface {
+        if !faults.is_empty() && npz_faults(&opened.architecture).is_empty() {
+            hint = "\n--form marian can express it, for ct2-marian-converter";
         }
+        faults.extend(tokenizers.why_not_marian().map(|error| error.to_string()));
+    }
+    if !faults.is_empty() {
         bail!(
             "{} cannot be written in this form:\n  {}{hint}",
             located.directory.display(),
             faults.join("\n  ")
-        )
-    };
+        );
+    }
+    // Aside first, so that what has the name of the output is complete.
+    let mut aside = output.as_os_str().to_owned();
+    aside.push(".partial");
+    let aside = PathBuf::from(aside);
+    if aside.exists() {
+        bail!("{}: an unfinished export; remove it", aside.display());
+    }
+    std::fs::create_dir_all(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
+    let written = write(&arguments, &located, &opened, &tokenizers, &aside);
+    if written.is_err() {
+        // The error that matters is the one above.
+        let _ = std::fs::remove_dir_all(&aside);
+    }
+    written?;
+    std::fs::rename(&aside, output).with_context(|| format!("cannot write {}", output.display()))?;
+    for fault in pad_row_faults(&opened.params) {
+        eprintln!("note: the embedding of <pad> is not zero: {fault}");
+    }
+    let output = output.display();
+    match arguments.form {
+        ExportForm::Huggingface => eprintln!(
+            "{output}: for MarianMTModel and MarianTokenizer, and for\n  ct2-transformers-converter --model {output} \
+             --output_dir ct2"
+        ),
+        ExportForm::Marian => eprintln!(
+            "{output}: convert it with\n  ct2-marian-converter --model_path {output}/{NPZ_FILE} --vocab_paths \
+             {output}/source.yml {output}/target.yml --output_dir ct2"
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(
+    arguments: &ExportArguments,
+    located: &Located,
+    opened: &Opened,
+    tokenizers: &Tokenizers,
+    directory: &Path,
+) -> Result<()> {
     match arguments.form {
         ExportForm::Huggingface => {
-            let is_for_marian = npz_faults(&opened.architecture).is_empty();
-            let mut faults = marian_faults(&opened.architecture);
-            let hint = if !faults.is_empty() && is_for_marian {
-                "\n--form marian can express it, for ct2-marian-converter"
-            } else {
-                ""
-            };
-            faults.extend(tokenizer_faults(&tokenizers));
-            made(faults, hint)?;
             let decode = located.decode_config();
             tallow_model::save(
-                output,
+                directory,
                 &opened.architecture,
                 &opened.params,
                 opened.logits_bias.as_ref(),
                 decode.beam,
                 decode.max_length,
             )?;
-            save_tokenizers(&tokenizers, output)?;
-            eprintln!(
-                "{0}: for MarianMTModel and MarianTokenizer, and for\n  ct2-transformers-converter --model {0} \
-                 --output_dir ct2",
-                output.display()
-            );
         }
         ExportForm::Marian => {
-            made(npz_faults(&opened.architecture), "")?;
-            save_marian(&opened, &tokenizers, output)?;
+            save_npz(directory, opened)?;
+            tokenizers.save_yaml(directory)?;
+            if let Some(reason) = tokenizers.why_not_marian() {
+                eprintln!("no SentencePiece models beside it: {reason}");
+            }
         }
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Why `MarianTokenizer` cannot be given these tokenizers.
-fn tokenizer_faults(tokenizers: &Tokenizers) -> Vec<String> {
-    if tokenizers.are_marian() {
-        return Vec::new();
-    }
-    let sides = [&tokenizers.source, &tokenizers.target];
-    let error = sides.into_iter().find_map(|side| side.to_sentencepiece().err());
-    error.map(|error| error.to_string()).into_iter().collect()
-}
-
-/// The tokenizers in our form and in that of `MarianTokenizer`.
-fn save_tokenizers(tokenizers: &Tokenizers, output: &Path) -> Result<()> {
-    tokenizers.save(output)?;
-    if !tokenizers.are_marian() {
-        tokenizers.save_marian(output)?;
-    }
-    Ok(())
-}
-
-fn save_marian(opened: &Opened, tokenizers: &Tokenizers, output: &Path) -> Result<()> {
-    save_npz(output, opened)?;
-    tokenizers.save_yaml(output)?;
-    match tokenizer_faults(tokenizers).as_slice() {
-        [] => save_tokenizers(tokenizers, output)?,
-        // The model can be run all the same, on pieces that `tallow tokenizer encode` makes.
-        [reason, ..] => {
-            tokenizers.save(output)?;
-            eprintln!("no SentencePiece models beside it: {reason}");
-        }
-    }
-    eprintln!(
-        "{0}: convert it with\n  ct2-marian-converter --model_path {0}/{NPZ_FILE} --vocab_paths {0}/source.yml \
-         {0}/target.yml --output_dir ct2",
-        output.display()
-    );
-    Ok(())
+    Ok(tokenizers.save_all(directory)?)
 }

@@ -12,7 +12,7 @@ use candle_core::{DType, Device};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::iter::repeat_n;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,17 +39,18 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     }
     let run = RunDirectory::new(composed.config.run_directory());
     let offline = arguments.hub.offline;
-    // Opened first: what cannot be begun shall not cost an earlier run.
+    let resume_from = place_to_begin(&run, arguments.resume, arguments.overwrite)?;
+    // Nothing of an earlier run is removed, and nothing written, before everything has been opened and fits together.
     let init = match &composed.config.init {
-        Some(name) if !arguments.resume => Some(Initial::open(name, offline, &device)?),
+        Some(name) if resume_from.is_none() => Some(Initial::open(name, offline, &device)?),
         _ => None,
     };
-    let resume_from = prepare_directory(&run, arguments.resume, arguments.overwrite)?;
     let config = match (&init, resume_from) {
-        (Some(init), _) => composed.with_model_of(&init.opened.architecture.model)?,
+        (Some(init), _) => composed.with_model_of(&init.opened.architecture.canonical().model)?,
         // What the model of `init` was, every checkpoint is.
         (None, Some(update)) if composed.config.init.is_some() => {
-            composed.with_model_of(&tallow_model::read_architecture(&run.checkpoint(update))?.model)?
+            let architecture = tallow_model::read_architecture(&run.checkpoint(update))?;
+            composed.with_model_of(&architecture.canonical().model)?
         }
         (None, _) => composed.config,
     };
@@ -60,27 +61,20 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         .iter()
         .map(ParallelText::open)
         .collect::<Result<Vec<_>, _>>()?;
-    let tokenizers = match (resume_from, &init) {
-        (Some(_), _) => Tokenizers::open(run.path())?,
-        (None, Some(init)) => {
-            init.tokenizers.save(run.path())?;
-            init.tokenizers.clone()
-        }
-        (None, None) => open_or_learn(&config, &texts, run.path(), offline)?,
-    };
     // Opened before training: a fault in the test set must not show after hours.
     let test_text = config.data.test.as_ref().map(ParallelText::open).transpose()?;
+    let valid_text = config.data.valid.as_ref().map(ParallelText::open).transpose()?;
+    let tokenizers = match (resume_from, &init) {
+        (Some(_), _) => Tokenizers::open(run.path())?,
+        (None, Some(init)) => init.tokenizers.clone(),
+        (None, None) => open_or_learn(&config, &texts, offline)?,
+    };
     let corpus = Arc::new(encode(&texts, &tokenizers, &config.data.filters())?);
     drop(texts);
     report_corpus(&corpus);
-    let valid = match &config.data.valid {
-        Some(files) => Some(validation_set(
-            ParallelText::open(files)?,
-            &tokenizers,
-            config.data.batch_tokens,
-        )?),
-        None => None,
-    };
+    let valid = valid_text
+        .map(|text| validation_set(text, &tokenizers, config.data.batch_tokens))
+        .transpose()?;
     let architecture = Architecture {
         model: config.model.clone(),
         source_vocabulary: tokenizers.source.vocabulary_size(),
@@ -91,7 +85,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     };
     if tokenizers.source.eos_id() != tokenizers.target.eos_id() {
         bail!(
-            "text.path: </s> must have the same id in both tokenizers, not {} and {}",
+            "</s> must have the same id in the tokenizers of both sides, not {} and {}",
             tokenizers.source.eos_id(),
             tokenizers.target.eos_id()
         );
@@ -133,8 +127,13 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             .map(|file| ("test", file.clone())),
     );
     if resume_from.is_none() {
+        if let Some(reason) = tokenizers.why_not_marian() {
+            eprintln!("note: the model will lack the files of Hugging Face's tokenizer: {reason}");
+        }
+        clear(&run)?;
         std::fs::write(run.config(), config.to_toml()?)
             .with_context(|| format!("cannot write {}", run.config().display()))?;
+        tokenizers.save(run.path())?;
         record::write(&run.record(), &fingerprint, &files, &begun_with, Value::Null)?;
     }
     let parts = TrainerParts {
@@ -217,21 +216,29 @@ fn resume_command(arguments: &ConfigArguments) -> String {
     command + " --resume"
 }
 
-/// Makes the run directory ready, or says why it is not, and returns the update to resume from.
-fn prepare_directory(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<Option<u64>> {
+/// The update to resume from, if the run is to be resumed; or why it can be neither resumed nor begun.
+fn place_to_begin(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<Option<u64>> {
     let path = run.path().display();
     if resume {
         run.recover()?;
-    }
-    let saved = run.saved_updates()?;
-    let used = run.is_run() || run.config().exists();
-    if resume {
-        return match saved.last() {
+        return match run.saved_updates()?.last() {
             Some(update) => Ok(Some(*update)),
             None => bail!("{path}: there is no checkpoint to resume from; leave out --resume to begin"),
         };
     }
-    if used && overwrite {
+    if !overwrite && (run.is_run() || run.config().exists()) {
+        bail!(
+            "{path}: there is a run already. Continue it with --resume, replace it with --overwrite, or give this one \
+             another name with --set name=..."
+        );
+    }
+    Ok(None)
+}
+
+/// Makes a run directory in which nothing is left of an earlier run.
+fn clear(run: &RunDirectory) -> Result<()> {
+    // Files of these names beside no config are somebody else's.
+    if run.is_run() || run.config().exists() {
         for directory in [run.checkpoints(), run.best(), run.events()] {
             if directory.exists() {
                 std::fs::remove_dir_all(&directory)
@@ -241,22 +248,12 @@ fn prepare_directory(run: &RunDirectory, resume: bool, overwrite: bool) -> Resul
         let others = Tokenizers::file_names()
             .chain(["average.json"])
             .map(|name| run.path().join(name));
-        for file in [run.config(), run.record(), run.metrics(), run.timing()]
-            .into_iter()
-            .chain(others)
-        {
-            if file.exists() {
-                std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
-            }
+        let ours = [run.config(), run.record(), run.metrics(), run.timing()];
+        for file in ours.into_iter().chain(others).filter(|file| file.exists()) {
+            std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
         }
-    } else if used {
-        bail!(
-            "{path}: there is a run already. Continue it with --resume, replace it with --overwrite, or give this one \
-             another name with --set name=..."
-        );
     }
-    std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {path}"))?;
-    Ok(None)
+    std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {}", run.path().display()))
 }
 
 /// The model that a run begins with.
@@ -299,8 +296,8 @@ impl Initial {
     }
 }
 
-fn open_or_learn(config: &Config, texts: &[ParallelText], directory: &Path, offline: bool) -> Result<Tokenizers> {
-    let tokenizers = match (&config.text.path, &config.text.hub) {
+fn open_or_learn(config: &Config, texts: &[ParallelText], offline: bool) -> Result<Tokenizers> {
+    Ok(match (&config.text.path, &config.text.hub) {
         (Some(path), _) => Tokenizers::open(path)?,
         (None, Some(name)) => {
             let reference =
@@ -320,9 +317,7 @@ fn open_or_learn(config: &Config, texts: &[ParallelText], directory: &Path, offl
             eprintln!("learned {pieces} {} pieces {both} ({took})", config.text.kind);
             tokenizers
         }
-    };
-    tokenizers.save(directory)?;
-    Ok(tokenizers)
+    })
 }
 
 /// Learns the tokenizers that a config asks for from its training text. A corpus counts as often as training takes it,

@@ -61,19 +61,23 @@ fn of_tokenizers(directory: &Path, architecture: Option<&Architecture>, sample: 
             special_pieces(&tokenizers, architecture),
         ));
     }
-    if tokenizers.are_marian() {
-        checks.push(Check::new(
-            format!(
-                "SentencePiece models: {} sample lines can be cut and joined",
-                sample.len()
-            ),
-            uncut(&tokenizers, sample),
-        ));
+    if let Some(sides) = tokenizers.missing_pieces() {
+        for (side, (pieces, missing)) in ["source", "target"].into_iter().zip(sides) {
+            // A few may be missing: vocabularies are often made of a text, not of the model.
+            let fault = format!("{missing} of its {pieces} pieces are not: the files are hardly of one model");
+            let what = format!(
+                "{side}.spm: {} of {pieces} pieces are in the vocabulary",
+                pieces - missing
+            );
+            checks.push(Check::new(
+                what,
+                Vec::from_iter((2 * missing > pieces).then_some(fault)),
+            ));
+        }
         return checks;
     }
     if !directory.join("source.spm").exists() {
-        let why = [&tokenizers.source, &tokenizers.target].map(Tokenizer::to_sentencepiece);
-        let why = why.into_iter().find_map(Result::err);
+        let why = tokenizers.why_not_marian();
         let explanation = why.map_or("this directory was made without them".to_owned(), |error| {
             error.to_string()
         });
@@ -84,7 +88,7 @@ fn of_tokenizers(directory: &Path, architecture: Option<&Architecture>, sample: 
         return checks;
     }
     let what = format!(
-        "SentencePiece models: token ids of {} sample lines are those of tokenizer.json",
+        "SentencePiece models: token ids and texts of {} sample lines are those of tokenizer.json",
         sample.len()
     );
     let faults = match Tokenizers::open_marian(directory) {
@@ -120,17 +124,7 @@ fn special_pieces(tokenizers: &Tokenizers, architecture: &Architecture) -> Vec<S
     faults
 }
 
-/// Lines that cannot be encoded, or whose ids cannot be decoded.
-fn uncut(tokenizers: &Tokenizers, sample: &[String]) -> Vec<String> {
-    let fault = |line: &String| {
-        let ids = tokenizers.source.encode(line)?;
-        tokenizers.source.decode(&ids).map(|_| ())
-    };
-    let faults = sample.iter().filter_map(|line| fault(line).err());
-    faults.map(|error| error.to_string()).take(SHOWN).collect()
-}
-
-/// Lines of which two tokenizers give different ids or texts.
+/// Ids that have different pieces, and lines of which two tokenizers give different ids or make different texts again.
 fn differences(side: &str, ours: &Tokenizer, theirs: &Tokenizer, sample: &[String]) -> Vec<String> {
     let mut faults = Vec::new();
     for id in 0..ours.vocabulary_size().max(theirs.vocabulary_size()) as u32 {
@@ -143,7 +137,14 @@ fn differences(side: &str, ours: &Tokenizer, theirs: &Tokenizer, sample: &[Strin
     }
     for line in sample {
         match (ours.encode(line), theirs.encode(line)) {
-            (Ok(a), Ok(b)) if a == b => {}
+            (Ok(a), Ok(b)) if a == b => {
+                let (ours, theirs) = (ours.decode(&a).ok(), theirs.decode(&a).ok());
+                if ours != theirs {
+                    faults.push(format!(
+                        "{side}: {a:?} is {ours:?} by tokenizer.json and {theirs:?} by SentencePiece"
+                    ));
+                }
+            }
             (Ok(a), Ok(b)) => faults.push(format!(
                 "{side}: {line:?} is {a:?} by tokenizer.json and {b:?} by SentencePiece"
             )),

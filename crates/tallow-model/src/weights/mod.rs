@@ -1,7 +1,7 @@
 //! Files of named tensors: `model.safetensors`, and `pytorch_model.bin` as older models have it.
 //!
 //! A file is read whole; opening it checks that every tensor lies inside it, so that nothing larger than the file is ever
-//! asked for, whatever it claims.
+//! asked for, whatever it claims. That the tensors of a model do not share their numbers, `directory.rs` checks.
 
 mod pickle;
 mod pytorch;
@@ -86,6 +86,18 @@ impl Weights {
     /// The shape of a tensor, if there is one of this name.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// Bytes of a tensor, if there is one of this name that can be read.
+    pub(crate) fn size(&self, name: &str) -> Option<usize> {
+        let entry = self.entries.get(name)?;
+        // Both formats have checked that the tensor, as large as it says, lies in the file.
+        Some(entry.dtype?.size_in_bytes() * entry.shape.iter().product::<usize>())
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn file_size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The type of a tensor that cannot be read, if it is one.

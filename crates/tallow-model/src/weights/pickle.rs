@@ -206,14 +206,18 @@ impl Machine<'_> {
 
     fn call(&mut self) -> Result<(), String> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let Value::Global(name) = self.values.get(function).clone() else {
+        let Value::Global(name) = self.values.get(function) else {
             return Err("the pickle calls something that is no function".to_owned());
         };
-        let arguments = self.values.sequence(arguments).unwrap_or_default().to_vec();
-        let value = match (name.as_str(), arguments.as_slice()) {
+        let arguments = self.values.sequence(arguments).unwrap_or_default();
+        let value = match (name.as_str(), arguments) {
             ("collections.OrderedDict", []) => Value::Dict(Vec::new()),
-            ("torch.Size", [sizes]) => self.values.get(*sizes).clone(),
-            ("torch._utils._rebuild_parameter", [tensor, ..]) => self.values.get(*tensor).clone(),
+            // What these make is what they are given; a copy for every call would take any amount of memory.
+            ("torch.Size" | "torch._utils._rebuild_parameter", [same, ..]) => {
+                let same = Slot::Value(*same);
+                self.stack.push(same);
+                return Ok(());
+            }
             (
                 "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
                 [storage, offset, shape, strides, ..],

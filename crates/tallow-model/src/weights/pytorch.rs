@@ -13,6 +13,9 @@ const OLDER: [u8; 15] = [
     0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.',
 ];
 
+/// More dimensions than any tensor of a model has. A program may describe many tensors with one list.
+const MOST_DIMENSIONS: usize = 8;
+
 /// Where the storages lie in a file: by key, first byte and length.
 type Storages = HashMap<String, (usize, usize)>;
 
@@ -32,7 +35,7 @@ fn zipped(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     const PICKLE: &str = "data.pkl";
     let wrong = |error: zip::result::ZipError| error.to_string();
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(wrong)?;
-    let mut places = HashMap::new();
+    let mut places = BTreeMap::new();
     for i in 0..archive.len() {
         let file = archive.by_index_raw(i).map_err(wrong)?;
         if file.compression() != CompressionMethod::Stored || file.encrypted() {
@@ -49,7 +52,8 @@ fn zipped(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     // All files lie in one folder, whose name does not matter.
     let folder = places
         .keys()
-        .find_map(|name| name.strip_suffix(PICKLE))
+        .filter_map(|name| name.strip_suffix(PICKLE))
+        .find(|folder| folder.is_empty() || folder.ends_with('/'))
         .ok_or("it has no data.pkl")?;
     let contents = |name: &str| {
         let (start, size) = places.get(&format!("{folder}{name}"))?;
@@ -154,8 +158,10 @@ fn entry(values: &Values, tensor: &[Id; 4], storages: &Storages) -> Result<Entry
     let (start, size) = storages
         .get(key)
         .ok_or_else(|| format!("its storage {key:?} is missing"))?;
-    let sizes =
-        |id: &Id| -> Option<Vec<usize>> { values.sequence(*id)?.iter().map(|size| values.size(*size)).collect() };
+    let sizes = |id: &Id| -> Option<Vec<usize>> {
+        let sizes = values.sequence(*id).filter(|sizes| sizes.len() <= MOST_DIMENSIONS)?;
+        sizes.iter().map(|size| values.size(*size)).collect()
+    };
     let damaged = "its shape is damaged";
     let (shape, strides) = sizes(shape).zip(sizes(strides)).ok_or(damaged)?;
     let offset = values.size(*offset).ok_or(damaged)?;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::trie::Trie;
 use super::{Piece, PieceType};
 
-/// Follows `bpe::Model` of SentencePiece.
+/// Follows `bpe::Model` of SentencePiece 0.2.3.
 #[derive(Debug)]
 pub(super) struct Bpe {
     /// What pairs may become.
@@ -67,8 +67,7 @@ impl Bpe {
         let entries = pieces.iter().zip(0u32..).filter(|(piece, _)| mergeable(piece.kind));
         Self {
             pieces: entries.map(|(piece, id)| (piece.text.clone(), id)).collect(),
-            // A negative zero is no less than a positive one.
-            scores: pieces.iter().map(|piece| piece.score + 0.0).collect(),
+            scores: pieces.iter().map(|piece| piece.score).collect(),
             unused: pieces.iter().map(|piece| piece.kind == PieceType::Unused).collect(),
         }
     }
@@ -137,12 +136,17 @@ impl Bpe {
         cut
     }
 
+    /// Whether a piece is one that merging does not end with.
+    pub(super) fn is_unused(&self, id: u32) -> bool {
+        self.unused[id as usize]
+    }
+
     /// Undoes the merges whose result is not used.
     fn split_unused(&self, text: &str, range: Range<usize>, halves: &Halves, cut: &mut Vec<Range<usize>>) {
         let mut open = vec![range];
         while let Some(range) = open.pop() {
             let id = self.pieces.get(&text[range.clone()]);
-            let is_unused = id.is_some_and(|id| self.unused[*id as usize]);
+            let is_unused = id.is_some_and(|id| self.is_unused(*id));
             match halves.get(&range).filter(|_| is_unused) {
                 Some((left, right)) => open.extend([right.clone(), left.clone()]),
                 None => cut.push(range),

@@ -8,7 +8,7 @@ mod normalizer;
 mod trie;
 mod unigram;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use prost::Message as _;
@@ -29,6 +29,8 @@ pub(crate) struct Processor {
     model: Model,
     ids: HashMap<String, u32>,
     unknown: u32,
+    /// Pieces such as `<s>`, which no line has.
+    controls: HashSet<String>,
     byte_fallback: bool,
 }
 
@@ -104,6 +106,8 @@ impl Processor {
             .iter()
             .zip(0u32..)
             .filter(|(piece, _)| piece.kind == PieceType::UserDefined);
+        let controls = pieces.iter().filter(|piece| piece.kind == PieceType::Control);
+        let controls = controls.map(|piece| piece.text.clone()).collect();
         Ok(Self {
             normalizer: Normalizer::new(
                 &message.normalizer.unwrap_or_default(),
@@ -113,6 +117,7 @@ impl Processor {
             model,
             ids,
             unknown,
+            controls,
             byte_fallback,
         })
     }
@@ -144,17 +149,28 @@ impl Processor {
         match &self.model {
             Model::Unigram(model) => model.cut(text),
             Model::Bpe(model) => {
-                let id = |range: &Range<usize>| self.ids.get(&text[range.clone()]).copied().unwrap_or(self.unknown);
+                let id = |range: &Range<usize>| {
+                    let id = self.ids.get(&text[range.clone()]).copied();
+                    id.filter(|id| !model.is_unused(*id)).unwrap_or(self.unknown)
+                };
                 let cut = model.cut(text, &self.protected).into_iter();
                 cut.map(|range| (range.clone(), id(&range))).collect()
             }
         }
     }
 
-    /// The line that pieces stand for.
+    /// The pieces that lines can have.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &str> {
+        self.ids
+            .keys()
+            .map(String::as_str)
+            .filter(|piece| !self.controls.contains(*piece))
+    }
+
+    /// The line that pieces stand for. Control pieces stand for nothing.
     pub(crate) fn join<'a>(&self, pieces: impl IntoIterator<Item = &'a str>) -> String {
         let (mut joined, mut bytes) = (String::new(), Vec::new());
-        for piece in pieces {
+        for piece in pieces.into_iter().filter(|piece| !self.controls.contains(*piece)) {
             match special::byte_of(piece).filter(|_| self.byte_fallback) {
                 Some(byte) => bytes.push(byte),
                 None => {

@@ -104,6 +104,9 @@ impl Normalizer {
     }
 }
 
+/// A replacement beyond this, in bytes, is taken for damage; the longest of Unicode's own has 33.
+const LONGEST_REPLACEMENT: usize = 1 << 10;
+
 /// [`SPACE`] as text.
 const ESCAPED: &str = "\u{2581}";
 
@@ -153,7 +156,11 @@ impl CharacterMap {
         }
         let (start, length) = found.filter(|(_, length)| text.is_char_boundary(*length))?;
         let replacement = self.replacements.get(start..)?;
-        Some((replacement.split('\0').next().unwrap_or_default(), length))
+        let end = replacement
+            .bytes()
+            .take(LONGEST_REPLACEMENT)
+            .position(|byte| byte == 0)?;
+        Some((&replacement[..end], length))
     }
 }
 

@@ -8,17 +8,16 @@ use super::{Piece, PieceType};
 /// How much less probable an unknown character is than the least probable piece, in nats.
 const UNKNOWN_PENALTY: f32 = 10.0;
 
-/// What is taken from the score of pieces that the user defined, which is as good as can be.
-const USER_DEFINED_PENALTY: f32 = 0.1;
+/// What a piece that the user defined is worth for each byte but its first.
+const USER_DEFINED_BONUS: f32 = 0.1;
 
-/// Follows `unigram::Model` of SentencePiece, in its precision: of two cuts that are equal but for rounding, the sum of f32
+/// Follows `unigram::Model` of SentencePiece 0.2.3, in its precision: of two cuts that are equal but for rounding, the sum of f32
 /// that it makes decides.
 #[derive(Debug)]
 pub(super) struct Unigram {
     trie: Trie,
     /// The score of each piece; of one that was defined by the user, nothing: it depends on the length.
     scores: Vec<Option<f32>>,
-    highest: f32,
     unknown: u32,
     unknown_score: f32,
 }
@@ -37,10 +36,6 @@ impl Unigram {
         let lowest = of_kind(PieceType::Normal)
             .map(|piece| piece.score)
             .fold(f32::MAX, f32::min);
-        // The library begins with the smallest positive number; scores, being logarithms, are below it.
-        let highest = of_kind(PieceType::Normal)
-            .map(|piece| piece.score)
-            .fold(f32::MIN_POSITIVE, f32::max);
         let usable = |kind| matches!(kind, PieceType::Normal | PieceType::UserDefined);
         let entries = pieces.iter().zip(0u32..).filter(|(piece, _)| usable(piece.kind));
         Self {
@@ -49,7 +44,6 @@ impl Unigram {
                 .iter()
                 .map(|piece| (piece.kind != PieceType::UserDefined).then_some(piece.score))
                 .collect(),
-            highest,
             unknown,
             unknown_score: lowest - UNKNOWN_PENALTY,
         }
@@ -77,7 +71,7 @@ impl Unigram {
                     let length = end - start;
                     let score = match self.scores[id as usize] {
                         Some(score) => score,
-                        None => length as f32 * self.highest - USER_DEFINED_PENALTY,
+                        None => USER_DEFINED_BONUS * (length - 1) as f32,
                     };
                     arrive(end, score + here, id);
                     whole_character |= length == width;
