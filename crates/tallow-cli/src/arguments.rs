@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Average the weights of several checkpoints
     #[command(after_long_help = AVERAGE_EXAMPLES)]
     Average(AverageArguments),
+    /// Prove on a config's own model and data that a run can be trusted
+    #[command(after_long_help = CHECK_EXAMPLES)]
+    Check(CheckArguments),
     /// Prove that a model directory holds what it should
     #[command(after_long_help = VERIFY_EXAMPLES)]
     Verify(VerifyArguments),
@@ -104,6 +107,14 @@ const AVERAGE_EXAMPLES: &str = "\
 EXAMPLES
   tallow average runs/multi30k-en-de --last 5 --output averaged
   tallow average runs/a/checkpoints/900 runs/a/checkpoints/1000 --output averaged";
+
+const CHECK_EXAMPLES: &str = "\
+EXAMPLES
+  tallow check configs/numbers-en-de.toml --resume
+  tallow check configs/multi30k-en-de.toml --resume --updates 120 --kills 30
+
+--resume trains for some updates twice: once at a stretch, and once killed (SIGKILL) at random moments and resumed after
+each. Weights, optimizer state, metrics.jsonl and the best model must be the same, byte by byte. The exit code is 1 if not.";
 
 const VERIFY_EXAMPLES: &str = "\
 EXAMPLES
@@ -347,6 +358,28 @@ pub(crate) struct AverageArguments {
     /// Where the average is written; it must not exist
     #[arg(long, short)]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArguments,
+    /// Prove that a run that is killed and resumed is the uninterrupted one
+    #[arg(long, required = true)]
+    pub(crate) resume: bool,
+    /// Updates of the runs that are compared
+    #[arg(long, default_value_t = 80)]
+    pub(crate) updates: u64,
+    /// How many times the second run is killed
+    #[arg(long, default_value_t = 20)]
+    pub(crate) kills: u64,
+    /// Seed of the moments at which it is killed
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use candle_core::Device;
+use std::fmt;
 use std::str::FromStr;
 
 /// Where tensors live.
@@ -22,6 +23,15 @@ impl FromStr for DeviceChoice {
             None if text == "cuda" => Ok(Self::Cuda(0)),
             Some(("cuda", number)) => number.parse().map(Self::Cuda).map_err(|_| bad()),
             _ => Err(bad()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Cpu => write!(f, "cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
         }
     }
 }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             ExitCode::FAILURE
         }
     }
@@ -49,6 +49,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Score(arguments) => commands::score::run(arguments),
         Command::Average(arguments) => commands::average::run(arguments),
+        Command::Check(arguments) => commands::check::run(arguments),
         Command::Verify(arguments) => commands::verify::run(arguments),
         Command::Export(arguments) => commands::export::run(arguments),
         Command::Tokenizer(arguments) => commands::tokenizer::run(arguments),
@@ -58,9 +59,35 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// An error and its causes, but for those that the text before them tells already.
+fn message(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |told, cause| {
+            match (told.is_empty(), told.contains(&cause)) {
+                (true, _) => cause,
+                (false, true) => told,
+                (false, false) => format!("{told}: {cause}"),
+            }
+        })
+}
+
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kind = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<std::io::Error>().map(|e| e.kind());
     error
         .chain()
         .any(|cause| kind(cause) == Some(std::io::ErrorKind::BrokenPipe))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = std::io::Error::other("no room");
+        let twice = anyhow::Error::new(cause).context("a/b: no room").context("cannot save");
+        assert_eq!(message(&twice), "cannot save: a/b: no room");
+    }
 }

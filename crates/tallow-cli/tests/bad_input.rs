@@ -151,7 +151,7 @@ fn commands() {
     );
     assert_says(
         &error_of(at, &["train", "run.toml", "--set", "name=new", "--resume"]),
-        &["no checkpoint"],
+        &["no run to resume"],
     );
     let changed = ["train", "run.toml", "--resume", "--set", "data.max_length=50"];
     assert_says(&error_of(at, &changed), &["data.max_length: 50 instead of 100"]);

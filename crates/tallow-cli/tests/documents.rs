@@ -94,6 +94,7 @@ fn help() {
         "eval",
         "score",
         "average",
+        "check",
         "verify",
         "export",
         "toy",

@@ -335,6 +335,10 @@ fn exporting() {
     let output = tallow(at, &["verify", "runs/plain"]);
     let report = String::from_utf8(output.stdout).unwrap();
     assert!(
+        report.contains("FAULTY  SHA256SUMS") && report.contains("source.spm is not what was written"),
+        "{report}"
+    );
+    assert!(
         report.contains("FAULTY  SentencePiece models") && report.contains("by SentencePiece"),
         "{report}"
     );

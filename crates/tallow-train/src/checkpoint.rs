@@ -1,5 +1,6 @@
 //! Checkpoints: a model directory plus everything a run needs to go on.
 
+use crate::checksum;
 use crate::run_directory::{self, replace_directory};
 use crate::{Ema, Optimizer, RunDirectory, TrainError, TrainState};
 use candle_core::{Device, Tensor};
@@ -69,6 +70,7 @@ impl Checkpoint<'_> {
     /// When a file cannot be written; what was there before stays.
     pub fn save_model(&self, place: &Path, params: &Params) -> Result<(), TrainError> {
         let aside = self.write_aside(place, params)?;
+        checksum::write(&aside)?;
         replace_directory(&aside, place)
     }
 
@@ -97,7 +99,13 @@ impl Checkpoint<'_> {
             reason: error.to_string(),
         })?;
         std::fs::write(&path, text + "\n").map_err(TrainError::file(&path))?;
+        checksum::write(&aside)?;
         replace_directory(&aside, &place)?;
+        // Others go only after this one has been read back.
+        checksum::check(&place).map_err(|faults| TrainError::Checkpoint {
+            path: place.clone(),
+            reason: format!("read back, it is not what was written: {}", faults.join(", ")),
+        })?;
         Ok(place)
     }
 

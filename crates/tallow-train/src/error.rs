@@ -26,6 +26,15 @@ pub enum TrainError {
         /// Why, and the way out.
         reason: String,
     },
+    /// Another process trains in the same directory.
+    #[error(
+        "{path}: another process is training here; wait for it to end, or give this run another name with \
+         --set name=..."
+    )]
+    Locked {
+        /// The directory of the run.
+        path: PathBuf,
+    },
     /// The run cannot be continued under what has changed since.
     #[error("this run cannot be resumed: {0}")]
     Resume(String),

@@ -5,6 +5,7 @@
 
 mod average;
 mod checkpoint;
+mod checksum;
 mod config;
 mod ema;
 mod error;
@@ -23,6 +24,7 @@ mod validation;
 
 pub use average::average;
 pub use checkpoint::{Checkpoint, Saved};
+pub use checksum::{CHECKSUMS_FILE, check as check_sums};
 pub use config::{ComputeKind, Metric, OptimizerKind, Schedule, TrainConfig, Workers};
 pub use ema::Ema;
 pub use error::TrainError;

@@ -73,8 +73,12 @@ impl Log {
         self.timing.write(value).map(|_| ())
     }
 
-    /// Bytes of `metrics.jsonl` so far.
-    pub(crate) fn metrics_bytes(&mut self) -> Result<u64, TrainError> {
+    /// Bytes of `metrics.jsonl` so far, all of them on disk.
+    pub(crate) fn synced_metrics_bytes(&mut self) -> Result<u64, TrainError> {
+        self.metrics
+            .file
+            .sync_all()
+            .map_err(TrainError::file(&self.metrics.path))?;
         self.metrics.length()
     }
 }

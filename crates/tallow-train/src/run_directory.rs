@@ -1,12 +1,17 @@
 //! The directory of a run: what lies where.
 
-use crate::TrainError;
+use crate::{TrainError, checksum};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// The extension of a directory that is being written.
 const ASIDE: &str = "partial";
 /// The extension of a directory that is being replaced.
 const OLD: &str = "old";
+/// The extension of a directory that is being removed.
+const REMOVED: &str = "removed";
+/// The file that whoever trains in a directory holds a lock on.
+const LOCK: &str = "run.lock";
 
 /// A run directory: `config.toml`, `run.json`, the tokenizer, `metrics.jsonl`, `timing.jsonl`, `events/`,
 /// `checkpoints/<update>/` and `best/`.
@@ -89,12 +94,60 @@ impl RunDirectory {
                     Some(OLD) if ours && !place.exists() => {
                         std::fs::rename(&path, &place).map_err(TrainError::file(&path))?;
                     }
-                    Some(OLD | ASIDE) if ours => {
+                    Some(OLD | ASIDE | REMOVED) if ours => {
                         std::fs::remove_dir_all(&path).map_err(TrainError::file(&path))?;
                     }
                     _ => {}
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the run for this process, for as long as the result lives, or the process.
+    ///
+    /// # Errors
+    /// [`TrainError::Locked`] when another process has it, and when the directory cannot be written.
+    pub fn lock(&self) -> Result<File, TrainError> {
+        let path = self.0.join(LOCK);
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(TrainError::file(&path))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(TrainError::Locked { path: self.0.clone() }),
+            // Some file systems of networks have no locks; training is not worse there than it was.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        }
+    }
+
+    /// The most recent checkpoint whose files are what was written, and what is wrong with those after it, newest first.
+    ///
+    /// # Errors
+    /// When the directory of checkpoints cannot be read.
+    pub fn intact_update(&self) -> Result<(Option<u64>, Vec<String>), TrainError> {
+        let mut damaged = Vec::new();
+        for update in self.saved_updates()?.into_iter().rev() {
+            match checksum::check(&self.checkpoint(update)) {
+                Ok(()) => return Ok((Some(update), damaged)),
+                Err(faults) => damaged.push(format!("{}: {}", self.checkpoint(update).display(), faults.join(", "))),
+            }
+        }
+        Ok((None, damaged))
+    }
+
+    /// Removes a checkpoint. It loses its name first, so that what has a checkpoint's name is complete.
+    ///
+    /// # Errors
+    /// When it cannot be renamed or removed.
+    pub(crate) fn remove_checkpoint(&self, update: u64) -> Result<(), TrainError> {
+        let path = self.checkpoint(update);
+        let removed = path.with_extension(REMOVED);
+        if removed.exists() {
+            std::fs::remove_dir_all(&removed).map_err(TrainError::file(&removed))?;
+        }
+        if path.exists() {
+            std::fs::rename(&path, &removed).map_err(TrainError::file(&path))?;
+            std::fs::remove_dir_all(&removed).map_err(TrainError::file(&removed))?;
         }
         Ok(())
     }
@@ -208,6 +261,8 @@ mod tests {
         write(&run.checkpoints().join("30.old"), "30");
         // Killed after them.
         write(&run.checkpoints().join("20.old"), "older");
+        // Killed while a checkpoint was removed.
+        write(&run.checkpoints().join("10.removed"), "half");
         write(&run.checkpoints().join("20"), "20");
         // Killed while writing.
         write(&run.checkpoints().join("40.partial"), "half");
@@ -231,6 +286,42 @@ mod tests {
         };
         assert_eq!(names(root.path()), ["best", "checkpoints", "mine.old"]);
         assert_eq!(names(&run.checkpoints()), ["20", "30", "notes.partial"]);
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDirectory::new(root.path());
+        let lock = run.lock().unwrap();
+        let error = run.lock().unwrap_err();
+        assert!(
+            matches!(&error, TrainError::Locked { path } if path == root.path()),
+            "{error}"
+        );
+        drop(lock);
+        assert!(run.lock().is_ok());
+    }
+
+    #[test]
+    fn the_most_recent_checkpoint_that_is_intact() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDirectory::new(root.path());
+        assert_eq!(run.intact_update().unwrap(), (None, vec![]));
+        for update in [5, 10, 20] {
+            write(&run.checkpoint(update), "good");
+            checksum::write(&run.checkpoint(update)).unwrap();
+        }
+        assert_eq!(run.intact_update().unwrap(), (Some(20), vec![]));
+        write(&run.checkpoint(20), "bad");
+        std::fs::remove_file(run.checkpoint(10).join(checksum::CHECKSUMS_FILE)).unwrap();
+        let (update, damaged) = run.intact_update().unwrap();
+        assert_eq!((update, damaged.len()), (Some(5), 2));
+        assert!(
+            damaged[0].contains("20: file is not") && damaged[1].contains("10: SHA256SUMS"),
+            "{damaged:?}"
+        );
+        run.remove_checkpoint(5).unwrap();
+        assert_eq!(run.saved_updates().unwrap(), [10, 20]);
     }
 
     #[test]

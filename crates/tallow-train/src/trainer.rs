@@ -124,6 +124,12 @@ impl Trainer {
         parts.params = saved.params;
         parts.logits_bias = saved.logits_bias;
         state.fingerprint = parts.fingerprint.clone();
+        // What this run would have removed, had it not died after it wrote the checkpoint.
+        for stale in parts.run.saved_updates()? {
+            if stale < update && !state.selection.checkpoints.iter().any(|(kept, _)| *kept == stale) {
+                parts.run.remove_checkpoint(stale)?;
+            }
+        }
         Ok((Self::assemble(parts, saved.optimizer, saved.ema, state)?, harmless))
     }
 
@@ -447,16 +453,14 @@ impl Trainer {
             .state
             .selection
             .saved(update, train.metric, train.keep_best, train.keep_last);
-        self.state.metrics_bytes = log.metrics_bytes()?;
+        // On disk before the checkpoint that counts on them.
+        self.state.metrics_bytes = log.synced_metrics_bytes()?;
         let path = self
             .writer()
             .save(&self.parts.run, &self.state, &self.optimizer, self.ema.as_ref())?;
         // Only now that the new checkpoint is complete may others go.
         for update in removed {
-            let path = self.parts.run.checkpoint(update);
-            if path.exists() {
-                std::fs::remove_dir_all(&path).map_err(TrainError::file(&path))?;
-            }
+            self.parts.run.remove_checkpoint(update)?;
         }
         observer.observe(&Event::Saved { update, path });
         Ok(())

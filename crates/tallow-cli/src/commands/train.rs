@@ -39,6 +39,8 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     }
     let run = RunDirectory::new(composed.config.run_directory());
     let offline = arguments.hub.offline;
+    // Held until the process ends. A directory that is not there yet is taken when it is made.
+    let lock = run.path().is_dir().then(|| run.lock()).transpose()?;
     let resume_from = place_to_begin(&run, arguments.resume, arguments.overwrite)?;
     // Nothing of an earlier run is removed, and nothing written, before everything has been opened and fits together.
     let init = match &composed.config.init {
@@ -131,6 +133,12 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             eprintln!("note: the model will lack the files of Hugging Face's tokenizer: {reason}");
         }
         clear(&run)?;
+    }
+    let _lock = match lock {
+        Some(lock) => lock,
+        None => run.lock()?,
+    };
+    if resume_from.is_none() {
         std::fs::write(run.config(), config.to_toml()?)
             .with_context(|| format!("cannot write {}", run.config().display()))?;
         tokenizers.save(run.path())?;
@@ -168,8 +176,20 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let progress = Progress::new();
     let outcome = trainer.run(&progress, &stop);
     progress.finish();
-    let outcome = outcome?;
     let resume = resume_command(&arguments.config);
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            // What is lost, and what is not.
+            let error = anyhow::Error::from(error);
+            return Err(match run.intact_update() {
+                Ok((Some(update), _)) => error.context(format!(
+                    "the run is saved up to update {update}; once the fault below is mended, go on with\n  {resume}\nfault"
+                )),
+                _ => error,
+            });
+        }
+    };
     match outcome.ending {
         Ending::Interrupted => {
             eprintln!(
@@ -221,12 +241,24 @@ fn place_to_begin(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<O
     let path = run.path().display();
     if resume {
         run.recover()?;
-        return match run.saved_updates()?.last() {
-            Some(update) => Ok(Some(*update)),
-            None => bail!("{path}: there is no checkpoint to resume from; leave out --resume to begin"),
-        };
-    }
-    if !overwrite && (run.is_run() || run.config().exists()) {
+        let (update, damaged) = run.intact_update()?;
+        if let Some(update) = update {
+            damaged
+                .iter()
+                .for_each(|fault| eprintln!("damaged, and not used: {fault}"));
+            return Ok(Some(update));
+        }
+        if !damaged.is_empty() {
+            bail!(
+                "{path}: every checkpoint is damaged; begin anew with --overwrite:\n  {}",
+                damaged.join("\n  ")
+            );
+        }
+        if !run.config().exists() {
+            bail!("{path}: there is no run to resume; leave out --resume to begin");
+        }
+        eprintln!("{path}: nothing had been saved; beginning anew");
+    } else if !overwrite && has_results(run)? {
         bail!(
             "{path}: there is a run already. Continue it with --resume, replace it with --overwrite, or give this one \
              another name with --set name=..."
@@ -235,10 +267,15 @@ fn place_to_begin(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<O
     Ok(None)
 }
 
+/// Whether a run has anything to lose.
+fn has_results(run: &RunDirectory) -> Result<bool> {
+    Ok(run.config().exists() && (run.best().exists() || !run.saved_updates()?.is_empty()))
+}
+
 /// Makes a run directory in which nothing is left of an earlier run.
 fn clear(run: &RunDirectory) -> Result<()> {
     // Files of these names beside no config are somebody else's.
-    if run.is_run() || run.config().exists() {
+    if run.config().exists() {
         for directory in [run.checkpoints(), run.best(), run.events()] {
             if directory.exists() {
                 std::fs::remove_dir_all(&directory)

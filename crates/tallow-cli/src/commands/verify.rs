@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use tallow_data::read_lines;
 use tallow_model::{Architecture, Check, read_architecture};
 use tallow_text::{Tokenizer, Tokenizers};
+use tallow_train::{CHECKSUMS_FILE, check_sums};
 
 /// Lines that have made tokenizers stumble.
 const SAMPLE: &str = include_str!("sample.txt");
@@ -26,6 +27,10 @@ pub(crate) fn run(arguments: VerifyArguments) -> Result<ExitCode> {
         sample.extend(read_lines(path)?.lines);
     }
     let mut checks = tallow_model::verify(directory);
+    if directory.join(CHECKSUMS_FILE).exists() {
+        let what = format!("{CHECKSUMS_FILE}: every file is what was written");
+        checks.insert(0, Check::new(what, check_sums(directory).err().unwrap_or_default()));
+    }
     let architecture = read_architecture(directory).ok();
     checks.extend(of_tokenizers(directory, architecture.as_ref(), &sample));
     let mut out = stdout().lock();

@@ -1,0 +1,319 @@
+//! `tallow check`.
+
+use crate::arguments::CheckArguments;
+use crate::config::Config;
+use anyhow::{Context, Result, bail};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tallow_train::RunDirectory;
+
+/// Of this many times that a run is started, it is killed once before it can have done anything.
+const EARLY: u64 = 5;
+
+/// How long to wait before looking at a run's log again.
+const POLL: Duration = Duration::from_millis(1);
+
+pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
+    if arguments.updates <= arguments.kills {
+        bail!(
+            "--updates {} must be more than --kills {}: the run is killed after different updates",
+            arguments.updates,
+            arguments.kills
+        );
+    }
+    let config = Config::compose(&arguments.config.config, &arguments.config.set)?.config;
+    // Beside the run, on the same file system.
+    let place = config.run_directory().with_extension("check");
+    if place.exists() {
+        bail!("{}: left by an earlier check; remove it first", place.display());
+    }
+    std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    let probe = Probe {
+        arguments: &arguments,
+        place: &place,
+    };
+    let differences = probe.compare()?;
+    let mut out = stdout().lock();
+    if differences.is_empty() {
+        std::fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
+        writeln!(
+            out,
+            "ok      resume: weights, optimizer state, metrics.jsonl and the best model are those of the uninterrupted run"
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(
+        out,
+        "FAULTY  resume: these files are not those of the uninterrupted run"
+    )?;
+    for name in differences {
+        writeln!(out, "          {name}")?;
+    }
+    eprintln!("both runs and their output lie in {}", place.display());
+    Ok(ExitCode::FAILURE)
+}
+
+/// Where a kill hit, as far as the files tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    /// While it was starting.
+    Beginning,
+    Update,
+    Validation,
+    Writing,
+}
+
+struct Probe<'a> {
+    arguments: &'a CheckArguments,
+    place: &'a Path,
+}
+
+impl Probe<'_> {
+    /// Updates between two checkpoints, and between two validations.
+    fn intervals(&self) -> (u64, u64) {
+        (2, (self.arguments.updates / 5).max(1))
+    }
+
+    /// The run in progress. Both runs have one place, because a checkpoint holds its name; the first one moves away.
+    fn run(&self) -> RunDirectory {
+        RunDirectory::new(self.place.join("run"))
+    }
+
+    /// Begins or resumes one of the runs, as a process of its own.
+    fn start(&self, name: &str, resume: bool) -> Result<Child> {
+        let log = self.place.join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(&log);
+        let log = log.with_context(|| format!("cannot write in {}", self.place.display()))?;
+        let output = toml::Value::from(self.run().path().display().to_string());
+        let (checkpoints, validations) = self.intervals();
+        let mut command = Command::new(std::env::current_exe().context("this program cannot be found again")?);
+        command.arg("train").arg(&self.arguments.config.config);
+        for set in &self.arguments.config.set {
+            command.args(["--set", set]);
+        }
+        let probe = [
+            format!("output={output}"),
+            format!("train.max_updates={}", self.arguments.updates),
+            "train.max_epochs=0".to_owned(),
+            "train.patience=0".to_owned(),
+            "train.log_every=1".to_owned(),
+            format!("train.checkpoint_every={checkpoints}"),
+            format!("train.validate_every={validations}"),
+        ];
+        for set in &probe {
+            command.args(["--set", set]);
+        }
+        command.args(["--device", &self.arguments.device.device.to_string()]);
+        command.args(self.arguments.hub.offline.then_some("--offline"));
+        command.args(resume.then_some("--resume"));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().context("this program cannot be started again")
+    }
+
+    /// Waits for a run to end by itself.
+    fn finish(&self, name: &str, mut child: Child) -> Result<()> {
+        let status = child.wait().context("a run cannot be waited for")?;
+        if status.success() {
+            return Ok(());
+        }
+        let path = self.place.join(format!("{name}.log"));
+        let log = std::fs::read_to_string(&path).unwrap_or_default();
+        let last: Vec<&str> = log.lines().rev().take(5).collect();
+        let last: Vec<&str> = last.into_iter().rev().collect();
+        bail!("the run {name} failed ({status}):\n  {}", last.join("\n  "))
+    }
+
+    /// Does both runs, and names the files that differ.
+    fn compare(&self) -> Result<Vec<String>> {
+        let mut child = self.start("whole", false)?;
+        let begin = Instant::now();
+        while self.logged() == 0 && child.try_wait()?.is_none() {
+            sleep(POLL);
+        }
+        let beginning = begin.elapsed();
+        self.finish("whole", child)?;
+        let updates = self.arguments.updates;
+        let (seconds, an_update) = (begin.elapsed(), (begin.elapsed() - beginning).div_f64(updates as f64));
+        eprintln!("uninterrupted: {updates} updates in {:.1} s", seconds.as_secs_f64());
+        let whole = self.place.join("whole");
+        std::fs::rename(self.run().path(), &whole).with_context(|| format!("cannot make {}", whole.display()))?;
+
+        let mut moments: BTreeMap<Moment, u64> = BTreeMap::new();
+        let mut random = self.arguments.seed;
+        let (mut kills, mut attempts) = (0, 0);
+        while kills < self.arguments.kills {
+            let before = self.logged();
+            let mut child = self.start("killed", attempts > 0)?;
+            attempts += 1;
+            let is_early = attempts % EARLY == 0;
+            if is_early {
+                // While it reads its text and its checkpoint.
+                sleep(beginning.mul_f64(uniform(&mut random)));
+            } else {
+                // Spread over what is left of the run, and within an update, a validation or a checkpoint by chance.
+                let goal = before + ((updates - before) / (self.arguments.kills - kills + 1)).max(1);
+                while self.logged() < goal && child.try_wait()?.is_none() {
+                    sleep(POLL);
+                }
+                sleep(an_update.mul_f64(uniform(&mut random)));
+                kills += 1;
+            }
+            if child.try_wait()?.is_some() {
+                // By its own error, or because nothing was left to do.
+                self.finish("killed", child)?;
+                bail!(
+                    "the run ended before it had been killed {} times; give it more --updates",
+                    self.arguments.kills
+                );
+            }
+            child.kill().context("a run cannot be killed")?;
+            child.wait()?;
+            let moment = if is_early { Moment::Beginning } else { self.moment() };
+            *moments.entry(moment).or_default() += 1;
+        }
+        self.finish("killed", self.start("killed", true)?)?;
+        let of = |moment| moments.get(&moment).copied().unwrap_or_default();
+        eprintln!(
+            "killed {} times and resumed: {} in an update, {} in a validation, {} while files were being replaced, {} while \
+             it was starting",
+            attempts,
+            of(Moment::Update),
+            of(Moment::Validation),
+            of(Moment::Writing),
+            of(Moment::Beginning)
+        );
+        let whole = RunDirectory::new(whole);
+        differences(&self.results(&whole)?, &self.results(&self.run())?)
+    }
+
+    /// The last update in the log of the run that is killed.
+    fn logged(&self) -> u64 {
+        let text = std::fs::read_to_string(self.run().metrics()).unwrap_or_default();
+        text.lines().rev().find_map(update_of).unwrap_or_default()
+    }
+
+    fn moment(&self) -> Moment {
+        let run = self.run();
+        let aside = |directory: PathBuf| -> bool {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            let mut extensions = entries.filter_map(|entry| Some(entry.path().extension()?.to_owned()));
+            extensions.any(|extension| ["partial", "old", "removed"].iter().any(|known| extension == *known))
+        };
+        let text = std::fs::read_to_string(run.metrics()).unwrap_or_default();
+        let Some(line) = text.lines().last().filter(|line| update_of(line).is_some()) else {
+            return Moment::Update;
+        };
+        let is_validated = line.contains("\"valid\"");
+        let update = update_of(line).unwrap_or_default();
+        if aside(run.path().to_owned()) || aside(run.checkpoints()) {
+            Moment::Writing
+        } else if update.is_multiple_of(self.intervals().1) && !is_validated {
+            Moment::Validation
+        } else {
+            Moment::Update
+        }
+    }
+
+    /// What the two runs must share.
+    fn results(&self, run: &RunDirectory) -> Result<BTreeMap<String, PathBuf>> {
+        let mut files = BTreeMap::new();
+        collect(&run.checkpoint(self.arguments.updates), "checkpoint", &mut files)?;
+        collect(&run.best(), "best", &mut files)?;
+        files.insert("metrics.jsonl".to_owned(), run.metrics());
+        Ok(files)
+    }
+}
+
+/// The update that a line of `metrics.jsonl` is about.
+fn update_of(line: &str) -> Option<u64> {
+    let object: serde_json::Value = serde_json::from_str(line).ok()?;
+    object["update"].as_u64()
+}
+
+/// All files below a directory, by their names there.
+fn collect(directory: &Path, name: &str, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let name = format!("{name}/{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if path.is_dir() {
+            collect(&path, &name, files)?;
+        } else {
+            files.insert(name, path);
+        }
+    }
+    Ok(())
+}
+
+/// The names of files that one side lacks or that differ.
+fn differences(a: &BTreeMap<String, PathBuf>, b: &BTreeMap<String, PathBuf>) -> Result<Vec<String>> {
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let mut found = Vec::new();
+    for name in names {
+        let same = match (a.get(name), b.get(name)) {
+            (Some(a), Some(b)) => read(a)? == read(b)?,
+            _ => false,
+        };
+        if !same {
+            found.push(name.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// The next of a sequence of numbers between 0 and 1 (SplitMix64).
+fn uniform(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_named() {
+        let place = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = place.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        for side in ["a", "b"] {
+            write(&format!("{side}/model"), "same");
+            write(&format!("{side}/state/moments"), "same");
+        }
+        let compare = || {
+            let [a, b] = ["a", "b"].map(|side| {
+                let mut files = BTreeMap::new();
+                collect(&place.path().join(side), "checkpoint", &mut files).unwrap();
+                files
+            });
+            differences(&a, &b).unwrap()
+        };
+        assert!(compare().is_empty());
+        write("b/state/moments", "Same");
+        write("a/state/ema", "");
+        assert_eq!(compare(), ["checkpoint/state/ema", "checkpoint/state/moments"]);
+    }
+
+    #[test]
+    fn random_numbers_lie_between_0_and_1() {
+        let mut state = 1;
+        let numbers: Vec<f64> = (0..1000).map(|_| uniform(&mut state)).collect();
+        let mean = numbers.iter().sum::<f64>() / 1000.0;
+        assert!(
+            numbers.iter().all(|x| (0.0..1.0).contains(x)) && (0.45..0.55).contains(&mean),
+            "{mean}"
+        );
+    }
+}

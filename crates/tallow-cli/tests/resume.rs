@@ -1,0 +1,316 @@
+//! Runs that are killed, that find no room, that meet another process or a damaged checkpoint: each has one clear outcome,
+//! and whoever resumes gets the run that nothing had happened to, byte by byte.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A folder with a corpus and a config in which everything that has a state is on.
+fn project() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = |words: [&str; 5]| -> String {
+        let line = |i: usize| format!("{} {} {}\n", words[i % 5], words[i / 5 % 5], words[i / 25 % 5]);
+        (0..60).map(line).collect()
+    };
+    std::fs::write(
+        folder.path().join("a.en"),
+        lines(["one", "two", "three", "four", "five"]),
+    )
+    .unwrap();
+    std::fs::write(
+        folder.path().join("a.de"),
+        lines(["eins", "zwei", "drei", "vier", "fünf"]),
+    )
+    .unwrap();
+    let config = "[text]\nkind = \"char\"\nbyte_fallback = false\n[data]\nbatch_tokens = 150\n\
+                  train = [{ source = \"a.en\", target = \"a.de\" }]\nvalid = { source = \"a.en\", target = \"a.de\" }\n\
+                  [model]\nd_model = 32\nheads = 2\nfeed_forward = 32\nencoder_layers = 1\ndecoder_layers = 1\n\
+                  [train]\nmax_updates = 6\nworkers = 2\nlog_every = 1\ncheckpoint_every = 2\nvalidate_every = 3\n\
+                  keep_last = 2\naccumulate = 2\nema_decay = 0.9\nmetric = \"loss\"\n[decode]\nbeam = 1\n\
+                  max_length = 8\n";
+    std::fs::write(folder.path().join("run.toml"), config).unwrap();
+    folder
+}
+
+fn tallow(at: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
+    command.current_dir(at).args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Trains, which must work, and returns what was said.
+fn train(at: &Path, extra: &[&str]) -> String {
+    let output = tallow(at, &[&["train", "run.toml"], extra].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    said(&output)
+}
+
+/// Trains, which must fail, and returns what was said.
+fn refused(at: &Path, extra: &[&str]) -> String {
+    let output = tallow(at, &[&["train", "run.toml"], extra].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(!said(&output).contains("panicked"), "{}", said(&output));
+    said(&output)
+}
+
+/// What a run has come to: the files of its last checkpoint, and its log.
+fn result(at: &Path, update: u64) -> Vec<(PathBuf, Vec<u8>)> {
+    let run = at.join("runs/run");
+    let checkpoint = run.join("checkpoints").join(update.to_string());
+    let mut paths: Vec<PathBuf> = [
+        "model.safetensors",
+        "state/moments.safetensors",
+        "state/ema.safetensors",
+        "SHA256SUMS",
+    ]
+    .map(|name| checkpoint.join(name))
+    .into();
+    paths.push(run.join("metrics.jsonl"));
+    let read = |path: PathBuf| (path.strip_prefix(at).unwrap().to_owned(), std::fs::read(&path).unwrap());
+    paths.into_iter().map(read).collect()
+}
+
+fn whole() -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = project();
+    train(folder.path(), &[]);
+    result(folder.path(), 6)
+}
+
+fn assert_same(found: &[(PathBuf, Vec<u8>)], expected: &[(PathBuf, Vec<u8>)]) {
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found == expected, "{} differs", found.0.display());
+    }
+}
+
+/// Twenty kills at random moments, each followed by a resumption, as `tallow check --resume` does it.
+#[test]
+fn killed_twenty_times() {
+    let folder = project();
+    let output = tallow(
+        folder.path(),
+        &["check", "run.toml", "--resume", "--updates", "80", "--kills", "20"],
+    );
+    let report = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success(), "{report}{}", said(&output));
+    assert!(report.starts_with("ok      resume"), "{report}");
+    assert!(said(&output).contains("uninterrupted: 80 updates"), "{}", said(&output));
+    // What it needed is gone; the run itself was not touched.
+    assert!(!folder.path().join("runs").join("run.check").exists() && !folder.path().join("runs/run").exists());
+    let output = tallow(folder.path(), &["check", "run.toml", "--resume", "--updates", "20"]);
+    assert!(
+        !output.status.success() && said(&output).contains("--updates 20"),
+        "{}",
+        said(&output)
+    );
+}
+
+/// One bit of the newest checkpoint has changed: the one before it is used, and that is said.
+#[test]
+fn a_damaged_checkpoint() {
+    let folder = project();
+    let at = folder.path();
+    train(at, &["--set", "train.max_updates=4"]);
+    let damage = |update: u64, name: &str| {
+        let path = at.join(format!("runs/run/checkpoints/{update}/{name}"));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        std::fs::write(&path, bytes).unwrap();
+    };
+    damage(4, "state/moments.safetensors");
+    let told = train(at, &["--resume"]);
+    assert!(
+        told.contains("checkpoints/4: state/moments.safetensors is not what was written"),
+        "{told}"
+    );
+    assert!(told.contains("from update 2"), "{told}");
+    assert_same(&result(at, 6), &whole());
+
+    damage(4, "model.safetensors");
+    std::fs::remove_file(at.join("runs/run/checkpoints/6/config.json")).unwrap();
+    let error = refused(at, &["--resume"]);
+    for part in [
+        "every checkpoint is damaged",
+        "6: config.json",
+        "4: model.safetensors",
+        "--overwrite",
+    ] {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+/// Died before the first checkpoint: there is nothing to lose, and `--resume` begins anew, as does training without it.
+#[test]
+fn nothing_was_saved() {
+    for extra in [&["--resume"][..], &[]] {
+        let folder = project();
+        let at = folder.path();
+        std::fs::create_dir_all(at.join("runs/run/checkpoints")).unwrap();
+        std::fs::write(at.join("runs/run/config.toml"), "").unwrap();
+        std::fs::write(at.join("runs/run/metrics.jsonl"), "{\"update\":1}\n").unwrap();
+        let told = train(at, extra);
+        assert_eq!(
+            told.contains("nothing had been saved; beginning anew"),
+            !extra.is_empty(),
+            "{told}"
+        );
+        assert_same(&result(at, 6), &whole());
+    }
+    let folder = project();
+    assert!(refused(folder.path(), &["--resume"]).contains("no run to resume"));
+}
+
+/// A second process on a run that is being trained is turned away, and disturbs nothing.
+#[test]
+fn two_processes() {
+    let folder = project();
+    let at = folder.path();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
+    command
+        .current_dir(at)
+        .args(["train", "run.toml", "--set", "train.max_updates=1000000"]);
+    let mut first = command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !at.join("runs/run/checkpoints/2").exists() {
+        assert!(first.try_wait().unwrap().is_none(), "the first process has ended");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    for extra in [&["--resume"][..], &["--overwrite"], &[]] {
+        let error = refused(at, extra);
+        assert!(error.contains("another process is training here"), "{error}");
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // A lock ends with its process.
+    let told = train(at, &["--resume", "--set", "train.max_updates=1"]);
+    assert!(told.contains("resuming"), "{told}");
+}
+
+/// The first signal lets the update end and saves it; a second one, while an update takes its time, ends the process.
+#[cfg(unix)]
+#[test]
+fn signals() {
+    use std::process::{Child, Stdio};
+    let start = |at: &Path, set: &str| -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
+        command.current_dir(at).args(["train", "run.toml", "--set", set]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let signal = |name: &str, child: &mut Child| {
+        let sent = Command::new("kill")
+            .args(["-s", name, &child.id().to_string()])
+            .status()
+            .unwrap();
+        if !sent.success() {
+            let mut words = String::new();
+            std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut words).unwrap();
+            panic!("it has ended by itself, {:?}: {words}", child.wait());
+        }
+    };
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(5));
+    for name in ["INT", "TERM", "HUP"] {
+        let folder = project();
+        let at = folder.path();
+        let mut child = start(at, "train.max_updates=1000000");
+        while !at.join("runs/run/checkpoints/2").exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it has ended by itself");
+            pause();
+        }
+        signal(name, &mut child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{name}: {}", said(&output));
+        let words = said(&output);
+        let update: u64 = words
+            .split("stopped after update ")
+            .nth(1)
+            .unwrap()
+            .split(';')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(at.join(format!("runs/run/checkpoints/{update}")).exists(), "{words}");
+        assert!(
+            words.contains("tallow train run.toml --set train.max_updates=1000000 --resume"),
+            "{words}"
+        );
+    }
+    let folder = project();
+    let at = folder.path();
+    let mut child = start(at, "train.accumulate=100000000");
+    while !at.join("runs/run/timing.jsonl").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended by itself");
+        pause();
+    }
+    // A signal before the first update would end the run at once.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    signal("INT", &mut child);
+    // Only after the first has been seen does the second mean anything else.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let ended = child.try_wait().unwrap();
+    signal("INT", &mut child);
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        ended.is_none(),
+        "the first signal does not end an update: {}",
+        said(&output)
+    );
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+}
+
+/// No room for a checkpoint: the error names the file, the checkpoint before stays, and with room the run goes on.
+#[cfg(unix)]
+#[test]
+fn no_room() {
+    let folder = project();
+    let at = folder.path();
+    train(at, &["--set", "train.max_updates=4"]);
+    // As if it had died before it wrote the last one.
+    std::fs::remove_dir_all(at.join("runs/run/checkpoints/4")).unwrap();
+    let size = std::fs::metadata(at.join("runs/run/checkpoints/2/state/moments.safetensors"))
+        .unwrap()
+        .len();
+    // Files may not grow beyond a quarter or half of what the moments take, which is what the weights take: `ulimit` counts
+    // blocks of 512 or 1024 bytes. The best model of the next validation is the first that does not fit.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {}; exec {} train run.toml --resume",
+        size / 2048,
+        env!("CARGO_BIN_EXE_tallow")
+    );
+    let output = Command::new("sh")
+        .current_dir(at)
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let error = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    for part in [
+        "saved up to update 2",
+        "tallow train run.toml --resume",
+        "runs/run/best.partial/model.safetensors: File too large",
+    ] {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+    assert!(at.join("runs/run/checkpoints/2").exists() && !at.join("runs/run/checkpoints/4").exists());
+    let told = train(at, &["--resume"]);
+    assert!(told.contains("from update 2"), "{told}");
+    assert_same(&result(at, 6), &whole());
+    assert!(!at.join("runs/run/best.partial").exists());
+}
+
+/// A place that cannot be written: the error names it, before anything is computed.
+#[test]
+fn no_place() {
+    let folder = project();
+    let at = folder.path();
+    let error = refused(at, &["--set", "output=a.en/run"]);
+    assert!(error.contains("a.en/run"), "{error}");
+    assert!(!error.contains("update"), "{error}");
+}
