@@ -371,7 +371,7 @@ pub(crate) struct CheckArguments {
     #[arg(long, default_value_t = 80)]
     pub(crate) updates: u64,
     /// How many times the second run is killed
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) kills: u64,
     /// Seed of the moments at which it is killed
     #[arg(long, default_value_t = 1)]

@@ -48,9 +48,9 @@ impl Located {
                 });
             }
             // A run that was interrupted before its first validation has checkpoints only.
-            return match run.saved_updates()?.last() {
+            return match run.intact_update()?.0 {
                 Some(update) => Ok(Self {
-                    directory: run.checkpoint(*update),
+                    directory: run.checkpoint(update),
                     config: Some(config),
                     commit: None,
                 }),

@@ -108,6 +108,63 @@ fn killed_twenty_times() {
     );
 }
 
+/// What was stopped by a signal and resumed averages the checkpoints of the uninterrupted run, and has its best model.
+#[cfg(unix)]
+#[test]
+fn stopped_between_two_checkpoints() {
+    let average = [
+        "train.average_last=2",
+        "train.max_updates=800",
+        "train.checkpoint_every=200",
+        "train.validate_every=200",
+        "train.patience=0",
+    ];
+    let average: Vec<&str> = average.iter().flat_map(|set| ["--set", *set]).collect();
+    let best = |at: &Path| std::fs::read(at.join("runs/run/best/model.safetensors")).unwrap();
+    let whole = project();
+    train(whole.path(), &average);
+    let folder = project();
+    let at = folder.path();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
+    command.current_dir(at).args(["train", "run.toml"]).args(&average);
+    let mut child = command
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !at.join("runs/run/checkpoints/600").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    Command::new("kill")
+        .args(["-s", "INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    train(at, &[&average[..], &["--resume"]].concat());
+    let read = |at: &Path| std::fs::read_to_string(at.join("runs/run/average.json")).unwrap();
+    assert_eq!(read(at), read(whole.path()));
+    assert!(best(at) == best(whole.path()), "the best models differ");
+}
+
+/// A best model or an older checkpoint that is gone or damaged is noticed on resumption, and chosen anew.
+#[test]
+fn damage_elsewhere() {
+    let folder = project();
+    let at = folder.path();
+    train(at, &[]);
+    std::fs::remove_dir_all(at.join("runs/run/best")).unwrap();
+    std::fs::write(at.join("runs/run/checkpoints/4/config.json"), "{}").unwrap();
+    let told = train(at, &["--resume"]);
+    for part in [
+        "best is not the best model any more",
+        "checkpoints/4 is not used any more: config.json is not what",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in: {told}");
+    }
+    assert!(at.join("runs/run/best/model.safetensors").exists());
+}
+
 /// One bit of the newest checkpoint has changed: the one before it is used, and that is said.
 #[test]
 fn a_damaged_checkpoint() {
@@ -151,6 +208,7 @@ fn nothing_was_saved() {
         let at = folder.path();
         std::fs::create_dir_all(at.join("runs/run/checkpoints")).unwrap();
         std::fs::write(at.join("runs/run/config.toml"), "").unwrap();
+        std::fs::write(at.join("runs/run/run.json"), "{}").unwrap();
         std::fs::write(at.join("runs/run/metrics.jsonl"), "{\"update\":1}\n").unwrap();
         let told = train(at, extra);
         assert_eq!(
@@ -161,7 +219,16 @@ fn nothing_was_saved() {
         assert_same(&result(at, 6), &whole());
     }
     let folder = project();
-    assert!(refused(folder.path(), &["--resume"]).contains("no run to resume"));
+    let at = folder.path();
+    assert!(refused(at, &["--resume"]).contains("no run to resume"));
+    assert!(!at.join("runs").exists());
+    // A best model is something to lose, even without a checkpoint.
+    train(at, &[]);
+    std::fs::remove_dir_all(at.join("runs/run/checkpoints")).unwrap();
+    for extra in [&["--resume"][..], &[]] {
+        assert!(refused(at, extra).contains("--overwrite"));
+        assert!(at.join("runs/run/best/model.safetensors").exists());
+    }
 }
 
 /// A second process on a run that is being trained is turned away, and disturbs nothing.
@@ -312,5 +379,17 @@ fn no_place() {
     let at = folder.path();
     let error = refused(at, &["--set", "output=a.en/run"]);
     assert!(error.contains("a.en/run"), "{error}");
-    assert!(!error.contains("update"), "{error}");
+    assert!(!error.contains("learned"), "{error}");
+    // Somebody's own files, among them the config itself, in a directory that no run has made.
+    std::fs::copy(at.join("run.toml"), at.join("config.toml")).unwrap();
+    std::fs::write(at.join("tokenizer.json"), "mine").unwrap();
+    for extra in [&[][..], &["--overwrite"]] {
+        let error = refused(at, &[&["--set", "output=\".\""], extra].concat());
+        assert!(error.contains("no run has written"), "{error}");
+    }
+    assert_eq!(std::fs::read_to_string(at.join("tokenizer.json")).unwrap(), "mine");
+    assert_eq!(
+        std::fs::read(at.join("config.toml")).unwrap(),
+        std::fs::read(at.join("run.toml")).unwrap()
+    );
 }

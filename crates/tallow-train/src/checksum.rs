@@ -4,7 +4,7 @@ use crate::TrainError;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The file that holds them.
 pub const CHECKSUMS_FILE: &str = "SHA256SUMS";
@@ -27,6 +27,11 @@ pub(crate) fn write(directory: &Path) -> Result<(), TrainError> {
     std::fs::write(&path, text).map_err(TrainError::file(&path))
 }
 
+/// Whether a directory has checksums.
+pub(crate) fn has(directory: &Path) -> bool {
+    directory.join(CHECKSUMS_FILE).exists()
+}
+
 /// Compares the files of a directory with its checksums. Files that have none do not matter.
 ///
 /// # Errors
@@ -40,7 +45,16 @@ pub fn check(directory: &Path) -> Result<(), Vec<String>> {
             faults.push(format!("{CHECKSUMS_FILE}: {line:?} is not a checksum"));
             continue;
         };
-        match sha256(&directory.join(name)) {
+        // Names come from a file that may be anybody's: only what lies in the directory is read.
+        let is_inside = Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        let path = directory.join(name);
+        if !is_inside || (path.exists() && !path.is_file()) {
+            faults.push(format!("{CHECKSUMS_FILE}: {name:?} is no file in this directory"));
+            continue;
+        }
+        match sha256(&path) {
             Ok(found) if found == sum => {}
             Ok(_) => faults.push(format!("{name} is not what was written")),
             Err(error) => faults.push(format!("{name}: {error}")),
@@ -115,6 +129,13 @@ mod tests {
             faults.len() == 2 && faults[0].starts_with("a is not") && faults[1].starts_with("state/b: "),
             "{faults:?}"
         );
+        for hostile in ["/dev/zero", "../x", "state"] {
+            std::fs::write(at.join(CHECKSUMS_FILE), format!("00  {hostile}\n")).unwrap();
+            assert!(
+                check(at).unwrap_err()[0].contains("no file in this directory"),
+                "{hostile}"
+            );
+        }
         std::fs::write(at.join(CHECKSUMS_FILE), "").unwrap();
         assert!(check(at).is_err());
     }

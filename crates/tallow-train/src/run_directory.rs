@@ -120,14 +120,19 @@ impl RunDirectory {
         }
     }
 
-    /// The most recent checkpoint whose files are what was written, and what is wrong with those after it, newest first.
+    /// The most recent checkpoint whose files are what was written, as far as there are checksums, and what is wrong with those after it, newest first.
     ///
     /// # Errors
     /// When the directory of checkpoints cannot be read.
     pub fn intact_update(&self) -> Result<(Option<u64>, Vec<String>), TrainError> {
         let mut damaged = Vec::new();
         for update in self.saved_updates()?.into_iter().rev() {
-            match checksum::check(&self.checkpoint(update)) {
+            let path = self.checkpoint(update);
+            // One that was written before there were checksums is used unchecked.
+            if !checksum::has(&path) {
+                return Ok((Some(update), damaged));
+            }
+            match checksum::check(&path) {
                 Ok(()) => return Ok((Some(update), damaged)),
                 Err(faults) => damaged.push(format!("{}: {}", self.checkpoint(update).display(), faults.join(", "))),
             }
@@ -313,13 +318,15 @@ mod tests {
         }
         assert_eq!(run.intact_update().unwrap(), (Some(20), vec![]));
         write(&run.checkpoint(20), "bad");
-        std::fs::remove_file(run.checkpoint(10).join(checksum::CHECKSUMS_FILE)).unwrap();
+        std::fs::remove_file(run.checkpoint(10).join("file")).unwrap();
         let (update, damaged) = run.intact_update().unwrap();
         assert_eq!((update, damaged.len()), (Some(5), 2));
         assert!(
-            damaged[0].contains("20: file is not") && damaged[1].contains("10: SHA256SUMS"),
+            damaged[0].contains("20: file is not") && damaged[1].contains("10: file: "),
             "{damaged:?}"
         );
+        std::fs::remove_file(run.checkpoint(10).join(checksum::CHECKSUMS_FILE)).unwrap();
+        assert_eq!(run.intact_update().unwrap().0, Some(10));
         run.remove_checkpoint(5).unwrap();
         assert_eq!(run.saved_updates().unwrap(), [10, 20]);
     }

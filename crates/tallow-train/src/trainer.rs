@@ -1,6 +1,7 @@
 //! The loop.
 
 use crate::checkpoint::{Checkpoint, Saved, read_state};
+use crate::checksum;
 use crate::gradient::{DropoutKey, GradientOptions, Gradients, gradients};
 use crate::log::{Log, write_json};
 use crate::tensorboard::EventWriter;
@@ -10,6 +11,7 @@ use crate::{
 };
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -18,6 +20,17 @@ use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Params, Transformer};
 use tallow_ops::profile::{self, Operation, span};
 use tallow_text::Tokenizers;
+
+/// Removes the checkpoints before the present update that the run does not keep.
+fn remove_others(run: &RunDirectory, state: &TrainState) -> Result<(), TrainError> {
+    let is_kept = |update: u64| state.selection.checkpoints.iter().any(|(kept, _)| *kept == update);
+    for update in run.saved_updates()? {
+        if update < state.update && !is_kept(update) {
+            run.remove_checkpoint(update)?;
+        }
+    }
+    Ok(())
+}
 
 /// How many updates in a row may be left out for a loss or gradient that is not finite.
 const MOST_SKIPPED: u64 = 10;
@@ -125,12 +138,28 @@ impl Trainer {
         parts.logits_bias = saved.logits_bias;
         state.fingerprint = parts.fingerprint.clone();
         // What this run would have removed, had it not died after it wrote the checkpoint.
-        for stale in parts.run.saved_updates()? {
-            if stale < update && !state.selection.checkpoints.iter().any(|(kept, _)| *kept == stale) {
-                parts.run.remove_checkpoint(stale)?;
-            }
+        remove_others(&parts.run, &state)?;
+        let mut changes = harmless;
+        let damage = |path: &Path| match checksum::check(path) {
+            Err(faults) if !path.exists() || checksum::has(path) => Some(faults.join(", ")),
+            _ => None,
+        };
+        state.selection.checkpoints.retain(|(kept, _)| {
+            let path = parts.run.checkpoint(*kept);
+            let fault = damage(&path);
+            changes.extend(
+                fault
+                    .iter()
+                    .map(|fault| format!("{} is not used any more: {fault}", path.display())),
+            );
+            fault.is_none()
+        });
+        if let (Some(_), Some(fault)) = (state.selection.best, damage(&parts.run.best())) {
+            let path = parts.run.best();
+            changes.push(format!("{} is not the best model any more: {fault}", path.display()));
+            state.selection.best = None;
         }
-        Ok((Self::assemble(parts, saved.optimizer, saved.ema, state)?, harmless))
+        Ok((Self::assemble(parts, saved.optimizer, saved.ema, state)?, changes))
     }
 
     fn assemble(
@@ -219,7 +248,8 @@ impl Trainer {
         }
         if ending == Ending::Interrupted {
             if !self.is_saved() {
-                self.checkpoint(&mut log, observer)?;
+                // Not one of those that are kept: which these are must not depend on when somebody stopped the run.
+                self.save(&mut log, observer)?;
             }
         } else {
             self.finish(&mut log, &mut events, observer)?;
@@ -449,19 +479,22 @@ impl Trainer {
     fn checkpoint(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
         let train = &self.parts.train;
         let update = self.state.update;
-        let removed = self
-            .state
+        self.state
             .selection
             .saved(update, train.metric, train.keep_best, train.keep_last);
+        self.save(log, observer)?;
+        // Only now that the new checkpoint is complete may others go.
+        remove_others(&self.parts.run, &self.state)
+    }
+
+    /// Writes the checkpoint of the present update.
+    fn save(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
         // On disk before the checkpoint that counts on them.
         self.state.metrics_bytes = log.synced_metrics_bytes()?;
         let path = self
             .writer()
             .save(&self.parts.run, &self.state, &self.optimizer, self.ema.as_ref())?;
-        // Only now that the new checkpoint is complete may others go.
-        for update in removed {
-            self.parts.run.remove_checkpoint(update)?;
-        }
+        let update = self.state.update;
         observer.observe(&Event::Saved { update, path });
         Ok(())
     }

@@ -28,7 +28,16 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     }
     let config = Config::compose(&arguments.config.config, &arguments.config.set)?.config;
     // Beside the run, on the same file system.
-    let place = config.run_directory().with_extension("check");
+    let run = config.run_directory();
+    let Some(name) = run.file_name() else {
+        bail!(
+            "{}: a check lies beside its run, and this has no name of its own; use --set output=...",
+            run.display()
+        );
+    };
+    let mut name = name.to_owned();
+    name.push(".check");
+    let place = run.with_file_name(name);
     if place.exists() {
         bail!("{}: left by an earlier check; remove it first", place.display());
     }
@@ -125,7 +134,11 @@ impl Probe<'_> {
         let log = std::fs::read_to_string(&path).unwrap_or_default();
         let last: Vec<&str> = log.lines().rev().take(5).collect();
         let last: Vec<&str> = last.into_iter().rev().collect();
-        bail!("the run {name} failed ({status}):\n  {}", last.join("\n  "))
+        bail!(
+            "the run {name} failed ({status}), see {}:\n  {}",
+            path.display(),
+            last.join("\n  ")
+        )
     }
 
     /// Does both runs, and names the files that differ.
@@ -153,7 +166,10 @@ impl Probe<'_> {
             let is_early = attempts % EARLY == 0;
             if is_early {
                 // While it reads its text and its checkpoint.
-                sleep(beginning.mul_f64(uniform(&mut random)));
+                let end = Instant::now() + beginning.mul_f64(uniform(&mut random));
+                while Instant::now() < end && self.logged() == before && child.try_wait()?.is_none() {
+                    sleep(POLL);
+                }
             } else {
                 // Spread over what is left of the run, and within an update, a validation or a checkpoint by chance.
                 let goal = before + ((updates - before) / (self.arguments.kills - kills + 1)).max(1);
@@ -173,7 +189,8 @@ impl Probe<'_> {
             }
             child.kill().context("a run cannot be killed")?;
             child.wait()?;
-            let moment = if is_early { Moment::Beginning } else { self.moment() };
+            let is_starting = is_early && self.logged() == before;
+            let moment = if is_starting { Moment::Beginning } else { self.moment() };
             *moments.entry(moment).or_default() += 1;
         }
         self.finish("killed", self.start("killed", true)?)?;
@@ -188,7 +205,30 @@ impl Probe<'_> {
             of(Moment::Beginning)
         );
         let whole = RunDirectory::new(whole);
-        differences(&self.results(&whole)?, &self.results(&self.run())?)
+        let mut found = differences(&self.results(&whole)?, &self.results(&self.run())?)?;
+        found.extend(self.not_resumed(attempts)?);
+        Ok(found)
+    }
+
+    /// What the runs said that is no resumption: the same files would prove little if each had begun anew.
+    fn not_resumed(&self, attempts: u64) -> Result<Vec<String>> {
+        let path = self.place.join("killed.log");
+        let log = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let count = |start: &str| log.lines().filter(|line| line.starts_with(start)).count() as u64;
+        let (resumed, damaged) = (count("resuming "), count("damaged, and not used"));
+        let mut found = Vec::new();
+        // Some were killed before they said so, some before there was a checkpoint.
+        if 2 * resumed <= attempts {
+            found.push(format!(
+                "killed.log: of {attempts} resumptions only {resumed} went on from a checkpoint"
+            ));
+        }
+        if damaged > 0 {
+            found.push(format!(
+                "killed.log: {damaged} times a checkpoint was damaged by a kill"
+            ));
+        }
+        Ok(found)
     }
 
     /// The last update in the log of the run that is killed.

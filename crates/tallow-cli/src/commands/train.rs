@@ -12,7 +12,7 @@ use candle_core::{DType, Device};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::iter::repeat_n;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,8 +39,15 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     }
     let run = RunDirectory::new(composed.config.run_directory());
     let offline = arguments.hub.offline;
-    // Held until the process ends. A directory that is not there yet is taken when it is made.
-    let lock = run.path().is_dir().then(|| run.lock()).transpose()?;
+    if arguments.resume && !run.path().exists() {
+        bail!(
+            "{}: there is no run to resume; leave out --resume to begin",
+            run.path().display()
+        );
+    }
+    // Taken before anything is looked at, and held until the process ends.
+    std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {}", run.path().display()))?;
+    let _lock = run.lock()?;
     let resume_from = place_to_begin(&run, arguments.resume, arguments.overwrite)?;
     // Nothing of an earlier run is removed, and nothing written, before everything has been opened and fits together.
     let init = match &composed.config.init {
@@ -133,16 +140,10 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             eprintln!("note: the model will lack the files of Hugging Face's tokenizer: {reason}");
         }
         clear(&run)?;
-    }
-    let _lock = match lock {
-        Some(lock) => lock,
-        None => run.lock()?,
-    };
-    if resume_from.is_none() {
-        std::fs::write(run.config(), config.to_toml()?)
-            .with_context(|| format!("cannot write {}", run.config().display()))?;
-        tokenizers.save(run.path())?;
+        // The config comes last: with it, this is the directory of a run.
         record::write(&run.record(), &fingerprint, &files, &begun_with, Value::Null)?;
+        tokenizers.save(run.path())?;
+        write_config(&run, &config)?;
     }
     let parts = TrainerParts {
         architecture,
@@ -163,8 +164,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             let (trainer, changes) = Trainer::resume(parts, update, may_change)?;
             eprintln!("resuming {} from update {update}", run.path().display());
             changes.iter().for_each(|change| eprintln!("  changed since: {change}"));
-            std::fs::write(run.config(), config.to_toml()?)
-                .with_context(|| format!("cannot write {}", run.config().display()))?;
+            write_config(&run, &config)?;
             trainer
         }
         None => Trainer::new(parts)?,
@@ -254,43 +254,86 @@ fn place_to_begin(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<O
                 damaged.join("\n  ")
             );
         }
-        if !run.config().exists() {
+        if has_results(run) {
+            bail!(
+                "{path}: this run has a best model, but no checkpoint to resume from. Begin another run with this model by \
+                 `init`, or replace it with --overwrite"
+            );
+        }
+        if !run.record().exists() {
             bail!("{path}: there is no run to resume; leave out --resume to begin");
         }
         eprintln!("{path}: nothing had been saved; beginning anew");
-    } else if !overwrite && has_results(run)? {
+    } else if !overwrite && has_results(run) {
         bail!(
             "{path}: there is a run already. Continue it with --resume, replace it with --overwrite, or give this one \
              another name with --set name=..."
+        );
+    }
+    if run.config().exists() && !run.record().exists() {
+        bail!(
+            "{path}: there is a config.toml that no run has written (without run.json); give this run another place with \
+             --set output=..."
         );
     }
     Ok(None)
 }
 
 /// Whether a run has anything to lose.
-fn has_results(run: &RunDirectory) -> Result<bool> {
-    Ok(run.config().exists() && (run.best().exists() || !run.saved_updates()?.is_empty()))
+fn has_results(run: &RunDirectory) -> bool {
+    // A link to a disk that is not there counts, too.
+    let has = |path: PathBuf| path.symlink_metadata().is_ok();
+    let has_checkpoints = match run.saved_updates() {
+        Ok(updates) => !updates.is_empty() || (has(run.checkpoints()) && !run.checkpoints().is_dir()),
+        Err(_) => true,
+    };
+    run.record().exists() && (has_checkpoints || has(run.best()) || has(run.best().with_extension("old")))
 }
 
-/// Makes a run directory in which nothing is left of an earlier run.
+/// Writes the config that is run, aside first: the one before is not lost if there is no room.
+fn write_config(run: &RunDirectory, config: &Config) -> Result<()> {
+    let path = run.config();
+    let aside = path.with_extension("toml.partial");
+    let written = std::fs::write(&aside, config.to_toml()?).and_then(|()| std::fs::rename(&aside, &path));
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes what an earlier run has left. `run.json`, by which a directory is known to be a run's, goes last; without it,
+/// files are somebody else's and stay.
 fn clear(run: &RunDirectory) -> Result<()> {
-    // Files of these names beside no config are somebody else's.
-    if run.config().exists() {
-        for directory in [run.checkpoints(), run.best(), run.events()] {
-            if directory.exists() {
-                std::fs::remove_dir_all(&directory)
-                    .with_context(|| format!("cannot remove {}", directory.display()))?;
+    if !run.record().exists() {
+        return Ok(());
+    }
+    let removed = |path: &Path| path.with_extension("removed");
+    for directory in [run.checkpoints(), run.best(), run.events()] {
+        // Without its name first: what is half removed must not be taken for a run's.
+        if directory.exists() && !removed(&directory).exists() {
+            std::fs::rename(&directory, removed(&directory))
+                .with_context(|| format!("cannot remove {}", directory.display()))?;
+        }
+        for path in [
+            removed(&directory),
+            directory.with_extension("old"),
+            directory.with_extension("partial"),
+            directory,
+        ] {
+            if path.exists() {
+                std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
-        let others = Tokenizers::file_names()
-            .chain(["average.json"])
-            .map(|name| run.path().join(name));
-        let ours = [run.config(), run.record(), run.metrics(), run.timing()];
-        for file in ours.into_iter().chain(others).filter(|file| file.exists()) {
-            std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
-        }
     }
-    std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {}", run.path().display()))
+    let tokenizers = Tokenizers::file_names().map(|name| run.path().join(name));
+    let others = [
+        run.config(),
+        run.metrics(),
+        run.timing(),
+        run.path().join("average.json"),
+        run.record(),
+    ];
+    for file in tokenizers.chain(others).filter(|file| file.exists()) {
+        std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// The model that a run begins with.
