@@ -158,7 +158,7 @@ impl Probe<'_> {
 
         let mut moments: BTreeMap<Moment, u64> = BTreeMap::new();
         let mut random = self.arguments.seed;
-        let (mut kills, mut attempts) = (0, 0);
+        let (mut kills, mut attempts, mut starting) = (0, 0, beginning);
         while kills < self.arguments.kills {
             let before = self.logged();
             let mut child = self.start("killed", attempts > 0)?;
@@ -166,16 +166,22 @@ impl Probe<'_> {
             let is_early = attempts % EARLY == 0;
             if is_early {
                 // While it reads its text and its checkpoint.
-                let end = Instant::now() + beginning.mul_f64(uniform(&mut random));
+                let end = Instant::now() + starting.mul_f64(uniform(&mut random));
                 while Instant::now() < end && self.logged() == before && child.try_wait()?.is_none() {
                     sleep(POLL);
                 }
             } else {
                 // Spread over what is left of the run, and within an update, a validation or a checkpoint by chance.
                 let goal = before + ((updates - before) / (self.arguments.kills - kills + 1)).max(1);
+                let (begin, mut silent) = (Instant::now(), POLL);
                 while self.logged() < goal && child.try_wait()?.is_none() {
+                    if self.logged() == before {
+                        silent = begin.elapsed();
+                    }
                     sleep(POLL);
                 }
+                // A resumed run starts faster than a new one, which learns a tokenizer.
+                starting = starting.min(silent);
                 sleep(an_update.mul_f64(uniform(&mut random)));
                 kills += 1;
             }
