@@ -4,13 +4,12 @@ use crate::config::Config;
 use crate::located::Located;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::path::Path;
 use tallow_data::{Corpus, FileRecord};
 use tallow_model::{CONFIG_FILE, PYTORCH_FILE, WEIGHTS_FILE};
 use tallow_ops::Compute;
 use tallow_text::Tokenizers;
-use tallow_train::Fingerprint;
+use tallow_train::{Fingerprint, sha256};
 
 /// The version of the file's format.
 const VERSION: u64 = 1;
@@ -47,8 +46,7 @@ pub(crate) fn init(name: &str, located: &Located) -> Result<Value> {
     for file in [CONFIG_FILE, WEIGHTS_FILE, PYTORCH_FILE] {
         let path = located.directory.join(file);
         if path.exists() {
-            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = sha256(&path).with_context(|| format!("cannot read {}", path.display()))?;
             hashes.insert(file.to_string(), digest.into());
         }
     }

@@ -229,6 +229,12 @@ fn nothing_was_saved() {
         assert!(refused(at, extra).contains("--overwrite"));
         assert!(at.join("runs/run/best/model.safetensors").exists());
     }
+    // Nor is it less of a model without the files that say whose it is.
+    for name in ["config.toml", "run.json"] {
+        std::fs::remove_file(at.join("runs/run").join(name)).unwrap();
+        assert!(refused(at, &[]).contains("--overwrite"));
+    }
+    assert!(at.join("runs/run/best/model.safetensors").exists());
 }
 
 /// A second process on a run that is being trained is turned away, and disturbs nothing.

@@ -24,7 +24,7 @@ mod validation;
 
 pub use average::average;
 pub use checkpoint::{Checkpoint, Saved};
-pub use checksum::{CHECKSUMS_FILE, check as check_sums};
+pub use checksum::{CHECKSUMS_FILE, check as check_sums, sha256};
 pub use config::{ComputeKind, Metric, OptimizerKind, Schedule, TrainConfig, Workers};
 pub use ema::Ema;
 pub use error::TrainError;

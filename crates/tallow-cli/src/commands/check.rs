@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tallow_ops::{Key, Purpose};
 use tallow_train::RunDirectory;
 
 /// Of this many times that a run is started, it is killed once before it can have done anything.
@@ -157,16 +158,17 @@ impl Probe<'_> {
         std::fs::rename(self.run().path(), &whole).with_context(|| format!("cannot make {}", whole.display()))?;
 
         let mut moments: BTreeMap<Moment, u64> = BTreeMap::new();
-        let mut random = self.arguments.seed;
+        let key = Key::new(self.arguments.seed, Purpose::Kills);
         let (mut kills, mut attempts, mut starting) = (0, 0, beginning);
         while kills < self.arguments.kills {
             let before = self.logged();
             let mut child = self.start("killed", attempts > 0)?;
             attempts += 1;
             let is_early = attempts % EARLY == 0;
+            let chance = key.fold(attempts).uniform(1)[0];
             if is_early {
                 // While it reads its text and its checkpoint.
-                let end = Instant::now() + starting.mul_f64(uniform(&mut random));
+                let end = Instant::now() + starting.mul_f64(chance);
                 while Instant::now() < end && self.logged() == before && child.try_wait()?.is_none() {
                     sleep(POLL);
                 }
@@ -182,7 +184,7 @@ impl Probe<'_> {
                 }
                 // A resumed run starts faster than a new one, which learns a tokenizer.
                 starting = starting.min(silent);
-                sleep(an_update.mul_f64(uniform(&mut random)));
+                sleep(an_update.mul_f64(chance));
                 kills += 1;
             }
             if child.try_wait()?.is_some() {
@@ -313,15 +315,6 @@ fn differences(a: &BTreeMap<String, PathBuf>, b: &BTreeMap<String, PathBuf>) -> 
     Ok(found)
 }
 
-/// The next of a sequence of numbers between 0 and 1 (SplitMix64).
-fn uniform(state: &mut u64) -> f64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,16 +343,5 @@ mod tests {
         write("b/state/moments", "Same");
         write("a/state/ema", "");
         assert_eq!(compare(), ["checkpoint/state/ema", "checkpoint/state/moments"]);
-    }
-
-    #[test]
-    fn random_numbers_lie_between_0_and_1() {
-        let mut state = 1;
-        let numbers: Vec<f64> = (0..1000).map(|_| uniform(&mut state)).collect();
-        let mean = numbers.iter().sum::<f64>() / 1000.0;
-        assert!(
-            numbers.iter().all(|x| (0.0..1.0).contains(x)) && (0.45..0.55).contains(&mean),
-            "{mean}"
-        );
     }
 }

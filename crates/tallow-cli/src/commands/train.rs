@@ -287,7 +287,8 @@ fn has_results(run: &RunDirectory) -> bool {
         Ok(updates) => !updates.is_empty() || (has(run.checkpoints()) && !run.checkpoints().is_dir()),
         Err(_) => true,
     };
-    run.record().exists() && (has_checkpoints || has(run.best()) || has(run.best().with_extension("old")))
+    // Whether or not run.json is still there: training would replace a model of this name, and remove old checkpoints.
+    has_checkpoints || has(run.best()) || has(run.best().with_extension("old"))
 }
 
 /// Writes the config that is run, aside first: the one before is not lost if there is no room.

@@ -43,6 +43,8 @@ pub enum Purpose {
     Dropout = 2,
     /// Tokens drawn while decoding.
     Sampling = 3,
+    /// Moments at which a run is killed to prove that it can be resumed.
+    Kills = 4,
 }
 
 /// A key of the generator, derived step by step: `Key::new(seed, purpose).fold(update).fold(layer)`.
