@@ -47,6 +47,18 @@ pub struct Pair<'a> {
     pub target: &'a [u32],
 }
 
+impl Part {
+    /// What the filters did.
+    pub(crate) fn report(&self) -> &FilterReport {
+        &self.report
+    }
+
+    /// The line, from 1, of one of its pairs.
+    pub(crate) fn line_of(&self, id: u64) -> u64 {
+        id - self.first_id + 1
+    }
+}
+
 impl Corpus {
     /// Encodes and filters parallel text. The encoders are called with up to 4096 lines at a time and return the
     /// tokens of each line without `</s>`; `end_id`, the number of `</s>` in both vocabularies, is appended here.
@@ -200,7 +212,7 @@ impl Corpus {
             .parts
             .iter()
             .find(|part| (part.first_id..part.first_id + part.report.read).contains(&id))?;
-        Some((&part.report.corpus, id - part.first_id + 1))
+        Some((&part.report.corpus, part.line_of(id)))
     }
 
     pub(crate) fn parts(&self) -> &[Part] {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::tally::Tally;
+
 /// What [`crate::Corpus::build`] drops. [`Filters::NONE`] keeps every line, as scoring a test set needs.
 ///
 /// A pair is counted under the first reason that applies, in the order of the fields of [`FilterReport`].
@@ -29,27 +31,6 @@ impl Filters {
     };
 }
 
-/// How many pairs one reason dropped, and which came first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Dropped {
-    /// The number of pairs.
-    pub count: u64,
-    /// The line numbers, from 1, of the first [`Dropped::EXAMPLES`] that were met.
-    pub lines: Vec<u64>,
-}
-
-impl Dropped {
-    /// How many line numbers are kept.
-    pub const EXAMPLES: usize = 3;
-
-    pub(crate) fn add(&mut self, line: u64) {
-        self.count += 1;
-        if self.lines.len() < Self::EXAMPLES {
-            self.lines.push(line);
-        }
-    }
-}
-
 /// What the filters made of one corpus. `read` is the sum of all other counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct FilterReport {
@@ -60,13 +41,13 @@ pub struct FilterReport {
     /// Pairs that remain.
     pub kept: u64,
     /// Pairs with an empty side.
-    pub empty: Dropped,
+    pub empty: Tally,
     /// Pairs that occurred earlier.
-    pub duplicate: Dropped,
+    pub duplicate: Tally,
     /// Pairs with a side longer than `max_length`.
-    pub too_long: Dropped,
+    pub too_long: Tally,
     /// Pairs whose sides differ in length by more than `max_length_ratio`.
-    pub ratio: Dropped,
+    pub ratio: Tally,
 }
 
 impl FilterReport {
@@ -88,19 +69,7 @@ impl fmt::Display for FilterReport {
         ];
         let mut separator = "; dropped ";
         for (dropped, reason) in reasons.into_iter().filter(|(dropped, _)| dropped.count > 0) {
-            let lines: Vec<String> = dropped.lines.iter().map(u64::to_string).collect();
-            let word = if dropped.count == 1 { "line" } else { "lines" };
-            let more = if dropped.count > Dropped::EXAMPLES as u64 {
-                ", ..."
-            } else {
-                ""
-            };
-            write!(
-                f,
-                "{separator}{} {reason} ({word} {}{more})",
-                dropped.count,
-                lines.join(", ")
-            )?;
+            write!(f, "{separator}{} {reason} ({})", dropped.count, dropped.examples())?;
             separator = ", ";
         }
         Ok(())

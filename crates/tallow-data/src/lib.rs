@@ -15,6 +15,7 @@
 //! - **The crate knows no tensors and no tokenizer.** Encoding is a closure that the caller passes to
 //!   [`Corpus::build`]; a [`FlatBatch`] holds plain vectors.
 
+mod alignment;
 mod batch;
 mod config;
 mod corpus;
@@ -28,17 +29,22 @@ mod parallel;
 mod sampler;
 mod shuffle;
 mod stream;
+mod survey;
+mod tally;
 pub mod toy;
 
+pub use alignment::{Alignment, Stretch};
 pub use batch::{Batch, Example};
 pub use config::{CorpusFiles, DataConfig};
 pub use corpus::{Corpus, Pair};
 pub use cursor::Cursor;
 pub use deal::deal;
 pub use error::{BoxError, DataError};
-pub use filter::{Dropped, FilterReport, Filters};
+pub use filter::{FilterReport, Filters};
 pub use flat::FlatBatch;
 pub use lines::{FileRecord, LineReader, ReadReport, TextFile, read_lines, read_lines_from};
 pub use parallel::ParallelText;
 pub use sampler::{Sampler, fixed_batches};
 pub use stream::BatchStream;
+pub use survey::{HISTOGRAM, Overlap, Sides, Spelling, Survey, TokenSurvey, TokenTally};
+pub use tally::Tally;

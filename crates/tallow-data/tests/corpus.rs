@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tallow_data::{
-    Corpus, CorpusFiles, DataConfig, DataError, Dropped, FilterReport, Filters, ParallelText, ReadReport,
-};
+use tallow_data::{Corpus, CorpusFiles, DataConfig, DataError, FilterReport, Filters, ParallelText, ReadReport, Tally};
 
 /// A directory with files of these names and contents.
 fn files(contents: &[(&str, &[u8])]) -> tempfile::TempDir {
@@ -62,8 +60,8 @@ fn build(texts: &[ParallelText], filters: &Filters) -> Result<Corpus, DataError>
     Corpus::build(texts, 7, filters, by_word, by_word)
 }
 
-fn dropped(lines: &[u64]) -> Dropped {
-    Dropped {
+fn dropped(lines: &[u64]) -> Tally {
+    Tally {
         count: lines.len() as u64,
         lines: lines.to_vec(),
     }

@@ -1,0 +1,268 @@
+//! Whether line N of one side translates line N of the other.
+//!
+//! A long sentence has a long translation (Gale and Church 1993), so the lengths of the two sides are correlated where
+//! they belong together, and are not where they do not. A line that one file lacks moves everything after it, which
+//! shows as a correlation with the lines before or after.
+
+use serde::Serialize;
+
+/// Lines that are looked at together.
+const WINDOW: usize = 400;
+/// Fewer lines than this say nothing.
+const LEAST: usize = 50;
+/// How far apart two lines that belong together are looked for.
+const FARTHEST: i64 = 10;
+/// By how much the correlation of another shift must be greater. That of unrelated lines varies by 1 / sqrt(lines),
+/// 0.05 in a window.
+const MARGIN: f64 = 0.25;
+/// The correlation that a window of unrelated lines stays below, and that corpora stay above.
+const UNRELATED: f64 = 0.1;
+const RELATED: f64 = 0.35;
+
+/// Lines whose translation stands elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stretch {
+    /// The first source line, from 1; nearly exact.
+    pub first: u64,
+    /// The last source line.
+    pub last: u64,
+    /// How many lines further down the target lines are that fit; `None` if none within reach fit.
+    pub shift: Option<i64>,
+}
+
+/// How well the lengths of two sides go together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alignment {
+    /// The correlation of the logarithms of the lengths in characters, over all lines; `None` if there are too few, or
+    /// all are equally long.
+    pub correlation: Option<f64>,
+    /// Where lines do not belong together.
+    pub misaligned: Vec<Stretch>,
+}
+
+impl Alignment {
+    /// Compares the sides of a corpus. They may have different numbers of lines.
+    pub fn of(source: &[String], target: &[String]) -> Self {
+        let log = |line: &String| ((line.trim().chars().count() + 1) as f64).ln();
+        let source: Vec<f64> = source.iter().map(log).collect();
+        let target: Vec<f64> = target.iter().map(log).collect();
+        let both = source.len().min(target.len());
+        let overall = correlation(&source[..both], &target[..both]);
+        let windows: Vec<Window> = (0..source.len().div_ceil(WINDOW))
+            .map(|i| {
+                // The last window is a whole one too, if there are lines enough.
+                let last = ((i + 1) * WINDOW).min(source.len());
+                Window::of(&source, &target, last.saturating_sub(WINDOW), last)
+            })
+            .collect();
+        let is_related = windows.iter().any(|window| window.of_shift(0) > RELATED)
+            || windows.iter().any(|window| window.best().1 > RELATED);
+        let mut misaligned: Vec<Stretch> = Vec::new();
+        let mut before = 0;
+        for window in &windows {
+            let (shift, best) = window.best();
+            let own = window.of_shift(0);
+            let found = if shift != 0 && best > own + MARGIN {
+                Some(Some(shift))
+            } else if own < UNRELATED && best < RELATED && is_related && window.is_telling {
+                Some(None)
+            } else {
+                None
+            };
+            match (found, misaligned.last_mut()) {
+                (Some(shift), Some(stretch)) if stretch.last as usize >= window.first && stretch.shift == shift => {
+                    stretch.last = window.last as u64;
+                }
+                (Some(shift), _) => {
+                    let first = match shift {
+                        Some(shift) => border(&source, &target, before..window.last, shift),
+                        None => window.first,
+                    };
+                    misaligned.push(Stretch {
+                        first: first as u64 + 1,
+                        last: window.last as u64,
+                        shift,
+                    });
+                }
+                (None, _) => {}
+            }
+            before = window.first;
+        }
+        Self {
+            correlation: overall,
+            misaligned,
+        }
+    }
+}
+
+/// Source lines `first..last` against target lines at every shift.
+struct Window {
+    first: usize,
+    last: usize,
+    /// By shift, from -[`FARTHEST`] on.
+    correlations: Vec<f64>,
+    /// Whether there are lines enough, of different lengths.
+    is_telling: bool,
+}
+
+impl Window {
+    fn of(source: &[f64], target: &[f64], first: usize, last: usize) -> Self {
+        let at = |shift: i64| {
+            // The lines of the window that have a counterpart.
+            let low = (first as i64).max(-shift);
+            let high = (last as i64).min(target.len() as i64 - shift);
+            if high - low < LEAST as i64 {
+                return None;
+            }
+            let counterpart = (low + shift) as usize..(high + shift) as usize;
+            correlation(&source[low as usize..high as usize], &target[counterpart])
+        };
+        let found: Vec<Option<f64>> = (-FARTHEST..=FARTHEST).map(at).collect();
+        Self {
+            first,
+            last,
+            is_telling: found[FARTHEST as usize].is_some(),
+            correlations: found.into_iter().map(|value| value.unwrap_or(0.0)).collect(),
+        }
+    }
+
+    fn of_shift(&self, shift: i64) -> f64 {
+        self.correlations[(shift + FARTHEST) as usize]
+    }
+
+    /// The shift that fits best; the smallest of those that fit equally well.
+    fn best(&self) -> (i64, f64) {
+        let mut shifts: Vec<i64> = (-FARTHEST..=FARTHEST).collect();
+        shifts.sort_by_key(|shift| shift.abs());
+        let mut best = (0, self.of_shift(0));
+        for shift in shifts {
+            if self.of_shift(shift) > best.1 {
+                best = (shift, self.of_shift(shift));
+            }
+        }
+        best
+    }
+}
+
+/// The line of `lines` from which on the shift fits better than none: where the sum of the differences of lengths, without
+/// the shift before it and with it after, is least.
+fn border(source: &[f64], target: &[f64], lines: std::ops::Range<usize>, shift: i64) -> usize {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let ratio = mean(target) - mean(source);
+    let cost = |line: usize, shift: i64| {
+        let other = usize::try_from(line as i64 + shift)
+            .ok()
+            .and_then(|other| target.get(other));
+        other.map_or(1.0, |other| (other - source[line] - ratio).powi(2))
+    };
+    let mut sum: f64 = lines.clone().map(|line| cost(line, shift)).sum();
+    let mut best = (lines.start, sum);
+    for line in lines {
+        sum += cost(line, 0) - cost(line, shift);
+        if sum < best.1 {
+            best = (line + 1, sum);
+        }
+    }
+    best.0
+}
+
+/// Pearson's correlation; `None` where one side does not vary.
+fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+    if a.len() < LEAST {
+        return None;
+    }
+    let count = a.len() as f64;
+    let (mean_a, mean_b) = (a.iter().sum::<f64>() / count, b.iter().sum::<f64>() / count);
+    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
+    for (x, y) in a.iter().zip(b) {
+        ab += (x - mean_a) * (y - mean_b);
+        aa += (x - mean_a).powi(2);
+        bb += (y - mean_b).powi(2);
+    }
+    let scale = (aa * bb).sqrt();
+    (scale > 1e-9).then(|| ab / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shuffle::{Purpose, SplitMix64};
+
+    /// Lines of 3 to 60 letters and translations of about the same length.
+    fn corpus(lines: usize) -> (Vec<String>, Vec<String>) {
+        let mut random = SplitMix64::keyed(4, Purpose::Pairs, &[]);
+        let mut below = |most: u64| random.below(most);
+        (0..lines)
+            .map(|_| {
+                let length = 3 + below(58) as usize;
+                let other = length * 9 / 10 + below(8) as usize;
+                ("a".repeat(length), "b".repeat(other))
+            })
+            .unzip()
+    }
+
+    #[test]
+    fn what_belongs_together_is_left_alone() {
+        for lines in [0, 1, 49, 60, 399, 1000, 4100] {
+            let (source, target) = corpus(lines);
+            let found = Alignment::of(&source, &target);
+            assert_eq!(found.misaligned, [], "{lines}");
+            assert_eq!(found.correlation.is_some(), lines >= LEAST);
+        }
+        let (source, target) = corpus(1000);
+        assert!(Alignment::of(&source, &target).correlation.unwrap() > 0.8);
+        // Where all lines are equally long, nothing can be told.
+        let same = vec!["abc".to_string(); 1000];
+        let found = Alignment::of(&same, &same);
+        assert_eq!((found.correlation, found.misaligned.len()), (None, 0));
+        // Sorted by length, as some corpora are, every neighbour fits.
+        let mut sorted = source;
+        sorted.sort_by_key(String::len);
+        assert_eq!(Alignment::of(&sorted, &sorted).misaligned, []);
+    }
+
+    #[test]
+    fn a_line_that_is_missing_is_found() {
+        for (lines, missing) in [(3000, 1700), (3000, 0), (500, 250), (2000, 1200)] {
+            let (source, mut target) = corpus(lines);
+            target.remove(missing);
+            // With as many lines on both sides, as a careless repair leaves it, and without.
+            for fill in [false, true] {
+                let mut target = target.clone();
+                target.extend(fill.then(|| "b".repeat(20)));
+                let found = Alignment::of(&source, &target).misaligned;
+                assert_eq!(found.len(), 1, "{lines} {missing} {found:?}");
+                assert_eq!(found[0].shift, Some(-1));
+                assert_eq!(found[0].last, lines as u64);
+                assert!(
+                    (found[0].first as i64 - missing as i64).abs() < 20,
+                    "{missing} {found:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_are_surplus_or_foreign_are_found() {
+        let (source, mut target) = corpus(3000);
+        for _ in 0..3 {
+            target.insert(1500, "b".repeat(30));
+        }
+        let found = Alignment::of(&source, &target).misaligned;
+        assert_eq!((found.len(), found[0].shift), (1, Some(3)), "{found:?}");
+        // The middle third in another order.
+        let (source, mut target) = corpus(3600);
+        target[1200..2400].reverse();
+        let found = Alignment::of(&source, &target).misaligned;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].first, found[0].last, found[0].shift), (1201, 2400, None));
+        // A corpus in another order altogether: no correlation, and nothing that fits.
+        let (source, mut target) = corpus(3600);
+        target.reverse();
+        let found = Alignment::of(&source, &target);
+        assert!(
+            found.correlation.unwrap().abs() < 0.1 && found.misaligned.is_empty(),
+            "{found:?}"
+        );
+    }
+}

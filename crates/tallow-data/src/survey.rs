@@ -1,0 +1,370 @@
+//! What a parallel corpus is like: oddities of its text, and of its tokens. For a person to look at before training;
+//! nothing is dropped or changed here.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use crate::alignment::Alignment;
+use crate::corpus::Corpus;
+use crate::lines::{ReadReport, is_blank};
+use crate::parallel::ParallelText;
+use crate::tally::Tally;
+
+/// Lines of training text that [`Sides`] learns words from.
+const WORD_LINES: usize = 200_000;
+
+/// The upper ends of the bars of [`TokenSurvey::histogram`], in tokens with `</s>`; one more bar holds what is longer.
+pub const HISTOGRAM: [usize; 8] = [5, 10, 20, 30, 50, 100, 200, 500];
+
+/// What is odd about the text of one corpus. Tallies count pairs; a pair may be in several.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Survey {
+    /// The corpus, as messages name it.
+    pub corpus: String,
+    /// Lines, and what reading them found.
+    pub reading: ReadReport,
+    /// A side is blank.
+    pub empty: Tally,
+    /// The two lines both occurred earlier in this corpus, together.
+    pub duplicate: Tally,
+    /// The two sides are the same text.
+    pub copied: Tally,
+    /// A side has U+FFFD, the mark of bytes that a program before this one could not read.
+    pub replaced: Tally,
+    /// A side has what becomes of UTF-8 that is read as Latin-1 or Windows-1252, such as `Ã¼` for `ü`.
+    pub misread: Tally,
+    /// A side has control characters other than the tab.
+    pub control: Tally,
+    /// Whether line N translates line N.
+    pub alignment: Alignment,
+}
+
+impl Survey {
+    /// Looks at a corpus.
+    pub fn of(text: &ParallelText) -> Self {
+        let mut survey = Self {
+            corpus: text.name(),
+            reading: text.report,
+            empty: Tally::default(),
+            duplicate: Tally::default(),
+            copied: Tally::default(),
+            replaced: Tally::default(),
+            misread: Tally::default(),
+            control: Tally::default(),
+            alignment: Alignment::of(&text.source, &text.target),
+        };
+        let mut seen = HashSet::with_capacity(text.source.len());
+        for (index, (source, target)) in text.source.iter().zip(&text.target).enumerate() {
+            let line = index as u64 + 1;
+            if is_blank(source) || is_blank(target) {
+                survey.empty.add(line);
+                continue;
+            }
+            let either = |is: &dyn Fn(&str) -> bool| is(source) || is(target);
+            let oddities = [
+                (!seen.insert((source.as_str(), target.as_str())), &mut survey.duplicate),
+                (source.trim() == target.trim(), &mut survey.copied),
+                (either(&|side| side.contains('\u{fffd}')), &mut survey.replaced),
+                (either(&is_misread), &mut survey.misread),
+                (
+                    either(&|side| side.chars().any(|c| c.is_control() && c != '\t')),
+                    &mut survey.control,
+                ),
+            ];
+            for (_, tally) in oddities.into_iter().filter(|(is_odd, _)| *is_odd) {
+                tally.add(line);
+            }
+        }
+        survey
+    }
+}
+
+/// Whether a line has UTF-8 that was read as Latin-1 or Windows-1252: a letter of two bytes becomes `Ã` or `Â` and a sign
+/// that follows neither in any language, and punctuation such as `’` becomes `â€` and one more.
+fn is_misread(line: &str) -> bool {
+    let mut before = ' ';
+    for c in line.chars() {
+        let of_two = matches!(before, 'Ã' | 'Â') && matches!(c, '\u{80}'..='\u{bf}');
+        if of_two || (before, c) == ('â', '€') {
+            return true;
+        }
+        before = c;
+    }
+    false
+}
+
+/// What a corpus that a model is measured on shares with one that it is trained on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Overlap {
+    /// Lines whose both sides occur in training, together.
+    pub pairs: Tally,
+    /// Lines whose source occurs in training, with this or another target.
+    pub sources: Tally,
+}
+
+impl Overlap {
+    /// Looks for the lines of `held_out` in the training corpora. Blank lines do not count.
+    pub fn of(held_out: &ParallelText, train: &[ParallelText]) -> Self {
+        let mut found: HashMap<&str, (bool, HashSet<&str>)> = HashMap::new();
+        for source in &held_out.source {
+            found.insert(source.trim(), (false, HashSet::new()));
+        }
+        for text in train {
+            for (source, target) in text.source.iter().zip(&text.target) {
+                if let Some((is_met, targets)) = found.get_mut(source.trim()) {
+                    *is_met = true;
+                    targets.insert(target.trim());
+                }
+            }
+        }
+        let mut overlap = Self::default();
+        for (index, (source, target)) in held_out.source.iter().zip(&held_out.target).enumerate() {
+            if let Some((true, targets)) = found.get(source.trim()).filter(|_| !is_blank(source)) {
+                overlap.sources.add(index as u64 + 1);
+                if targets.contains(target.trim()) {
+                    overlap.pairs.add(index as u64 + 1);
+                }
+            }
+        }
+        overlap
+    }
+}
+
+/// Whether the sides of a corpus are the languages of training's: what share of its words training's side has.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Sides {
+    /// Share of the source's words that training's source has, and of the target's that its target has.
+    pub own: [f64; 2],
+    /// Share of the source's words that training's target has, and of the target's that its source has.
+    pub other: [f64; 2],
+}
+
+impl Sides {
+    /// Compares a corpus with the training corpora. Words are what white space divides.
+    pub fn of(text: &ParallelText, train: &[ParallelText]) -> Self {
+        let words = |side: fn(&ParallelText) -> &Vec<String>| -> HashSet<&str> {
+            let lines = train.iter().flat_map(|text| side(text)).take(WORD_LINES);
+            lines.flat_map(|line| line.split_whitespace()).collect()
+        };
+        let known = [words(|text| &text.source), words(|text| &text.target)];
+        let share = |lines: &[String], known: &HashSet<&str>| {
+            let (mut all, mut met) = (0u64, 0u64);
+            for word in lines.iter().flat_map(|line| line.split_whitespace()) {
+                all += 1;
+                met += u64::from(known.contains(word));
+            }
+            met as f64 / all.max(1) as f64
+        };
+        Self {
+            own: [share(&text.source, &known[0]), share(&text.target, &known[1])],
+            other: [share(&text.source, &known[1]), share(&text.target, &known[0])],
+        }
+    }
+
+    /// Whether both sides are much more like the other side of training.
+    pub fn are_swapped(&self) -> bool {
+        (0..2).all(|side| self.other[side] > self.own[side] + 0.1)
+    }
+}
+
+/// What an id of a vocabulary spells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// A piece of text.
+    Piece,
+    /// One byte of a character that has no piece.
+    Byte,
+    /// Nothing that is known.
+    Unknown,
+}
+
+/// TokenTally of some sort.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TokenTally {
+    /// How many.
+    pub count: u64,
+    /// The lines that have them.
+    pub lines: Tally,
+}
+
+/// What is odd about the tokens of one corpus: of those pairs that its filters left. Arrays hold source and target.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenSurvey {
+    /// The corpus, as messages name it.
+    pub corpus: String,
+    /// Pairs.
+    pub pairs: u64,
+    /// TokenTally, `</s>` included.
+    pub tokens: [u64; 2],
+    /// TokenTally that are unknown.
+    pub unknown: [TokenTally; 2],
+    /// TokenTally that spell a byte.
+    pub bytes: [TokenTally; 2],
+    /// Sentences by their length; see [`HISTOGRAM`].
+    pub histogram: [[u64; HISTOGRAM.len() + 1]; 2],
+    /// The longest sentence and its line.
+    pub longest: [(usize, u64); 2],
+    /// Pairs one side of which has more than three times the tokens that the other lets expect, and ten at least.
+    pub outliers: Tally,
+}
+
+impl TokenSurvey {
+    /// Looks at every corpus of which `corpus` is made. `spelling` tells what an id of the source or of the target is.
+    pub fn of(corpus: &Corpus, spelling: [&dyn Fn(u32) -> Spelling; 2]) -> Vec<Self> {
+        let of_part = |part: &crate::corpus::Part| {
+            let mut survey = Self {
+                corpus: part.report().corpus.clone(),
+                pairs: part.pairs.len() as u64,
+                tokens: [0; 2],
+                unknown: Default::default(),
+                bytes: Default::default(),
+                histogram: Default::default(),
+                longest: [(0, 0); 2],
+                outliers: Tally::default(),
+            };
+            for index in part.pairs.clone() {
+                let pair = corpus.pair(index);
+                let line = part.line_of(pair.id);
+                for (side, tokens) in [pair.source, pair.target].into_iter().enumerate() {
+                    survey.count(side, tokens, line, spelling[side]);
+                }
+            }
+            // Long against short is long against what the other side usually has.
+            let usual = survey.tokens[1] as f64 / survey.tokens[0].max(1) as f64;
+            for index in part.pairs.clone() {
+                let (source, target) = corpus.lengths(index);
+                let ratio = target as f64 / (usual * source as f64);
+                if source.max(target) >= 10 && !(1.0 / 3.0..=3.0).contains(&ratio) {
+                    survey.outliers.add(part.line_of(corpus.pair(index).id));
+                }
+            }
+            survey
+        };
+        corpus.parts().iter().map(of_part).collect()
+    }
+
+    fn count(&mut self, side: usize, tokens: &[u32], line: u64, spelling: &dyn Fn(u32) -> Spelling) {
+        let length = tokens.len();
+        self.tokens[side] += length as u64;
+        self.histogram[side][HISTOGRAM.iter().take_while(|end| length > **end).count()] += 1;
+        if length > self.longest[side].0 {
+            self.longest[side] = (length, line);
+        }
+        let of = |kind| tokens.iter().filter(|id| spelling(**id) == kind).count() as u64;
+        for (kind, found) in [
+            (Spelling::Unknown, &mut self.unknown[side]),
+            (Spelling::Byte, &mut self.bytes[side]),
+        ] {
+            let count = of(kind);
+            if count > 0 {
+                found.count += count;
+                found.lines.add(line);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::Filters;
+
+    fn text(pairs: &[(&str, &str)]) -> ParallelText {
+        ParallelText {
+            source: pairs.iter().map(|pair| pair.0.to_string()).collect(),
+            target: pairs.iter().map(|pair| pair.1.to_string()).collect(),
+            weight: 1.0,
+            report: ReadReport::default(),
+            files: Vec::new(),
+        }
+    }
+
+    fn tally(lines: &[u64]) -> Tally {
+        let mut tally = Tally::default();
+        lines.iter().for_each(|line| tally.add(*line));
+        tally
+    }
+
+    #[test]
+    fn oddities_are_counted_with_their_lines() {
+        let survey = Survey::of(&text(&[
+            ("a dog", "ein Hund"),
+            ("", "x"),
+            ("a dog", "ein Hund"),
+            ("a dog", "der Hund"),
+            ("Berlin", " Berlin"),
+            ("a \u{fffd}", "b"),
+            ("gr\u{c3}\u{bc}n", "green"),
+            ("it\u{e2}\u{20ac}\u{2122}s", "es"),
+            ("a\u{7}b", "c\td"),
+            ("NÃO À SÃ", "à\u{a0}» é Â"),
+        ]));
+        assert_eq!(survey.empty, tally(&[2]));
+        assert_eq!(survey.duplicate, tally(&[3]));
+        assert_eq!(survey.copied, tally(&[5]));
+        assert_eq!(survey.replaced, tally(&[6]));
+        assert_eq!(survey.misread, tally(&[7, 8]));
+        assert_eq!(survey.control, tally(&[9]));
+    }
+
+    #[test]
+    fn what_is_trained_on_is_found_in_what_is_measured_on() {
+        let train = [
+            text(&[("a dog", "ein Hund"), ("a cat", "eine Katze")]),
+            text(&[("a cow ", "eine Kuh"), ("", "")]),
+        ];
+        let held_out = text(&[
+            ("a dog", "ein Hund"),
+            ("a cow", "die Kuh"),
+            ("a pig", "ein Schwein"),
+            ("", ""),
+        ]);
+        let overlap = Overlap::of(&held_out, &train);
+        assert_eq!((overlap.pairs, overlap.sources), (tally(&[1]), tally(&[1, 2])));
+        let same = Sides::of(&text(&[("a cow", "eine Kuh")]), &train);
+        assert_eq!((same.own, same.are_swapped()), ([1.0, 1.0], false));
+        let swapped = Sides::of(&text(&[("eine Kuh", "a cow")]), &train);
+        assert_eq!((swapped.own, swapped.are_swapped()), ([0.0, 0.0], true));
+    }
+
+    #[test]
+    fn tokens_are_counted_with_their_lines() {
+        // An id a word: its length; 0 ends, 1 is unknown, 2 a byte.
+        let encode = |lines: &[&str]| -> Result<Vec<Vec<u32>>, std::convert::Infallible> {
+            let ids = |line: &&str| line.split_whitespace().map(|word| word.len() as u32).collect();
+            Ok(lines.iter().map(ids).collect())
+        };
+        let long = "word ".repeat(12);
+        let corpus = Corpus::build(
+            &[
+                text(&[("x yy word", "word word"), ("", "y"), ("word", "x x")]),
+                text(&[(&long, "word"), (&long, &long)]),
+            ],
+            0,
+            &Filters {
+                drop_empty: true,
+                ..Filters::NONE
+            },
+            encode,
+            encode,
+        )
+        .unwrap();
+        let spelling = |id| match id {
+            1 => Spelling::Unknown,
+            2 => Spelling::Byte,
+            _ => Spelling::Piece,
+        };
+        let found = TokenSurvey::of(&corpus, [&spelling, &spelling]);
+        let of = |count, lines: &[u64]| TokenTally {
+            count,
+            lines: tally(lines),
+        };
+        assert_eq!((found[0].pairs, found[0].tokens), (2, [6, 6]));
+        assert_eq!(found[0].unknown, [of(1, &[1]), of(2, &[3])]);
+        assert_eq!(found[0].bytes, [of(1, &[1]), of(0, &[])]);
+        assert_eq!(found[0].longest, [(4, 1), (3, 1)]);
+        assert_eq!(found[0].histogram[0][0], 2);
+        assert_eq!((&found[1].outliers, found[1].histogram[1][2]), (&tally(&[1]), 1));
+    }
+}

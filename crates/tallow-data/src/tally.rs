@@ -1,0 +1,33 @@
+//! Counting lines, with examples.
+
+use serde::Serialize;
+
+/// How many lines something is true of, and which came first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// The number of lines.
+    pub count: u64,
+    /// The line numbers, from 1, of the first [`Tally::EXAMPLES`] that were met.
+    pub lines: Vec<u64>,
+}
+
+impl Tally {
+    /// How many line numbers are kept.
+    pub const EXAMPLES: usize = 3;
+
+    /// Counts a line, by its number from 1.
+    pub(crate) fn add(&mut self, line: u64) {
+        self.count += 1;
+        if self.lines.len() < Self::EXAMPLES {
+            self.lines.push(line);
+        }
+    }
+
+    /// The examples in words, such as `lines 3, 9, 12, ...`.
+    pub fn examples(&self) -> String {
+        let lines: Vec<String> = self.lines.iter().map(u64::to_string).collect();
+        let word = if self.count == 1 { "line" } else { "lines" };
+        let more = if self.count > lines.len() as u64 { ", ..." } else { "" };
+        format!("{word} {}{more}", lines.join(", "))
+    }
+}
