@@ -110,11 +110,18 @@ EXAMPLES
 
 const CHECK_EXAMPLES: &str = "\
 EXAMPLES
-  tallow check configs/numbers-en-de.toml --resume
+  tallow check configs/numbers-en-de.toml
+  tallow check my-texts.toml --json > report.json
   tallow check configs/multi30k-en-de.toml --resume --updates 120 --kills 30
 
+Without --resume: reports on the corpora (alignment, encoding, duplicates, overlap, lengths, unknown pieces), on the model
+(parameters, memory, time to expect) and on proofs of training on the model and data themselves. Every line says ok, look
+(worth a look), or FAULTY and what to do. Nothing is trained that stays.
+
 --resume trains for some updates twice: once at a stretch, and once killed (SIGKILL) at random moments and resumed after
-each. Weights, optimizer state, metrics.jsonl and the best model must be the same, byte by byte. The exit code is 1 if not.";
+each. Weights, optimizer state, metrics.jsonl and the best model must be the same, byte by byte. That is promised on the CPU.
+
+The exit code is 1 if anything is FAULTY.";
 
 const VERIFY_EXAMPLES: &str = "\
 EXAMPLES
@@ -364,17 +371,20 @@ pub(crate) struct AverageArguments {
 pub(crate) struct CheckArguments {
     #[command(flatten)]
     pub(crate) config: ConfigArguments,
-    /// Prove that a run that is killed and resumed is the uninterrupted one
-    #[arg(long, required = true)]
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) json: bool,
+    /// Only prove, at length, that a run that is killed and resumed is the uninterrupted one
+    #[arg(long)]
     pub(crate) resume: bool,
-    /// Updates of the runs that are compared
-    #[arg(long, default_value_t = 80)]
+    /// With --resume: updates of the runs that are compared
+    #[arg(long, default_value_t = 80, requires = "resume")]
     pub(crate) updates: u64,
-    /// How many times the second run is killed
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    /// With --resume: how many times the second run is killed
+    #[arg(long, default_value_t = 20, requires = "resume", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) kills: u64,
-    /// Seed of the moments at which it is killed
-    #[arg(long, default_value_t = 1)]
+    /// With --resume: seed of the moments at which it is killed
+    #[arg(long, default_value_t = 1, requires = "resume")]
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) hub: HubArguments,

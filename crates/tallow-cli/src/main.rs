@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod device;
 mod hub;
+mod ingredients;
 mod keys;
 mod lines;
 mod located;

@@ -14,9 +14,7 @@ pub const CHECKSUMS_FILE: &str = "SHA256SUMS";
 /// # Errors
 /// When a file cannot be read, or the checksums not written.
 pub(crate) fn write(directory: &Path) -> Result<(), TrainError> {
-    let mut names = Vec::new();
-    collect(directory, "", &mut names)?;
-    names.sort();
+    let names = files_below(directory)?;
     let mut text = String::new();
     for name in names.iter().filter(|name| *name != CHECKSUMS_FILE) {
         let path = directory.join(name);
@@ -66,7 +64,17 @@ pub fn check(directory: &Path) -> Result<(), Vec<String>> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// The files below a directory, by their paths from the root, with `/` on every system.
+/// The files below a directory, sorted, by their paths from there, with `/` on every system.
+///
+/// # Errors
+/// When a directory cannot be read.
+pub(crate) fn files_below(directory: &Path) -> Result<Vec<String>, TrainError> {
+    let mut names = Vec::new();
+    collect(directory, "", &mut names)?;
+    names.sort();
+    Ok(names)
+}
+
 fn collect(root: &Path, below: &str, names: &mut Vec<String>) -> Result<(), TrainError> {
     let directory: PathBuf = root.join(below);
     for entry in std::fs::read_dir(&directory).map_err(TrainError::file(&directory))? {

@@ -1,7 +1,7 @@
 //! `tallow eval`.
 
 use crate::arguments::EvalArguments;
-use crate::commands::train::validation_set;
+use crate::ingredients::validation_set;
 use crate::located::Located;
 use crate::progress::{duration, thousands};
 use crate::threads;

@@ -1,8 +1,8 @@
 //! `tallow tokenizer`.
 
 use crate::arguments::{TokenizerCommand, TokenizerTrainArguments, TokenizerUseArguments};
-use crate::commands::train::learn;
 use crate::config::Config;
+use crate::ingredients::learn;
 use crate::lines::{input, warn_of_repairs};
 use crate::threads;
 use anyhow::{Context, Result, bail};

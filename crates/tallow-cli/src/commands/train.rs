@@ -3,25 +3,23 @@
 use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::scoring;
 use crate::config::{Config, may_change};
-use crate::hub::{Reference, Wanted};
-use crate::located::Located;
+use crate::ingredients::{self, Initial, encode, open_or_learn, validation_set};
 use crate::progress::{Progress, duration, thousands};
 use crate::{INTERRUPTED, record, threads};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
-use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tallow_data::{Corpus, FileRecord, Filters, ParallelText};
+use tallow_data::{Corpus, FileRecord, ParallelText};
 use tallow_decode::Translator;
-use tallow_model::{Architecture, Opened, Params};
+use tallow_model::Params;
 use tallow_text::Tokenizers;
-use tallow_train::{Ending, RunDirectory, Trainer, TrainerParts, ValidationSet};
+use tallow_train::{Ending, RunDirectory, Trainer, TrainerParts};
 
 pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let begin = Instant::now();
@@ -84,21 +82,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let valid = valid_text
         .map(|text| validation_set(text, &tokenizers, config.data.batch_tokens))
         .transpose()?;
-    let architecture = Architecture {
-        model: config.model.clone(),
-        source_vocabulary: tokenizers.source.vocabulary_size(),
-        target_vocabulary: tokenizers.target.vocabulary_size(),
-        shared_vocabulary: tokenizers.is_shared_vocabulary(),
-        eos_id: tokenizers.target.eos_id(),
-        unk_id: tokenizers.target.unk_id(),
-    };
-    if tokenizers.source.eos_id() != tokenizers.target.eos_id() {
-        bail!(
-            "</s> must have the same id in the tokenizers of both sides, not {} and {}",
-            tokenizers.source.eos_id(),
-            tokenizers.target.eos_id()
-        );
-    }
+    let architecture = ingredients::architecture(&config, &tokenizers)?;
     let begun_with = match (&init, resume_from) {
         (Some(init), _) => init.record.clone(),
         (None, Some(_)) => record::recorded_init(&run.record()),
@@ -114,12 +98,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             None,
         ),
     };
-    let cores = if device.is_cpu() {
-        threads::cores() / config.train.threads_per_worker
-    } else {
-        1
-    };
-    let workers = config.train.workers.resolve(cores, params.elements());
+    let workers = ingredients::workers(&config, &device, params.elements());
     let valid_corpus = valid.as_ref().map(|set| &set.corpus);
     let fingerprint = record::fingerprint(&config, &corpus, valid_corpus, &tokenizers, workers)?;
     let mut files: Vec<(&'static str, FileRecord)> = corpus.files().map(|file| ("train", file.clone())).collect();
@@ -337,94 +316,6 @@ fn clear(run: &RunDirectory) -> Result<()> {
     Ok(())
 }
 
-/// The model that a run begins with.
-struct Initial {
-    opened: Opened,
-    tokenizers: Tokenizers,
-    /// What the run's record says about it.
-    record: Value,
-    directory: PathBuf,
-}
-
-impl Initial {
-    fn open(name: &str, offline: bool, device: &Device) -> Result<Self> {
-        let located = Located::find(name, offline).with_context(|| format!("init = {name:?}"))?;
-        let (opened, tokenizers) = located.open(device).with_context(|| format!("init = {name:?}"))?;
-        eprintln!(
-            "beginning with the weights and tokenizers of {}",
-            located.directory.display()
-        );
-        Ok(Self {
-            opened,
-            tokenizers,
-            record: record::init(name, &located)?,
-            directory: located.directory,
-        })
-    }
-
-    /// Whether weights and tokenizers belong together, so that the model which both make is the one that was opened.
-    fn check(&self, made: &Architecture) -> Result<()> {
-        let told = |of: &Architecture| (of.source_vocabulary, of.target_vocabulary, of.eos_id);
-        let (weights, tokenizers) = (told(&self.opened.architecture), told(made));
-        if weights != tokenizers {
-            bail!(
-                "{}: its tokenizers and its weights are not of one model: source pieces, target pieces and the id of \
-                 </s> are {tokenizers:?} in the former and {weights:?} in the latter",
-                self.directory.display()
-            );
-        }
-        Ok(())
-    }
-}
-
-fn open_or_learn(config: &Config, texts: &[ParallelText], offline: bool) -> Result<Tokenizers> {
-    Ok(match (&config.text.path, &config.text.hub) {
-        (Some(path), _) => Tokenizers::open(path)?,
-        (None, Some(name)) => {
-            let reference =
-                Reference::new(name).with_context(|| format!("text.hub: {name:?} is no name on the Hub"))?;
-            Tokenizers::open(&reference.fetch(Wanted::Tokenizers, offline)?.folder)?
-        }
-        (None, None) => {
-            let begin = Instant::now();
-            let tokenizers = learn(config, texts)?;
-            let pieces = tokenizers.source.vocabulary_size();
-            let took = duration(begin.elapsed().as_secs_f64());
-            let both = if tokenizers.is_shared() {
-                "for both sides"
-            } else {
-                "on each side"
-            };
-            eprintln!("learned {pieces} {} pieces {both} ({took})", config.text.kind);
-            tokenizers
-        }
-    })
-}
-
-/// Learns the tokenizers that a config asks for from its training text. A corpus counts as often as training takes it,
-/// at least once: words that matter by their weight get pieces by it.
-pub(crate) fn learn(config: &Config, texts: &[ParallelText]) -> Result<Tokenizers> {
-    let times = |text: &ParallelText| text.weight.ceil().max(1.0) as usize;
-    let source = texts
-        .iter()
-        .flat_map(|text| repeat_n(&text.source, times(text)).flatten());
-    let target = texts
-        .iter()
-        .flat_map(|text| repeat_n(&text.target, times(text)).flatten());
-    Ok(Tokenizers::learn(&config.text, source, target, threads::cores())?)
-}
-
-fn encode(texts: &[ParallelText], tokenizers: &Tokenizers, filters: &Filters) -> Result<Corpus> {
-    let cores = threads::cores();
-    Ok(Corpus::build(
-        texts,
-        tokenizers.target.eos_id(),
-        filters,
-        |lines| tokenizers.source.encode_batch(lines, cores),
-        |lines| tokenizers.target.encode_batch(lines, cores),
-    )?)
-}
-
 fn report_corpus(corpus: &Corpus) {
     for report in corpus.reports() {
         eprintln!("{report}");
@@ -434,21 +325,6 @@ fn report_corpus(corpus: &Corpus) {
         .fold((0, 0), |(s, t), pair| (s + pair.source.len(), t + pair.target.len()));
     let [pairs, source, target] = [corpus.len(), source, target].map(|count| thousands(count as f64));
     eprintln!("{pairs} training pairs, {source} source and {target} target tokens");
-}
-
-/// Text to validate or test on: every line counts, so nothing is filtered.
-pub(crate) fn validation_set(
-    text: ParallelText,
-    tokenizers: &Tokenizers,
-    batch_tokens: usize,
-) -> Result<ValidationSet> {
-    let corpus = encode(std::slice::from_ref(&text), tokenizers, &Filters::NONE)?;
-    Ok(ValidationSet {
-        source: text.source,
-        target: text.target,
-        corpus,
-        batch_tokens,
-    })
 }
 
 /// Translates the test set with the best model, prints the scores and returns them.

@@ -1,9 +1,11 @@
-//! `tallow check`.
+//! `tallow check --resume`: a run that is killed again and again is the run that nothing happened to.
 
 use crate::arguments::CheckArguments;
+use crate::commands::check::place;
 use crate::config::Config;
+use crate::device::DeviceChoice;
 use anyhow::{Context, Result, bail};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tallow_ops::{Key, Purpose};
 use tallow_train::RunDirectory;
+use tallow_train::proof::different_files;
 
 /// Of this many times that a run is started, it is killed once before it can have done anything.
 const EARLY: u64 = 5;
@@ -19,7 +22,7 @@ const EARLY: u64 = 5;
 /// How long to wait before looking at a run's log again.
 const POLL: Duration = Duration::from_millis(1);
 
-pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
+pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     if arguments.updates <= arguments.kills {
         bail!(
             "--updates {} must be more than --kills {}: the run is killed after different updates",
@@ -28,21 +31,10 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
         );
     }
     let config = Config::compose(&arguments.config.config, &arguments.config.set)?.config;
-    // Beside the run, on the same file system.
-    let run = config.run_directory();
-    let Some(name) = run.file_name() else {
-        bail!(
-            "{}: a check lies beside its run, and this has no name of its own; use --set output=...",
-            run.display()
-        );
-    };
-    let mut name = name.to_owned();
-    name.push(".check");
-    let place = run.with_file_name(name);
-    if place.exists() {
-        bail!("{}: left by an earlier check; remove it first", place.display());
+    if matches!(arguments.device.device, DeviceChoice::Cuda(_)) {
+        eprintln!("note: exact resumption is promised on the CPU; a GPU adds up in no fixed order");
     }
-    std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    let place = place(&config)?;
     let probe = Probe {
         arguments: &arguments,
         place: &place,
@@ -213,7 +205,7 @@ impl Probe<'_> {
             of(Moment::Beginning)
         );
         let whole = RunDirectory::new(whole);
-        let mut found = differences(&self.results(&whole)?, &self.results(&self.run())?)?;
+        let mut found = different_files(&whole, &self.run(), updates)?;
         found.extend(self.not_resumed(attempts)?);
         Ok(found)
     }
@@ -266,82 +258,10 @@ impl Probe<'_> {
             Moment::Update
         }
     }
-
-    /// What the two runs must share.
-    fn results(&self, run: &RunDirectory) -> Result<BTreeMap<String, PathBuf>> {
-        let mut files = BTreeMap::new();
-        collect(&run.checkpoint(self.arguments.updates), "checkpoint", &mut files)?;
-        collect(&run.best(), "best", &mut files)?;
-        files.insert("metrics.jsonl".to_owned(), run.metrics());
-        Ok(files)
-    }
 }
 
 /// The update that a line of `metrics.jsonl` is about.
 fn update_of(line: &str) -> Option<u64> {
     let object: serde_json::Value = serde_json::from_str(line).ok()?;
     object["update"].as_u64()
-}
-
-/// All files below a directory, by their names there.
-fn collect(directory: &Path, name: &str, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
-    let entries = std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        let name = format!("{name}/{}", path.file_name().unwrap_or_default().to_string_lossy());
-        if path.is_dir() {
-            collect(&path, &name, files)?;
-        } else {
-            files.insert(name, path);
-        }
-    }
-    Ok(())
-}
-
-/// The names of files that one side lacks or that differ.
-fn differences(a: &BTreeMap<String, PathBuf>, b: &BTreeMap<String, PathBuf>) -> Result<Vec<String>> {
-    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let mut found = Vec::new();
-    for name in names {
-        let same = match (a.get(name), b.get(name)) {
-            (Some(a), Some(b)) => read(a)? == read(b)?,
-            _ => false,
-        };
-        if !same {
-            found.push(name.clone());
-        }
-    }
-    Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn differences_are_named() {
-        let place = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = place.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        for side in ["a", "b"] {
-            write(&format!("{side}/model"), "same");
-            write(&format!("{side}/state/moments"), "same");
-        }
-        let compare = || {
-            let [a, b] = ["a", "b"].map(|side| {
-                let mut files = BTreeMap::new();
-                collect(&place.path().join(side), "checkpoint", &mut files).unwrap();
-                files
-            });
-            differences(&a, &b).unwrap()
-        };
-        assert!(compare().is_empty());
-        write("b/state/moments", "Same");
-        write("a/state/ema", "");
-        assert_eq!(compare(), ["checkpoint/state/ema", "checkpoint/state/moments"]);
-    }
 }

@@ -1,0 +1,176 @@
+//! `tallow check`: what is wrong with a run, before hours are spent on it.
+
+mod corpus;
+mod model;
+mod resume;
+
+use crate::arguments::CheckArguments;
+use crate::config::Config;
+use crate::ingredients::Initial;
+use crate::threads;
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
+    if arguments.resume {
+        return resume::run(arguments);
+    }
+    let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
+    threads::set_operation_threads(composed.config.train.threads_per_worker);
+    threads::keep_freed_memory();
+    let device = arguments.device.device.open()?;
+    let offline = arguments.hub.offline;
+    let init = match &composed.config.init {
+        Some(name) => Some(Initial::open(name, offline, &device)?),
+        None => None,
+    };
+    let config = match &init {
+        Some(init) => composed.with_model_of(&init.opened.architecture.canonical().model)?,
+        None => composed.config,
+    };
+    let mut report = Report::new(arguments.json);
+    if let Some(texts) = corpus::texts(&config, &mut report)?
+        && let Some(encoded) = corpus::encoded(&config, texts, init.as_ref(), offline, &mut report)?
+    {
+        model::check(&config, encoded, init, &device, &mut report)?;
+    }
+    report.end()
+}
+
+/// What one check says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// All is well.
+    Ok,
+    /// It may be meant, and may be a fault.
+    Look,
+    /// Training would be spoiled.
+    Faulty,
+}
+
+/// One line of the report.
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// What was checked: a key of the config, or a property.
+    of: String,
+    verdict: Verdict,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+/// Prints findings as they come, or collects them for JSON.
+struct Report {
+    is_json: bool,
+    findings: Vec<Finding>,
+    figures: Map<String, Value>,
+}
+
+impl Report {
+    fn new(is_json: bool) -> Self {
+        Self {
+            is_json,
+            findings: Vec::new(),
+            figures: Map::new(),
+        }
+    }
+
+    fn add(&mut self, of: &str, verdict: Verdict, found: impl Into<String>, advice: Option<&str>) -> Result<()> {
+        let finding = Finding {
+            of: of.to_owned(),
+            verdict,
+            found: found.into(),
+            advice: advice.map(str::to_owned),
+        };
+        if !self.is_json {
+            let mark = match verdict {
+                Verdict::Ok => "ok    ",
+                Verdict::Look => "look  ",
+                Verdict::Faulty => "FAULTY",
+            };
+            let mut out = stdout().lock();
+            // A message of several lines stays below its mark.
+            writeln!(out, "{mark}  {of}: {}", finding.found.replace('\n', "\n          "))?;
+            if let Some(advice) = &finding.advice {
+                writeln!(out, "          {advice}")?;
+            }
+            out.flush()?;
+        }
+        self.findings.push(finding);
+        Ok(())
+    }
+
+    fn ok(&mut self, of: &str, found: impl Into<String>) -> Result<()> {
+        self.add(of, Verdict::Ok, found, None)
+    }
+
+    fn look(&mut self, of: &str, found: impl Into<String>, advice: &str) -> Result<()> {
+        self.add(of, Verdict::Look, found, Some(advice))
+    }
+
+    fn faulty(&mut self, of: &str, found: impl Into<String>, advice: &str) -> Result<()> {
+        self.add(of, Verdict::Faulty, found, Some(advice))
+    }
+
+    /// Text for people alone.
+    fn plain(&self, text: &str) -> Result<()> {
+        if !self.is_json {
+            writeln!(stdout().lock(), "{text}")?;
+        }
+        Ok(())
+    }
+
+    /// Numbers for JSON alone.
+    fn figure(&mut self, name: &str, value: &impl Serialize) -> Result<()> {
+        let value = serde_json::to_value(value).context("a figure cannot be written as JSON")?;
+        self.figures.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    fn end(self) -> Result<ExitCode> {
+        let count = |verdict| {
+            self.findings
+                .iter()
+                .filter(|finding| finding.verdict == verdict)
+                .count()
+        };
+        let (faulty, look, all) = (count(Verdict::Faulty), count(Verdict::Look), self.findings.len());
+        if self.is_json {
+            let mut object = json!({ "checks": self.findings, "faulty": faulty, "look": look });
+            if let Value::Object(object) = &mut object {
+                object.extend(self.figures);
+            }
+            writeln!(stdout().lock(), "{object:#}")?;
+        }
+        eprintln!("{all} checks: {faulty} faulty, {look} worth a look");
+        Ok(if faulty > 0 {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// A directory for runs of a check. It lies beside the run, on the same file system.
+fn place(config: &Config) -> Result<PathBuf> {
+    let run = config.run_directory();
+    let Some(name) = run.file_name() else {
+        bail!(
+            "{}: a check lies beside its run, and this has no name of its own; use --set output=...",
+            run.display()
+        );
+    };
+    let mut name = name.to_owned();
+    name.push(".check");
+    let place = run.with_file_name(name);
+    if place.exists() {
+        bail!("{}: left by an earlier check; remove it first", place.display());
+    }
+    std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    Ok(place)
+}

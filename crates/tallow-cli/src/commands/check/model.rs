@@ -1,0 +1,199 @@
+//! The model: its size, its speed, and proofs of its training.
+
+use crate::commands::check::corpus::Encoded;
+use crate::commands::check::{Report, place};
+use crate::config::Config;
+use crate::ingredients::{self, Initial};
+use crate::progress::{duration, thousands};
+use crate::record;
+use anyhow::{Context, Result};
+use candle_core::{DType, Device};
+use serde_json::json;
+use std::time::Duration;
+use tallow_model::Params;
+use tallow_train::proof::{
+    ModelSubject, Proof, cached_decoding_is_exact, gradient_reaches_every_parameter, neighbours_change_nothing,
+    no_position_looks_ahead, one_batch_is_learned, resume_is_exact, sample,
+};
+use tallow_train::{RunDirectory, TrainError, TrainerParts, measure_speed};
+
+/// How long updates are timed.
+const PROBE: Duration = Duration::from_secs(5);
+
+pub(super) fn check(
+    config: &Config,
+    encoded: Encoded,
+    init: Option<Initial>,
+    device: &Device,
+    report: &mut Report,
+) -> Result<()> {
+    let Encoded { tokenizers, corpus } = encoded;
+    let architecture = ingredients::architecture(config, &tokenizers)?;
+    let (params, logits_bias) = match init {
+        Some(init) => {
+            init.check(&architecture)?;
+            (init.opened.params, init.opened.logits_bias)
+        }
+        None => (
+            Params::initialise(&architecture, config.seed, DType::F32, device)?,
+            None,
+        ),
+    };
+    let workers = ingredients::workers(config, device, params.elements());
+    let subject = ModelSubject {
+        architecture: &architecture,
+        params: &params,
+        logits_bias: logits_bias.as_ref(),
+        train: &config.train,
+        seed: config.seed,
+        workers,
+        device,
+    };
+    size(&subject, report)?;
+    speed(config, &subject, &corpus, report)?;
+
+    let sample = sample(&corpus);
+    for prove in [
+        gradient_reaches_every_parameter,
+        neighbours_change_nothing,
+        no_position_looks_ahead,
+        cached_decoding_is_exact,
+        one_batch_is_learned,
+    ] {
+        add(prove(&subject, &sample)?, report)?;
+    }
+    let place = place(config)?;
+    let fingerprint = record::fingerprint(config, &corpus, None, &tokenizers, workers)?;
+    let parts = || -> Result<TrainerParts, TrainError> {
+        Ok(TrainerParts {
+            architecture: architecture.clone(),
+            params: params.copy()?,
+            logits_bias: logits_bias.clone(),
+            tokenizers: tokenizers.clone(),
+            corpus: corpus.clone(),
+            valid: None,
+            train: config.train.clone(),
+            data: config.data.clone(),
+            decode: config.decode.clone(),
+            fingerprint: fingerprint.clone(),
+            run: RunDirectory::new(&place),
+            device: device.clone(),
+        })
+    };
+    let proof = resume_is_exact(&place, parts);
+    // Whatever became of it: what was proven lies in the report.
+    std::fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
+    add(proof?, report)
+}
+
+fn add(proof: Proof, report: &mut Report) -> Result<()> {
+    match proof.outcome {
+        Ok(found) => report.ok(proof.name, found),
+        Err(fault) => report.faulty(proof.name, fault.what, fault.advice),
+    }
+}
+
+fn size(subject: &ModelSubject, report: &mut Report) -> Result<()> {
+    let (params, architecture) = (subject.params, subject.architecture);
+    let of_vocabulary: usize = params
+        .iter()
+        .filter(|parameter| parameter.frozen_row.is_some())
+        .map(|parameter| parameter.var.elem_count())
+        .sum();
+    report.ok(
+        "model",
+        format!(
+            "{} parameters, {} of them in embeddings and output ({} source and {} target pieces)",
+            thousands(params.elements() as f64),
+            thousands(of_vocabulary as f64),
+            thousands(architecture.source_vocabulary as f64),
+            thousands(architecture.target_vocabulary as f64)
+        ),
+    )?;
+    // A multiplication and an addition, forward once and backward twice.
+    let (source, target) = architecture.multiplications();
+    let flops = [6 * source, 6 * target];
+    report.ok(
+        "model",
+        format!(
+            "training takes {:.1} MFLOP for a source token and {:.1} for a target token, attention not counted",
+            flops[0] as f64 / 1e6,
+            flops[1] as f64 / 1e6
+        ),
+    )?;
+    let averaged = usize::from(subject.train.ema_decay > 0.0);
+    // Weights, two moments, their average, and a gradient for each worker.
+    let bytes = 4 * params.elements() * (3 + averaged + subject.workers);
+    let figures = json!({
+        "parameters": params.elements(),
+        "vocabulary_parameters": of_vocabulary,
+        "training_flops_per_source_token": flops[0],
+        "training_flops_per_target_token": flops[1],
+        "state_bytes": bytes,
+    });
+    report.figure("model", &figures)?;
+    report.ok(
+        "memory",
+        format!(
+            "weights, moments and the gradients of {} take {}",
+            match subject.workers {
+                1 => "one worker".to_owned(),
+                workers => format!("{workers} workers"),
+            },
+            megabytes(bytes as f64)
+        ),
+    )
+}
+
+fn speed(
+    config: &Config,
+    subject: &ModelSubject,
+    corpus: &std::sync::Arc<tallow_data::Corpus>,
+    report: &mut Report,
+) -> Result<()> {
+    let found = measure_speed(subject, corpus, &config.data, PROBE)?;
+    let train = &config.train;
+    let most = match train.max_epochs {
+        0 => train.max_updates,
+        epochs => train.max_updates.min(epochs * found.updates_per_epoch),
+    };
+    let seconds = most as f64 * found.seconds_per_update;
+    report.figure("speed", &found)?;
+    report.figure("expected_seconds", &seconds)?;
+    report.ok(
+        "time",
+        format!(
+            "{} target tokens a second; {} updates of {:.2} s, {:.1} epochs, take {} without validations",
+            thousands(found.target_tokens_per_second),
+            thousands(most as f64),
+            found.seconds_per_update,
+            most as f64 / found.updates_per_epoch.max(1) as f64,
+            duration(seconds)
+        ),
+    )?;
+    let peak = peak_memory();
+    report.figure("peak_bytes", &peak)?;
+    match peak {
+        Some(bytes) => report.ok(
+            "memory",
+            format!("at most {} so far, with updates running", megabytes(bytes as f64)),
+        ),
+        None => Ok(()),
+    }
+}
+
+fn megabytes(bytes: f64) -> String {
+    if bytes < 1e9 {
+        format!("{:.0} MB", bytes / 1e6)
+    } else {
+        format!("{:.1} GB", bytes / 1e9)
+    }
+}
+
+/// The most memory that this process has had, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}

@@ -1,0 +1,150 @@
+//! What a run is made from: a model to begin with, tokenizers, text as tokens, a shape.
+
+use crate::config::Config;
+use crate::hub::{Reference, Wanted};
+use crate::located::Located;
+use crate::progress::duration;
+use crate::{record, threads};
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use serde_json::Value;
+use std::iter::repeat_n;
+use std::path::PathBuf;
+use std::time::Instant;
+use tallow_data::{Corpus, Filters, ParallelText};
+use tallow_model::{Architecture, Opened};
+use tallow_text::Tokenizers;
+use tallow_train::ValidationSet;
+
+/// The model that a run begins with.
+pub(crate) struct Initial {
+    pub(crate) opened: Opened,
+    pub(crate) tokenizers: Tokenizers,
+    /// What the run's record says about it.
+    pub(crate) record: Value,
+    directory: PathBuf,
+}
+
+impl Initial {
+    pub(crate) fn open(name: &str, offline: bool, device: &Device) -> Result<Self> {
+        let located = Located::find(name, offline).with_context(|| format!("init = {name:?}"))?;
+        let (opened, tokenizers) = located.open(device).with_context(|| format!("init = {name:?}"))?;
+        eprintln!(
+            "beginning with the weights and tokenizers of {}",
+            located.directory.display()
+        );
+        Ok(Self {
+            opened,
+            tokenizers,
+            record: record::init(name, &located)?,
+            directory: located.directory,
+        })
+    }
+
+    /// Whether weights and tokenizers belong together, so that the model which both make is the one that was opened.
+    pub(crate) fn check(&self, made: &Architecture) -> Result<()> {
+        let told = |of: &Architecture| (of.source_vocabulary, of.target_vocabulary, of.eos_id);
+        let (weights, tokenizers) = (told(&self.opened.architecture), told(made));
+        if weights != tokenizers {
+            bail!(
+                "{}: its tokenizers and its weights are not of one model: source pieces, target pieces and the id of \
+                 </s> are {tokenizers:?} in the former and {weights:?} in the latter",
+                self.directory.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn open_or_learn(config: &Config, texts: &[ParallelText], offline: bool) -> Result<Tokenizers> {
+    Ok(match (&config.text.path, &config.text.hub) {
+        (Some(path), _) => Tokenizers::open(path)?,
+        (None, Some(name)) => {
+            let reference =
+                Reference::new(name).with_context(|| format!("text.hub: {name:?} is no name on the Hub"))?;
+            Tokenizers::open(&reference.fetch(Wanted::Tokenizers, offline)?.folder)?
+        }
+        (None, None) => {
+            let begin = Instant::now();
+            let tokenizers = learn(config, texts)?;
+            let pieces = tokenizers.source.vocabulary_size();
+            let took = duration(begin.elapsed().as_secs_f64());
+            let both = if tokenizers.is_shared() {
+                "for both sides"
+            } else {
+                "on each side"
+            };
+            eprintln!("learned {pieces} {} pieces {both} ({took})", config.text.kind);
+            tokenizers
+        }
+    })
+}
+
+/// Learns the tokenizers that a config asks for from its training text. A corpus counts as often as training takes it,
+/// at least once: words that matter by their weight get pieces by it.
+pub(crate) fn learn(config: &Config, texts: &[ParallelText]) -> Result<Tokenizers> {
+    let times = |text: &ParallelText| text.weight.ceil().max(1.0) as usize;
+    let source = texts
+        .iter()
+        .flat_map(|text| repeat_n(&text.source, times(text)).flatten());
+    let target = texts
+        .iter()
+        .flat_map(|text| repeat_n(&text.target, times(text)).flatten());
+    Ok(Tokenizers::learn(&config.text, source, target, threads::cores())?)
+}
+
+/// Parallel text as tokens.
+pub(crate) fn encode(texts: &[ParallelText], tokenizers: &Tokenizers, filters: &Filters) -> Result<Corpus> {
+    let cores = threads::cores();
+    Ok(Corpus::build(
+        texts,
+        tokenizers.target.eos_id(),
+        filters,
+        |lines| tokenizers.source.encode_batch(lines, cores),
+        |lines| tokenizers.target.encode_batch(lines, cores),
+    )?)
+}
+
+/// Text to validate or test on: every line counts, so nothing is filtered.
+pub(crate) fn validation_set(
+    text: ParallelText,
+    tokenizers: &Tokenizers,
+    batch_tokens: usize,
+) -> Result<ValidationSet> {
+    let corpus = encode(std::slice::from_ref(&text), tokenizers, &Filters::NONE)?;
+    Ok(ValidationSet {
+        source: text.source,
+        target: text.target,
+        corpus,
+        batch_tokens,
+    })
+}
+
+/// What the model of a config is, with these tokenizers.
+pub(crate) fn architecture(config: &Config, tokenizers: &Tokenizers) -> Result<Architecture> {
+    if tokenizers.source.eos_id() != tokenizers.target.eos_id() {
+        bail!(
+            "</s> must have the same id in the tokenizers of both sides, not {} and {}",
+            tokenizers.source.eos_id(),
+            tokenizers.target.eos_id()
+        );
+    }
+    Ok(Architecture {
+        model: config.model.clone(),
+        source_vocabulary: tokenizers.source.vocabulary_size(),
+        target_vocabulary: tokenizers.target.vocabulary_size(),
+        shared_vocabulary: tokenizers.is_shared_vocabulary(),
+        eos_id: tokenizers.target.eos_id(),
+        unk_id: tokenizers.target.unk_id(),
+    })
+}
+
+/// How many workers share an update of a model with this many numbers.
+pub(crate) fn workers(config: &Config, device: &Device, elements: usize) -> usize {
+    let cores = if device.is_cpu() {
+        threads::cores() / config.train.threads_per_worker
+    } else {
+        1
+    };
+    config.train.workers.resolve(cores, elements)
+}

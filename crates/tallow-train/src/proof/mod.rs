@@ -1,0 +1,316 @@
+//! Proofs that a model, its data and its training are put together right, on the model and the data themselves. They
+//! take seconds, and find what would otherwise show as a bad score after hours, or never.
+//!
+//! A proof looks at a [`Subject`] from outside: at the numbers that it gives. So a test can plant a fault between the
+//! two and see that the proof fails.
+
+mod resume;
+mod subject;
+
+pub use resume::{different_files, resume_is_exact};
+pub use subject::{ModelSubject, Subject};
+
+use crate::TrainError;
+use candle_core::{DType, Tensor};
+use tallow_data::{Batch, Corpus, Example};
+
+/// Sentences that a proof looks at.
+const SAMPLE: usize = 8;
+/// Their length, if the corpus has such.
+const USUAL: std::ops::RangeInclusive<usize> = 4..=30;
+/// Updates after which a few sentences must be learned by heart.
+const MOST_UPDATES: u64 = 400;
+/// The loss in nats per token below which they are.
+const LEARNED: f64 = 0.1;
+/// Differences of logits that are rounding, relative to the largest. On the CPU there are none, but with a cache.
+const ROUNDING: f32 = 1e-4;
+
+/// One proof and what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proof {
+    /// Its name.
+    pub name: &'static str,
+    /// What was found if it holds, and otherwise what is wrong.
+    pub outcome: Result<String, Fault>,
+}
+
+/// What is wrong, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+/// Some pairs of a corpus, spread over it: of usual length if there are such, and no source or target twice.
+pub fn sample(corpus: &Corpus) -> Vec<Example> {
+    let is_usual = |index: &usize| {
+        let (source, target) = corpus.lengths(*index);
+        USUAL.contains(&source) && USUAL.contains(&target)
+    };
+    let mut candidates: Vec<usize> = (0..corpus.len()).filter(is_usual).collect();
+    if candidates.len() < SAMPLE {
+        candidates = (0..corpus.len()).collect();
+        candidates.sort_by_key(|index| {
+            let (source, target) = corpus.lengths(*index);
+            source.max(target)
+        });
+        candidates.truncate(SAMPLE * SAMPLE);
+    }
+    let step = (candidates.len() / SAMPLE).max(1);
+    // From every SAMPLE-th on; what lies between serves where a sentence occurs twice.
+    let order = (0..step).flat_map(|first| candidates.iter().skip(first).step_by(step));
+    let mut chosen: Vec<Example> = Vec::new();
+    for index in order {
+        let pair = corpus.pair(*index);
+        let is_new = |other: &Example| other.source != pair.source && other.target != pair.target;
+        if chosen.len() < SAMPLE && chosen.iter().all(is_new) {
+            chosen.push(pair.into());
+        }
+    }
+    chosen
+}
+
+/// A gradient reaches every tensor of the model: none is missing, zero or not finite. Those of key biases are zero by
+/// nature, because softmax does not see what is added to all scores.
+///
+/// # Errors
+/// When the model fails.
+pub fn gradient_reaches_every_parameter(subject: &dyn Subject, sample: &[Example]) -> Result<Proof, TrainError> {
+    let batch = Batch {
+        examples: sample.to_vec(),
+    };
+    let gradients = subject.gradients(&batch)?;
+    let (mut missing, mut infinite) = (Vec::new(), Vec::new());
+    for (name, gradient) in &gradients {
+        let largest = largest(gradient)?;
+        if !largest.is_finite() {
+            infinite.push(name.as_str());
+        } else if largest == 0.0 && !name.ends_with("k_proj.bias") {
+            missing.push(name.as_str());
+        }
+    }
+    let outcome = if !infinite.is_empty() {
+        Err(Fault {
+            what: format!("the gradient is not finite in {}", listed(&infinite)),
+            advice: "lower model dropout and look for extreme weights if the run begins with a model of `init`",
+        })
+    } else if !missing.is_empty() {
+        Err(Fault {
+            what: format!("no gradient reaches {}", listed(&missing)),
+            advice: "these tensors would never be trained: an operation cuts the graph; please report it with this config",
+        })
+    } else {
+        Ok(format!("all {} tensors have one", gradients.len()))
+    };
+    Ok(Proof {
+        name: "a gradient reaches every parameter",
+        outcome,
+    })
+}
+
+/// The logits of a sentence are the same alone and beside others.
+///
+/// # Errors
+/// When the model fails.
+pub fn neighbours_change_nothing(subject: &dyn Subject, sample: &[Example]) -> Result<Proof, TrainError> {
+    let together = subject.logits(sample)?;
+    let mut worst = Difference::default();
+    for (pair, beside) in sample.iter().zip(&together) {
+        let alone = subject.logits(std::slice::from_ref(pair))?;
+        worst.add(&alone.concat(), beside);
+    }
+    Ok(Proof {
+        name: "neighbours in a batch change no result",
+        outcome: worst.outcome(
+            format!(
+                "the logits of {} sentences are the same alone and together",
+                sample.len()
+            ),
+            "sentences leak into each other: a mask is wrong; please report it with this config",
+        ),
+    })
+}
+
+/// A position sees the target tokens before it, and the source, but no target token after it.
+///
+/// # Errors
+/// When the model fails.
+pub fn no_position_looks_ahead(subject: &dyn Subject, sample: &[Example]) -> Result<Proof, TrainError> {
+    let name = "no position looks ahead";
+    let before = subject.logits(sample)?;
+    let mut changed: Vec<Example> = sample.to_vec();
+    // The token that is another one; a decoder reads it at the position after it.
+    let mut places = Vec::new();
+    for (i, pair) in changed.iter_mut().enumerate() {
+        let place = pair.target.len() / 2;
+        let others = sample[(i + 1) % sample.len()].target.iter().chain(&pair.source);
+        let other = others.copied().find(|token| *token != pair.target[place]);
+        // The last label is no input.
+        places.push((place + 1 < pair.target.len()).then_some(place).zip(other));
+        if let Some((place, other)) = places[i] {
+            pair.target[place] = other;
+        }
+    }
+    let after = subject.logits(&changed)?;
+    let (mut ahead, mut behind) = (Difference::default(), Difference::default());
+    for ((old, new), place) in before.iter().zip(&after).zip(&places) {
+        if let Some((place, _)) = place {
+            ahead.add(&old[..=*place], &new[..=*place]);
+            behind.add(&old[place + 1..], &new[place + 1..]);
+        }
+    }
+    let mut foreign: Vec<Example> = sample.to_vec();
+    for (i, pair) in foreign.iter_mut().enumerate() {
+        pair.source.clone_from(&sample[(i + 1) % sample.len()].source);
+    }
+    let mut of_source = Difference::default();
+    for (old, new) in before.iter().zip(&subject.logits(&foreign)?) {
+        of_source.add(&old[..1], &new[..1]);
+    }
+    let advice = "please report it with this config";
+    let blind = |what: &str| {
+        Err(Fault {
+            what: format!("{what} changes nothing"),
+            advice,
+        })
+    };
+    let count = places.iter().flatten().count();
+    let outcome = if count == 0 {
+        Err(Fault {
+            what: "there is no target of two tokens to try it with".into(),
+            advice: "train on longer sentences, or do not mind",
+        })
+    } else if behind.is_nothing() {
+        blind("an earlier target token")
+    } else if sample.len() > 1 && of_source.is_nothing() {
+        blind("the source")
+    } else {
+        let told =
+            format!("{count} target tokens were changed: what stands before them is the same, what comes after is not");
+        ahead.outcome(
+            told,
+            "a target sees its own future: the decoder's mask is wrong; please report it with this config",
+        )
+    };
+    Ok(Proof { name, outcome })
+}
+
+/// Decoding token by token with a cache gives the logits of whole targets, while hypotheses change places and finished
+/// sentences leave.
+///
+/// # Errors
+/// When the model fails.
+pub fn cached_decoding_is_exact(subject: &dyn Subject, sample: &[Example]) -> Result<Proof, TrainError> {
+    let mut worst = Difference::default();
+    for (whole, steps) in subject.logits(sample)?.iter().zip(&subject.stepwise(sample)?) {
+        worst.add(whole, steps);
+    }
+    let positions: usize = sample.iter().map(|pair| pair.target.len()).sum();
+    Ok(Proof {
+        name: "cached decoding equals uncached",
+        outcome: worst.outcome(
+            format!("{positions} positions, hypotheses changing places"),
+            "translations would not be those of the trained model; please report it with this config",
+        ),
+    })
+}
+
+/// A few sentences can be learned by heart: model, loss, gradient and optimizer work together.
+///
+/// # Errors
+/// When the model fails.
+pub fn one_batch_is_learned(subject: &dyn Subject, sample: &[Example]) -> Result<Proof, TrainError> {
+    let batch = Batch {
+        examples: sample.to_vec(),
+    };
+    let losses = subject.fit(&batch, MOST_UPDATES, LEARNED)?;
+    let (first, last) = (
+        losses.first().copied().unwrap_or(f64::NAN),
+        losses.last().copied().unwrap_or(f64::NAN),
+    );
+    let told = format!(
+        "{} pairs, {} target tokens, {} updates: the loss went from {first:.2} to {last:.2}",
+        sample.len(),
+        batch.target_tokens(),
+        losses.len()
+    );
+    Ok(Proof {
+        name: "one batch can be overfitted",
+        outcome: if last <= LEARNED {
+            Ok(told)
+        } else {
+            Err(Fault {
+                what: format!("{told}, not below {LEARNED}"),
+                advice: "a model that cannot learn a few sentences by heart will not learn many: widen it, or look whether a \
+                         layer, the embedding's scale or the normalisation was switched off",
+            })
+        },
+    })
+}
+
+/// The greatest difference between logits.
+#[derive(Default)]
+struct Difference {
+    largest: f32,
+    scale: f32,
+}
+
+impl Difference {
+    fn add(&mut self, a: &[Vec<f32>], b: &[Vec<f32>]) {
+        if a.len() != b.len() {
+            self.largest = f32::INFINITY;
+        }
+        for (x, y) in a.iter().flatten().zip(b.iter().flatten()) {
+            let difference = (x - y).abs();
+            // What is not a number differs from everything.
+            self.largest = self
+                .largest
+                .max(if difference.is_nan() { f32::INFINITY } else { difference });
+            self.scale = self.scale.max(x.abs());
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.largest <= ROUNDING * self.scale.max(1.0)
+    }
+
+    fn outcome(&self, told: String, advice: &'static str) -> Result<String, Fault> {
+        let amount = match self.largest {
+            0.0 => "to the bit".to_string(),
+            largest => format!("largest difference of logits {largest:.1e}"),
+        };
+        if self.is_nothing() {
+            Ok(format!("{told} ({amount})"))
+        } else {
+            Err(Fault {
+                what: format!("{amount}, of logits up to {:.1}", self.scale),
+                advice,
+            })
+        }
+    }
+}
+
+fn largest(tensor: &Tensor) -> Result<f32, TrainError> {
+    let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    Ok(values.iter().fold(0.0, |largest: f32, value| {
+        if value.is_nan() {
+            f32::NAN
+        } else {
+            largest.max(value.abs())
+        }
+    }))
+}
+
+/// The first few names.
+fn listed(names: &[&str]) -> String {
+    const MOST: usize = 4;
+    let more = names.len().saturating_sub(MOST);
+    let shown = names[..names.len().min(MOST)].join(", ");
+    if more > 0 {
+        format!("{shown} and {more} more")
+    } else {
+        shown
+    }
+}

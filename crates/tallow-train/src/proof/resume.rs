@@ -1,0 +1,102 @@
+//! A run that stops and goes on is the run that did not.
+
+use crate::checksum::files_below;
+use crate::proof::{Fault, Proof};
+use crate::{Event, Observer, RunDirectory, TrainConfig, TrainError, Trainer, TrainerParts};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Updates of the runs that are compared, and after how many one of them stops.
+const UPDATES: u64 = 6;
+const STOP: u64 = 3;
+
+/// Trains for a few updates below `place`, once at a stretch and once with a stop, and compares the files. `parts` are those
+/// of the run; they are asked for three times and changed to be short and to validate nothing.
+///
+/// # Errors
+/// When a run fails.
+pub fn resume_is_exact(
+    place: &Path,
+    mut parts: impl FnMut() -> Result<TrainerParts, TrainError>,
+) -> Result<Proof, TrainError> {
+    let [whole, stopped] = ["whole", "stopped"].map(|name| RunDirectory::new(place.join(name)));
+    let mut short = |run: &RunDirectory| -> Result<TrainerParts, TrainError> {
+        std::fs::create_dir_all(run.path()).map_err(TrainError::file(run.path()))?;
+        let parts = parts()?;
+        Ok(TrainerParts {
+            train: TrainConfig {
+                max_updates: UPDATES,
+                max_epochs: 0,
+                checkpoint_every: UPDATES,
+                log_every: 1,
+                average_last: 0,
+                ..parts.train
+            },
+            valid: None,
+            run: run.clone(),
+            ..parts
+        })
+    };
+    let never = AtomicBool::new(false);
+    Trainer::new(short(&whole)?)?.run(&crate::Silent, &never)?;
+    let stop = AtomicBool::new(false);
+    Trainer::new(short(&stopped)?)?.run(&StopAfter(&stop), &stop)?;
+    let (mut trainer, _) = Trainer::resume(short(&stopped)?, STOP, |_| false)?;
+    trainer.run(&crate::Silent, &never)?;
+    let found = different_files(&whole, &stopped, UPDATES)?;
+    Ok(Proof {
+        name: "resuming is exact",
+        outcome: if found.is_empty() {
+            Ok(format!(
+                "{UPDATES} updates, stopped after {STOP} and resumed: weights, moments and log are the same to the bit"
+            ))
+        } else {
+            Err(Fault {
+                what: format!("a resumed run is another one: {} differ", found.join(", ")),
+                advice: "on a GPU sums have no fixed order, and only the CPU is promised; there, please report it with \
+                         this config",
+            })
+        },
+    })
+}
+
+/// Asks for the end after some updates.
+struct StopAfter<'a>(&'a AtomicBool);
+
+impl Observer for StopAfter<'_> {
+    fn observe(&self, event: &Event) {
+        if matches!(event, Event::Updated { update: STOP, .. }) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Which files differ in two runs that should be one: those of the checkpoint of an update, of the best model, and the log
+/// of metrics.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn different_files(a: &RunDirectory, b: &RunDirectory, update: u64) -> Result<Vec<String>, TrainError> {
+    let mut different = Vec::new();
+    let update = format!("checkpoints/{update}");
+    for directory in [update.as_str(), "best"] {
+        let [in_a, in_b] = [a, b].map(|run| run.path().join(directory));
+        let names: BTreeSet<String> = files_below(&in_a)?.into_iter().chain(files_below(&in_b)?).collect();
+        for name in names {
+            if !are_equal(&in_a.join(&name), &in_b.join(&name))? {
+                different.push(format!("{directory}/{name}"));
+            }
+        }
+    }
+    if !are_equal(&a.metrics(), &b.metrics())? {
+        different.push("metrics.jsonl".into());
+    }
+    Ok(different)
+}
+
+/// Whether two files have one content; one that is missing is no file's equal.
+fn are_equal(a: &Path, b: &Path) -> Result<bool, TrainError> {
+    let read = |path: &Path| std::fs::read(path).map_err(TrainError::file(path));
+    Ok(a.exists() && b.exists() && read(a)? == read(b)?)
+}

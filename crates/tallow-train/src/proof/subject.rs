@@ -1,0 +1,183 @@
+//! What proofs are about.
+
+use crate::{DropoutKey, GradientOptions, Optimizer, OptimizerKind, Schedule, TrainConfig, TrainError, gradients};
+use candle_core::{Device, Tensor};
+use tallow_data::{Batch, Example};
+use tallow_model::{Architecture, Params, Pass, Tokens, Transformer};
+
+/// The numbers that proofs compare. Logits are by sentence, position and piece.
+pub trait Subject {
+    /// The gradient of the training loss by every tensor of the model's file.
+    ///
+    /// # Errors
+    /// When the model fails.
+    fn gradients(&self, batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError>;
+
+    /// The logits of whole targets (teacher forcing), all pairs in one batch.
+    ///
+    /// # Errors
+    /// When the model fails.
+    fn logits(&self, pairs: &[Example]) -> Result<Vec<Vec<Vec<f32>>>, TrainError>;
+
+    /// The same, decoded token by token with a cache.
+    ///
+    /// # Errors
+    /// When the model fails.
+    fn stepwise(&self, pairs: &[Example]) -> Result<Vec<Vec<Vec<f32>>>, TrainError>;
+
+    /// Trains a copy on one batch until its loss, in nats per token, is at most `goal`, for at most `updates`. Returns the
+    /// loss before each update.
+    ///
+    /// # Errors
+    /// When the model fails.
+    fn fit(&self, batch: &Batch, updates: u64, goal: f64) -> Result<Vec<f64>, TrainError>;
+}
+
+/// A model as a run would begin with it.
+#[derive(Debug)]
+pub struct ModelSubject<'a> {
+    /// What the model is.
+    pub architecture: &'a Architecture,
+    /// Its weights; they are not changed.
+    pub params: &'a Params,
+    /// A constant added to the logits.
+    pub logits_bias: Option<&'a Tensor>,
+    /// How it will be trained.
+    pub train: &'a TrainConfig,
+    /// The run's seed.
+    pub seed: u64,
+    /// Threads that share an update.
+    pub workers: usize,
+    /// Where tensors live.
+    pub device: &'a Device,
+}
+
+impl ModelSubject<'_> {
+    fn for_inference(&self) -> Result<Transformer, TrainError> {
+        let bias = self.logits_bias.cloned();
+        Ok(Transformer::for_inference(self.architecture, self.params, bias)?)
+    }
+
+    /// A second one that may be trained.
+    pub(crate) fn copy(&self) -> Result<(Params, Transformer), TrainError> {
+        let params = self.params.copy()?;
+        let model = Transformer::for_training(self.architecture, &params, self.logits_bias.cloned())?;
+        Ok((params, model))
+    }
+}
+
+impl Subject for ModelSubject<'_> {
+    fn gradients(&self, batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
+        let (params, model) = self.copy()?;
+        let options = GradientOptions {
+            label_smoothing: self.train.label_smoothing,
+            dropout: Some(DropoutKey {
+                seed: self.seed,
+                update: 1,
+                micro_batch: 0,
+            }),
+            compute: self.train.compute.into(),
+            workers: self.workers,
+        };
+        let gradient = gradients(&model, &params, batch.clone(), options, self.device)?;
+        let mut parts = Vec::new();
+        for (parameter, gradient) in params.iter().zip(&gradient.tensors) {
+            parts.extend(parameter.split(gradient)?);
+        }
+        Ok(parts)
+    }
+
+    fn logits(&self, pairs: &[Example]) -> Result<Vec<Vec<Vec<f32>>>, TrainError> {
+        let model = self.for_inference()?;
+        let batch = Batch {
+            examples: pairs.to_vec(),
+        };
+        let flat = batch.flatten(self.architecture.target_pad_id());
+        let source = Tokens::from_flat(&flat.source, &flat.source_lengths, self.device)?;
+        let target = Tokens::from_flat(&flat.target_input, &flat.target_lengths, self.device)?;
+        let encoded = model.encode(&source, Pass::default())?;
+        let hidden = model.decode(&target, &encoded, Pass::default())?;
+        let rows: Vec<Vec<f32>> = model.logits(&hidden)?.to_vec2()?;
+        let mut rows = rows.into_iter();
+        Ok(flat
+            .target_lengths
+            .iter()
+            .map(|length| rows.by_ref().take(*length).collect())
+            .collect())
+    }
+
+    /// Every sentence has two hypotheses that change places after every token: one with its own target, and one with that
+    /// of its neighbour. Sentences leave when their target ends.
+    fn stepwise(&self, pairs: &[Example]) -> Result<Vec<Vec<Vec<f32>>>, TrainError> {
+        let model = self.for_inference()?;
+        let sources: Vec<&[u32]> = pairs.iter().map(|pair| pair.source.as_slice()).collect();
+        let encoded = model.encode(&Tokens::new(&sources, self.device)?, Pass::default())?;
+        let mut state = model.start(&encoded, 2)?;
+        let mut found: Vec<Vec<Vec<f32>>> = vec![Vec::new(); pairs.len()];
+        let mut alive: Vec<usize> = (0..pairs.len()).collect();
+        for position in 0.. {
+            // Which of the two rows of a sentence is its own.
+            let own = position % 2;
+            let input = |pair: usize| match position {
+                0 => self.architecture.target_pad_id(),
+                _ => {
+                    let target = &pairs[pair].target;
+                    target[(position - 1) % target.len()]
+                }
+            };
+            let mut tokens = Vec::with_capacity(2 * alive.len());
+            for pair in &alive {
+                let mut both = [input(*pair), input((pair + 1) % pairs.len())];
+                both.rotate_right(own);
+                tokens.extend(both);
+            }
+            let logits: Vec<Vec<f32>> = model.step(&tokens, &mut state)?.to_vec2()?;
+            for (row, pair) in alive.iter().enumerate() {
+                found[*pair].push(logits[2 * row + own].clone());
+            }
+            let staying: Vec<u32> = (0..alive.len() as u32)
+                .filter(|row| found[alive[*row as usize]].len() < pairs[alive[*row as usize]].target.len())
+                .collect();
+            alive = staying.iter().map(|row| alive[*row as usize]).collect();
+            if alive.is_empty() {
+                break;
+            }
+            state.keep(&staying)?;
+            let swapped: Vec<u32> = (0..state.rows() as u32).map(|row| row ^ 1).collect();
+            state.reorder(&swapped)?;
+        }
+        Ok(found)
+    }
+
+    fn fit(&self, batch: &Batch, updates: u64, goal: f64) -> Result<Vec<f64>, TrainError> {
+        let (params, model) = self.copy()?;
+        let mut optimizer = Optimizer::new(&params)?;
+        // What suits a handful of sentences, whatever the config says about millions; wide models need smaller steps.
+        let config = TrainConfig {
+            optimizer: OptimizerKind::Adam,
+            learning_rate: 1e-3 * (256.0 / self.architecture.model.d_model as f64).sqrt().min(3.0),
+            schedule: Schedule::Constant,
+            warmup_updates: 30,
+            ..TrainConfig::default()
+        };
+        let options = GradientOptions {
+            label_smoothing: 0.0,
+            dropout: None,
+            compute: self.train.compute.into(),
+            workers: self.workers,
+        };
+        let mut losses = Vec::new();
+        for update in 1..=updates {
+            let gradient = gradients(&model, &params, batch.clone(), options, self.device)?;
+            let loss = gradient.loss / gradient.target_tokens as f64;
+            losses.push(loss);
+            let norm = gradient.norm(self.workers)?;
+            if loss <= goal || !loss.is_finite() || !norm.is_finite() {
+                break;
+            }
+            let rate = config.learning_rate_at(update, self.architecture.model.d_model);
+            optimizer.update(&params, &gradient, norm, (update, rate), &config, self.workers)?;
+        }
+        Ok(losses)
+    }
+}
