@@ -136,6 +136,21 @@ impl Observer for Progress {
                 let what = format!("loss {loss}, gradient norm {gradient_norm}");
                 self.say(&format!("warning: update {update} was left out: not finite ({what})"));
             }
+            Event::Spiked { update, loss, usual } => {
+                self.say(&format!(
+                    "warning: update {update} has a loss of {loss:.3}; {usual:.3} is usual"
+                ));
+            }
+            Event::WentBack {
+                from,
+                to,
+                learning_rate_factor,
+            } => {
+                self.say(&format!(
+                    "warning: the run has diverged at update {from}; it goes on from the checkpoint of update {to} with \
+                     {learning_rate_factor} of the learning rate"
+                ));
+            }
             Event::Validated {
                 update,
                 validation,

@@ -59,7 +59,11 @@ fn translate(at: &Path, lines: &[String], extra: &[&str]) -> Vec<String> {
     command
         .current_dir(at)
         .args(["translate", "model", "--input", "input", "--format", "json"]);
-    let output = command.args(["--max-length", "30"]).args(extra).output().unwrap();
+    let output = command
+        .args(["--max-length", "30", "--set", "decode.max_source_length=60"])
+        .args(extra)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let translations: Vec<String> = String::from_utf8(output.stdout)
         .unwrap()
@@ -118,4 +122,73 @@ fn translations_depend_on_their_line_alone() {
         let found = translate(at, &lines, &[search, &["--interactive"]].concat());
         assert_eq!(found, expected, "{search:?}, one by one");
     }
+}
+
+/// Long lines are split, cut or refused, as `decode.long_lines` says; JSON tells which, and standard error how many.
+#[test]
+fn long_lines_are_handled_as_the_config_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    model(at);
+    let sentences = [
+        "The old lighthouse stands.",
+        "The harbour sleeps.",
+        "The old harbour stands.",
+    ];
+    let input = format!("The harbour.\n{}\n", sentences.join(" "));
+    std::fs::write(at.join("input"), &input).unwrap();
+    std::fs::write(at.join("alone"), sentences.join("\n")).unwrap();
+    let translate = |input: &str, long_lines: &str| {
+        let set = format!("decode.long_lines={long_lines}");
+        let limit = "decode.max_source_length=32";
+        Command::new(env!("CARGO_BIN_EXE_tallow"))
+            .current_dir(at)
+            .args([
+                "translate",
+                "model",
+                "--input",
+                input,
+                "--format",
+                "json",
+                "--max-length",
+                "12",
+            ])
+            .args(["--attention", "--set", limit, "--set", &set])
+            .output()
+            .unwrap()
+    };
+    let objects = |output: &std::process::Output| -> Vec<serde_json::Value> {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout.clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let alone = objects(&translate("alone", "fail"));
+    let texts: Vec<&str> = alone
+        .iter()
+        .map(|object| object["translation"].as_str().unwrap())
+        .collect();
+    let output = translate("input", "split");
+    let split = objects(&output);
+    assert_eq!((&split[0]["parts"], &split[1]["parts"]), (&1.into(), &3.into()));
+    assert_eq!(split[1]["cut_source_tokens"], 0);
+    assert_eq!(split[1]["translation"], texts.join(" "));
+    assert_eq!(split[1]["attention"].as_array().unwrap().len(), 3);
+    assert!(split[0]["attention"].is_object());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("1 line was longer than 32 tokens") && said.contains("sentence by sentence"),
+        "{said}"
+    );
+    let output = translate("input", "truncate");
+    let cut = objects(&output);
+    assert_eq!((&cut[1]["parts"], &cut[1]["source_tokens"]), (&1.into(), &32.into()));
+    assert!(cut[1]["cut_source_tokens"].as_u64().unwrap() > 0);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("and cut there"));
+    let output = translate("input", "fail");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.starts_with("error: line 2 has more than the 32 tokens of decode.max_source_length"),
+        "{said}"
+    );
 }

@@ -13,6 +13,19 @@ pub enum LengthNormalization {
     Wu,
 }
 
+/// What to do with a line that is longer than [`DecodeConfig::max_source_length`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LongLines {
+    /// Translate its sentences one by one.
+    #[default]
+    Split,
+    /// Translate its beginning.
+    Truncate,
+    /// End with an error.
+    Fail,
+}
+
 /// How to search: the `[decode]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,8 +58,10 @@ pub struct DecodeConfig {
     pub top_k: usize,
     /// Samples among the fewest pieces whose probabilities reach this sum; 1: all. Default 1.0.
     pub top_p: f64,
-    /// Most source tokens, `</s>` included; longer lines are cut and reported. Default 512.
+    /// Most source tokens, `</s>` included. Default 512.
     pub max_source_length: usize,
+    /// What to do with longer lines: `split`, `truncate` or `fail`. Default `split`.
+    pub long_lines: LongLines,
     /// Padded source tokens times hypotheses of one batch of a worker. Default 2048.
     pub batch_tokens: usize,
 }
@@ -68,6 +83,7 @@ impl Default for DecodeConfig {
             top_k: 0,
             top_p: 1.0,
             max_source_length: 512,
+            long_lines: LongLines::Split,
             batch_tokens: 2048,
         }
     }

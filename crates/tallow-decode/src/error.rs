@@ -22,6 +22,17 @@ pub enum DecodeError {
         /// Pieces of the model.
         model: usize,
     },
+    /// A line is too long, and `decode.long_lines` is `fail`.
+    #[error(
+        "line {line} has more than the {limit} tokens of decode.max_source_length; raise it, or let decode.long_lines be \
+         \"split\" or \"truncate\""
+    )]
+    LongLine {
+        /// Its number, from 1.
+        line: u64,
+        /// The most tokens, `</s>` included.
+        limit: usize,
+    },
     /// A worker thread ended before its work was done.
     #[error("a translation worker ended unexpectedly")]
     Worker,

@@ -11,12 +11,14 @@ mod error;
 mod hypothesis;
 mod sampling;
 mod search;
+mod source;
 mod translator;
 
 pub use beam::beam_search;
-pub use config::{DecodeConfig, LengthNormalization};
+pub use config::{DecodeConfig, LengthNormalization, LongLines};
 pub use error::DecodeError;
 pub use hypothesis::Hypothesis;
 pub use sampling::{Choice, sample};
 pub use search::search;
+pub use source::Part;
 pub use translator::{Alignment, Candidate, Translation, Translator};

@@ -1,6 +1,7 @@
 //! Text to text: tokenise, batch, search, detokenise, in the order of the input.
 
-use crate::{DecodeConfig, DecodeError, Hypothesis, search};
+use crate::source::{Reader, Source};
+use crate::{DecodeConfig, DecodeError, Hypothesis, Part, search};
 use candle_core::Device;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_model::{AttentionRecord, Block, Pass, Tokens, Transformer};
@@ -18,15 +19,24 @@ pub struct Candidate {
 /// What became of one line.
 #[derive(Clone, Debug)]
 pub struct Translation {
-    /// The source tokens that the model saw, `</s>` last; empty for a line without any piece.
-    pub source: Vec<u32>,
+    /// What the model saw: the line, or its sentences if it is longer than `decode.max_source_length` and is split; nothing
+    /// of a line without any piece.
+    pub parts: Vec<Part>,
+    /// The tokens of the best translation of each part.
+    pub targets: Vec<Vec<u32>>,
     /// How many source tokens were cut off because the line is longer than `decode.max_source_length`.
     pub cut_tokens: usize,
-    /// Translations, best first; never empty. The only one of an empty line is an empty line.
+    /// Translations, best first; never empty. The only one of an empty line is an empty line. Those of a line in parts are
+    /// put together from the best ones of its parts, the second best ones, and so on.
     pub candidates: Vec<Candidate>,
 }
 
 impl Translation {
+    /// Source tokens that the model saw, `</s>` of every part included.
+    pub fn source_tokens(&self) -> usize {
+        self.parts.iter().map(|part| part.tokens.len()).sum()
+    }
+
     /// The best translation's text.
     pub fn text(&self) -> &str {
         self.candidates.first().map_or("", |candidate| candidate.text.as_str())
@@ -113,62 +123,89 @@ impl<'a> Translator<'a> {
         lines: &[S],
         first_line: u64,
     ) -> Result<Vec<Translation>, DecodeError> {
-        let mut encoded = self.tokenizers.source.encode_batch(lines, self.workers)?;
-        let eos = self.model.architecture().eos_id;
-        let mut cut_tokens = vec![0; encoded.len()];
-        for (ids, cut) in encoded
-            .iter_mut()
-            .zip(&mut cut_tokens)
-            .filter(|(ids, _)| !ids.is_empty())
-        {
-            let room = self.config.max_source_length - 1;
-            *cut = ids.len().saturating_sub(room);
-            ids.truncate(room);
-            ids.push(eos);
-        }
-        let batches = self.batches(&encoded);
-        let found = self.run(&batches, &encoded, first_line)?;
-        let mut hypotheses: Vec<Vec<Hypothesis>> = vec![Vec::new(); encoded.len()];
-        for (batch, results) in batches.iter().zip(found) {
-            for (line, result) in batch.iter().zip(results) {
-                hypotheses[*line] = result;
-            }
-        }
-        let finish = |((source, cut_tokens), found): ((Vec<u32>, usize), Vec<Hypothesis>)| {
-            let mut candidates = found
-                .into_iter()
-                .map(|hypothesis| {
-                    Ok(Candidate {
-                        text: self.text_of(&hypothesis.tokens)?,
-                        hypothesis,
-                    })
-                })
-                .collect::<Result<Vec<_>, DecodeError>>()?;
-            if candidates.is_empty() {
-                candidates.push(empty_candidate());
-            }
-            Ok(Translation {
-                source,
-                cut_tokens,
-                candidates,
-            })
+        let reader = Reader {
+            tokenizer: &self.tokenizers.source,
+            config: self.config,
+            eos: self.model.architecture().eos_id,
+            threads: self.workers,
         };
-        encoded
-            .into_iter()
-            .zip(cut_tokens)
-            .zip(hypotheses)
-            .map(finish)
-            .collect()
+        let sources = reader.read(lines, first_line)?;
+        // Every part is a sentence to translate, with a number of its own.
+        let (mut sentences, mut numbers) = (Vec::new(), Vec::new());
+        for (line, source) in sources.iter().enumerate() {
+            for (i, part) in source.parts.iter().enumerate() {
+                sentences.push(part.tokens.as_slice());
+                numbers.push((first_line + line as u64) | (i as u64) << 40);
+            }
+        }
+        let batches = self.batches(&sentences);
+        let found = self.run(&batches, &sentences, &numbers)?;
+        let mut hypotheses: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences.len()];
+        for (batch, results) in batches.iter().zip(found) {
+            for (sentence, result) in batch.iter().zip(results) {
+                hypotheses[*sentence] = result;
+            }
+        }
+        let mut hypotheses = hypotheses.into_iter();
+        let finish = |source: Source| {
+            let found: Vec<Vec<Hypothesis>> = hypotheses.by_ref().take(source.parts.len()).collect();
+            self.put_together(source, found)
+        };
+        sources.into_iter().map(finish).collect()
     }
 
-    /// Groups lines of similar length under the token budget, longest first; lines without pieces are left out.
-    fn batches(&self, encoded: &[Vec<u32>]) -> Vec<Vec<usize>> {
+    /// The translation of a line from those of its parts.
+    fn put_together(&self, source: Source, found: Vec<Vec<Hypothesis>>) -> Result<Translation, DecodeError> {
+        let best =
+            |hypotheses: &Vec<Hypothesis>| hypotheses.first().map(|best| best.tokens.clone()).unwrap_or_default();
+        let targets = found.iter().map(best).collect();
+        let most = found.iter().map(Vec::len).max().unwrap_or_default();
+        let mut candidates = Vec::with_capacity(most);
+        for rank in 0..most {
+            let mut text = String::new();
+            let mut whole = empty_hypothesis();
+            for (part, hypotheses) in source.parts.iter().zip(&found) {
+                // A part may have fewer translations than another.
+                let Some(hypothesis) = hypotheses.get(rank).or(hypotheses.last()) else {
+                    continue;
+                };
+                if part.is_apart && !text.is_empty() {
+                    text.push(' ');
+                }
+                text += &self.text_of(&hypothesis.tokens)?;
+                if found.len() == 1 {
+                    whole = hypothesis.clone();
+                } else {
+                    append(&mut whole, hypothesis, self.config);
+                }
+            }
+            candidates.push(Candidate {
+                text,
+                hypothesis: whole,
+            });
+        }
+        if candidates.is_empty() {
+            candidates.push(Candidate {
+                text: String::new(),
+                hypothesis: empty_hypothesis(),
+            });
+        }
+        Ok(Translation {
+            parts: source.parts,
+            targets,
+            cut_tokens: source.cut_tokens,
+            candidates,
+        })
+    }
+
+    /// Groups sentences of similar length under the token budget, longest first.
+    fn batches(&self, encoded: &[&[u32]]) -> Vec<Vec<usize>> {
         let rows = if self.config.sample {
             self.config.n_best
         } else {
             self.config.beam
         };
-        let mut order: Vec<usize> = (0..encoded.len()).filter(|i| !encoded[*i].is_empty()).collect();
+        let mut order: Vec<usize> = (0..encoded.len()).collect();
         order.sort_by_key(|i| (std::cmp::Reverse(encoded[*i].len()), *i));
         let mut batches: Vec<Vec<usize>> = Vec::new();
         for line in order {
@@ -187,8 +224,8 @@ impl<'a> Translator<'a> {
     fn run(
         &self,
         batches: &[Vec<usize>],
-        encoded: &[Vec<u32>],
-        first_line: u64,
+        encoded: &[&[u32]],
+        numbers: &[u64],
     ) -> Result<Vec<Vec<Vec<Hypothesis>>>, DecodeError> {
         let next = AtomicUsize::new(0);
         let work = || -> Result<Vec<Found>, DecodeError> {
@@ -198,9 +235,9 @@ impl<'a> Translator<'a> {
                 let Some(batch) = batches.get(index) else {
                     return Ok(done);
                 };
-                let sentences: Vec<&[u32]> = batch.iter().map(|line| encoded[*line].as_slice()).collect();
+                let sentences: Vec<&[u32]> = batch.iter().map(|sentence| encoded[*sentence]).collect();
                 let source = Tokens::new(&sentences, self.device)?;
-                let numbers: Vec<u64> = batch.iter().map(|line| first_line + *line as u64).collect();
+                let numbers: Vec<u64> = batch.iter().map(|sentence| numbers[*sentence]).collect();
                 done.push((index, search(self.model, &source, self.config, self.seed, &numbers)?));
             }
         };
@@ -286,16 +323,21 @@ fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
         .collect()
 }
 
-fn empty_candidate() -> Candidate {
-    let hypothesis = Hypothesis {
+fn empty_hypothesis() -> Hypothesis {
+    Hypothesis {
         tokens: Vec::new(),
         token_log_probabilities: Vec::new(),
         log_probability: 0.0,
         score: 0.0,
         finished: true,
-    };
-    Candidate {
-        text: String::new(),
-        hypothesis,
     }
+}
+
+/// Adds the translation of another part of the same line: probabilities multiply, and the score is that of all tokens.
+fn append(whole: &mut Hypothesis, part: &Hypothesis, config: &DecodeConfig) {
+    whole.tokens.extend(&part.tokens);
+    whole.token_log_probabilities.extend(&part.token_log_probabilities);
+    whole.log_probability += part.log_probability;
+    whole.score = config.score(whole.log_probability, whole.token_log_probabilities.len());
+    whole.finished &= part.finished;
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use candle_core::{DType, Device, Tensor};
-use tallow_decode::{DecodeConfig, Translation, Translator};
+use tallow_decode::{DecodeConfig, LongLines, Translation, Translator};
 use tallow_model::{Architecture, ModelConfig, Params, Tie, Transformer};
 use tallow_text::{Kind, TextConfig, Tokenizers};
 
@@ -97,7 +97,11 @@ fn output_has_the_order_of_the_input() {
         let tokenizers = subwords();
         let mut source = tokenizers.source.encode(lines[i]).unwrap();
         source.push(tokenizers.source.eos_id());
-        assert_eq!((&translation.source, translation.cut_tokens), (&source, 0));
+        assert_eq!((&translation.parts[0].tokens, translation.cut_tokens), (&source, 0));
+        assert_eq!(
+            (translation.parts.len(), translation.source_tokens()),
+            (1, source.len())
+        );
     }
     let mut distinct = alone.clone();
     distinct.sort();
@@ -149,7 +153,7 @@ fn lines_without_words() {
         assert!(!translation.candidates.is_empty(), "{line:?}");
         assert!(!translation.text().contains(['\n', '\r']), "{line:?}");
         if line.is_empty() {
-            assert_eq!((translation.text(), translation.source.len()), ("", 0));
+            assert_eq!((translation.text(), translation.parts.len()), ("", 0));
         }
     }
     let expected = translate(&config(), &["the cat", "a dog"], 1);
@@ -170,10 +174,11 @@ fn an_endless_line_is_cut() {
     let tokens = subwords().source.encode(&line).unwrap();
     let config = DecodeConfig {
         max_source_length: 64,
+        long_lines: LongLines::Truncate,
         ..config()
     };
     let found = translate(&config, &["birds sing", &line, "a dog"], 2);
-    let (cut, source) = (found[1].cut_tokens, &found[1].source);
+    let (cut, source) = (found[1].cut_tokens, &found[1].parts[0].tokens);
     assert_eq!((cut, source.len()), (tokens.len() - 63, 64));
     assert_eq!((&source[..63], source[63]), (&tokens[..63], 0));
     let expected = translate(&config, &["birds sing", "a dog"], 1);
@@ -182,6 +187,48 @@ fn an_endless_line_is_cut() {
         [expected[0].text(), expected[1].text()]
     );
     assert_eq!((found[0].cut_tokens, found[2].cut_tokens), (0, 0));
+}
+
+/// A line that is split is translated as its sentences would be, each by itself, whatever stands beside it; its scores are
+/// those of all tokens.
+#[test]
+fn a_long_line_is_translated_sentence_by_sentence() {
+    let sentences = ["The dog sings.", "A cat sings!", "the birds and the dogs sing."];
+    let line = sentences.join("  ");
+    let longest = sentences
+        .iter()
+        .map(|text| subwords().source.encode(text).unwrap().len() + 1)
+        .max()
+        .unwrap();
+    for (beam, n_best) in [(1, 1), (3, 2)] {
+        let config = DecodeConfig {
+            max_source_length: longest,
+            beam,
+            n_best,
+            ..config()
+        };
+        let alone = translate(&config, &sentences, 1);
+        for workers in [1, 2] {
+            let found = translate(&config, &["a dog", &line, "birds"], workers).remove(1);
+            assert_eq!((found.parts.len(), found.cut_tokens), (3, 0));
+            for (rank, candidate) in found.candidates.iter().enumerate() {
+                let of_rank: Vec<_> = alone.iter().map(|one| &one.candidates[rank]).collect();
+                let texts: Vec<&str> = of_rank.iter().map(|one| one.text.as_str()).collect();
+                assert_eq!(candidate.text, texts.join(" "));
+                let sum: f64 = of_rank.iter().map(|one| one.hypothesis.log_probability).sum();
+                let count: usize = of_rank
+                    .iter()
+                    .map(|one| one.hypothesis.token_log_probabilities.len())
+                    .sum();
+                assert!((candidate.hypothesis.log_probability - sum).abs() < 1e-9);
+                assert!((candidate.hypothesis.score - config.score(sum, count)).abs() < 1e-9);
+            }
+            assert_eq!(found.candidates.len(), n_best);
+            for (target, one) in found.targets.iter().zip(&alone) {
+                assert_eq!(*target, one.candidates[0].hypothesis.tokens);
+            }
+        }
+    }
 }
 
 /// A model that spells line breaks byte by byte still writes one line for each line: breaks become spaces.
@@ -276,8 +323,9 @@ fn alignments() {
     let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 0, 1).unwrap();
     let translation = translator.translate(&LINES[..1], 0).unwrap().remove(0);
     let target = &translation.candidates[0].hypothesis.tokens;
-    let alignment = translator.align(&translation.source, target).unwrap();
-    assert_eq!(alignment.source.len(), translation.source.len());
+    let source = &translation.parts[0].tokens;
+    let alignment = translator.align(source, target).unwrap();
+    assert_eq!(alignment.source.len(), source.len());
     assert_eq!(alignment.source.last().map(String::as_str), Some("</s>"));
     assert_eq!(
         (alignment.target.len(), alignment.weights.len()),

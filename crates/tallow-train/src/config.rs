@@ -80,6 +80,17 @@ impl From<ComputeKind> for Compute {
     }
 }
 
+/// What to do when too many updates in a row had no finite loss or gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDivergence {
+    /// End with an error; the run can be resumed.
+    #[default]
+    Stop,
+    /// Go on from the last good checkpoint with a lower learning rate.
+    GoBack,
+}
+
 /// How many workers share an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Workers {
@@ -158,6 +169,12 @@ pub struct TrainConfig {
     pub label_smoothing: f64,
     /// Gradients whose global norm is greater are scaled down to it; 0: never. Default 1.0.
     pub clip_norm: f64,
+    /// Updates without a finite loss and gradient are left out; so many in a row are divergence. Default 10.
+    pub max_skipped: u64,
+    /// What divergence leads to: `stop` or `go-back`. Default `stop`.
+    pub on_divergence: OnDivergence,
+    /// What the learning rate is multiplied by whenever a run goes back. Default 0.5.
+    pub back_off: f64,
     /// Batches whose gradients are added up for one update. Default 1.
     pub accumulate: u64,
     /// What products of matrices are computed in: `f32` or `bf16`. Default `f32`.
@@ -208,6 +225,9 @@ impl Default for TrainConfig {
             weight_decay: 0.0,
             label_smoothing: 0.1,
             clip_norm: 1.0,
+            max_skipped: 10,
+            on_divergence: OnDivergence::Stop,
+            back_off: 0.5,
             accumulate: 1,
             compute: ComputeKind::F32,
             ema_decay: 0.0,
@@ -233,6 +253,7 @@ impl TrainConfig {
         let mut faults = Vec::new();
         let counts = [
             ("max_updates", self.max_updates),
+            ("max_skipped", self.max_skipped),
             ("accumulate", self.accumulate),
             ("validate_every", self.validate_every),
             ("checkpoint_every", self.checkpoint_every),
@@ -273,6 +294,9 @@ impl TrainConfig {
                 faults.push(format!("train.{key}: {value} is not a number of at least 0"));
             }
         }
+        if !(self.back_off > 0.0 && self.back_off < 1.0) {
+            faults.push(format!("train.back_off: {} is not between 0 and 1", self.back_off));
+        }
         if !self.learning_rate.is_finite() || self.learning_rate <= 0.0 {
             faults.push(format!(
                 "train.learning_rate: {} is not a positive number",
@@ -306,12 +330,22 @@ mod tests {
             max_updates: 0,
             beta1: 1.0,
             learning_rate: f64::NAN,
+            max_skipped: 0,
+            back_off: 1.0,
             average_last: 9,
             workers: Workers::Count(0),
             ..TrainConfig::default()
         };
         let faults = config.validate().join("\n");
-        for key in ["max_updates", "beta1", "learning_rate", "average_last", "workers"] {
+        for key in [
+            "max_updates",
+            "beta1",
+            "learning_rate",
+            "max_skipped",
+            "back_off",
+            "average_last",
+            "workers",
+        ] {
             assert!(faults.contains(&format!("train.{key}")), "{faults}");
         }
     }

@@ -7,6 +7,9 @@ use tallow_model::ModelError;
 use tallow_score::ScoreError;
 use tallow_text::TextError;
 
+/// How often a run may go back from divergence; a run that needs more will not get well.
+pub(crate) const MOST_SETBACKS: u64 = 5;
+
 /// Errors of training, validation and checkpoints.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -40,8 +43,9 @@ pub enum TrainError {
     Resume(String),
     /// The loss or the gradient was not a finite number several times in a row.
     #[error(
-        "update {update}: loss or gradient were not finite {times} times in a row. Lower train.learning_rate, raise \
-         train.warmup_updates or lower train.clip_norm, and resume: the run goes on from its last checkpoint"
+        "update {update}: loss or gradient were not finite {times} times in a row (train.max_skipped). Lower \
+         train.learning_rate, raise train.warmup_updates or lower train.clip_norm, and resume: the run goes on from its last \
+         checkpoint. With train.on_divergence = \"go-back\" it would do so by itself, up to {MOST_SETBACKS} times"
     )]
     Diverged {
         /// The update.

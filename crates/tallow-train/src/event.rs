@@ -44,6 +44,24 @@ pub enum Event {
         /// The gradient's norm.
         gradient_norm: f64,
     },
+    /// The loss of an update is far above what is usual.
+    Spiked {
+        /// Its number.
+        update: u64,
+        /// The loss.
+        loss: f64,
+        /// The average of those before.
+        usual: f64,
+    },
+    /// The run diverged and goes on from an earlier checkpoint.
+    WentBack {
+        /// From which update.
+        from: u64,
+        /// After which one it goes on.
+        to: u64,
+        /// What the learning rate is multiplied by from now on.
+        learning_rate_factor: f64,
+    },
     /// The model was validated.
     Validated {
         /// After which update.

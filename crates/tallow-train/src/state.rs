@@ -1,6 +1,6 @@
 //! Everything a run needs to go on, besides its tensors.
 
-use crate::Selection;
+use crate::{LossWatch, Selection};
 use serde::{Deserialize, Serialize};
 use tallow_data::Cursor;
 
@@ -86,12 +86,32 @@ pub struct TrainState {
     pub skipped: u64,
     /// Of these, how many most recently in a row.
     pub skipped_in_a_row: u64,
+    /// What the learning rate is multiplied by, since the run has gone back from divergence.
+    #[serde(default = "one")]
+    pub learning_rate_factor: f64,
+    /// How often it has.
+    #[serde(default)]
+    pub setbacks: u64,
+    /// The update to which it has most recently.
+    #[serde(default)]
+    pub gone_back_to: Option<u64>,
+    /// The usual loss.
+    #[serde(default)]
+    pub loss_watch: LossWatch,
+    /// The update after which the last checkpoints were averaged.
+    #[serde(default)]
+    pub averaged: Option<u64>,
     /// Validations, checkpoints, patience.
     pub selection: Selection,
     /// Bytes of `metrics.jsonl`; what stands beyond them was logged after this checkpoint.
     pub metrics_bytes: u64,
     /// What the run is.
     pub fingerprint: Fingerprint,
+}
+
+/// What checkpoints have that know no factor.
+fn one() -> f64 {
+    1.0
 }
 
 impl TrainState {
@@ -107,6 +127,11 @@ impl TrainState {
             target_tokens: 0,
             skipped: 0,
             skipped_in_a_row: 0,
+            learning_rate_factor: 1.0,
+            setbacks: 0,
+            gone_back_to: None,
+            loss_watch: LossWatch::default(),
+            averaged: None,
             selection: Selection::default(),
             metrics_bytes: 0,
             fingerprint,

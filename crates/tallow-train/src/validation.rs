@@ -5,7 +5,7 @@ use candle_core::Device;
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_data::{Corpus, fixed_batches};
-use tallow_decode::{DecodeConfig, Translator};
+use tallow_decode::{DecodeConfig, DecodeError, Translator};
 use tallow_model::{Pass, Tokens, Transformer};
 use tallow_score::{Bleu, Chrf, exact_match};
 use tallow_text::Tokenizers;
@@ -44,6 +44,17 @@ pub struct Validation {
 }
 
 impl Validation {
+    fn of_broken_model() -> Self {
+        Self {
+            loss: f64::NAN,
+            perplexity: f64::NAN,
+            bleu: None,
+            chrf: None,
+            exact_match: None,
+            samples: Vec::new(),
+        }
+    }
+
     /// The value of a metric.
     pub fn value(&self, metric: Metric) -> f64 {
         match metric {
@@ -57,7 +68,8 @@ impl Validation {
 }
 
 impl ValidationSet {
-    /// Measures a model: the loss of the references, and the scores of its own translations.
+    /// Measures a model: the loss of the references, and the scores of its own translations. A model whose scores are not
+    /// finite has none; whether its run can be saved is not for a validation to say.
     ///
     /// # Errors
     /// When the model or the search fails.
@@ -72,7 +84,11 @@ impl ValidationSet {
     ) -> Result<Validation, TrainError> {
         let (nats, tokens) = perplexity(model, &self.corpus, self.batch_tokens, workers, device)?;
         let translator = Translator::new(model, tokenizers, decode, device, 0, workers)?;
-        let translations = translator.translate(&self.source, 0)?;
+        let translations = match translator.translate(&self.source, 0) {
+            Ok(translations) => translations,
+            Err(DecodeError::NotFinite) => return Ok(Validation::of_broken_model()),
+            Err(error) => return Err(error.into()),
+        };
         let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
         let references = std::slice::from_ref(&self.target);
         // The same lines every time, spread over the set.

@@ -111,6 +111,8 @@ fn everything_is_observed() {
         "updated 1",
         "updated 2",
         "validated 2",
+        // The best so far, and not at a checkpoint of its own.
+        "saved 2",
         "updated 3",
         "saved 3",
         "updated 4",
@@ -120,6 +122,7 @@ fn everything_is_observed() {
         "validated 6",
         "saved 6",
         "averaged 2",
+        "saved 6",
     ];
     assert_eq!(*record.0.lock().unwrap(), expected);
 }

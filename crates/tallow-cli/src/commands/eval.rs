@@ -1,6 +1,7 @@
 //! `tallow eval`.
 
 use crate::arguments::EvalArguments;
+use crate::commands::searching::Shortcomings;
 use crate::ingredients::validation_set;
 use crate::located::Located;
 use crate::progress::{duration, thousands};
@@ -31,6 +32,11 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     let translations = translator.translate(&text.source, 0)?;
     let seconds = begin.elapsed().as_secs_f64();
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
+    let mut shortcomings = Shortcomings::default();
+    translations
+        .iter()
+        .for_each(|translation| shortcomings.count(translation));
+    shortcomings.warn(&config);
     if let Some(path) = &arguments.output {
         let lines: String = hypotheses.iter().flat_map(|line| [line, "\n"]).collect();
         std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! From search flags to a [`DecodeConfig`].
+//! From search flags to a [`DecodeConfig`], and what there is to say about translations.
 
 use crate::arguments::SearchArguments;
 use crate::config::parse_value;
@@ -7,7 +7,7 @@ use crate::threads;
 use anyhow::{Result, bail};
 use candle_core::Device;
 use serde::Deserialize;
-use tallow_decode::DecodeConfig;
+use tallow_decode::{DecodeConfig, Translation};
 use toml::{Table, Value};
 
 impl SearchArguments {
@@ -54,5 +54,54 @@ impl SearchArguments {
         self.workers
             .unwrap_or_else(|| if device.is_cpu() { threads::cores() } else { 1 })
             .max(1)
+    }
+}
+
+/// Lines that were not translated as they are.
+#[derive(Default)]
+pub(crate) struct Shortcomings {
+    cut: u64,
+    split: u64,
+    unfinished: u64,
+}
+
+impl Shortcomings {
+    pub(crate) fn count(&mut self, translation: &Translation) {
+        self.cut += u64::from(translation.cut_tokens > 0);
+        self.split += u64::from(translation.parts.len() > 1);
+        let is_finished = translation
+            .candidates
+            .first()
+            .is_none_or(|best| best.hypothesis.finished);
+        self.unfinished += u64::from(!is_finished);
+    }
+
+    pub(crate) fn warn(&self, config: &DecodeConfig) {
+        let (source, target) = (config.max_source_length, config.max_length);
+        let lines = |count| {
+            if count == 1 {
+                "1 line was".to_owned()
+            } else {
+                format!("{count} lines were")
+            }
+        };
+        if self.cut > 0 {
+            eprintln!(
+                "warning: {} longer than {source} tokens (decode.max_source_length) and cut there (decode.long_lines)",
+                lines(self.cut)
+            );
+        }
+        if self.split > 0 {
+            eprintln!(
+                "warning: {} longer than {source} tokens (decode.max_source_length) and translated sentence by sentence \
+                 (decode.long_lines)",
+                lines(self.split)
+            );
+        }
+        match self.unfinished {
+            0 => {}
+            1 => eprintln!("warning: 1 translation was cut at {target} tokens (decode.max_length)"),
+            count => eprintln!("warning: {count} translations were cut at {target} tokens (decode.max_length)"),
+        }
     }
 }

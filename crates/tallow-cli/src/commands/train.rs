@@ -2,6 +2,7 @@
 
 use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::scoring;
+use crate::commands::searching::Shortcomings;
 use crate::config::{Config, may_change};
 use crate::ingredients::{self, Initial, encode, open_or_learn, validation_set};
 use crate::progress::{Progress, duration, thousands};
@@ -188,7 +189,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     }
     let mut results = json!({ "update": outcome.update, "best": outcome.best.map(|(update, value)| {
         json!({ "update": update, "metric": trainer.metric(), "value": value })
-    }) });
+    }), "skipped": outcome.skipped, "setbacks": outcome.setbacks });
     if let Some(text) = test_text {
         results["test"] = test(&config, text, &run, &device, workers)?;
     }
@@ -335,6 +336,11 @@ fn test(config: &Config, text: ParallelText, run: &RunDirectory, device: &Device
     let translator = Translator::new(&model, &tokenizers, &config.decode, device, config.seed, workers)?;
     let translations = translator.translate(&text.source, 0)?;
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
+    let mut shortcomings = Shortcomings::default();
+    translations
+        .iter()
+        .for_each(|translation| shortcomings.count(translation));
+    shortcomings.warn(&config.decode);
     let references = [text.target.clone()];
     eprintln!("test set, {} lines, beam {}:", hypotheses.len(), config.decode.beam);
     let scores = scoring::default_scores(&hypotheses, &references)?;

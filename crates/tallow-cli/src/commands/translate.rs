@@ -1,10 +1,11 @@
 //! `tallow translate`.
 
 use crate::arguments::{OutputFormat, TranslateArguments};
+use crate::commands::searching::Shortcomings;
 use crate::lines::{input, warn_of_repairs};
 use crate::located::Located;
 use crate::threads;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::io::{BufWriter, IsTerminal, Write, stdin, stdout};
 use std::path::Path;
@@ -13,6 +14,8 @@ use tallow_decode::{Translation, Translator};
 
 /// Lines that are translated together: enough to sort them by length, few enough to hold and to wait for.
 const BLOCK_LINES: usize = 4096;
+/// And so many bytes of text, but for the last line.
+const BLOCK_BYTES: usize = 16 << 20;
 
 pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
@@ -38,21 +41,22 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     };
     let mut reader = input(&arguments.input)?;
     let mut writer = BufWriter::new(stdout().lock());
-    let (mut cut, mut unfinished, mut first_line) = (0u64, 0u64, 0u64);
+    let (mut shortcomings, mut first_line) = (Shortcomings::default(), 0u64);
     loop {
-        let block = reader.by_ref().take(block_lines).collect::<Result<Vec<String>, _>>()?;
+        let mut block: Vec<String> = Vec::new();
+        let mut bytes = 0;
+        while block.len() < block_lines && bytes < BLOCK_BYTES {
+            let Some(line) = reader.next() else { break };
+            let line = line?;
+            bytes += line.len();
+            block.push(line);
+        }
         if block.is_empty() {
             break;
         }
         let translations = translator.translate(&block, first_line)?;
         for (i, (line, translation)) in block.iter().zip(&translations).enumerate() {
-            cut += u64::from(translation.cut_tokens > 0);
-            unfinished += u64::from(
-                translation
-                    .candidates
-                    .first()
-                    .is_some_and(|best| !best.hypothesis.finished),
-            );
+            shortcomings.count(translation);
             let output = match arguments.format {
                 OutputFormat::Text => as_text(first_line + i as u64, translation, config.n_best),
                 OutputFormat::Json => as_json(line, translation, &translator, arguments.attention)?.to_string(),
@@ -63,14 +67,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
         first_line += block.len() as u64;
     }
     warn_of_repairs(&reader);
-    if cut > 0 {
-        let limit = config.max_source_length;
-        eprintln!("warning: {cut} lines were longer than {limit} tokens (decode.max_source_length) and cut there");
-    }
-    if unfinished > 0 {
-        let limit = config.max_length;
-        eprintln!("warning: {unfinished} translations were cut at {limit} tokens (decode.max_length)");
-    }
+    shortcomings.warn(&config);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -106,15 +103,23 @@ fn as_json(line: &str, translation: &Translation, translator: &Translator, atten
     let mut object = json!({
         "source": line,
         "translation": translation.text(),
-        "source_tokens": translation.source.len(),
+        "source_tokens": translation.source_tokens(),
+        "parts": translation.parts.len(),
         "cut_source_tokens": translation.cut_tokens,
         "candidates": candidates,
     });
-    if attention && !translation.source.is_empty() {
-        let best = translation.candidates.first().context("a line without a translation")?;
-        let alignment = translator.align(&translation.source, &best.hypothesis.tokens)?;
-        object["attention"] =
-            json!({ "source": alignment.source, "target": alignment.target, "weights": alignment.weights });
+    if attention && !translation.parts.is_empty() {
+        let mut of_parts = Vec::new();
+        for (part, target) in translation.parts.iter().zip(&translation.targets) {
+            let found = translator.align(&part.tokens, target)?;
+            of_parts.push(json!({ "source": found.source, "target": found.target, "weights": found.weights }));
+        }
+        // A list only where there is more than one.
+        object["attention"] = if of_parts.len() > 1 {
+            of_parts.into()
+        } else {
+            of_parts.remove(0)
+        };
     }
     Ok(object)
 }

@@ -1,15 +1,19 @@
 //! The loop.
 
-use crate::checkpoint::{Checkpoint, Saved, read_state};
+mod divergence;
+mod keeping;
+
+use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
 use crate::gradient::{DropoutKey, GradientOptions, Gradients, gradients};
-use crate::log::{Log, write_json};
+use crate::log::Log;
 use crate::tensorboard::EventWriter;
 use crate::{
     Ema, Event, Fingerprint, Metric, Observer, Optimizer, Profile, RunDirectory, TrainConfig, TrainError, TrainState,
-    Validation, ValidationSet, average,
+    ValidationSet,
 };
 use candle_core::{Device, Tensor};
+use keeping::remove_others;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,20 +24,6 @@ use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Params, Transformer};
 use tallow_ops::profile::{self, Operation, span};
 use tallow_text::Tokenizers;
-
-/// Removes the checkpoints before the present update that the run does not keep.
-fn remove_others(run: &RunDirectory, state: &TrainState) -> Result<(), TrainError> {
-    let is_kept = |update: u64| state.selection.checkpoints.iter().any(|(kept, _)| *kept == update);
-    for update in run.saved_updates()? {
-        if update < state.update && !is_kept(update) {
-            run.remove_checkpoint(update)?;
-        }
-    }
-    Ok(())
-}
-
-/// How many updates in a row may be left out for a loss or gradient that is not finite.
-const MOST_SKIPPED: u64 = 10;
 
 /// What a trainer is put together from.
 #[derive(Debug)]
@@ -84,6 +74,10 @@ pub struct Outcome {
     pub update: u64,
     /// The best validation: update and value of the metric.
     pub best: Option<(u64, f64)>,
+    /// Updates that were left out because loss or gradient were not finite.
+    pub skipped: u64,
+    /// How often the run went back from divergence.
+    pub setbacks: u64,
 }
 
 /// Trains a model.
@@ -206,12 +200,10 @@ impl Trainer {
         let mut log = Log::open(&self.parts.run, self.state.metrics_bytes)?;
         let path = self.parts.run.events();
         let mut events = EventWriter::create(&path, wall_time()).map_err(TrainError::file(&path))?;
-        let sampler = Sampler::new(self.parts.corpus.clone(), &self.parts.data, self.parts.fingerprint.seed);
-        let cursor = valid_cursor(&sampler, self.state.cursor);
         if self.profile.is_some() {
             profile::reset();
         }
-        let mut stream = BatchStream::start(sampler, cursor, self.parts.data.prefetch_batches)?;
+        let mut stream = self.batches()?;
         observer.observe(&Event::Started {
             update: self.state.update,
             max_updates: self.parts.train.max_updates,
@@ -227,18 +219,29 @@ impl Trainer {
             let begin = Instant::now();
             let done = self.one_update(&mut stream, &mut log, &mut events, observer);
             profile::set_running(false);
-            done?;
+            match done {
+                Ok(()) => {}
+                Err(TrainError::Diverged { .. }) if self.may_go_back() => {
+                    self.go_back(&mut log, observer)?;
+                    stream = self.batches()?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             if let Some(profile) = self.profile.as_mut().filter(|_| !is_first) {
                 profile.updates += 1;
                 profile.seconds += begin.elapsed().as_secs_f64();
             }
             is_first = false;
             let update = self.state.update;
-            if update.is_multiple_of(self.parts.train.validate_every) {
-                self.validate(&mut log, &mut events, observer)?;
-            }
-            if update.is_multiple_of(self.parts.train.checkpoint_every) {
+            let is_best = update.is_multiple_of(self.parts.train.validate_every)
+                && self.validate(&mut log, &mut events, observer)?;
+            // Weights that lead to no finite loss are not worth to be gone back to.
+            if update.is_multiple_of(self.parts.train.checkpoint_every) && self.state.skipped_in_a_row == 0 {
                 self.checkpoint(&mut log, observer)?;
+            } else if is_best {
+                // What stands in best/ must be what the run knows as its best, whatever happens next.
+                self.save(&mut log, observer)?;
             }
             events.flush().map_err(TrainError::file(events.path()))?;
         };
@@ -259,39 +262,16 @@ impl Trainer {
             ending,
             update,
             best: self.state.selection.best,
+            skipped: self.state.skipped,
+            setbacks: self.state.setbacks,
         })
     }
 
-    /// Whether there is a checkpoint of the present update.
-    fn is_saved(&self) -> bool {
-        let update = self.state.update;
-        self.state
-            .selection
-            .checkpoints
-            .iter()
-            .any(|(saved, _)| *saved == update)
-    }
-
-    /// Ends a run whose updates are done: the last weights, and their average with those before, may be the best.
-    fn finish(&mut self, log: &mut Log, events: &mut EventWriter, observer: &dyn Observer) -> Result<(), TrainError> {
-        // A finished run that is resumed has done all this.
-        let validated = self.state.selection.is_validated(self.state.update);
-        if self.parts.valid.is_some() && !validated {
-            self.validate(log, events, observer)?;
-            self.checkpoint(log, observer)?;
-        } else if !self.is_saved() {
-            self.checkpoint(log, observer)?;
-        }
-        if self.state.selection.best.is_none() {
-            // Nothing was validated, or never to a finite value: the last weights are the best there are.
-            let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            self.writer().save_model(&self.parts.run.best(), weights)?;
-        }
-        if self.average(observer)? {
-            // The checkpoint must know the better score, or a resumed run would replace it by a worse one.
-            self.checkpoint(log, observer)?;
-        }
-        Ok(())
+    /// The batches from where the run stands.
+    fn batches(&self) -> Result<BatchStream, TrainError> {
+        let sampler = Sampler::new(self.parts.corpus.clone(), &self.parts.data, self.parts.fingerprint.seed);
+        let cursor = valid_cursor(&sampler, self.state.cursor);
+        Ok(BatchStream::start(sampler, cursor, self.parts.data.prefetch_batches)?)
     }
 
     /// Whether it is time to end.
@@ -349,7 +329,8 @@ impl Trainer {
         let Some(sum) = sum else { return Err(TrainError::Worker) };
         let loss = sum.loss / sum.target_tokens as f64;
         let norm = sum.norm(self.workers)?;
-        let learning_rate = train.learning_rate_at(update, self.parts.architecture.model.d_model);
+        let learning_rate =
+            train.learning_rate_at(update, self.parts.architecture.model.d_model) * self.state.learning_rate_factor;
         self.state.update = update;
         self.state.cursor = cursor;
         if loss.is_finite() && norm.is_finite() {
@@ -375,14 +356,12 @@ impl Trainer {
                 gradient_norm: norm,
             });
             log.metric(&json!({ "update": update, "skipped": true, "loss": number(loss) }))?;
-            if self.state.skipped_in_a_row >= MOST_SKIPPED {
-                return Err(TrainError::Diverged {
-                    update,
-                    times: self.state.skipped_in_a_row,
-                });
-            }
-            return Ok(());
+            return match self.state.skipped_in_a_row {
+                times if times >= train.max_skipped => Err(TrainError::Diverged { update, times }),
+                _ => Ok(()),
+            };
         }
+        let usual = self.state.loss_watch.take(loss);
         let seconds = begin.elapsed().as_secs_f64();
         observer.observe(&Event::Updated {
             update,
@@ -393,6 +372,10 @@ impl Trainer {
             gradient_norm: norm,
             seconds,
         });
+        if let Some(usual) = usual {
+            observer.observe(&Event::Spiked { update, loss, usual });
+            log.metric(&json!({ "update": update, "spike": true, "loss": loss, "usual": usual }))?;
+        }
         if update.is_multiple_of(train.log_every) || update == 1 {
             log.metric(&json!({
                 "update": update,
@@ -411,160 +394,6 @@ impl Trainer {
                 ("train/target_tokens_per_second", speed),
             ];
             self.scalars(events, &scalars)?;
-        }
-        Ok(())
-    }
-
-    /// Validates the present weights (their average, if there is one) and keeps them if they are the best so far.
-    fn validate(&mut self, log: &mut Log, events: &mut EventWriter, observer: &dyn Observer) -> Result<(), TrainError> {
-        if self.parts.valid.is_none() {
-            return Ok(());
-        }
-        let begin = Instant::now();
-        let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-        let validation = self.measure(weights)?;
-        let (update, metric) = (self.state.update, self.parts.train.metric);
-        let value = validation.value(metric);
-        let is_best = self.state.selection.validated(update, value, metric);
-        if is_best {
-            let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            self.writer().save_model(&self.parts.run.best(), weights)?;
-        }
-        log.metric(&json!({ "update": update, "valid": validation, "is_best": is_best }))?;
-        let seconds = begin.elapsed().as_secs_f64();
-        log.time(&json!({ "update": update, "validation_seconds": seconds }))?;
-        let mut scalars = vec![
-            ("valid/loss", validation.loss),
-            ("valid/perplexity", validation.perplexity),
-        ];
-        scalars.extend(validation.bleu.map(|value| ("valid/bleu", value)));
-        scalars.extend(validation.chrf.map(|value| ("valid/chrf", value)));
-        scalars.extend(validation.exact_match.map(|value| ("valid/exact_match", value)));
-        self.scalars(events, &scalars)?;
-        for (i, [source, hypothesis, reference]) in validation.samples.iter().enumerate() {
-            let text = format!("source: {source}\n\nhypothesis: {hypothesis}\n\nreference: {reference}");
-            let tag = format!("sample/{i}");
-            events
-                .text(&tag, update as i64, &text, wall_time())
-                .map_err(TrainError::file(events.path()))?;
-        }
-        observer.observe(&Event::Validated {
-            update,
-            validation,
-            metric,
-            is_best,
-            seconds,
-        });
-        Ok(())
-    }
-
-    fn measure(&self, weights: &Params) -> Result<Validation, TrainError> {
-        let parts = &self.parts;
-        let model = Transformer::for_inference(&parts.architecture, weights, parts.logits_bias.clone())?;
-        let decode = DecodeConfig {
-            beam: parts.train.valid_beam,
-            n_best: 1,
-            sample: false,
-            ..parts.decode.clone()
-        };
-        match &parts.valid {
-            Some(valid) => {
-                let samples = parts.train.samples;
-                valid.validate(&model, &parts.tokenizers, &decode, samples, self.workers, &parts.device)
-            }
-            None => Err(TrainError::Average("there is no validation set".into())),
-        }
-    }
-
-    fn checkpoint(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
-        let train = &self.parts.train;
-        let update = self.state.update;
-        self.state
-            .selection
-            .saved(update, train.metric, train.keep_best, train.keep_last);
-        self.save(log, observer)?;
-        // Only now that the new checkpoint is complete may others go.
-        remove_others(&self.parts.run, &self.state)
-    }
-
-    /// Writes the checkpoint of the present update.
-    fn save(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
-        // On disk before the checkpoint that counts on them.
-        self.state.metrics_bytes = log.synced_metrics_bytes()?;
-        let path = self
-            .writer()
-            .save(&self.parts.run, &self.state, &self.optimizer, self.ema.as_ref())?;
-        let update = self.state.update;
-        observer.observe(&Event::Saved { update, path });
-        Ok(())
-    }
-
-    /// Tries the average of the last checkpoints, if the config asks for it, and says whether it became the best model.
-    fn average(&mut self, observer: &dyn Observer) -> Result<bool, TrainError> {
-        let wanted = self.parts.train.average_last;
-        let checkpoints = &self.state.selection.checkpoints;
-        let updates: Vec<u64> = checkpoints
-            .iter()
-            .rev()
-            .take(wanted)
-            .map(|(update, _)| *update)
-            .collect();
-        if updates.len() < 2 {
-            return Ok(false);
-        }
-        let directories: Vec<_> = updates
-            .iter()
-            .map(|update| self.parts.run.checkpoint(*update))
-            .collect();
-        let params = average(&directories, &self.parts.device)?.params;
-        let metric = self.parts.train.metric;
-        let (is_best, validation) = if self.parts.valid.is_some() {
-            let validation = self.measure(&params)?;
-            let value = validation.value(metric);
-            let is_best = self
-                .state
-                .selection
-                .best
-                .is_none_or(|(_, best)| metric.is_better(value, best));
-            if is_best {
-                self.state.selection.best = Some((self.state.update, value));
-            }
-            (is_best, Some(validation))
-        } else {
-            (true, None)
-        };
-        if is_best {
-            self.writer().save_model(&self.parts.run.best(), &params)?;
-        }
-        if let Some(validation) = validation {
-            let record = json!({ "averaged": updates, "valid": validation, "is_best": is_best });
-            write_json(&self.parts.run.path().join("average.json"), &record)?;
-            observer.observe(&Event::Averaged {
-                checkpoints: updates.len(),
-                validation,
-                metric,
-                is_best,
-            });
-        }
-        Ok(is_best)
-    }
-
-    fn writer(&self) -> Checkpoint<'_> {
-        Checkpoint {
-            architecture: &self.parts.architecture,
-            params: &self.parts.params,
-            logits_bias: self.parts.logits_bias.as_ref(),
-            tokenizers: &self.parts.tokenizers,
-            search: (self.parts.decode.beam, self.parts.decode.max_length),
-        }
-    }
-
-    fn scalars(&self, events: &mut EventWriter, values: &[(&str, f64)]) -> Result<(), TrainError> {
-        for (tag, value) in values {
-            let step = self.state.update as i64;
-            events
-                .scalar(tag, step, *value as f32, wall_time())
-                .map_err(TrainError::file(events.path()))?;
         }
         Ok(())
     }

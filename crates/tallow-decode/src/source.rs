@@ -1,0 +1,259 @@
+//! Lines as the model reads them: as tokens, and in parts where a line is too long.
+
+use crate::{DecodeConfig, DecodeError, LongLines};
+use tallow_text::Tokenizer;
+use unicode_segmentation::UnicodeSegmentation;
+
+/// More text than this, in bytes, is not given to a tokenizer at once: it would take many times as much memory.
+const MOST_BYTES: usize = 1 << 20;
+
+/// A line, or a sentence of one that was too long as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its tokens, `</s>` last.
+    pub tokens: Vec<u32>,
+    /// Whether white space stands between the part before and this one.
+    pub is_apart: bool,
+}
+
+/// A line in its parts: none if it has no piece, one as a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) parts: Vec<Part>,
+    /// Tokens of the line that no part has.
+    pub(crate) cut_tokens: usize,
+}
+
+/// Makes sources of lines.
+pub(crate) struct Reader<'a> {
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) config: &'a DecodeConfig,
+    pub(crate) eos: u32,
+    pub(crate) threads: usize,
+}
+
+impl Reader<'_> {
+    /// Tokens of a part, `</s>` not counted.
+    fn room(&self) -> usize {
+        self.config.max_source_length - 1
+    }
+
+    /// Reads lines; numbers in messages begin after `first_line`.
+    pub(crate) fn read<S: AsRef<str> + Sync>(&self, lines: &[S], first_line: u64) -> Result<Vec<Source>, DecodeError> {
+        // What is too long for the tokenizer goes another way.
+        let usual: Vec<&str> = lines
+            .iter()
+            .map(|line| {
+                Some(line.as_ref())
+                    .filter(|line| line.len() <= MOST_BYTES)
+                    .unwrap_or_default()
+            })
+            .collect();
+        let encoded = self.tokenizer.encode_batch(&usual, self.threads)?;
+        let numbered = lines.iter().zip(encoded).enumerate();
+        let read = |(i, (line, tokens)): (usize, (&S, Vec<u32>))| {
+            let line = line.as_ref();
+            if line.len() <= MOST_BYTES && tokens.len() <= self.room() {
+                return Ok(Source {
+                    parts: Vec::from_iter((!tokens.is_empty()).then(|| self.part(tokens, false))),
+                    cut_tokens: 0,
+                });
+            }
+            match self.config.long_lines {
+                LongLines::Truncate => self.truncate(line, tokens),
+                LongLines::Split => self.split(line),
+                LongLines::Fail => Err(DecodeError::LongLine {
+                    line: first_line + i as u64 + 1,
+                    limit: self.config.max_source_length,
+                }),
+            }
+        };
+        numbered.map(read).collect()
+    }
+
+    fn part(&self, mut tokens: Vec<u32>, is_apart: bool) -> Part {
+        tokens.push(self.eos);
+        Part { tokens, is_apart }
+    }
+
+    /// The beginning of a line.
+    fn truncate(&self, line: &str, mut tokens: Vec<u32>) -> Result<Source, DecodeError> {
+        let mut count = tokens.len();
+        if line.len() > MOST_BYTES {
+            // Counted piece by piece; where the text is cut, the number may be off by one.
+            let mut rest = line;
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(boundary(rest, MOST_BYTES));
+                let found = self.tokenizer.encode(piece)?;
+                count += found.len();
+                if tokens.len() < self.room() {
+                    tokens.extend(found);
+                }
+                rest = after;
+            }
+        }
+        tokens.truncate(self.room());
+        Ok(Source {
+            cut_tokens: count - tokens.len(),
+            parts: vec![self.part(tokens, false)],
+        })
+    }
+
+    /// The sentences of a line (Unicode Standard Annex 29), each a part; one that is too long itself is divided between
+    /// words, and a word between characters.
+    fn split(&self, line: &str) -> Result<Source, DecodeError> {
+        let mut source = Source::default();
+        let mut is_apart = false;
+        // In stretches, because the boundaries of a sentence are looked for in all of its text.
+        let mut rest = line;
+        while !rest.is_empty() {
+            let (stretch, after) = rest.split_at(boundary(rest, MOST_BYTES));
+            for sentence in stretch.split_sentence_bounds() {
+                self.divide(sentence, &mut is_apart, &mut source)?;
+            }
+            rest = after;
+        }
+        Ok(source)
+    }
+
+    fn divide(&self, text: &str, is_apart: &mut bool, source: &mut Source) -> Result<(), DecodeError> {
+        let trimmed = text.trim();
+        *is_apart |= text.starts_with(char::is_whitespace) || trimmed.is_empty();
+        if trimmed.is_empty() {
+            return Ok(());
+        }
+        let tokens = self.tokenizer.encode(trimmed)?;
+        // A single character may be several tokens: as bytes. It cannot be divided any more.
+        let middle = boundary(trimmed, trimmed.len().div_ceil(2));
+        if tokens.len() > self.room() && middle < trimmed.len() {
+            let (first, second) = trimmed.split_at(middle);
+            self.divide(first, is_apart, source)?;
+            self.divide(second, is_apart, source)?;
+        } else if !tokens.is_empty() {
+            let mut tokens = tokens;
+            source.cut_tokens += tokens.len().saturating_sub(self.room());
+            tokens.truncate(self.room());
+            source
+                .parts
+                .push(self.part(tokens, *is_apart && !source.parts.is_empty()));
+            *is_apart = false;
+        }
+        *is_apart |= text.ends_with(char::is_whitespace);
+        Ok(())
+    }
+}
+
+/// Where to divide a text so that the first part has at most `most` bytes: after the last white space, or else after the
+/// last character; after the first character if that alone has more. The length of the text if it is not longer.
+fn boundary(text: &str, most: usize) -> usize {
+    if text.len() <= most {
+        return text.len();
+    }
+    let head = &text[..text.floor_char_boundary(most)];
+    match head.char_indices().rfind(|(_, c)| c.is_whitespace()) {
+        Some((at, space)) => at + space.len_utf8(),
+        None if !head.is_empty() => head.len(),
+        None => text.chars().next().map_or(0, char::len_utf8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tallow_text::{Kind, TextConfig};
+
+    fn tokenizer() -> Tokenizer {
+        let config = TextConfig {
+            kind: Kind::Char,
+            vocabulary: 60,
+            byte_fallback: false,
+            ..TextConfig::default()
+        };
+        Tokenizer::learn(&config, ["abcdefghijklmnopqrstuvwxyz ABC. ! ?。犬"], 1).unwrap()
+    }
+
+    fn read(line: &str, max_source_length: usize, long_lines: LongLines) -> Result<Source, DecodeError> {
+        let tokenizer = tokenizer();
+        let config = DecodeConfig {
+            max_source_length,
+            long_lines,
+            ..DecodeConfig::default()
+        };
+        let reader = Reader {
+            tokenizer: &tokenizer,
+            config: &config,
+            eos: 0,
+            threads: 1,
+        };
+        Ok(reader.read(&["a", line], 6)?.remove(1))
+    }
+
+    /// The texts of the parts, and which stand apart.
+    fn split(line: &str, max_source_length: usize) -> Vec<(String, bool)> {
+        let source = read(line, max_source_length, LongLines::Split).unwrap();
+        assert_eq!(source.cut_tokens, 0);
+        let tokenizer = tokenizer();
+        let text = |part: &Part| {
+            assert!(part.tokens.len() <= max_source_length && part.tokens.ends_with(&[0]));
+            let tokens = &part.tokens[..part.tokens.len() - 1];
+            (tokenizer.decode(tokens).unwrap(), part.is_apart)
+        };
+        source.parts.iter().map(text).collect()
+    }
+
+    fn parts(expected: &[(&str, bool)]) -> Vec<(String, bool)> {
+        expected
+            .iter()
+            .map(|(text, is_apart)| (text.to_string(), *is_apart))
+            .collect()
+    }
+
+    #[test]
+    fn long_lines_are_split_by_sentence() {
+        // With the mark of the first word and </s>, ten letters fill twelve tokens.
+        let line = "A dog. A big cat!  Cab? ";
+        assert_eq!(split(line, 100), parts(&[(line, false)]));
+        let expected = [("A dog.", false), ("A big cat!", true), ("Cab?", true)];
+        assert_eq!(split(line, 12), parts(&expected));
+        // Nothing stands between these sentences.
+        assert_eq!(split("犬犬。犬犬。", 6), parts(&[("犬犬。", false), ("犬犬。", false)]));
+        // A sentence that is too long is divided between words, and a word between letters.
+        let expected = [("a big cat", false), ("and a dog", true)];
+        assert_eq!(split("a big cat and a dog", 12), parts(&expected));
+        let expected = [("abcde", false), ("fghij", false), ("klmno", false), ("pqrst", false)];
+        assert_eq!(split("abcdefghijklmnopqrst", 9), parts(&expected));
+        assert_eq!(split("   ", 2), []);
+    }
+
+    #[test]
+    fn long_lines_are_cut_or_refused() {
+        let cut = read("abcdef", 5, LongLines::Truncate).unwrap();
+        assert_eq!((cut.parts.len(), cut.parts[0].tokens.len(), cut.cut_tokens), (1, 5, 3));
+        let error = read("abcdef", 5, LongLines::Fail).unwrap_err();
+        // The second of the lines after the sixth.
+        assert!(error.to_string().starts_with("line 8 "), "{error}");
+        assert_eq!(read("abc", 5, LongLines::Fail).unwrap().parts.len(), 1);
+        assert_eq!(read("", 5, LongLines::Fail).unwrap(), Source::default());
+    }
+
+    #[test]
+    fn what_is_too_long_for_the_tokenizer_is_read_piece_by_piece() {
+        let line = "Abc. ".repeat(MOST_BYTES / 4);
+        let count = line.trim_end().len() + 1;
+        let cut = read(&line, 512, LongLines::Truncate).unwrap();
+        assert_eq!(cut.parts[0].tokens.len(), 512);
+        // Pieces begin with a mark of their own where the line has a space, and the last space is one of the line's.
+        assert!(
+            (cut.cut_tokens + 511).abs_diff(count) <= 4,
+            "{} {count}",
+            cut.cut_tokens
+        );
+        let sentences = read(&line, 512, LongLines::Split).unwrap();
+        assert_eq!(sentences.parts.len(), MOST_BYTES / 4);
+        assert!(
+            sentences.parts[1..]
+                .iter()
+                .all(|part| part.is_apart && part.tokens.len() == 6)
+        );
+    }
+}

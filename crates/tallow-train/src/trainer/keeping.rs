@@ -1,0 +1,223 @@
+//! What a trainer keeps: validations, checkpoints, the best model.
+
+use super::{Trainer, wall_time};
+use crate::checkpoint::Checkpoint;
+use crate::log::{Log, write_json};
+use crate::tensorboard::EventWriter;
+use crate::{Ema, Event, Observer, RunDirectory, TrainError, TrainState, Validation, average};
+use serde_json::json;
+use std::time::Instant;
+use tallow_decode::DecodeConfig;
+use tallow_model::{Params, Transformer};
+
+/// Removes the checkpoints before the present update that the run does not keep.
+pub(super) fn remove_others(run: &RunDirectory, state: &TrainState) -> Result<(), TrainError> {
+    let is_kept = |update: u64| state.selection.checkpoints.iter().any(|(kept, _)| *kept == update);
+    for update in run.saved_updates()? {
+        if update < state.update && !is_kept(update) {
+            run.remove_checkpoint(update)?;
+        }
+    }
+    Ok(())
+}
+
+impl Trainer {
+    /// Whether there is a checkpoint of the present update.
+    pub(super) fn is_saved(&self) -> bool {
+        let update = self.state.update;
+        self.state
+            .selection
+            .checkpoints
+            .iter()
+            .any(|(saved, _)| *saved == update)
+    }
+
+    /// Ends a run whose updates are done: the last weights, and their average with those before, may be the best.
+    pub(super) fn finish(
+        &mut self,
+        log: &mut Log,
+        events: &mut EventWriter,
+        observer: &dyn Observer,
+    ) -> Result<(), TrainError> {
+        // A finished run that is resumed has done all this.
+        let validated = self.state.selection.is_validated(self.state.update);
+        if self.parts.valid.is_some() && !validated {
+            self.validate(log, events, observer)?;
+            self.checkpoint(log, observer)?;
+        } else if !self.is_saved() {
+            self.checkpoint(log, observer)?;
+        }
+        if self.state.selection.best.is_none() {
+            // Nothing was validated, or never to a finite value: the last weights are the best there are.
+            let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
+            self.writer().save_model(&self.parts.run.best(), weights)?;
+        }
+        if self.average(observer)? {
+            // The checkpoint must know of it, or a resumed run would do it again.
+            self.checkpoint(log, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Validates the present weights (their average, if there is one), keeps them if they are the best so far, and says
+    /// whether they are.
+    pub(super) fn validate(
+        &mut self,
+        log: &mut Log,
+        events: &mut EventWriter,
+        observer: &dyn Observer,
+    ) -> Result<bool, TrainError> {
+        if self.parts.valid.is_none() {
+            return Ok(false);
+        }
+        let begin = Instant::now();
+        let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
+        let validation = self.measure(weights)?;
+        let (update, metric) = (self.state.update, self.parts.train.metric);
+        let value = validation.value(metric);
+        let is_best = self.state.selection.validated(update, value, metric);
+        if is_best {
+            let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
+            self.writer().save_model(&self.parts.run.best(), weights)?;
+        }
+        log.metric(&json!({ "update": update, "valid": validation, "is_best": is_best }))?;
+        let seconds = begin.elapsed().as_secs_f64();
+        log.time(&json!({ "update": update, "validation_seconds": seconds }))?;
+        let mut scalars = vec![
+            ("valid/loss", validation.loss),
+            ("valid/perplexity", validation.perplexity),
+        ];
+        scalars.extend(validation.bleu.map(|value| ("valid/bleu", value)));
+        scalars.extend(validation.chrf.map(|value| ("valid/chrf", value)));
+        scalars.extend(validation.exact_match.map(|value| ("valid/exact_match", value)));
+        self.scalars(events, &scalars)?;
+        for (i, [source, hypothesis, reference]) in validation.samples.iter().enumerate() {
+            let text = format!("source: {source}\n\nhypothesis: {hypothesis}\n\nreference: {reference}");
+            let tag = format!("sample/{i}");
+            events
+                .text(&tag, update as i64, &text, wall_time())
+                .map_err(TrainError::file(events.path()))?;
+        }
+        observer.observe(&Event::Validated {
+            update,
+            validation,
+            metric,
+            is_best,
+            seconds,
+        });
+        Ok(is_best)
+    }
+
+    pub(super) fn measure(&self, weights: &Params) -> Result<Validation, TrainError> {
+        let parts = &self.parts;
+        let model = Transformer::for_inference(&parts.architecture, weights, parts.logits_bias.clone())?;
+        let decode = DecodeConfig {
+            beam: parts.train.valid_beam,
+            n_best: 1,
+            sample: false,
+            ..parts.decode.clone()
+        };
+        match &parts.valid {
+            Some(valid) => {
+                let samples = parts.train.samples;
+                valid.validate(&model, &parts.tokenizers, &decode, samples, self.workers, &parts.device)
+            }
+            None => Err(TrainError::Average("there is no validation set".into())),
+        }
+    }
+
+    pub(super) fn checkpoint(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
+        let train = &self.parts.train;
+        let update = self.state.update;
+        self.state
+            .selection
+            .saved(update, train.metric, train.keep_best, train.keep_last);
+        self.save(log, observer)?;
+        // Only now that the new checkpoint is complete may others go.
+        remove_others(&self.parts.run, &self.state)
+    }
+
+    /// Writes the checkpoint of the present update.
+    pub(super) fn save(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
+        // On disk before the checkpoint that counts on them.
+        self.state.metrics_bytes = log.synced_metrics_bytes()?;
+        let path = self
+            .writer()
+            .save(&self.parts.run, &self.state, &self.optimizer, self.ema.as_ref())?;
+        let update = self.state.update;
+        observer.observe(&Event::Saved { update, path });
+        Ok(())
+    }
+
+    /// Tries the average of the last checkpoints, if the config asks for it and it has not been done, and says whether it
+    /// has been done now.
+    pub(super) fn average(&mut self, observer: &dyn Observer) -> Result<bool, TrainError> {
+        let wanted = self.parts.train.average_last;
+        let checkpoints = &self.state.selection.checkpoints;
+        let updates: Vec<u64> = checkpoints
+            .iter()
+            .rev()
+            .take(wanted)
+            .map(|(update, _)| *update)
+            .collect();
+        if updates.len() < 2 || self.state.averaged == Some(self.state.update) {
+            return Ok(false);
+        }
+        self.state.averaged = Some(self.state.update);
+        let directories: Vec<_> = updates
+            .iter()
+            .map(|update| self.parts.run.checkpoint(*update))
+            .collect();
+        let params = average(&directories, &self.parts.device)?.params;
+        let metric = self.parts.train.metric;
+        let (is_best, validation) = if self.parts.valid.is_some() {
+            let validation = self.measure(&params)?;
+            let value = validation.value(metric);
+            let is_best = self
+                .state
+                .selection
+                .best
+                .is_none_or(|(_, best)| metric.is_better(value, best));
+            if is_best {
+                self.state.selection.best = Some((self.state.update, value));
+            }
+            (is_best, Some(validation))
+        } else {
+            (true, None)
+        };
+        if is_best {
+            self.writer().save_model(&self.parts.run.best(), &params)?;
+        }
+        if let Some(validation) = validation {
+            let record = json!({ "averaged": updates, "valid": validation, "is_best": is_best });
+            write_json(&self.parts.run.path().join("average.json"), &record)?;
+            observer.observe(&Event::Averaged {
+                checkpoints: updates.len(),
+                validation,
+                metric,
+                is_best,
+            });
+        }
+        Ok(true)
+    }
+
+    pub(super) fn writer(&self) -> Checkpoint<'_> {
+        Checkpoint {
+            architecture: &self.parts.architecture,
+            params: &self.parts.params,
+            logits_bias: self.parts.logits_bias.as_ref(),
+            tokenizers: &self.parts.tokenizers,
+            search: (self.parts.decode.beam, self.parts.decode.max_length),
+        }
+    }
+
+    pub(super) fn scalars(&self, events: &mut EventWriter, values: &[(&str, f64)]) -> Result<(), TrainError> {
+        for (tag, value) in values {
+            let step = self.state.update as i64;
+            events
+                .scalar(tag, step, *value as f32, wall_time())
+                .map_err(TrainError::file(events.path()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! A run that diverges goes back, or stops, as its config says; a kill on the way changes nothing.
+
+// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[allow(dead_code)] // Other tests look at the toy's text.
+mod toy;
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tallow_train::proof::different_files;
+use tallow_train::{
+    Ending, Event, Observer, OnDivergence, Outcome, RunDirectory, Silent, TrainConfig, TrainError, Trainer,
+};
+use toy::{parts, train_config};
+
+/// The last update before the fault.
+const GOOD: u64 = 6;
+
+fn sound() -> TrainConfig {
+    TrainConfig {
+        ema_decay: 0.9,
+        checkpoint_every: 3,
+        validate_every: 4,
+        keep_last: 9,
+        warmup_updates: 0,
+        max_updates: 14,
+        ..train_config(14)
+    }
+}
+
+/// Steps of 1e30, after which every number overflows; twice lowered by `back_off`, they are sound again.
+fn explosive(on_divergence: OnDivergence) -> TrainConfig {
+    TrainConfig {
+        learning_rate: 1e30,
+        max_skipped: 2,
+        on_divergence,
+        back_off: 5e-17,
+        ..sound()
+    }
+}
+
+/// A run with checkpoints of updates 3 and 6.
+fn begin(place: &Path) {
+    let stop = AtomicBool::new(false);
+    let mut trainer = Trainer::new(parts(place, sound(), 0.1)).unwrap();
+    trainer.run(&StopAt(Moment::Updated(GOOD), &stop), &stop).unwrap();
+}
+
+/// When to ask for the end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Moment {
+    Updated(u64),
+    Skipped(u64),
+    /// After so many setbacks.
+    WentBack(u64),
+    Never,
+}
+
+struct StopAt<'a>(Moment, &'a AtomicBool);
+
+impl Observer for StopAt<'_> {
+    fn observe(&self, event: &Event) {
+        let now = match event {
+            Event::Updated { update, .. } => Moment::Updated(*update),
+            Event::Skipped { update, .. } => Moment::Skipped(*update),
+            Event::WentBack {
+                learning_rate_factor, ..
+            } => Moment::WentBack((learning_rate_factor.log10() / -16.3).round() as u64),
+            _ => return,
+        };
+        if now == self.0 {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn go_on(place: &Path, config: &TrainConfig, stop_at: Moment) -> Result<Outcome, TrainError> {
+    let run = RunDirectory::new(place);
+    let (newest, _) = run.intact_update().unwrap();
+    let stop = AtomicBool::new(false);
+    let mut parts = parts(place, config.clone(), 0.1);
+    parts.train = config.clone();
+    let (mut trainer, _) = Trainer::resume(parts, newest.unwrap(), |_| true).unwrap();
+    trainer.run(&StopAt(stop_at, &stop), &stop)
+}
+
+fn log(place: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(RunDirectory::new(place).metrics()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_run_goes_back_until_it_goes_well() {
+    let place = tempfile::tempdir().unwrap();
+    begin(place.path());
+    let outcome = go_on(place.path(), &explosive(OnDivergence::GoBack), Moment::Never).unwrap();
+    assert_eq!((outcome.ending, outcome.update), (Ending::Finished, 14));
+    // At update 7 the weights explode and 8 and 9 are left out; from 6 again, and then from the checkpoint before it.
+    let setbacks: Vec<(u64, u64)> = log(place.path())
+        .iter()
+        .filter_map(|line| Some((line["update"].as_u64()?, line["gone_back_to"].as_u64()?)))
+        .collect();
+    assert_eq!(setbacks, [(9, 6), (9, 3)]);
+    assert_eq!((outcome.setbacks, outcome.skipped), (2, 4));
+    let rates: BTreeMap<u64, f64> = log(place.path())
+        .iter()
+        .filter_map(|line| Some((line["update"].as_u64()?, line["learning_rate"].as_f64()?)))
+        .collect();
+    // 1e30 * 5e-17 * 5e-17, up to the schedule's root.
+    assert!(rates[&14] < 3e-3 && rates[&14] > 1e-4, "{rates:?}");
+    let losses: Vec<f64> = log(place.path())
+        .iter()
+        .filter_map(|line| line["loss"].as_f64())
+        .collect();
+    assert!(losses.last().unwrap() < &losses[0], "{losses:?}");
+    // Finite weights, in a checkpoint that knows.
+    let run = RunDirectory::new(place.path());
+    assert_eq!(run.saved_updates().unwrap(), [3, 6, 9, 12, 14]);
+    for (name, tensor) in tallow_model::open(&run.checkpoint(14), &candle_core::Device::Cpu)
+        .unwrap()
+        .params
+        .parts()
+        .unwrap()
+    {
+        let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(values.iter().all(|value| value.is_finite()), "{name}");
+    }
+}
+
+#[test]
+fn a_stop_on_the_way_changes_nothing() {
+    let whole = tempfile::tempdir().unwrap();
+    let config = explosive(OnDivergence::GoBack);
+    begin(whole.path());
+    go_on(whole.path(), &config, Moment::Never).unwrap();
+    for moment in [
+        Moment::Updated(7),
+        Moment::Skipped(8),
+        Moment::WentBack(1),
+        Moment::WentBack(2),
+        Moment::Updated(10),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        begin(place.path());
+        let outcome = go_on(place.path(), &config, moment).unwrap();
+        assert_eq!(outcome.ending, Ending::Interrupted, "{moment:?}");
+        go_on(place.path(), &config, Moment::Never).unwrap();
+        let [a, b] = [whole.path(), place.path()].map(RunDirectory::new);
+        assert_eq!(different_files(&a, &b, 14).unwrap(), Vec::<String>::new(), "{moment:?}");
+    }
+}
+
+#[test]
+fn a_run_stops_where_it_is_told_to_or_cannot_be_helped() {
+    let place = tempfile::tempdir().unwrap();
+    begin(place.path());
+    let error = go_on(place.path(), &explosive(OnDivergence::Stop), Moment::Never).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { update: 9, times: 2 }), "{error}");
+    assert!(error.to_string().contains("go-back"), "{error}");
+    // The checkpoint before the fault is there, and the run goes on from it.
+    assert_eq!(RunDirectory::new(place.path()).saved_updates().unwrap(), [3, 6]);
+    // A rate that is never low enough.
+    let hopeless = TrainConfig {
+        back_off: 0.5,
+        ..explosive(OnDivergence::GoBack)
+    };
+    let error = go_on(place.path(), &hopeless, Moment::Never).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+    let setbacks = log(place.path())
+        .iter()
+        .filter(|line| !line["gone_back_to"].is_null())
+        .count();
+    assert_eq!(setbacks, 5);
+    assert_eq!(
+        go_on(place.path(), &sound(), Moment::Never).unwrap().ending,
+        Ending::Finished
+    );
+    // Without a checkpoint there is nothing to go back to.
+    let fresh = tempfile::tempdir().unwrap();
+    let mut trainer = Trainer::new(parts(fresh.path(), explosive(OnDivergence::GoBack), 0.1)).unwrap();
+    let error = trainer.run(&Silent, &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+}
