@@ -7,17 +7,17 @@
 use serde::Serialize;
 
 /// Lines that are looked at together.
-const WINDOW: usize = 400;
+const WINDOW: usize = 200;
 /// Fewer lines than this say nothing.
 const LEAST: usize = 50;
 /// How far apart two lines that belong together are looked for.
 const FARTHEST: i64 = 10;
 /// By how much the correlation of another shift must be greater. That of unrelated lines varies by 1 / sqrt(lines),
-/// 0.05 in a window.
-const MARGIN: f64 = 0.25;
-/// The correlation that a window of unrelated lines stays below, and that corpora stay above.
-const UNRELATED: f64 = 0.1;
-const RELATED: f64 = 0.35;
+/// 0.07 in a window.
+const MARGIN: f64 = 0.3;
+/// Lines of a window below this are unrelated, if those of most windows are above the other.
+const UNRELATED: f64 = 0.15;
+const RELATED: f64 = 0.5;
 
 /// Lines whose translation stands elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,14 +55,16 @@ impl Alignment {
                 Window::of(&source, &target, last.saturating_sub(WINDOW), last)
             })
             .collect();
-        let is_related = windows.iter().any(|window| window.of_shift(0) > RELATED)
-            || windows.iter().any(|window| window.best().1 > RELATED);
+        // What is usual where lines belong together: the upper quarter, so that half a corpus may be out of step.
+        let mut usual: Vec<f64> = windows.iter().map(|window| window.best().1).collect();
+        usual.sort_by(f64::total_cmp);
+        let is_related = usual.get(usual.len() * 3 / 4).is_some_and(|usual| *usual > RELATED);
         let mut misaligned: Vec<Stretch> = Vec::new();
         let mut before = 0;
         for window in &windows {
             let (shift, best) = window.best();
             let own = window.of_shift(0);
-            let found = if shift != 0 && best > own + MARGIN {
+            let found = if shift != 0 && best > own.max(0.0) + MARGIN {
                 Some(Some(shift))
             } else if own < UNRELATED && best < RELATED && is_related && window.is_telling {
                 Some(None)
