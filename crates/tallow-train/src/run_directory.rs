@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The extension of a directory that is being written.
 const ASIDE: &str = "partial";
-/// The extension of a directory that is being replaced.
-const OLD: &str = "old";
+/// The extension of a directory that is being replaced. Not `old`, which is what people call a copy of theirs.
+const OLD: &str = "replaced";
 /// The extension of a directory that is being removed.
 const REMOVED: &str = "removed";
 /// The file that whoever trains in a directory holds a lock on.
@@ -19,6 +19,9 @@ const LOCK: &str = "run.lock";
 pub struct RunDirectory(PathBuf);
 
 impl RunDirectory {
+    /// Extensions of the places that a directory of a run may have besides its own, while it is written, replaced or removed.
+    pub const TRANSIENT: [&str; 3] = [ASIDE, OLD, REMOVED];
+
     /// The run that lies, or will lie, at a path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
@@ -57,6 +60,11 @@ impl RunDirectory {
     /// The best model: a model directory with its tokenizer.
     pub fn best(&self) -> PathBuf {
         self.0.join("best")
+    }
+
+    /// Where the best model lies between the two moves of its replacement.
+    pub fn replaced_best(&self) -> PathBuf {
+        self.best().with_extension(OLD)
     }
 
     /// All checkpoints.
@@ -140,21 +148,33 @@ impl RunDirectory {
         Ok((None, damaged))
     }
 
-    /// Removes a checkpoint. It loses its name first, so that what has a checkpoint's name is complete.
+    /// Removes a directory of a run, and what is left of it in its transient places. It loses its name first, so that what
+    /// has the name of a checkpoint, or of a best model, is complete.
     ///
     /// # Errors
     /// When it cannot be renamed or removed.
+    pub fn remove(directory: &Path) -> Result<(), TrainError> {
+        let clear = |extension: &str| {
+            let path = directory.with_extension(extension);
+            match path.exists() {
+                true => std::fs::remove_dir_all(&path).map_err(TrainError::file(&path)),
+                false => Ok(()),
+            }
+        };
+        clear(REMOVED)?;
+        if directory.exists() {
+            let removed = directory.with_extension(REMOVED);
+            std::fs::rename(directory, &removed).map_err(TrainError::file(directory))?;
+        }
+        Self::TRANSIENT.into_iter().try_for_each(clear)
+    }
+
+    /// Removes a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
     pub(crate) fn remove_checkpoint(&self, update: u64) -> Result<(), TrainError> {
-        let path = self.checkpoint(update);
-        let removed = path.with_extension(REMOVED);
-        if removed.exists() {
-            std::fs::remove_dir_all(&removed).map_err(TrainError::file(&removed))?;
-        }
-        if path.exists() {
-            std::fs::rename(&path, &removed).map_err(TrainError::file(&path))?;
-            std::fs::remove_dir_all(&removed).map_err(TrainError::file(&removed))?;
-        }
-        Ok(())
+        Self::remove(&self.checkpoint(update))
     }
 
     /// The updates that there are complete checkpoints of, oldest first.
@@ -261,18 +281,18 @@ mod tests {
         let run = RunDirectory::new(root.path());
         run.recover().unwrap();
         // Killed between the renames: the old directory is complete, and so may be the new one, but nobody has said so.
-        write(&root.path().join("best.old"), "best");
+        write(&root.path().join("best.replaced"), "best");
         write(&root.path().join("best.partial"), "half");
-        write(&run.checkpoints().join("30.old"), "30");
+        write(&run.checkpoints().join("30.replaced"), "30");
         // Killed after them.
-        write(&run.checkpoints().join("20.old"), "older");
+        write(&run.checkpoints().join("20.replaced"), "older");
         // Killed while a checkpoint was removed.
         write(&run.checkpoints().join("10.removed"), "half");
         write(&run.checkpoints().join("20"), "20");
         // Killed while writing.
         write(&run.checkpoints().join("40.partial"), "half");
         // Somebody else's.
-        write(&root.path().join("mine.old"), "mine");
+        write(&root.path().join("best.old"), "mine");
         write(&run.checkpoints().join("notes.partial"), "notes");
         run.recover().unwrap();
         assert_eq!(read(&run.best()), "best");
@@ -289,7 +309,7 @@ mod tests {
             names.sort();
             names
         };
-        assert_eq!(names(root.path()), ["best", "checkpoints", "mine.old"]);
+        assert_eq!(names(root.path()), ["best", "best.old", "checkpoints"]);
         assert_eq!(names(&run.checkpoints()), ["20", "30", "notes.partial"]);
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -268,7 +268,7 @@ fn has_results(run: &RunDirectory) -> bool {
         Err(_) => true,
     };
     // Whether or not run.json is still there: training would replace a model of this name, and remove old checkpoints.
-    has_checkpoints || has(run.best()) || has(run.best().with_extension("old"))
+    has_checkpoints || has(run.best()) || has(run.replaced_best())
 }
 
 /// Writes the config that is run, aside first: the one before is not lost if there is no room.
@@ -285,23 +285,8 @@ fn clear(run: &RunDirectory) -> Result<()> {
     if !run.record().exists() {
         return Ok(());
     }
-    let removed = |path: &Path| path.with_extension("removed");
     for directory in [run.checkpoints(), run.best(), run.events()] {
-        // Without its name first: what is half removed must not be taken for a run's.
-        if directory.exists() && !removed(&directory).exists() {
-            std::fs::rename(&directory, removed(&directory))
-                .with_context(|| format!("cannot remove {}", directory.display()))?;
-        }
-        for path in [
-            removed(&directory),
-            directory.with_extension("old"),
-            directory.with_extension("partial"),
-            directory,
-        ] {
-            if path.exists() {
-                std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-            }
-        }
+        RunDirectory::remove(&directory)?;
     }
     let tokenizers = Tokenizers::file_names().map(|name| run.path().join(name));
     let others = [

@@ -242,7 +242,7 @@ impl Probe<'_> {
         let aside = |directory: PathBuf| -> bool {
             let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
             let mut extensions = entries.filter_map(|entry| Some(entry.path().extension()?.to_owned()));
-            extensions.any(|extension| ["partial", "old", "removed"].iter().any(|known| extension == *known))
+            extensions.any(|extension| RunDirectory::TRANSIENT.iter().any(|known| extension == *known))
         };
         let text = std::fs::read_to_string(run.metrics()).unwrap_or_default();
         let Some(line) = text.lines().last().filter(|line| update_of(line).is_some()) else {
