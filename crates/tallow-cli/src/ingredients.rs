@@ -12,7 +12,7 @@ use std::iter::repeat_n;
 use std::path::PathBuf;
 use std::time::Instant;
 use tallow_data::{Corpus, Filters, ParallelText};
-use tallow_model::{Architecture, Opened};
+use tallow_model::{Architecture, ModelConfig, Opened, Positions};
 use tallow_text::Tokenizers;
 use tallow_train::ValidationSet;
 
@@ -110,14 +110,39 @@ pub(crate) fn validation_set(
     text: ParallelText,
     tokenizers: &Tokenizers,
     batch_tokens: usize,
+    position_limit: Option<usize>,
 ) -> Result<ValidationSet> {
     let corpus = encode(std::slice::from_ref(&text), tokenizers, &Filters::NONE)?;
+    if let Some(fault) = beyond_positions(&corpus, position_limit) {
+        bail!("{}: {fault}", text.name());
+    }
     Ok(ValidationSet {
         source: text.source,
         target: text.target,
         corpus,
         batch_tokens,
     })
+}
+
+/// The longest sentence of a model that has learned its positions.
+pub(crate) fn position_limit(model: &ModelConfig) -> Option<usize> {
+    (model.positions == Positions::Learned).then_some(model.max_positions)
+}
+
+/// The first pair that a model has no positions for. Nothing can be known of it, not even the loss.
+pub(crate) fn beyond_positions(corpus: &Corpus, limit: Option<usize>) -> Option<String> {
+    let limit = limit?;
+    let is_beyond = |index: &usize| {
+        let (source, target) = corpus.lengths(*index);
+        source.max(target) > limit
+    };
+    let index = (0..corpus.len()).find(is_beyond)?;
+    let (source, target) = corpus.lengths(index);
+    let line = corpus.origin(corpus.pair(index).id).map_or(0, |(_, line)| line);
+    let most = source.max(target);
+    Some(format!(
+        "line {line} has {most} tokens, more than the {limit} learned positions (model.max_positions); raise that, or remove it"
+    ))
 }
 
 /// What the model of a config is, with these tokenizers.

@@ -258,6 +258,111 @@ fn text_that_is_trained_on_or_foreign_is_found() {
     assert!(code == Some(1) && findings(&report, "faulty").join("\n").contains("data.train: "));
 }
 
+/// What training could not validate is a fault here, and refused there before it begins; what diverges is told, and the rest
+/// of the report is there all the same.
+#[test]
+fn what_training_would_die_of_is_found() {
+    let folder = project();
+    let at = folder.path();
+    let tallow = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tallow"))
+            .current_dir(at)
+            .args(arguments)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let limits: Vec<String> = [
+        "data.max_length",
+        "decode.max_length",
+        "decode.max_source_length",
+        "model.max_positions",
+    ]
+    .iter()
+    .map(|key| format!("{key}=10"))
+    .chain(["model.positions=learned".to_owned()])
+    .collect();
+    let limits: Vec<&str> = limits.iter().flat_map(|set| ["--set", set]).collect();
+    let (code, report) = check(at, &limits);
+    let found = findings(&report, "faulty").join("\n");
+    assert!(
+        code == Some(1) && found.contains("data.valid: line ") && found.contains("more than the 10 learned"),
+        "{found}"
+    );
+    let (code, said) = tallow(&[&["train", "run.toml"], &limits[..]].concat());
+    assert!(
+        code == Some(1) && said.contains("more than the 10 learned positions"),
+        "{said}"
+    );
+    // A run that refuses long lines still validates and tests: only `translate` and `eval` refuse.
+    let fail = ["--set", "decode.long_lines=fail", "--set", "decode.max_source_length=8"];
+    let short = [
+        "--set",
+        "train.max_updates=2",
+        "--set",
+        "decode.max_length=4",
+        "--set",
+        "decode.beam=1",
+    ];
+    let (code, report) = check(at, &fail);
+    assert!(
+        code == Some(0)
+            && findings(&report, "look")
+                .join("\n")
+                .contains("8 tokens of decode.max_source_length")
+    );
+    let (code, said) = tallow(&[&["train", "run.toml"], &fail[..], &short[..]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = tallow(&[&["eval", "runs/run"], &fail[..]].concat());
+    assert!(
+        code == Some(1) && said.contains("tokens of decode.max_source_length"),
+        "{said}"
+    );
+    // Divergence.
+    let diverge = [
+        "--set",
+        "train.learning_rate=1e30",
+        "--set",
+        "train.warmup_updates=0",
+        "--set",
+        "train.clip_norm=0",
+    ];
+    let (code, report) = check(at, &diverge);
+    let found = findings(&report, "faulty").join("\n");
+    assert!(
+        code == Some(1) && found.contains("had no finite loss or gradient"),
+        "{found}"
+    );
+    assert!(findings(&report, "ok").join("\n").contains("resuming is exact"));
+}
+
+/// Short targets, labels, small sets and words in order of length are no faults.
+#[test]
+fn what_is_odd_but_sane_passes() {
+    let folder = project();
+    let at = folder.path();
+    let (source, _) = pairs(0, 1200);
+    let labels: Vec<String> = (0..1200)
+        .map(|i| ["good", "bad", "so"][(i * 2_654_435_761 >> 13) % 3].to_owned())
+        .collect();
+    for name in ["train", "valid", "test"] {
+        let count = if name == "train" { 1200 } else { 60 };
+        write(at, &format!("{name}.en"), &source[..count]);
+        write(at, &format!("{name}.de"), &labels[..count]);
+    }
+    let (source, target) = pairs(5000, 60);
+    let mut odd = source.clone();
+    odd[3].push('\u{7}');
+    write(at, "valid.en", &odd);
+    write(at, "valid.de", &target);
+    let set = ["--set", "data.test={ source = \"valid.en\", target = \"valid.de\" }"];
+    let (_, report) = check(at, &set);
+    let found = findings(&report, "faulty");
+    // Labels of eight sentences cannot be learned by heart without the words of the validation set: nothing else is wrong.
+    let expected = |fault: &&String| !fault.contains("unknown pieces");
+    assert_eq!(found.iter().filter(expected).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
 /// A check that cannot begin leaves what it finds alone.
 #[test]
 fn what_lies_in_its_way_is_not_touched() {

@@ -12,10 +12,12 @@ const WINDOW: usize = 200;
 const LEAST: usize = 50;
 /// How far apart two lines that belong together are looked for.
 const FARTHEST: i64 = 10;
-/// By how much the correlation of another shift must be greater. That of unrelated lines varies by 1 / sqrt(lines),
-/// 0.07 in a window.
+/// By how much the correlation of another shift must be greater, at least and in units of 1 / sqrt(lines), by which that of
+/// unrelated lines varies.
 const MARGIN: f64 = 0.3;
-/// Lines of a window below this are unrelated, if those of most windows are above the other.
+const MARGIN_DEVIATIONS: f64 = 4.5;
+/// Lines of a window below the first are unrelated, if those of many windows are above the second; nor do lines belong
+/// together, at any shift, that are below it.
 const UNRELATED: f64 = 0.15;
 const RELATED: f64 = 0.5;
 
@@ -64,9 +66,9 @@ impl Alignment {
         for window in &windows {
             let (shift, best) = window.best();
             let own = window.of_shift(0);
-            let found = if shift != 0 && best > own.max(0.0) + MARGIN {
+            let found = if shift != 0 && best > RELATED && best > own.max(0.0) + window.margin() {
                 Some(Some(shift))
-            } else if own < UNRELATED && best < RELATED && is_related && window.is_telling {
+            } else if own < UNRELATED && best < RELATED && is_related && window.is_varied(&source, &target) {
                 Some(None)
             } else {
                 None
@@ -103,8 +105,6 @@ struct Window {
     last: usize,
     /// By shift, from -[`FARTHEST`] on.
     correlations: Vec<f64>,
-    /// Whether there are lines enough, of different lengths.
-    is_telling: bool,
 }
 
 impl Window {
@@ -123,9 +123,22 @@ impl Window {
         Self {
             first,
             last,
-            is_telling: found[FARTHEST as usize].is_some(),
             correlations: found.into_iter().map(|value| value.unwrap_or(0.0)).collect(),
         }
+    }
+
+    fn margin(&self) -> f64 {
+        MARGIN.max(MARGIN_DEVIATIONS / ((self.last - self.first) as f64).sqrt())
+    }
+
+    /// Whether lengths vary here as they do elsewhere. Where they do not, as in a corpus that is sorted by length, nothing
+    /// follows from a low correlation.
+    fn is_varied(&self, source: &[f64], target: &[f64]) -> bool {
+        let of = |side: &[f64]| {
+            let here = side.get(self.first..self.last);
+            here.is_some_and(|here| deviation(here) > 0.6 * deviation(side))
+        };
+        of(source) && of(target)
     }
 
     fn of_shift(&self, shift: i64) -> f64 {
@@ -149,6 +162,7 @@ impl Window {
 /// The line of `lines` from which on the shift fits better than none: where the sum of the differences of lengths, without
 /// the shift before it and with it after, is least.
 fn border(source: &[f64], target: &[f64], lines: std::ops::Range<usize>, shift: i64) -> usize {
+    let end = lines.end.saturating_sub(1);
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let ratio = mean(target) - mean(source);
     let cost = |line: usize, shift: i64| {
@@ -165,7 +179,15 @@ fn border(source: &[f64], target: &[f64], lines: std::ops::Range<usize>, shift: 
             best = (line + 1, sum);
         }
     }
-    best.0
+    // Where no line fits better so, the last one must do.
+    best.0.min(end)
+}
+
+/// The standard deviation.
+fn deviation(values: &[f64]) -> f64 {
+    let count = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()
 }
 
 /// Pearson's correlation; `None` where one side does not vary.
@@ -221,6 +243,30 @@ mod tests {
         let mut sorted = source;
         sorted.sort_by_key(String::len);
         assert_eq!(Alignment::of(&sorted, &sorted).misaligned, []);
+        // A part in random order, and one sorted by the length of the source: there, little is left of the correlation.
+        let (mut source, mut target) = corpus(4000);
+        let (more, others) = corpus(3000);
+        let mut pairs: Vec<(String, String)> = more.into_iter().zip(others).collect();
+        pairs.sort_by_key(|(source, _)| source.len());
+        for (one, other) in pairs {
+            source.push(one);
+            target.push(other);
+        }
+        assert_eq!(Alignment::of(&source, &target).misaligned, []);
+    }
+
+    /// Few lines that have nothing to do with each other are not taken for shifted ones.
+    #[test]
+    fn chance_is_no_shift() {
+        for lines in [50, 60, 100, 150, 300] {
+            for start in 0..12 {
+                let (source, _) = corpus(lines + start);
+                let (_, mut target) = corpus(3 * lines);
+                target.reverse();
+                let found = Alignment::of(&source[start..], &target[..lines]).misaligned;
+                assert_eq!(found, [], "{lines} {start}");
+            }
+        }
     }
 
     #[test]

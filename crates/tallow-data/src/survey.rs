@@ -184,7 +184,7 @@ pub enum Spelling {
     Unknown,
 }
 
-/// TokenTally of some sort.
+/// Tokens of some sort.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TokenTally {
     /// How many.
@@ -200,11 +200,11 @@ pub struct TokenSurvey {
     pub corpus: String,
     /// Pairs.
     pub pairs: u64,
-    /// TokenTally, `</s>` included.
+    /// Tokens, `</s>` included.
     pub tokens: [u64; 2],
-    /// TokenTally that are unknown.
+    /// Tokens that are unknown.
     pub unknown: [TokenTally; 2],
-    /// TokenTally that spell a byte.
+    /// Tokens that spell a byte.
     pub bytes: [TokenTally; 2],
     /// Sentences by their length; see [`HISTOGRAM`].
     pub histogram: [[u64; HISTOGRAM.len() + 1]; 2],

@@ -138,6 +138,20 @@ impl DecodeConfig {
         faults
     }
 
+    /// The same settings for a corpus to be scored: what does not fit is split, because a long line must not end hours of
+    /// training.
+    #[must_use]
+    pub fn without_failing(&self) -> Self {
+        let long_lines = match self.long_lines {
+            LongLines::Fail => LongLines::Split,
+            other => other,
+        };
+        Self {
+            long_lines,
+            ..self.clone()
+        }
+    }
+
     /// The score of a hypothesis: its log-probability over its length, `</s>` included, to the power of the penalty.
     pub fn score(&self, log_probability: f64, length: usize) -> f64 {
         let length = length.max(1) as f64;

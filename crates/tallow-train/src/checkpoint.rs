@@ -37,11 +37,11 @@ pub(crate) fn read_state(directory: &Path) -> Result<TrainState, TrainError> {
     let path = directory.join(STATE).join(STATE_FILE);
     let text = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
     let state: TrainState = serde_json::from_str(&text).map_err(|error| damaged(&path, &error))?;
-    if state.version != TrainState::VERSION {
+    if !(1..=TrainState::VERSION).contains(&state.version) {
         return Err(TrainError::Checkpoint {
             path,
             reason: format!(
-                "its format is version {}, this program reads {}",
+                "its format is version {}, this program reads 1 to {}",
                 state.version,
                 TrainState::VERSION
             ),

@@ -312,6 +312,13 @@ impl TrainConfig {
                 "train.average_last: {average} checkpoints, but train.keep_last keeps only {keep}"
             ));
         }
+        if self.on_divergence == OnDivergence::GoBack && self.keep_last < 2 {
+            faults.push(
+                "train.keep_last: with train.on_divergence = \"go-back\", at least 2: the last checkpoint may have the fault \
+                 already"
+                    .into(),
+            );
+        }
         if self.workers == Workers::Count(0) {
             faults.push("train.workers: 0 must be at least 1, or \"auto\"".into());
         }
@@ -332,6 +339,8 @@ mod tests {
             learning_rate: f64::NAN,
             max_skipped: 0,
             back_off: 1.0,
+            on_divergence: OnDivergence::GoBack,
+            keep_last: 1,
             average_last: 9,
             workers: Workers::Count(0),
             ..TrainConfig::default()
@@ -343,6 +352,7 @@ mod tests {
             "learning_rate",
             "max_skipped",
             "back_off",
+            "keep_last",
             "average_last",
             "workers",
         ] {

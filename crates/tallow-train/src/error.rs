@@ -53,6 +53,16 @@ pub enum TrainError {
         /// Attempts in a row.
         times: u64,
     },
+    /// The run has gone back from divergence as often as it may.
+    #[error(
+        "update {update}: the run has diverged again, after it has gone back {MOST_SETBACKS} times with a lower learning rate. \
+         Lower train.learning_rate, raise train.warmup_updates or lower train.clip_norm, and resume: it then goes on from its \
+         last checkpoint with what the config says, and may go back as often again"
+    )]
+    Hopeless {
+        /// The update.
+        update: u64,
+    },
     /// A worker thread ended before its work was done.
     #[error("a training worker ended unexpectedly")]
     Worker,

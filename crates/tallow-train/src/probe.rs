@@ -16,6 +16,8 @@ pub struct Speed {
     pub seconds_per_update: f64,
     /// Target tokens trained on in a second.
     pub target_tokens_per_second: f64,
+    /// Updates, the first among them, whose loss or gradient was not finite.
+    pub not_finite: u64,
     /// Updates of an epoch.
     pub updates_per_epoch: u64,
 }
@@ -36,7 +38,7 @@ pub fn measure_speed(
     let batches = Sampler::new(corpus.clone(), data, subject.seed).epoch(0);
     let accumulate = subject.train.accumulate.max(1);
     let mut next = batches.iter().cycle();
-    let (mut begin, mut timed, mut tokens) = (Instant::now(), 0, 0);
+    let (mut begin, mut timed, mut tokens, mut not_finite) = (Instant::now(), 0, 0, 0);
     for update in 1.. {
         let mut sum: Option<Gradients> = None;
         for (micro_batch, indices) in (0..accumulate).zip(&mut next) {
@@ -61,8 +63,10 @@ pub fn measure_speed(
         let rate = subject
             .train
             .learning_rate_at(update, subject.architecture.model.d_model);
-        if norm.is_finite() {
+        if norm.is_finite() && sum.loss.is_finite() {
             optimizer.update(&params, &sum, norm, (update, rate), subject.train, subject.workers)?;
+        } else {
+            not_finite += 1;
         }
         if update == 1 {
             begin = Instant::now();
@@ -77,6 +81,7 @@ pub fn measure_speed(
     let seconds = begin.elapsed().as_secs_f64();
     Ok(Speed {
         updates: timed,
+        not_finite,
         seconds_per_update: seconds / timed as f64,
         target_tokens_per_second: tokens as f64 / seconds,
         updates_per_epoch: (batches.len() as u64).div_ceil(accumulate),

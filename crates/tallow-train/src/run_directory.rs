@@ -128,7 +128,8 @@ impl RunDirectory {
         }
     }
 
-    /// The most recent checkpoint whose files are what was written, as far as there are checksums, and what is wrong with those after it, newest first.
+    /// The most recent checkpoint whose files are what was written, as far as there are checksums, and what is wrong with
+    /// those after it, newest first.
     ///
     /// # Errors
     /// When the directory of checkpoints cannot be read.

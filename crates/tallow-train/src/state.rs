@@ -115,8 +115,8 @@ fn one() -> f64 {
 }
 
 impl TrainState {
-    /// The version that this program writes.
-    pub const VERSION: u32 = 1;
+    /// The version that this program writes. It reads older ones, too: what they lack has a default.
+    pub const VERSION: u32 = 2;
 
     /// The state before the first update.
     pub fn new(fingerprint: Fingerprint) -> Self {

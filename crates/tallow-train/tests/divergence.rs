@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tallow_train::proof::different_files;
 use tallow_train::{
-    Ending, Event, Observer, OnDivergence, Outcome, RunDirectory, Silent, TrainConfig, TrainError, Trainer,
+    Ending, Event, Metric, Observer, OnDivergence, Outcome, RunDirectory, Silent, TrainConfig, TrainError, Trainer,
 };
 use toy::{parts, train_config};
 
@@ -27,6 +27,7 @@ fn sound() -> TrainConfig {
         keep_last: 9,
         warmup_updates: 0,
         max_updates: 14,
+        metric: Metric::Loss,
         ..train_config(14)
     }
 }
@@ -83,6 +84,9 @@ fn go_on(place: &Path, config: &TrainConfig, stop_at: Moment) -> Result<Outcome,
     let stop = AtomicBool::new(false);
     let mut parts = parts(place, config.clone(), 0.1);
     parts.train = config.clone();
+    // What a command line would put there.
+    let rate = ("train.learning_rate".to_owned(), config.learning_rate.to_string());
+    parts.fingerprint.config.push(rate);
     let (mut trainer, _) = Trainer::resume(parts, newest.unwrap(), |_| true).unwrap();
     trainer.run(&StopAt(stop_at, &stop), &stop)
 }
@@ -168,7 +172,8 @@ fn a_run_stops_where_it_is_told_to_or_cannot_be_helped() {
         ..explosive(OnDivergence::GoBack)
     };
     let error = go_on(place.path(), &hopeless, Moment::Never).unwrap_err();
-    assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+    assert!(matches!(error, TrainError::Hopeless { .. }), "{error}");
+    assert!(error.to_string().contains("Lower train.learning_rate"), "{error}");
     let setbacks = log(place.path())
         .iter()
         .filter(|line| !line["gone_back_to"].is_null())
@@ -183,4 +188,41 @@ fn a_run_stops_where_it_is_told_to_or_cannot_be_helped() {
     let mut trainer = Trainer::new(parts(fresh.path(), explosive(OnDivergence::GoBack), 0.1)).unwrap();
     let error = trainer.run(&Silent, &AtomicBool::new(false)).unwrap_err();
     assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+}
+
+/// Validations of exploded weights, and those that a run that has gone back repeats, do not use up its patience.
+#[test]
+fn going_back_takes_no_patience() {
+    let place = tempfile::tempdir().unwrap();
+    begin(place.path());
+    let config = TrainConfig {
+        validate_every: 1,
+        patience: 8,
+        ..explosive(OnDivergence::GoBack)
+    };
+    let outcome = go_on(place.path(), &config, Moment::Never).unwrap();
+    assert_eq!(
+        (outcome.ending, outcome.update, outcome.setbacks),
+        (Ending::Finished, 14, 2)
+    );
+}
+
+/// A checkpoint that has been damaged since is not gone back to.
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let place = tempfile::tempdir().unwrap();
+    begin(place.path());
+    let run = RunDirectory::new(place.path());
+    let config = explosive(OnDivergence::GoBack);
+    let stop = AtomicBool::new(false);
+    let mut parts = parts(place.path(), config.clone(), 0.1);
+    parts.train = config;
+    let (mut trainer, _) = Trainer::resume(parts, GOOD, |_| true).unwrap();
+    std::fs::write(run.checkpoint(GOOD).join("model.safetensors"), "damaged").unwrap();
+    trainer.run(&StopAt(Moment::WentBack(1), &stop), &stop).unwrap();
+    let to: Vec<u64> = log(place.path())
+        .iter()
+        .filter_map(|line| line["gone_back_to"].as_u64())
+        .collect();
+    assert_eq!(to, [3]);
 }

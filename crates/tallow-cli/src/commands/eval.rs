@@ -2,7 +2,7 @@
 
 use crate::arguments::EvalArguments;
 use crate::commands::searching::Shortcomings;
-use crate::ingredients::validation_set;
+use crate::ingredients::{position_limit, validation_set};
 use crate::located::Located;
 use crate::progress::{duration, thousands};
 use crate::threads;
@@ -46,7 +46,12 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         .flat_map(|t| t.candidates.first())
         .map(|best| best.hypothesis.tokens.len() + 1)
         .sum();
-    let set = validation_set(text, &tokenizers, BATCH_TOKENS)?;
+    let set = validation_set(
+        text,
+        &tokenizers,
+        BATCH_TOKENS,
+        position_limit(&model.architecture().model),
+    )?;
     let (nats, target_tokens) = perplexity(&model, &set.corpus, BATCH_TOKENS, workers, &device)?;
     eprintln!(
         "{}: {} lines, beam {}, {} tokens/s, {}",

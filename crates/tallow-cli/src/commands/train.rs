@@ -4,7 +4,7 @@ use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::scoring;
 use crate::commands::searching::Shortcomings;
 use crate::config::{Config, may_change};
-use crate::ingredients::{self, Initial, encode, open_or_learn, validation_set};
+use crate::ingredients::{self, Initial, encode, open_or_learn, position_limit, validation_set};
 use crate::progress::{Progress, duration, thousands};
 use crate::{INTERRUPTED, record, threads};
 use anyhow::{Context, Result, bail};
@@ -81,7 +81,14 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     drop(texts);
     report_corpus(&corpus);
     let valid = valid_text
-        .map(|text| validation_set(text, &tokenizers, config.data.batch_tokens))
+        .map(|text| {
+            validation_set(
+                text,
+                &tokenizers,
+                config.data.batch_tokens,
+                position_limit(&config.model),
+            )
+        })
         .transpose()?;
     let architecture = ingredients::architecture(&config, &tokenizers)?;
     let begun_with = match (&init, resume_from) {
@@ -318,7 +325,8 @@ fn test(config: &Config, text: ParallelText, run: &RunDirectory, device: &Device
     let opened = tallow_model::open(&run.best(), device)?;
     let model = opened.for_inference()?;
     let tokenizers = Tokenizers::open(&run.best())?;
-    let translator = Translator::new(&model, &tokenizers, &config.decode, device, config.seed, workers)?;
+    let decode = config.decode.without_failing();
+    let translator = Translator::new(&model, &tokenizers, &decode, device, config.seed, workers)?;
     let translations = translator.translate(&text.source, 0)?;
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
     let mut shortcomings = Shortcomings::default();

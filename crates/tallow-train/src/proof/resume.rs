@@ -31,6 +31,7 @@ pub fn resume_is_exact(
                 checkpoint_every: UPDATES,
                 log_every: 1,
                 average_last: 0,
+                max_skipped: u64::MAX,
                 ..parts.train
             },
             valid: None,
@@ -66,7 +67,11 @@ struct StopAfter<'a>(&'a AtomicBool);
 
 impl Observer for StopAfter<'_> {
     fn observe(&self, event: &Event) {
-        if matches!(event, Event::Updated { update: STOP, .. }) {
+        // Whether or not its loss was finite.
+        if matches!(
+            event,
+            Event::Updated { update: STOP, .. } | Event::Skipped { update: STOP, .. }
+        ) {
             self.0.store(true, Ordering::Relaxed);
         }
     }

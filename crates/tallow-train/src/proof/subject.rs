@@ -2,8 +2,9 @@
 
 use crate::{DropoutKey, GradientOptions, Optimizer, OptimizerKind, Schedule, TrainConfig, TrainError, gradients};
 use candle_core::{Device, Tensor};
+use std::time::{Duration, Instant};
 use tallow_data::{Batch, Example};
-use tallow_model::{Architecture, Params, Pass, Tokens, Transformer};
+use tallow_model::{Architecture, DecoderState, ModelError, Params, Pass, Tokens, Transformer};
 
 /// The numbers that proofs compare. Logits are by sentence, position and piece.
 pub trait Subject {
@@ -25,13 +26,16 @@ pub trait Subject {
     /// When the model fails.
     fn stepwise(&self, pairs: &[Example]) -> Result<Vec<Vec<Vec<f32>>>, TrainError>;
 
-    /// Trains a copy on one batch until its loss, in nats per token, is at most `goal`, for at most `updates`. Returns the
-    /// loss before each update.
+    /// Trains a copy on one batch until its loss, in nats per token, is at most `goal`, for at most so many updates and so
+    /// long. Returns the loss before each update.
     ///
     /// # Errors
     /// When the model fails.
-    fn fit(&self, batch: &Batch, updates: u64, goal: f64) -> Result<Vec<f64>, TrainError>;
+    fn fit(&self, batch: &Batch, goal: f64, updates: u64, long: Duration) -> Result<Vec<f64>, TrainError>;
 }
+
+/// Tells a decoder's state which sentences stay, and the order of their rows.
+pub type Rearrange<'a> = &'a mut dyn FnMut(&mut DecoderState, &[u32], &[u32]) -> Result<(), ModelError>;
 
 /// A model as a run would begin with it.
 #[derive(Debug)]
@@ -63,6 +67,54 @@ impl ModelSubject<'_> {
         let params = self.params.copy()?;
         let model = Transformer::for_training(self.architecture, &params, self.logits_bias.cloned())?;
         Ok((params, model))
+    }
+}
+
+impl ModelSubject<'_> {
+    /// Every sentence has two hypotheses that change places after every token: one with its own target, and one with that
+    /// of its neighbour. Sentences leave when their target ends. `rearrange` tells the state which sentences stay, and in which
+    /// order the rows of those are.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn stepwise_with(&self, pairs: &[Example], rearrange: Rearrange) -> Result<Vec<Vec<Vec<f32>>>, TrainError> {
+        let model = self.for_inference()?;
+        let sources: Vec<&[u32]> = pairs.iter().map(|pair| pair.source.as_slice()).collect();
+        let encoded = model.encode(&Tokens::new(&sources, self.device)?, Pass::default())?;
+        let mut state = model.start(&encoded, 2)?;
+        let mut found: Vec<Vec<Vec<f32>>> = vec![Vec::new(); pairs.len()];
+        let mut alive: Vec<usize> = (0..pairs.len()).collect();
+        for position in 0.. {
+            // Which of the two rows of a sentence is its own.
+            let own = position % 2;
+            let input = |pair: usize| match position {
+                0 => self.architecture.target_pad_id(),
+                _ => {
+                    let target = &pairs[pair].target;
+                    target[(position - 1) % target.len()]
+                }
+            };
+            let mut tokens = Vec::with_capacity(2 * alive.len());
+            for pair in &alive {
+                let mut both = [input(*pair), input((pair + 1) % pairs.len())];
+                both.rotate_right(own);
+                tokens.extend(both);
+            }
+            let logits: Vec<Vec<f32>> = model.step(&tokens, &mut state)?.to_vec2()?;
+            for (row, pair) in alive.iter().enumerate() {
+                found[*pair].push(logits[2 * row + own].clone());
+            }
+            let staying: Vec<u32> = (0..alive.len() as u32)
+                .filter(|row| found[alive[*row as usize]].len() < pairs[alive[*row as usize]].target.len())
+                .collect();
+            alive = staying.iter().map(|row| alive[*row as usize]).collect();
+            if alive.is_empty() {
+                break;
+            }
+            let swapped: Vec<u32> = (0..2 * staying.len() as u32).map(|row| row ^ 1).collect();
+            rearrange(&mut state, &staying, &swapped)?;
+        }
+        Ok(found)
     }
 }
 
@@ -106,50 +158,14 @@ impl Subject for ModelSubject<'_> {
             .collect())
     }
 
-    /// Every sentence has two hypotheses that change places after every token: one with its own target, and one with that
-    /// of its neighbour. Sentences leave when their target ends.
     fn stepwise(&self, pairs: &[Example]) -> Result<Vec<Vec<Vec<f32>>>, TrainError> {
-        let model = self.for_inference()?;
-        let sources: Vec<&[u32]> = pairs.iter().map(|pair| pair.source.as_slice()).collect();
-        let encoded = model.encode(&Tokens::new(&sources, self.device)?, Pass::default())?;
-        let mut state = model.start(&encoded, 2)?;
-        let mut found: Vec<Vec<Vec<f32>>> = vec![Vec::new(); pairs.len()];
-        let mut alive: Vec<usize> = (0..pairs.len()).collect();
-        for position in 0.. {
-            // Which of the two rows of a sentence is its own.
-            let own = position % 2;
-            let input = |pair: usize| match position {
-                0 => self.architecture.target_pad_id(),
-                _ => {
-                    let target = &pairs[pair].target;
-                    target[(position - 1) % target.len()]
-                }
-            };
-            let mut tokens = Vec::with_capacity(2 * alive.len());
-            for pair in &alive {
-                let mut both = [input(*pair), input((pair + 1) % pairs.len())];
-                both.rotate_right(own);
-                tokens.extend(both);
-            }
-            let logits: Vec<Vec<f32>> = model.step(&tokens, &mut state)?.to_vec2()?;
-            for (row, pair) in alive.iter().enumerate() {
-                found[*pair].push(logits[2 * row + own].clone());
-            }
-            let staying: Vec<u32> = (0..alive.len() as u32)
-                .filter(|row| found[alive[*row as usize]].len() < pairs[alive[*row as usize]].target.len())
-                .collect();
-            alive = staying.iter().map(|row| alive[*row as usize]).collect();
-            if alive.is_empty() {
-                break;
-            }
-            state.keep(&staying)?;
-            let swapped: Vec<u32> = (0..state.rows() as u32).map(|row| row ^ 1).collect();
-            state.reorder(&swapped)?;
-        }
-        Ok(found)
+        self.stepwise_with(pairs, &mut |state, staying, order| {
+            state.keep(staying)?;
+            state.reorder(order)
+        })
     }
-
-    fn fit(&self, batch: &Batch, updates: u64, goal: f64) -> Result<Vec<f64>, TrainError> {
+    fn fit(&self, batch: &Batch, goal: f64, updates: u64, long: Duration) -> Result<Vec<f64>, TrainError> {
+        let begin = Instant::now();
         let (params, model) = self.copy()?;
         let mut optimizer = Optimizer::new(&params)?;
         // What suits a handful of sentences, whatever the config says about millions; wide models need smaller steps.
@@ -172,7 +188,7 @@ impl Subject for ModelSubject<'_> {
             let loss = gradient.loss / gradient.target_tokens as f64;
             losses.push(loss);
             let norm = gradient.norm(self.workers)?;
-            if loss <= goal || !loss.is_finite() || !norm.is_finite() {
+            if loss <= goal || begin.elapsed() > long || !loss.is_finite() || !norm.is_finite() {
                 break;
             }
             let rate = config.learning_rate_at(update, self.architecture.model.d_model);

@@ -115,7 +115,7 @@ impl Trainer {
             beam: parts.train.valid_beam,
             n_best: 1,
             sample: false,
-            ..parts.decode.clone()
+            ..parts.decode.without_failing()
         };
         match &parts.valid {
             Some(valid) => {

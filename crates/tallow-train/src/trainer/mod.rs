@@ -131,9 +131,10 @@ impl Trainer {
         parts.params = saved.params;
         parts.logits_bias = saved.logits_bias;
         state.fingerprint = parts.fingerprint.clone();
+        let mut changes = harmless;
+        changes.extend(divergence::after_setbacks(&mut state, &changes));
         // What this run would have removed, had it not died after it wrote the checkpoint.
         remove_others(&parts.run, &state)?;
-        let mut changes = harmless;
         let damage = |path: &Path| match checksum::check(path) {
             Err(faults) if !path.exists() || checksum::has(path) => Some(faults.join(", ")),
             _ => None,
@@ -221,6 +222,9 @@ impl Trainer {
             profile::set_running(false);
             match done {
                 Ok(()) => {}
+                Err(TrainError::Diverged { update, .. }) if self.is_hopeless() => {
+                    return Err(TrainError::Hopeless { update });
+                }
                 Err(TrainError::Diverged { .. }) if self.may_go_back() => {
                     self.go_back(&mut log, observer)?;
                     stream = self.batches()?;

@@ -1,8 +1,8 @@
 //! The corpora: their text, and their tokens.
 
-use crate::commands::check::Report;
+use crate::commands::check::{Report, Verdict};
 use crate::config::Config;
-use crate::ingredients::{Initial, encode, open_or_learn};
+use crate::ingredients::{Initial, beyond_positions, encode, open_or_learn, position_limit};
 use crate::progress::thousands;
 use anyhow::Result;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use tallow_data::{
     Alignment, Corpus, CorpusFiles, DataError, Filters, HISTOGRAM, Overlap, ParallelText, Sides, Spelling, Survey,
     Tally, TokenSurvey, read_lines,
 };
+use tallow_decode::LongLines;
 use tallow_text::{Tokenizer, Tokenizers};
 
 /// Shares above which something is a fault and not an oddity: of pairs with broken characters, of held-out pairs that are
@@ -25,6 +26,10 @@ const MANY_LONG: f64 = 0.001;
 /// Pairs among which a correlation of lengths below this is no chance.
 const TELLING: usize = 400;
 const LEAST_CORRELATION: f64 = 0.1;
+/// One above this is no chance in any corpus that is looked at.
+const GOOD_CORRELATION: f64 = 0.4;
+/// Fewer oddities than this are not called a fault, whatever their share: in a small set everything is a large one.
+const FEW: u64 = 10;
 
 /// The text of a config's corpora.
 pub(super) struct Texts {
@@ -43,11 +48,22 @@ pub(super) struct Encoded {
 pub(super) fn texts(config: &Config, report: &mut Report) -> Result<Option<Texts>> {
     let (mut train, mut held_out, mut surveys) = (Vec::new(), Vec::new(), Vec::new());
     for (i, files) in config.data.train.iter().enumerate() {
-        train.extend(open(&format!("data.train[{i}]"), files, true, &mut surveys, report)?);
+        let repeated = if config.data.drop_duplicates {
+            Repeated::Dropped
+        } else {
+            Repeated::Kept
+        };
+        train.extend(open(
+            &format!("data.train[{i}]"),
+            files,
+            repeated,
+            &mut surveys,
+            report,
+        )?);
     }
     for (key, files) in [("data.valid", &config.data.valid), ("data.test", &config.data.test)] {
         if let Some(files) = files {
-            held_out.extend(open(key, files, false, &mut surveys, report)?.map(|text| (key, text)));
+            held_out.extend(open(key, files, Repeated::Natural, &mut surveys, report)?.map(|text| (key, text)));
         }
     }
     report.figure("corpora", &surveys)?;
@@ -58,18 +74,31 @@ pub(super) fn texts(config: &Config, report: &mut Report) -> Result<Option<Texts
             "hold out some hundred pairs and name them in data.valid",
         )?;
     }
-    for (key, text) in &held_out {
-        overlap(key, text, &train, report)?;
-    }
     let is_complete = train.len() == config.data.train.len();
+    if is_complete {
+        for (key, text) in &held_out {
+            overlap(key, text, &train, report)?;
+        }
+    }
     Ok(is_complete.then_some(Texts { train, held_out }))
+}
+
+/// What becomes of pairs that occurred before.
+#[derive(Clone, Copy, PartialEq)]
+enum Repeated {
+    /// They are trained on, and could be dropped.
+    Kept,
+    /// They are dropped.
+    Dropped,
+    /// The corpus is measured on, as it is.
+    Natural,
 }
 
 /// Opens one corpus and says what its text is like.
 fn open(
     key: &str,
     files: &CorpusFiles,
-    is_trained_on: bool,
+    repeated: Repeated,
     surveys: &mut Vec<Survey>,
     report: &mut Report,
 ) -> Result<Option<ParallelText>> {
@@ -106,19 +135,18 @@ fn open(
             return Ok(());
         }
         let found = format!("{} {what} ({})", pairs_of(tally.count), tally.examples());
-        if tally.count as f64 > most * pairs as f64 {
+        if tally.count >= FEW && tally.count as f64 > most * pairs as f64 {
             report.faulty(key, found, advice)
         } else {
             report.look(key, found, advice)
         }
     };
-    let dropped = if is_trained_on {
-        "they are not trained on"
-    } else {
-        "they are scored as they are"
+    let dropped = match repeated {
+        Repeated::Natural => "they are scored as they are",
+        Repeated::Kept | Repeated::Dropped => "they are not trained on",
     };
     tally(&survey.empty, "with an empty side", 0.5, dropped)?;
-    if is_trained_on {
+    if repeated == Repeated::Kept {
         let advice = "data.drop_duplicates = true drops all but the first";
         tally(&survey.duplicate, "occurred before", 1.0, advice)?;
     }
@@ -140,7 +168,7 @@ fn open(
     )?;
     let advice = "most likely remains of another format: remove them";
     tally(&survey.control, "with control characters", MOST_BROKEN, advice)?;
-    alignment(key, pairs, &survey.alignment, report)?;
+    alignment(key, &text, &survey.alignment, report)?;
     surveys.push(survey);
     Ok(Some(text))
 }
@@ -153,35 +181,56 @@ fn pairs_of(count: u64) -> String {
     counted(count, "pair", "pairs")
 }
 
-fn alignment(key: &str, pairs: usize, found: &Alignment, report: &mut Report) -> Result<()> {
+fn alignment(key: &str, text: &ParallelText, found: &Alignment, report: &mut Report) -> Result<()> {
     for stretch in &found.misaligned {
         let lines = format!(
             "lines {} to {}",
             thousands(stretch.first as f64),
             thousands(stretch.last as f64)
         );
-        let what = match stretch.shift {
-            Some(shift) => format!(
-                "{lines}: the translations stand {} {}",
-                counted(shift.unsigned_abs(), "line", "lines"),
-                if shift > 0 { "further down" } else { "further up" }
-            ),
-            None => format!("{lines}: the two sides are hardly translations of each other"),
+        let Some(shift) = stretch.shift else {
+            let advice = "their lengths have nothing to do with each other, as those of other lines have: see whether they are \
+                          translations";
+            report.look(
+                key,
+                format!("{lines}: the two sides may be no translations of each other"),
+                advice,
+            )?;
+            continue;
         };
+        let count = counted(shift.unsigned_abs(), "line", "lines");
+        let where_to = if shift > 0 { "further down" } else { "further up" };
         let advice = "a line is missing or too much at the first of them (told by the lengths of lines, so nearly): compare \
                       both files there";
-        report.faulty(key, what, advice)?;
+        report.faulty(
+            key,
+            format!("{lines}: the translations stand {count} {where_to}"),
+            advice,
+        )?;
     }
+    // The length of a label or of a name says nothing.
+    let is_of_sentences = |side: &[String]| {
+        let long = side
+            .iter()
+            .filter(|line| line.split_whitespace().nth(2).is_some())
+            .count();
+        2 * long > side.len()
+    };
+    let is_telling = text.source.len() >= TELLING && is_of_sentences(&text.source) && is_of_sentences(&text.target);
     match found.correlation {
         _ if !found.misaligned.is_empty() => Ok(()),
-        Some(correlation) if correlation < LEAST_CORRELATION && pairs >= TELLING => report.faulty(
+        Some(correlation) if correlation < LEAST_CORRELATION && is_telling => report.faulty(
             key,
             format!("the lengths of the two sides have nothing to do with each other (correlation {correlation:.2})"),
             "line N of one file must translate line N of the other: was one of them sorted or shuffled?",
         ),
-        Some(correlation) => report.ok(
+        Some(correlation) if correlation > GOOD_CORRELATION => report.ok(
             key,
             format!("both sides run in step (correlation of lengths {correlation:.2})"),
+        ),
+        Some(correlation) => report.ok(
+            key,
+            format!("whether both sides run in step cannot be told (correlation of lengths {correlation:.2})"),
         ),
         None => Ok(()),
     }
@@ -210,7 +259,7 @@ fn overlap(key: &str, text: &ParallelText, train: &[ParallelText], report: &mut 
             pairs_of(found.pairs.count),
             found.pairs.examples()
         );
-        if share > MOST_OVERLAP {
+        if share > MOST_OVERLAP && found.pairs.count >= FEW {
             report.faulty(key, what, advice)?;
         } else {
             report.look(key, what, advice)?;
@@ -256,11 +305,7 @@ pub(super) fn encoded(
     let corpus = match encode(&texts.train, &tokenizers, &config.data.filters()) {
         Ok(corpus) => corpus,
         Err(error) => {
-            report.faulty(
-                "data.train",
-                error.to_string(),
-                "loosen data.max_length or data.max_length_ratio",
-            )?;
+            report.add("data.train", Verdict::Faulty, format!("{error:#}"), None)?;
             return Ok(None);
         }
     };
@@ -269,11 +314,14 @@ pub(super) fn encoded(
         let key = format!("data.train[{i}]");
         let share = filtered.dropped() as f64 / filtered.read.max(1) as f64;
         if share > MANY_DROPPED {
-            report.look(
-                &key,
-                filtered.to_string(),
-                "see data.max_length and data.max_length_ratio",
-            )?;
+            let reasons = [
+                (filtered.empty.count, "see why so many lines are empty"),
+                (filtered.duplicate.count, "they are dropped by data.drop_duplicates"),
+                (filtered.too_long.count, "see data.max_length"),
+                (filtered.ratio.count, "see data.max_length_ratio"),
+            ];
+            let most = reasons.into_iter().max_by_key(|(count, _)| *count);
+            report.look(&key, filtered.to_string(), most.map_or("", |(_, advice)| advice))?;
         } else if filtered.dropped() > 0 {
             report.ok(&key, filtered.to_string())?;
         } else {
@@ -346,7 +394,7 @@ fn tokens(key: &str, survey: &TokenSurvey, report: &mut Report) -> Result<()> {
                     thousands(survey.tokens[side] as f64)
                 ),
             )?;
-        } else if share(unknown.count) > MOST_UNKNOWN {
+        } else if share(unknown.count) > MOST_UNKNOWN && unknown.count >= FEW {
             report.faulty(key, format!("{what} ({})", unknown.lines.examples()), advice)?;
         } else {
             report.look(key, format!("{what} ({})", unknown.lines.examples()), advice)?;
@@ -384,11 +432,31 @@ fn tokens(key: &str, survey: &TokenSurvey, report: &mut Report) -> Result<()> {
 
 /// Whether search can reach as far as the references of a corpus.
 fn lengths(key: &str, corpus: &Corpus, config: &Config, report: &mut Report) -> Result<()> {
+    if key == "data.valid"
+        && let Some(fault) = beyond_positions(corpus, position_limit(&config.model))
+    {
+        report.add(key, Verdict::Faulty, fault, None)?;
+    }
+    let long_lines = match config.decode.long_lines {
+        LongLines::Split => "they will be translated sentence by sentence (decode.long_lines)",
+        LongLines::Truncate => "they will be cut (decode.long_lines)",
+        LongLines::Fail => "`tallow translate` and `tallow eval` will refuse them (decode.long_lines)",
+    };
     let limits = [
-        ("source", "decode.max_source_length", config.decode.max_source_length),
-        ("target", "decode.max_length", config.decode.max_length),
+        (
+            "source",
+            "decode.max_source_length",
+            config.decode.max_source_length,
+            long_lines,
+        ),
+        (
+            "target",
+            "decode.max_length",
+            config.decode.max_length,
+            "raise it: translations would be cut",
+        ),
     ];
-    for (side, limit_key, limit) in limits {
+    for (side, limit_key, limit, advice) in limits {
         let length = |(source, target): (usize, usize)| if side == "source" { source } else { target };
         let count = (0..corpus.len()).filter(|i| length(corpus.lengths(*i)) > limit).count();
         if count as f64 > MANY_LONG * corpus.len() as f64 {
@@ -396,7 +464,7 @@ fn lengths(key: &str, corpus: &Corpus, config: &Config, report: &mut Report) -> 
                 "{} whose {side} has more than the {limit} tokens of {limit_key}",
                 pairs_of(count as u64)
             );
-            report.look(key, what, &format!("raise {limit_key}: translations would be cut"))?;
+            report.look(key, what, advice)?;
         }
     }
     Ok(())

@@ -32,11 +32,23 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
         Some(init) => composed.with_model_of(&init.opened.architecture.canonical().model)?,
         None => composed.config,
     };
+    place_of(&config)?;
     let mut report = Report::new(arguments.json);
-    if let Some(texts) = corpus::texts(&config, &mut report)?
-        && let Some(encoded) = corpus::encoded(&config, texts, init.as_ref(), offline, &mut report)?
-    {
-        model::check(&config, encoded, init, &device, &mut report)?;
+    let check = || -> Result<()> {
+        if let Some(texts) = corpus::texts(&config, &mut report)?
+            && let Some(encoded) = corpus::encoded(&config, texts, init.as_ref(), offline, &mut report)?
+        {
+            model::check(&config, encoded, init, &device, &mut report)?;
+        }
+        Ok(())
+    };
+    // What has been found so far is told in any case.
+    if let Err(error) = check() {
+        report.faulty(
+            "this check",
+            format!("{error:#}"),
+            "it could not go on; mend this, and check again",
+        )?;
     }
     report.end()
 }
@@ -156,8 +168,8 @@ impl Report {
     }
 }
 
-/// A directory for runs of a check. It lies beside the run, on the same file system.
-fn place(config: &Config) -> Result<PathBuf> {
+/// Where the runs of a check lie, which must not exist: beside the run, on the same file system.
+fn place_of(config: &Config) -> Result<PathBuf> {
     let run = config.run_directory();
     let Some(name) = run.file_name() else {
         bail!(
@@ -171,6 +183,5 @@ fn place(config: &Config) -> Result<PathBuf> {
     if place.exists() {
         bail!("{}: left by an earlier check; remove it first", place.display());
     }
-    std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
     Ok(place)
 }

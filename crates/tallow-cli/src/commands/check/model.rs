@@ -1,7 +1,7 @@
 //! The model: its size, its speed, and proofs of its training.
 
 use crate::commands::check::corpus::Encoded;
-use crate::commands::check::{Report, place};
+use crate::commands::check::{Report, place_of};
 use crate::config::Config;
 use crate::ingredients::{self, Initial};
 use crate::progress::{duration, thousands};
@@ -62,7 +62,8 @@ pub(super) fn check(
     ] {
         add(prove(&subject, &sample)?, report)?;
     }
-    let place = place(config)?;
+    let place = place_of(config)?;
+    std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
     let fingerprint = record::fingerprint(config, &corpus, None, &tokenizers, workers)?;
     let parts = || -> Result<TrainerParts, TrainError> {
         Ok(TrainerParts {
@@ -159,6 +160,17 @@ fn speed(
     };
     let seconds = most as f64 * found.seconds_per_update;
     report.figure("speed", &found)?;
+    if found.not_finite > 0 {
+        report.faulty(
+            "time",
+            format!(
+                "{} of the first {} updates had no finite loss or gradient",
+                found.not_finite,
+                found.updates + 1
+            ),
+            "lower train.learning_rate, raise train.warmup_updates, or look for extreme weights in the model of `init`",
+        )?;
+    }
     report.figure("expected_seconds", &seconds)?;
     report.ok(
         "time",

@@ -1,7 +1,7 @@
 //! `tallow check --resume`: a run that is killed again and again is the run that nothing happened to.
 
 use crate::arguments::CheckArguments;
-use crate::commands::check::place;
+use crate::commands::check::place_of;
 use crate::config::Config;
 use crate::device::DeviceChoice;
 use anyhow::{Context, Result, bail};
@@ -34,7 +34,8 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     if matches!(arguments.device.device, DeviceChoice::Cuda(_)) {
         eprintln!("note: exact resumption is promised on the CPU; a GPU adds up in no fixed order");
     }
-    let place = place(&config)?;
+    let place = place_of(&config)?;
+    std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
     let probe = Probe {
         arguments: &arguments,
         place: &place,
