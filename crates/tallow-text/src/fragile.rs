@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 /// What is wrong.
 pub(crate) fn check(json: &Value) -> Result<(), String> {
     for key in ["normalizer", "pre_tokenizer", "decoder"] {
-        each_object(&json[key], &mut |part| {
+        each_object(&json[key], &|part| {
             check_part(part).map_err(|fault| format!("its {key}: {fault}"))
         })?;
     }
@@ -20,7 +20,7 @@ pub(crate) fn check(json: &Value) -> Result<(), String> {
 
 /// Visits an object and all objects in it. Parts are known by their keys, not by their types: the library guesses those
 /// that have none.
-fn each_object(value: &Value, visit: &mut dyn FnMut(&Map<String, Value>) -> Result<(), String>) -> Result<(), String> {
+fn each_object(value: &Value, visit: &impl Fn(&Map<String, Value>) -> Result<(), String>) -> Result<(), String> {
     match value {
         Value::Object(object) => {
             visit(object)?;
@@ -41,8 +41,10 @@ fn check_part(part: &Map<String, Value>) -> Result<(), String> {
     if number("length") == Some(0) {
         return Err("it cuts pieces of no length".to_owned());
     }
+    let is_map = part.get("type").and_then(Value::as_str) == Some("Precompiled");
     match part.get("precompiled_charsmap") {
         Some(map) => check_map(map).ok_or_else(|| "its map of characters is damaged".to_owned()),
+        None if is_map => Err("its map of characters is missing".to_owned()),
         None => Ok(()),
     }
 }
@@ -57,7 +59,7 @@ fn check_map(map: &Value) -> Option<()> {
     let replacements = std::str::from_utf8(replacements).ok()?;
     let (units, _) = tree.as_chunks::<4>();
     let unit = |place: usize| units.get(place).map(|unit| u32::from_le_bytes(*unit));
-    let offset = |unit: u32| ((unit as usize >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
+    let offset = |unit: u32| (unit as usize >> 10) << ((unit & (1 << 9)) >> 6);
     let root = offset(unit(0)?);
     let (mut seen, mut open) = (HashSet::from([root]), vec![root]);
     while let Some(node) = open.pop() {
@@ -82,9 +84,14 @@ fn check_map(map: &Value) -> Option<()> {
     Some(())
 }
 
-/// The bytes of a text in base64 (RFC 4648, section 4).
+/// The bytes of a text in base64 (RFC 4648, section 4), which is padded and has no bit too many: the library panics on any
+/// other.
 fn from_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    if padding > 2 || !text.len().is_multiple_of(4) {
+        return None;
+    }
     let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
     let (mut bits, mut count) = (0u32, 0);
     for digit in digits.bytes() {
@@ -101,9 +108,10 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
         if count >= 8 {
             count -= 8;
             bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
         }
     }
-    Some(bytes)
+    (bits == 0).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -124,7 +132,9 @@ mod tests {
         ] {
             assert_eq!(from_base64(text).unwrap(), bytes.as_bytes());
         }
-        assert_eq!(from_base64("Zm9v!"), None);
+        for text in ["Zm9v!", "Zg=", "Zg", "Zh==", "====", "Zm9=v"] {
+            assert_eq!(from_base64(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -160,6 +170,11 @@ mod tests {
                 "normalizer",
                 json!({"type": "Precompiled", "precompiled_charsmap": 5}),
                 "damaged",
+            ),
+            (
+                "normalizer",
+                json!({"type": "Sequence", "normalizers": [{"type": "Precompiled"}]}),
+                "missing",
             ),
         ] {
             let error = check(&json!({ key: part })).unwrap_err();
