@@ -10,12 +10,13 @@
 # latter. An input that fails is written to target/fuzz/artifacts/TARGET; minimised, it belongs to the seeds. The last line
 # says how many inputs were seen. More arguments go to libFuzzer.
 #
-#   scripts/fuzz.sh TARGET merge    replaces nothing, but writes to target/fuzz/merged/TARGET the fewest inputs of seeds and
-#                                   corpus that reach what all of them reach.
+#   scripts/fuzz.sh TARGET merge           writes to target/fuzz/merged/TARGET few inputs of seeds and corpus that reach
+#                                          what all of them reach
+#   scripts/fuzz.sh TARGET minimize FILE   writes to target/fuzz/minimized a shorter input that fails as FILE does
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-target=${1:?"usage: scripts/fuzz.sh TARGET|all [SECONDS|merge] [libFuzzer's options]"}
+target=${1:?"usage: scripts/fuzz.sh TARGET|all [SECONDS|merge|minimize FILE] [libFuzzer's options]"}
 seconds=${2:-60}
 shift $(($# < 2 ? $# : 2))
 
@@ -49,6 +50,9 @@ if [ "$seconds" = merge ]; then
     rm -rf "$merged"
     mkdir -p "$merged"
     exec "$binary" -merge=1 -rss_limit_mb=2048 -timeout=10 "$@" "$merged" "$seeds" "$corpus"
+fi
+if [ "$seconds" = minimize ]; then
+    exec "$binary" -minimize_crash=1 -max_total_time=60 -timeout=10 -exact_artifact_path=target/fuzz/minimized "$@"
 fi
 log=$(mktemp)
 status=0

@@ -78,7 +78,7 @@ fn read_all(reader: impl BufRead, data: &[u8]) -> Option<Vec<String>> {
         Err(error) => return refused(error),
     };
     let mut lines = Vec::new();
-    while let Some(line) = reader.next() {
+    for line in reader.by_ref() {
         match line {
             Ok(line) => lines.push(line),
             Err(error) => return refused(error),

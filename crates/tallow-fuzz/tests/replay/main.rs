@@ -17,7 +17,7 @@ use std::time::Instant;
 use tallow_fuzz::{TARGETS, Target};
 
 /// Mutations of each seed.
-const MUTATIONS: u64 = 24;
+const MUTATIONS: u64 = 16;
 
 /// Seeds longer than this are replayed, but have fewer mutations.
 const LONG: usize = 16 << 10;
@@ -25,7 +25,7 @@ const LONG: usize = 16 << 10;
 /// The most bytes that may be in use for an input of so many: the fixed part is for buffers, and for parameters and tables
 /// whose size a config may choose within its limits.
 fn most_memory(input: usize) -> usize {
-    (64 << 20) + 256 * input
+    (32 << 20) + 256 * input
 }
 
 fn folder(target: &str) -> PathBuf {
