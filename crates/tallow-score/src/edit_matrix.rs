@@ -23,20 +23,40 @@ pub(crate) enum Edit {
 
 /// The Levenshtein matrix of a hypothesis and a reference.
 ///
-/// `rows[i][j]` is the cost of turning the first `i` words of the hypothesis into the first `j` words of the reference.
-/// As in sacreBLEU, only cells within a beam around the diagonal are computed. For long sentences of very different word
-/// order the distance is an upper bound therefore, and a wider beam would change scores.
+/// `rows[i].cost(j)` is the cost of turning the first `i` words of the hypothesis into the first `j` words of the
+/// reference. As in sacreBLEU, only cells within a beam around the diagonal are computed, and only they are kept: a file
+/// may have any number of words in a line. For long sentences of very different word order the distance is an upper bound
+/// therefore, and a wider beam would change scores.
 #[derive(Debug)]
 pub(crate) struct EditMatrix<'r> {
     hypothesis: Vec<usize>,
     reference: &'r [usize],
-    rows: Vec<Vec<u32>>,
+    rows: Vec<Row>,
+}
+
+/// The cells of a row that were computed.
+#[derive(Debug)]
+struct Row {
+    /// The column of the first of them.
+    start: usize,
+    costs: Vec<u32>,
+}
+
+impl Row {
+    /// The cost in a column.
+    fn cost(&self, column: usize) -> u32 {
+        let cell = column.checked_sub(self.start).and_then(|cell| self.costs.get(cell));
+        cell.copied().unwrap_or(UNREACHED)
+    }
 }
 
 impl<'r> EditMatrix<'r> {
     /// Computes the whole matrix.
     pub(crate) fn new(hypothesis: Vec<usize>, reference: &'r [usize]) -> Self {
-        let first_row: Vec<u32> = (0..).take(reference.len() + 1).collect();
+        let first_row = Row {
+            start: 0,
+            costs: (0..).take(reference.len() + 1).collect(),
+        };
         let mut rows = vec![first_row];
         for position in 1..=hypothesis.len() {
             let row = next_row(&rows[position - 1], &hypothesis, position, reference);
@@ -61,7 +81,7 @@ impl<'r> EditMatrix<'r> {
 
     /// The edit distance.
     pub(crate) fn distance(&self) -> u32 {
-        self.rows[self.hypothesis.len()][self.reference.len()]
+        self.rows[self.hypothesis.len()].cost(self.reference.len())
     }
 
     /// The edit distance of `permuted`, another order of the words of the hypothesis. The rows of the words that the
@@ -73,7 +93,7 @@ impl<'r> EditMatrix<'r> {
             let above = row.as_ref().unwrap_or(&self.rows[shared]);
             row = Some(next_row(above, permuted, position, self.reference));
         }
-        row.as_ref().unwrap_or(&self.rows[shared])[self.reference.len()]
+        row.as_ref().unwrap_or(&self.rows[shared]).cost(self.reference.len())
     }
 
     /// The edits that lead from the hypothesis to the reference at the least cost, from the first word to the last.
@@ -103,11 +123,11 @@ impl<'r> EditMatrix<'r> {
         if j == 0 {
             return Edit::Delete;
         }
-        let cost = self.rows[i][j];
+        let cost = self.rows[i].cost(j);
         let same = self.hypothesis[i - 1] == self.reference[j - 1];
-        if self.rows[i - 1][j - 1] + u32::from(!same) == cost {
+        if self.rows[i - 1].cost(j - 1) + u32::from(!same) == cost {
             if same { Edit::Keep } else { Edit::Substitute }
-        } else if self.rows[i - 1][j] + 1 == cost {
+        } else if self.rows[i - 1].cost(j) + 1 == cost {
             Edit::Delete
         } else {
             Edit::Insert
@@ -116,19 +136,23 @@ impl<'r> EditMatrix<'r> {
 }
 
 /// The row of word number `position` (counted from one) of the hypothesis, from the row `above` it.
-fn next_row(above: &[u32], hypothesis: &[usize], position: usize, reference: &[usize]) -> Vec<u32> {
+fn next_row(above: &Row, hypothesis: &[usize], position: usize, reference: &[usize]) -> Row {
     let word = hypothesis[position - 1];
-    let mut row = vec![UNREACHED; reference.len() + 1];
+    let columns = beam(position, hypothesis.len(), reference.len());
+    let start = columns.start;
     let mut left = UNREACHED;
-    for j in beam(position, hypothesis.len(), reference.len()) {
-        let mut cost = (above[j] + 1).min(left + 1);
+    let cost = |j: usize| {
+        let mut cost = (above.cost(j) + 1).min(left + 1);
         if j > 0 {
-            cost = cost.min(above[j - 1] + u32::from(word != reference[j - 1]));
+            cost = cost.min(above.cost(j - 1) + u32::from(word != reference[j - 1]));
         }
         left = cost.min(UNREACHED);
-        row[j] = left;
+        left
+    };
+    Row {
+        start,
+        costs: columns.map(cost).collect(),
     }
-    row
 }
 
 /// The columns of row `position` that lie within the beam. The diagonal leads from corner to corner, however different
@@ -189,6 +213,15 @@ mod tests {
                 .collect();
             assert_eq!(trace, case["trace"].as_str().unwrap(), "{case}");
         }
+    }
+
+    #[test]
+    fn long_lines_take_memory_by_their_length() {
+        let words: Vec<usize> = (0..30_000).map(|word| word % 7).collect();
+        let matrix = EditMatrix::new(words.clone(), &words);
+        assert_eq!(matrix.distance(), 0);
+        let cells: usize = matrix.rows.iter().map(|row| row.costs.len()).sum();
+        assert!(cells < 100 * words.len(), "{cells}");
     }
 
     #[test]

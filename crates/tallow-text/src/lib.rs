@@ -34,6 +34,7 @@ mod error;
 mod files;
 mod foreign;
 mod form;
+mod fragile;
 mod kind;
 mod lines;
 mod marian;

@@ -15,6 +15,7 @@ use crate::config::TextConfig;
 use crate::error::TextError;
 use crate::files;
 use crate::foreign;
+use crate::fragile;
 use crate::lines::Lines;
 use crate::marian;
 use crate::special;
@@ -215,6 +216,7 @@ impl Tokenizer {
             reason,
         };
         let value: Value = serde_json::from_str(&json).map_err(|error| malformed(error.to_string()))?;
+        fragile::check(&value).map_err(malformed)?;
         foreign::check_merges(&value).map_err(malformed)?;
         let mut model: tokenizers::Tokenizer = json
             .parse()

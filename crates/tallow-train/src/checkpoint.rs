@@ -14,6 +14,9 @@ const STATE_FILE: &str = "state.json";
 const MOMENTS_FILE: &str = "moments.safetensors";
 const EMA_FILE: &str = "ema.safetensors";
 
+/// The largest whole number that every reader of JSON has exactly; nothing that is counted comes near it.
+const LARGEST_COUNT: u64 = 1 << 53;
+
 /// What a checkpoint is written from.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkpoint<'a> {
@@ -47,7 +50,24 @@ pub(crate) fn read_state(directory: &Path) -> Result<TrainState, TrainError> {
             ),
         });
     }
-    Ok(state)
+    // Sums with numbers that no run reaches would overflow.
+    let counters = [
+        ("update", state.update),
+        ("cursor.epoch", state.cursor.epoch),
+        ("cursor.batch", state.cursor.batch),
+        ("target_tokens", state.target_tokens),
+        ("skipped", state.skipped),
+        ("skipped_in_a_row", state.skipped_in_a_row),
+        (
+            "selection.validations_without_improvement",
+            state.selection.validations_without_improvement,
+        ),
+        ("metrics_bytes", state.metrics_bytes),
+    ];
+    match counters.into_iter().find(|(_, count)| *count > LARGEST_COUNT) {
+        Some((key, count)) => Err(damaged(&path, &format!("{key} is {count}"))),
+        None => Ok(state),
+    }
 }
 
 /// The tensors that are read back.

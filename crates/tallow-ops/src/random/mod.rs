@@ -45,6 +45,8 @@ pub enum Purpose {
     Sampling = 3,
     /// Moments at which a run is killed to prove that it can be resumed.
     Kills = 4,
+    /// Mutations of seeds with which input is tested.
+    Mutations = 5,
 }
 
 /// A key of the generator, derived step by step: `Key::new(seed, purpose).fold(update).fold(layer)`.

@@ -7,6 +7,7 @@
 use prost::Message as _;
 use serde_json::Value;
 
+use super::Processor;
 use super::message::{Model, ModelType, Normalizer, Piece, PieceType, Trainer};
 use crate::bpe;
 use crate::error::TextError;
@@ -46,7 +47,8 @@ impl Tokenizer {
         let last = self.pad_id();
         let pieces: Option<Vec<&str>> = (0..last).map(|id| self.piece(id)).collect();
         let pieces = pieces.ok_or_else(|| refused("some ids have no piece"))?;
-        if pieces.first() != Some(&special::END) || pieces.get(1) != Some(&special::UNKNOWN) {
+        let special = [pieces.first().copied(), pieces.get(1).copied(), self.piece(last)];
+        if special != [special::END, special::UNKNOWN, special::PADDING].map(Some) {
             return Err(refused("it was not learned here"));
         }
         let scores = match model_type {
@@ -56,7 +58,9 @@ impl Tokenizer {
                 has_our_merges(&json, &pieces).then(|| (0..pieces.len()).map(|id| -(id as f32)).collect())
             }
         };
-        let scores = scores.ok_or_else(|| refused("it was not learned here"))?;
+        let scores = scores
+            .filter(|scores| scores.len() >= pieces.len())
+            .ok_or_else(|| refused("it was not learned here"))?;
         let model = Model {
             pieces: pieces
                 .iter()
@@ -82,7 +86,10 @@ impl Tokenizer {
             }),
             denormalizer: None,
         };
-        Ok(model.encode_to_vec())
+        let bytes = model.encode_to_vec();
+        // Somebody may have changed what was learned here, and nobody could open what is written then.
+        Processor::new(&bytes).map_err(|reason| refused(&reason))?;
+        Ok(bytes)
     }
 }
 

@@ -1,0 +1,58 @@
+//! Hostile input: one function per sort of input that a person can hand to `tallow`.
+//!
+//! Each target turns bytes into that input, calls what the binary calls, and panics if a promise is broken: nothing
+//! panics, an error is one message that names the file, and what is accepted is what was written. The targets are run by
+//! `fuzz/` (libFuzzer, guided by coverage) and by `tests/replay.rs` (the seeds in `seeds/` and mutations of them).
+//!
+//! | target | the bytes are |
+//! |---|---|
+//! | [`configs`] | a config; its lines `#! key=value` are also given as `--set key=value` |
+//! | [`tokenizers`] | one byte that says which file of a tokenizer, then the file |
+//! | [`models`] | one byte that says which file of a model directory or of its run, then the file |
+//! | [`checkpoints`] | one byte for the file of a checkpoint, one for its checksums, then the file |
+//! | [`corpora`] | one byte for form and filters, then one file or two, parted by [`PART`] |
+//! | [`lines`] | one byte for how it is read and translated, then standard input |
+//! | [`scores`] | one byte for the options, then hypotheses and references, parted by [`PART`] |
+#![allow(clippy::expect_used, clippy::panic)] // To fail is how a target reports a fault.
+
+/// The binary's own files: it is no library, and its configs and its way to models are to be tested as they are.
+#[path = "../../tallow-cli/src/config.rs"]
+#[allow(dead_code, reason = "the binary uses the rest")]
+mod config;
+#[path = "../../tallow-cli/src/hub.rs"]
+#[allow(
+    dead_code,
+    clippy::print_stderr,
+    reason = "the binary uses the rest; nothing is fetched here"
+)]
+mod hub;
+#[path = "../../tallow-cli/src/keys.rs"]
+#[allow(dead_code, reason = "the binary uses the rest")]
+mod keys;
+#[path = "../../tallow-cli/src/located.rs"]
+#[allow(dead_code, reason = "the binary uses the rest")]
+mod located;
+
+mod message;
+mod specimen;
+mod targets;
+
+pub use specimen::seeds;
+pub use targets::{checkpoints, configs, corpora, lines, models, scores, tokenizers};
+
+/// What parts two files in an input.
+pub const PART: &[u8] = b"\0|\0";
+
+/// A target: takes any bytes, and panics if a promise is broken.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("configs", configs),
+    ("tokenizers", tokenizers),
+    ("models", models),
+    ("checkpoints", checkpoints),
+    ("corpora", corpora),
+    ("lines", lines),
+    ("scores", scores),
+];

@@ -1,0 +1,27 @@
+//! What an error must be like.
+
+use std::fmt::Display;
+
+/// The longest message about an input of so many bytes. A config has a fault for each of its keys, and a message may quote
+/// what it is about.
+fn longest(input: usize) -> usize {
+    8 * 1024 + 16 * input
+}
+
+/// Fails unless an error can be shown to a person: it says something, it is not longer than what it is about calls for, and
+/// it contains one of the names, if there are any.
+pub(crate) fn check(error: &impl Display, names: &[&str], input: &[u8]) {
+    // With its causes, as the binary shows it.
+    let message = format!("{error:#}");
+    assert!(!message.trim().is_empty(), "an empty message");
+    assert!(
+        message.len() <= longest(input.len()),
+        "a message of {} bytes about {}: {message:.500}",
+        message.len(),
+        input.len()
+    );
+    assert!(
+        names.is_empty() || names.iter().any(|name| message.contains(name)),
+        "none of {names:?} is named: {message:.2000}"
+    );
+}

@@ -1,0 +1,106 @@
+//! Model directories.
+
+use crate::located::Located;
+use crate::message;
+use crate::specimen::{model_files, named, write_files};
+use candle_core::Device;
+use std::path::Path;
+use tallow_decode::{DecodeError, Translator};
+use tallow_model::{Opened, WEIGHTS_FILE, verify};
+use tempfile::tempdir;
+
+/// What an input may be, by its first byte. `pytorch_model.bin` replaces `model.safetensors`; `config.toml` makes the directory
+/// the best model of a run.
+pub(crate) const FILES: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "tokenizer.json",
+    "config.toml",
+];
+
+/// Lines to translate.
+const LINES: [&str; 3] = ["one red cat", "", "the Äpfel \u{1f600}"];
+
+/// A model directory of which one file is given. What opens can be looked over, translated with, saved and opened again.
+///
+/// # Panics
+/// When a promise is broken.
+pub fn models(data: &[u8]) {
+    let Some((&choice, contents)) = data.split_first() else {
+        return;
+    };
+    let place = tempdir().expect("a place");
+    let run = place.path().join("run");
+    let directory = run.join("best");
+    let name = FILES[usize::from(choice) % FILES.len()];
+    let replaced = if name == "pytorch_model.bin" {
+        WEIGHTS_FILE
+    } else {
+        name
+    };
+    write_files(&directory, named(model_files()).filter(|(other, _)| *other != replaced));
+    write_files(
+        if name == "config.toml" { &run } else { &directory },
+        [(name, contents)],
+    );
+    let checks = verify(&directory);
+    let model = if name == "config.toml" { &run } else { &directory };
+    let located = match Located::find(&model.display().to_string(), true) {
+        Ok(located) => located,
+        Err(error) => return message::check(&error, &[&run.display().to_string()], data),
+    };
+    let decode = located.decode_config();
+    assert!(decode.validate().is_empty(), "{decode:?}");
+    let (opened, tokenizers) = match located.open(&Device::Cpu) {
+        Ok(opened) => opened,
+        Err(error) => return message::check(&error, &[&directory.display().to_string()], data),
+    };
+    assert!(!checks.is_empty());
+    let is_sound = checks.iter().all(|check| check.faults.is_empty());
+    let model = opened.for_inference().expect("a model that has opened");
+    let mut config = decode;
+    // What was asked for is allowed; here it would only take long.
+    (config.beam, config.n_best) = (config.beam.min(3), 1);
+    (config.max_length, config.min_length) = (config.max_length.min(4), 1);
+    config.max_source_length = config.max_source_length.min(12);
+    match Translator::new(&model, &tokenizers, &config, &Device::Cpu, 1, 1) {
+        Ok(translator) => match translator.translate(&LINES, 0) {
+            Ok(translations) => assert_eq!(translations.len(), LINES.len()),
+            // Numbers that are finite may still be too large to add up.
+            Err(error @ (DecodeError::NotFinite | DecodeError::Text(_))) => message::check(&error, &[], data),
+            Err(error) if !is_sound || opened.architecture.model.max_positions < 12 => {
+                message::check(&error, &[], data)
+            }
+            Err(error) => panic!("a sound model cannot translate: {error}"),
+        },
+        Err(error) => message::check(&error, &[], data),
+    }
+    check_copy(&opened, &place.path().join("copy"));
+}
+
+/// What is saved is what was opened.
+fn check_copy(opened: &Opened, copy: &Path) {
+    let Opened {
+        architecture,
+        params,
+        logits_bias,
+        ..
+    } = opened;
+    tallow_model::save(copy, architecture, params, logits_bias.as_ref(), 2, 6).expect("a copy");
+    let again =
+        tallow_model::open(copy, &Device::Cpu).unwrap_or_else(|error| panic!("a copy cannot be opened: {error}"));
+    assert_eq!(again.architecture.canonical(), architecture.canonical());
+    let bits = |opened: &Opened| -> Vec<u32> {
+        let tensors = opened.params.iter().map(|parameter| parameter.var.as_tensor());
+        let values = tensors.map(|tensor| {
+            tensor
+                .flatten_all()
+                .and_then(|flat| flat.to_vec1::<f32>())
+                .expect("f32")
+        });
+        values.flatten().map(f32::to_bits).collect()
+    };
+    assert_eq!(bits(&again), bits(opened));
+}
