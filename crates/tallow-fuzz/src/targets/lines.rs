@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use tallow_data::LineReader;
-use tallow_decode::{DecodeConfig, Translator};
+use tallow_decode::{DecodeConfig, LongLines, Translator};
 
 /// Lines that are translated, and bytes that they may have: the translation of more says nothing new.
 const TRANSLATED: usize = 6;
@@ -104,6 +104,7 @@ fn translate(lines: &[String], choice: u8) {
         max_length: 5,
         max_source_length: 12,
         batch_tokens: 48,
+        long_lines: [LongLines::Split, LongLines::Truncate][lines.len() % 2],
         ..DecodeConfig::default()
     };
     let lines: Vec<&str> = lines
@@ -117,7 +118,10 @@ fn translate(lines: &[String], choice: u8) {
     assert_eq!(together.len(), lines.len());
     for translation in &together {
         assert!(!translation.candidates.is_empty());
-        assert!(translation.source.len() <= config.max_source_length);
+        for part in &translation.parts {
+            assert!((2..=config.max_source_length).contains(&part.tokens.len()), "{part:?}");
+        }
+        assert!(translation.parts.len() <= 1 || config.long_lines == LongLines::Split);
         for candidate in &translation.candidates {
             assert!(!candidate.text.contains(['\n', '\r']), "{:?}", candidate.text);
             assert!(candidate.hypothesis.score.is_finite());
