@@ -343,7 +343,7 @@ fn what_is_odd_but_sane_passes() {
     let at = folder.path();
     let (source, _) = pairs(0, 1200);
     let labels: Vec<String> = (0..1200)
-        .map(|i| ["good", "bad", "so"][(i * 2_654_435_761 >> 13) % 3].to_owned())
+        .map(|i| ["good", "bad", "so"][((i * 2_654_435_761) >> 13) % 3].to_owned())
         .collect();
     for name in ["train", "valid", "test"] {
         let count = if name == "train" { 1200 } else { 60 };
