@@ -6,13 +6,13 @@ use crate::located::Located;
 use crate::progress::duration;
 use crate::{record, threads};
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use std::iter::repeat_n;
 use std::path::PathBuf;
 use std::time::Instant;
 use tallow_data::{Corpus, Filters, ParallelText};
-use tallow_model::{Architecture, ModelConfig, Opened, Positions};
+use tallow_model::{Architecture, ModelConfig, Opened, Params, Positions};
 use tallow_text::Tokenizers;
 use tallow_train::ValidationSet;
 
@@ -42,7 +42,7 @@ impl Initial {
     }
 
     /// Whether weights and tokenizers belong together, so that the model which both make is the one that was opened.
-    pub(crate) fn check(&self, made: &Architecture) -> Result<()> {
+    fn check(&self, made: &Architecture) -> Result<()> {
         let told = |of: &Architecture| (of.source_vocabulary, of.target_vocabulary, of.eos_id);
         let (weights, tokenizers) = (told(&self.opened.architecture), told(made));
         if weights != tokenizers {
@@ -161,6 +161,22 @@ pub(crate) fn architecture(config: &Config, tokenizers: &Tokenizers) -> Result<A
         shared_vocabulary: tokenizers.is_shared_vocabulary(),
         eos_id: tokenizers.target.eos_id(),
         unk_id: tokenizers.target.unk_id(),
+    })
+}
+
+/// The weights that a run begins with, and the constant that is added to its logits: those of the model of `init`, or new ones.
+pub(crate) fn weights(
+    config: &Config,
+    init: Option<Initial>,
+    architecture: &Architecture,
+    device: &Device,
+) -> Result<(Params, Option<Tensor>)> {
+    Ok(match init {
+        Some(init) => {
+            init.check(architecture)?;
+            (init.opened.params, init.opened.logits_bias)
+        }
+        None => (Params::initialise(architecture, config.seed, DType::F32, device)?, None),
     })
 }
 

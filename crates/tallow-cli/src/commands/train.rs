@@ -8,7 +8,7 @@ use crate::ingredients::{self, Initial, encode, open_or_learn, position_limit, v
 use crate::progress::{Progress, duration, thousands};
 use crate::{INTERRUPTED, record, threads};
 use anyhow::{Context, Result, bail};
-use candle_core::{DType, Device};
+use candle_core::Device;
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tallow_data::{Corpus, FileRecord, ParallelText};
 use tallow_decode::Translator;
-use tallow_model::Params;
 use tallow_text::Tokenizers;
 use tallow_train::{Ending, RunDirectory, Trainer, TrainerParts};
 
@@ -96,16 +95,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         (None, Some(_)) => record::recorded_init(&run.record()),
         (None, None) => Value::Null,
     };
-    let (params, logits_bias) = match init {
-        Some(init) => {
-            init.check(&architecture)?;
-            (init.opened.params, init.opened.logits_bias)
-        }
-        None => (
-            Params::initialise(&architecture, config.seed, DType::F32, &device)?,
-            None,
-        ),
-    };
+    let (params, logits_bias) = ingredients::weights(&config, init, &architecture, &device)?;
     let workers = ingredients::workers(&config, &device, params.elements());
     let valid_corpus = valid.as_ref().map(|set| &set.corpus);
     let fingerprint = record::fingerprint(&config, &corpus, valid_corpus, &tokenizers, workers)?;

@@ -255,8 +255,8 @@ fn overlap(key: &str, text: &ParallelText, train: &[ParallelText], report: &mut 
     let advice = "scores would tell how well the model remembers: remove these pairs from the training text";
     if found.pairs.count > 0 {
         let what = format!(
-            "{} are trained on, too ({})",
-            pairs_of(found.pairs.count),
+            "{} trained on, too ({})",
+            counted(found.pairs.count, "pair is", "pairs are"),
             found.pairs.examples()
         );
         if share > MOST_OVERLAP && found.pairs.count >= FEW {
@@ -265,9 +265,9 @@ fn overlap(key: &str, text: &ParallelText, train: &[ParallelText], report: &mut 
             report.look(key, what, advice)?;
         }
     } else if found.sources.count > 0 {
-        let count = thousands(found.sources.count as f64);
         let what = format!(
-            "{count} sources are trained on, with other targets ({})",
+            "{} trained on, with other targets ({})",
+            counted(found.sources.count, "source is", "sources are"),
             found.sources.examples()
         );
         report.look(key, what, "scores are a little too high for new text")?;

@@ -7,10 +7,9 @@ use crate::ingredients::{self, Initial};
 use crate::progress::{duration, thousands};
 use crate::record;
 use anyhow::{Context, Result};
-use candle_core::{DType, Device};
+use candle_core::Device;
 use serde_json::json;
 use std::time::Duration;
-use tallow_model::Params;
 use tallow_train::proof::{
     ModelSubject, Proof, cached_decoding_is_exact, gradient_reaches_every_parameter, neighbours_change_nothing,
     no_position_looks_ahead, one_batch_is_learned, resume_is_exact, sample,
@@ -29,16 +28,7 @@ pub(super) fn check(
 ) -> Result<()> {
     let Encoded { tokenizers, corpus } = encoded;
     let architecture = ingredients::architecture(config, &tokenizers)?;
-    let (params, logits_bias) = match init {
-        Some(init) => {
-            init.check(&architecture)?;
-            (init.opened.params, init.opened.logits_bias)
-        }
-        None => (
-            Params::initialise(&architecture, config.seed, DType::F32, device)?,
-            None,
-        ),
-    };
+    let (params, logits_bias) = ingredients::weights(config, init, &architecture, device)?;
     let workers = ingredients::workers(config, device, params.elements());
     let subject = ModelSubject {
         architecture: &architecture,
