@@ -297,9 +297,9 @@ pub(crate) struct MetricArguments {
     /// Which scores, separated by commas
     #[arg(long, short, value_enum, value_delimiter = ',', default_values = ["bleu", "chrf"])]
     pub(crate) metrics: Vec<MetricName>,
-    /// How BLEU cuts lines into tokens
-    #[arg(long, value_enum, default_value = "13a")]
-    pub(crate) tokenize: TokenizationName,
+    /// How BLEU cuts lines into tokens; default: what the model's run says, or 13a
+    #[arg(long, value_enum)]
+    pub(crate) tokenize: Option<TokenizationName>,
     /// Ignore case (TER ignores it always, unless --ter-case-sensitive)
     #[arg(long)]
     pub(crate) lowercase: bool,

@@ -1,14 +1,16 @@
 //! A run's config: a TOML file, `--set` on top of it, defaults beneath.
 
-use crate::keys::{keys_of, nearest};
+use crate::keys::keys_of;
+use crate::layers::{assign, faults_of, merge};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tallow_data::DataConfig;
 use tallow_decode::DecodeConfig;
 use tallow_model::{ModelConfig, Positions, Tie};
+use tallow_score::ScoreConfig;
 use tallow_text::TextConfig;
-use tallow_train::TrainConfig;
+use tallow_train::{CardConfig, TrainConfig};
 use toml::{Table, Value};
 
 /// Everything about a run.
@@ -30,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) model: ModelConfig,
     pub(crate) train: TrainConfig,
     pub(crate) decode: DecodeConfig,
+    pub(crate) score: ScoreConfig,
+    pub(crate) card: CardConfig,
 }
 
 impl Default for Config {
@@ -44,6 +48,8 @@ impl Default for Config {
             model: ModelConfig::default(),
             train: TrainConfig::default(),
             decode: DecodeConfig::default(),
+            score: ScoreConfig::default(),
+            card: CardConfig::default(),
         }
     }
 }
@@ -74,13 +80,15 @@ fn check<T: for<'de> Deserialize<'de>>(section: Value) -> Result<(), toml::de::E
     T::deserialize(section).map(|_| ())
 }
 
-fn sections() -> [(&'static str, &'static [&'static str], Check); 5] {
+pub(crate) fn sections() -> [(&'static str, &'static [&'static str], Check); 7] {
     [
         ("text", keys_of::<TextConfig>(), check::<TextConfig>),
         ("data", keys_of::<DataConfig>(), check::<DataConfig>),
         ("model", keys_of::<ModelConfig>(), check::<ModelConfig>),
         ("train", keys_of::<TrainConfig>(), check::<TrainConfig>),
         ("decode", keys_of::<DecodeConfig>(), check::<DecodeConfig>),
+        ("score", keys_of::<ScoreConfig>(), check::<ScoreConfig>),
+        ("card", keys_of::<CardConfig>(), check::<CardConfig>),
     ]
 }
 
@@ -145,8 +153,13 @@ impl Config {
         }
         faults.extend(self.train.validate());
         faults.extend(self.decode.validate());
-        if self.init.is_some() && self.text != TextConfig::default() {
-            faults.push("text: with `init`, the tokenizers are those of that model; remove the keys of [text]".into());
+        faults.extend(self.card.validate());
+        if self.init.is_some() && !self.text.only_samples() {
+            faults.push(
+                "text: with `init`, the tokenizers are those of that model; remove the keys of [text] but for bpe_dropout and \
+                 unigram_alpha"
+                    .into(),
+            );
         }
         if is_model_known && self.model.positions == Positions::Learned {
             let lengths = [
@@ -204,7 +217,10 @@ impl Config {
 pub(crate) fn may_change(key: &str) -> bool {
     const FIXED: [&str; 4] = ["train.optimizer", "train.ema_decay", "train.accumulate", "train.metric"];
     const FREE: [&str; 5] = ["name", "output", "data.valid", "data.test", "data.prefetch_batches"];
-    (key.starts_with("train.") && !FIXED.contains(&key)) || key.starts_with("decode.") || FREE.contains(&key)
+    (key.starts_with("train.") && !FIXED.contains(&key))
+        || key.starts_with("decode.")
+        || key.starts_with("card.")
+        || FREE.contains(&key)
 }
 
 impl Composed {
@@ -281,101 +297,6 @@ impl Composed {
         }
         Ok(values)
     }
-}
-
-/// A value from the command line: TOML, or a string if it is no TOML.
-pub(crate) fn parse_value(text: &str) -> Value {
-    let parsed = toml::from_str::<Table>(&format!("value = {text}"))
-        .ok()
-        .and_then(|mut table| table.remove("value"));
-    parsed.unwrap_or_else(|| Value::String(text.to_string()))
-}
-
-/// `section.key=value` into a table. The value is TOML; what is no TOML is taken as a string.
-fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
-    let Some((path, value)) = assignment.split_once('=') else {
-        return Err(format!("--set {assignment}: write it as section.key=value"));
-    };
-    let (path, value) = (path.trim(), value.trim());
-    let value = parse_value(value);
-    match path.split_once('.') {
-        None => {
-            table.insert(path.to_string(), value);
-        }
-        Some((section, key)) => {
-            let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-            let Value::Table(section) = section else {
-                return Err(format!(
-                    "--set {path}: {path} is set twice, once as a value and once as a section"
-                ));
-            };
-            section.insert(key.to_string(), value);
-        }
-    }
-    Ok(())
-}
-
-/// Lays one table over another; sections are merged, values replaced.
-fn merge(below: &mut Table, above: &Table) {
-    for (key, value) in above {
-        match (below.get_mut(key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
-            _ => {
-                below.insert(key.clone(), value.clone());
-            }
-        }
-    }
-}
-
-/// Unknown keys and values of the wrong type, each key checked by itself so that none hides another.
-fn faults_of(table: &Table) -> Vec<String> {
-    let mut faults = Vec::new();
-    let known = keys_of::<Config>();
-    let sections = sections();
-    for (key, value) in table {
-        let Some((name, keys, check)) = sections.iter().find(|section| section.0 == key) else {
-            let single = Table::from_iter([(key.clone(), value.clone())]);
-            if !known.contains(&key.as_str()) {
-                faults.push(unknown(key, known));
-            } else if let Err(error) = Config::deserialize(Value::Table(single)) {
-                faults.push(format!("{key}: {}", error.message()));
-            }
-            continue;
-        };
-        let Value::Table(section) = value else {
-            faults.push(format!("{name}: must be a section, [{name}], not a value"));
-            continue;
-        };
-        for (inner, value) in section {
-            if !keys.contains(&inner.as_str()) {
-                faults.push(unknown(&format!("{name}.{inner}"), &qualified(name, keys)));
-            } else if let Err(error) = check(Value::Table(Table::from_iter([(inner.clone(), value.clone())]))) {
-                faults.push(format!("{name}.{inner}: {}", error.message()));
-            }
-        }
-    }
-    faults
-}
-
-fn qualified(section: &str, keys: &[&str]) -> Vec<String> {
-    keys.iter().map(|key| format!("{section}.{key}")).collect()
-}
-
-/// The fault of a key that does not exist, with the nearest one that does, in its own section or another.
-fn unknown<S: AsRef<str>>(key: &str, known: &[S]) -> String {
-    let here: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
-    let name = key.rsplit('.').next().unwrap_or(key);
-    let elsewhere: Vec<String> = sections()
-        .iter()
-        .filter(|section| section.1.contains(&name))
-        .map(|s| format!("{}.{name}", s.0))
-        .collect();
-    let suggestion = match (elsewhere.first(), nearest(key, &here)) {
-        (Some(found), _) => format!("; there is {found}"),
-        (None, Some(found)) => format!("; did you mean {found}?"),
-        (None, None) => "; FORMAT.md lists all keys".into(),
-    };
-    format!("{key}: unknown key{suggestion}")
 }
 
 #[cfg(test)]

@@ -11,9 +11,10 @@ use serde_json::Value;
 use std::iter::repeat_n;
 use std::path::PathBuf;
 use std::time::Instant;
-use tallow_data::{Corpus, Filters, ParallelText};
+use tallow_data::{Corpus, Filters, ParallelText, Recut};
 use tallow_model::{Architecture, ModelConfig, Opened, Params, Positions};
-use tallow_text::Tokenizers;
+use tallow_score::ScoreConfig;
+use tallow_text::{SubwordSampler, Tokenizers};
 use tallow_train::ValidationSet;
 
 /// The model that a run begins with.
@@ -105,12 +106,26 @@ pub(crate) fn encode(texts: &[ParallelText], tokenizers: &Tokenizers, filters: &
     )?)
 }
 
+/// Text to train on. If the config asks for it, every epoch cuts it anew.
+pub(crate) fn training_corpus(config: &Config, texts: &[ParallelText], tokenizers: &Tokenizers) -> Result<Corpus> {
+    let samplers = tokenizers.samplers(&config.text)?;
+    let corpus = encode(texts, tokenizers, &config.data.filters())?;
+    let Some([source, target]) = samplers else {
+        return Ok(corpus);
+    };
+    let recut = |sampler: SubwordSampler| -> Recut { Box::new(move |ids, uniform| sampler.sample(ids, uniform)) };
+    let longest =
+        position_limit(&config.model).map_or(config.data.max_length, |limit| limit.min(config.data.max_length));
+    Ok(corpus.recut_with(recut(source), recut(target), longest))
+}
+
 /// Text to validate or test on: every line counts, so nothing is filtered.
 pub(crate) fn validation_set(
     text: ParallelText,
     tokenizers: &Tokenizers,
     batch_tokens: usize,
     position_limit: Option<usize>,
+    score: &ScoreConfig,
 ) -> Result<ValidationSet> {
     let corpus = encode(std::slice::from_ref(&text), tokenizers, &Filters::NONE)?;
     if let Some(fault) = beyond_positions(&corpus, position_limit) {
@@ -121,6 +136,7 @@ pub(crate) fn validation_set(
         target: text.target,
         corpus,
         batch_tokens,
+        score: score.clone(),
     })
 }
 
@@ -176,7 +192,16 @@ pub(crate) fn weights(
             init.check(architecture)?;
             (init.opened.params, init.opened.logits_bias)
         }
-        None => (Params::initialise(architecture, config.seed, DType::F32, device)?, None),
+        None => (
+            Params::initialise(
+                architecture,
+                config.train.initialisation,
+                config.seed,
+                DType::F32,
+                device,
+            )?,
+            None,
+        ),
     })
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Located {
     pub(crate) directory: PathBuf,
     /// The config of the run, if the model belongs to one.
     pub(crate) config: Option<Config>,
+    /// That run.
+    pub(crate) run: Option<RunDirectory>,
     /// The commit, if the model came from the Hub.
     pub(crate) commit: Option<String>,
 }
@@ -32,6 +34,7 @@ impl Located {
                 return Ok(Self {
                     directory: fetched.folder,
                     config: None,
+                    run: None,
                     commit: Some(fetched.commit),
                 });
             }
@@ -44,6 +47,7 @@ impl Located {
                 return Ok(Self {
                     directory: run.best(),
                     config: Some(config),
+                    run: Some(run),
                     commit: None,
                 });
             }
@@ -52,6 +56,7 @@ impl Located {
                 Some(update) => Ok(Self {
                     directory: run.checkpoint(update),
                     config: Some(config),
+                    run: Some(run),
                     commit: None,
                 }),
                 None => bail!("{name}: this run has neither a best model nor a checkpoint yet"),
@@ -61,14 +66,14 @@ impl Located {
             bail!("{name}: neither a run directory (it has no config.toml) nor a model directory (no {CONFIG_FILE})");
         }
         // `<run>/best` and `<run>/checkpoints/<update>` belong to their run.
-        let config = path.canonicalize().ok().and_then(|path| {
+        let run = path.canonicalize().ok().and_then(|path| {
             let ancestors: Vec<PathBuf> = path.ancestors().skip(1).take(2).map(PathBuf::from).collect();
             ancestors.into_iter().map(RunDirectory::new).find(RunDirectory::is_run)
         });
-        let config = config.map(|run| run_config(&run)).transpose()?;
         Ok(Self {
             directory: path.to_path_buf(),
-            config,
+            config: run.as_ref().map(run_config).transpose()?,
+            run,
             commit: None,
         })
     }

@@ -5,12 +5,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // This is the crate that talks.
 
 mod arguments;
+mod card;
 mod commands;
 mod config;
 mod device;
 mod hub;
 mod ingredients;
 mod keys;
+mod layers;
 mod lines;
 mod located;
 mod profile;

@@ -55,16 +55,22 @@ pub(crate) fn init(name: &str, located: &Located) -> Result<Value> {
 
 /// What the record of a run says that it began with.
 pub(crate) fn recorded_init(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let record: Value = serde_json::from_str(&text).unwrap_or_default();
-    record["init"].clone()
+    read(path)["init"].clone()
 }
 
-/// Writes the record of a run. `files` are those it read, each with what it is for; `init` is what it began with.
+/// The record of a run, null if there is none that can be read.
+pub(crate) fn read(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Writes the record of a run. `files` are those it read, each with what it is for; `pairs`
+/// counts what each part has; `init` is what it began with.
 pub(crate) fn write(
     path: &Path,
     fingerprint: &Fingerprint,
     files: &[(&'static str, FileRecord)],
+    pairs: &Value,
     init: &Value,
     results: Value,
 ) -> Result<()> {
@@ -80,6 +86,7 @@ pub(crate) fn write(
         "instruction_set": fingerprint.instruction_set,
         "init": init,
         "data": files,
+        "pairs": pairs,
         "tokenizers_sha256": fingerprint.tokenizers,
         "results": results,
     });

@@ -59,6 +59,11 @@ workers = 2
 beam = 2
 length_penalty = 0.0
 max_length = 60
+[score]
+tokenize = "char"
+[card]
+license = "mit"
+notes = "Numbers **only**."
 "#;
 
 /// The numbers below 1,000: trained on most of them, at least 95 % right on those that were never seen. A model, a mask
@@ -110,6 +115,34 @@ fn numbers_that_were_never_seen() {
     ] {
         assert!(at.join("runs/run").join(name).is_file(), "{name} is missing");
     }
+
+    // The card of the best model knows the test scores, that of a checkpoint does not.
+    let card = std::fs::read_to_string(at.join("runs/run/best/README.md")).unwrap();
+    let signature = record["results"]["test"]["scores"][0]["signature"].as_str().unwrap();
+    assert!(signature.contains("tok:char"), "{signature}");
+    for part in [
+        "---\nlanguage:\n- en\n- de\nlicense: \"mit\"\npipeline_tag: translation\nlibrary_name: transformers\n",
+        "    - type: chrf\n      value: ",
+        "\n---\n\n# run\n\nA Transformer that translates from `en` to `de`",
+        "validation set: BLEU ",
+        &format!("| `{}` |", signature.replace('|', "\\|")),
+        &format!("| exact match | {exact:.1} % |"),
+        "Numbers **only**.",
+        "MarianMTModel.from_pretrained",
+        "ctranslate2.Translator",
+        "| train | train.en | `",
+        "Pairs of sentences: 850 in train, 50 in valid, 100 in test.",
+        "max_updates = 400",
+        "The model is under mit.",
+    ] {
+        assert!(card.contains(part), "{part}\n{card}");
+    }
+    assert!(!card.contains("<!--") && !card.contains("# scores"), "{card}");
+    let card = std::fs::read_to_string(at.join("runs/run/checkpoints/400/README.md")).unwrap();
+    assert!(
+        card.contains("after update 400") && card.contains("<!-- scores -->"),
+        "{card}"
+    );
 
     // `eval` finds the test set of the run and agrees.
     let eval = tallow(at, &["eval", "runs/run", "--metrics", "bleu,chrf,ter", "--json"], "");
@@ -179,6 +212,16 @@ fn numbers_that_were_never_seen() {
         assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-4);
     }
 
+    // How the run is scored holds for `eval`, unless a flag says otherwise.
+    assert_eq!(scores[0]["signature"], signature);
+    let eval = tallow(at, &["eval", "runs/run", "--tokenize", "13a"], "");
+    assert!(text(&eval.stdout).contains("tok:13a"), "{}", text(&eval.stdout));
+
+    // An exported model keeps its card.
+    tallow(at, &["export", "runs/run", "--output", "exported"], "");
+    let exported = std::fs::read_to_string(at.join("exported/README.md")).unwrap();
+    assert!(exported.contains("| exact match | "), "{exported}");
+
     // An average of checkpoints is a model like any other.
     tallow(at, &["average", "runs/run", "--last", "2", "--output", "averaged"], "");
     assert_eq!(
@@ -187,6 +230,8 @@ fn numbers_that_were_never_seen() {
             .count(),
         1
     );
+    let card = std::fs::read_to_string(at.join("averaged/README.md")).unwrap();
+    assert!(card.contains("the average of `200`, `400`, not validated"), "{card}");
 }
 
 #[test]

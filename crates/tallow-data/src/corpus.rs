@@ -8,6 +8,7 @@ use crate::error::{BoxError, DataError};
 use crate::filter::{FilterReport, Filters};
 use crate::lines::{FileRecord, is_blank};
 use crate::parallel::ParallelText;
+use crate::recut::{Recut, Recuts};
 
 /// How many pairs are handed to the encoders at a time.
 const CHUNK: usize = 4096;
@@ -21,6 +22,7 @@ pub struct Corpus {
     offsets: Vec<usize>,
     ids: Vec<u64>,
     parts: Vec<Part>,
+    recuts: Option<Recuts>,
 }
 
 /// One of the corpora that make up a [`Corpus`].
@@ -84,6 +86,7 @@ impl Corpus {
             offsets: vec![0],
             ids: Vec::new(),
             parts: Vec::new(),
+            recuts: None,
         };
         // The texts themselves are compared, not sums of them: a collision would drop a pair for nothing.
         let mut seen = HashSet::new();
@@ -144,6 +147,27 @@ impl Corpus {
             });
         }
         Ok(corpus)
+    }
+
+    /// Lets every epoch of training cut the sentences anew, source sides with one function and target sides with the other
+    /// (subword regularization). What would have more than `longest` tokens, `</s>` included, stays as it is here.
+    ///
+    /// A [`crate::Sampler`] does so, keyed by its seed, the epoch and [`Pair::id`]; everything else, [`Corpus::pair`] for one,
+    /// still sees the pairs as they were encoded.
+    pub fn recut_with(self, source: Recut, target: Recut, longest: usize) -> Self {
+        let recuts = Recuts {
+            source,
+            target,
+            longest,
+        };
+        Self {
+            recuts: Some(recuts),
+            ..self
+        }
+    }
+
+    pub(crate) fn recuts(&self) -> Option<&Recuts> {
+        self.recuts.as_ref()
     }
 
     fn push(&mut self, id: u64, source: &[u32], target: &[u32], end_id: u32) {

@@ -13,7 +13,7 @@
 //! - **The order of the data is a function of the seed and the epoch** ([`Sampler`]), never of thread timing, so
 //!   that a [`BatchStream`] started at the [`Cursor`] of a checkpoint continues as if it had never stopped.
 //! - **The crate knows no tensors and no tokenizer.** Encoding is a closure that the caller passes to
-//!   [`Corpus::build`]; a [`FlatBatch`] holds plain vectors.
+//!   [`Corpus::build`], and so is cutting sentences anew ([`Corpus::recut_with`]); a [`FlatBatch`] holds plain vectors.
 
 mod alignment;
 mod batch;
@@ -26,6 +26,7 @@ mod filter;
 mod flat;
 mod lines;
 mod parallel;
+mod recut;
 mod sampler;
 mod shuffle;
 mod stream;
@@ -44,6 +45,7 @@ pub use filter::{FilterReport, Filters};
 pub use flat::FlatBatch;
 pub use lines::{FileRecord, LineReader, ReadReport, TextFile, read_lines, read_lines_from};
 pub use parallel::ParallelText;
+pub use recut::Recut;
 pub use sampler::{Sampler, fixed_batches};
 pub use stream::BatchStream;
 pub use survey::{HISTOGRAM, Overlap, Sides, Spelling, Survey, TokenSurvey, TokenTally};

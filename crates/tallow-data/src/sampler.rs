@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Example};
 use crate::config::DataConfig;
 use crate::corpus::{Corpus, Part};
 use crate::shuffle::{Purpose, SplitMix64};
 
-/// Plans epochs. The plan is a function of the corpus, the batch size, the pool size, the seed and the number of the
+/// Plans epochs and makes their batches. The plan is a function of the corpus, the batch size, the pool size, the seed and the number of the
 /// epoch, and of nothing else.
 ///
 /// An epoch is planned in four steps:
@@ -19,6 +19,9 @@ use crate::shuffle::{Purpose, SplitMix64};
 /// 4. The batches of all pools are shuffled.
 ///
 /// So padding is small, batches come in random order, and their composition changes from epoch to epoch.
+///
+/// Where an epoch cuts sentences anew ([`Corpus::recut_with`]), lengths are those of its own cuts. They are drawn twice, once
+/// for the plan and once for the batch, so that an epoch need not be held in memory.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     corpus: Arc<Corpus>,
@@ -43,7 +46,7 @@ impl Sampler {
         &self.corpus
     }
 
-    /// The batches of an epoch in order, each a list of pair indices for [`Corpus::batch`]. No batch is empty.
+    /// The batches of an epoch in order, each a list of pair indices for [`Sampler::batch`]. No batch is empty.
     pub fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
         let mut pairs = Vec::new();
         for (number, part) in self.corpus.parts().iter().enumerate() {
@@ -57,11 +60,43 @@ impl Sampler {
             self.pool_pairs
         };
         let mut batches = Vec::new();
+        let lengths = self.recut_lengths(epoch);
+        let longer = |index: usize| match &lengths {
+            Some(lengths) => lengths[index] as usize,
+            None => longer_side(&self.corpus, index),
+        };
         for pool in pairs.chunks_mut(pool.max(1)) {
-            cut_by_length(&self.corpus, pool, self.batch_tokens, &mut batches);
+            cut_by_length(longer, pool, self.batch_tokens, &mut batches);
         }
         SplitMix64::keyed(self.seed, Purpose::Batches, &[epoch]).shuffle(&mut batches);
         batches
+    }
+
+    /// The pairs of these indices as the batch that an epoch sees.
+    ///
+    /// # Panics
+    /// When an index is not below [`Corpus::len`].
+    pub fn batch(&self, epoch: u64, indices: &[usize]) -> Batch {
+        match self.corpus.recuts() {
+            None => self.corpus.batch(indices),
+            Some(_) => Batch {
+                examples: indices.iter().filter_map(|&index| self.recut(epoch, index)).collect(),
+            },
+        }
+    }
+
+    fn recut(&self, epoch: u64, index: usize) -> Option<Example> {
+        let recuts = self.corpus.recuts()?;
+        Some(recuts.example(self.corpus.pair(index), self.seed, epoch))
+    }
+
+    /// The tokens of the longer side of each pair, where the epoch cuts them anew.
+    fn recut_lengths(&self, epoch: u64) -> Option<Vec<u32>> {
+        let longer = |index| {
+            let Example { source, target, .. } = self.recut(epoch, index)?;
+            Some(source.len().max(target.len()) as u32)
+        };
+        (0..self.corpus.len()).map(longer).collect()
     }
 }
 
@@ -82,7 +117,12 @@ impl Corpus {
 pub fn fixed_batches(corpus: &Corpus, batch_tokens: usize) -> Vec<Vec<usize>> {
     let mut pairs: Vec<usize> = (0..corpus.len()).collect();
     let mut batches = Vec::new();
-    cut_by_length(corpus, &mut pairs, batch_tokens, &mut batches);
+    cut_by_length(
+        |index| longer_side(corpus, index),
+        &mut pairs,
+        batch_tokens,
+        &mut batches,
+    );
     batches
 }
 
@@ -105,15 +145,22 @@ fn draw(part: &Part, mut generator: SplitMix64, pairs: &mut Vec<usize>) {
     }
 }
 
+/// The tokens of the longer side of a pair.
+fn longer_side(corpus: &Corpus, index: usize) -> usize {
+    let (source, target) = corpus.lengths(index);
+    source.max(target)
+}
+
 /// Sorts pairs by the length of the longer side, ties staying as they are, and cuts them into batches.
 ///
 /// The longer side is what the budget counts. Sorting the shorter side too would gain nothing, since batches are not
 /// padded, and pairs of the same two lengths would meet in a batch epoch after epoch.
-fn cut_by_length(corpus: &Corpus, pairs: &mut [usize], batch_tokens: usize, batches: &mut Vec<Vec<usize>>) {
-    let longer = |index| {
-        let (source, target) = corpus.lengths(index);
-        source.max(target)
-    };
+fn cut_by_length(
+    longer: impl Fn(usize) -> usize,
+    pairs: &mut [usize],
+    batch_tokens: usize,
+    batches: &mut Vec<Vec<usize>>,
+) {
     pairs.sort_by_cached_key(|&index| longer(index));
     let mut batch = Vec::new();
     let mut longest = 0;

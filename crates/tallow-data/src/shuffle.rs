@@ -24,6 +24,8 @@ pub(crate) enum Purpose {
     ToyNumbers = 4,
     /// Which sequences a toy corpus holds.
     ToySequences = 5,
+    /// How the sentences of an epoch are cut into tokens.
+    Cuts = 6,
 }
 
 /// A stream of random numbers.
@@ -47,6 +49,11 @@ impl SplitMix64 {
     pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(GAMMA);
         mix(self.state)
+    }
+
+    /// A number from 0 to below 1, a multiple of 2^-53.
+    pub(crate) fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// A number below `bound`, each equally likely; 0 when `bound` is 0.

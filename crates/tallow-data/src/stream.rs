@@ -31,10 +31,10 @@ impl BatchStream {
     /// # Errors
     /// A cursor beyond the last batch of its epoch, and a system without another thread.
     pub fn start(sampler: Sampler, cursor: Cursor, lookahead: usize) -> Result<Self, DataError> {
-        let corpus = sampler.corpus().clone();
+        let planner = sampler.clone();
         Self::start_with(
-            move |epoch| sampler.epoch(epoch),
-            move |indices| corpus.batch(indices),
+            move |epoch| planner.epoch(epoch),
+            move |epoch, indices| sampler.batch(epoch, indices),
             cursor,
             lookahead,
         )
@@ -42,7 +42,7 @@ impl BatchStream {
 
     fn start_with(
         plan: impl Fn(u64) -> Vec<Vec<usize>> + Send + 'static,
-        batch: impl Fn(&[usize]) -> Batch + Send + 'static,
+        batch: impl Fn(u64, &[usize]) -> Batch + Send + 'static,
         cursor: Cursor,
         lookahead: usize,
     ) -> Result<Self, DataError> {
@@ -72,7 +72,7 @@ impl BatchStream {
 fn produce(
     mut batches: Vec<Vec<usize>>,
     plan: impl Fn(u64) -> Vec<Vec<usize>>,
-    batch: impl Fn(&[usize]) -> Batch,
+    batch: impl Fn(u64, &[usize]) -> Batch,
     cursor: Cursor,
     sender: &SyncSender<Item>,
 ) {
@@ -93,7 +93,7 @@ fn produce(
                     batch: 0,
                 };
             }
-            if sender.send(Ok((batch(indices), after))).is_err() {
+            if sender.send(Ok((batch(epoch, indices), after))).is_err() {
                 return;
             }
         }
@@ -160,7 +160,7 @@ mod tests {
                 two_batches(epoch)
             }
         };
-        let stream = BatchStream::start_with(plan, |_| Batch::default(), Cursor::default(), 8).unwrap();
+        let stream = BatchStream::start_with(plan, |_, _| Batch::default(), Cursor::default(), 8).unwrap();
         let items: Vec<Item> = stream.collect();
         assert_eq!(items.len(), 3);
         let error = items[2].as_ref().unwrap_err().to_string();
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn an_empty_epoch_is_an_error_and_not_an_endless_loop() {
         let plan = |epoch| if epoch == 1 { Vec::new() } else { two_batches(epoch) };
-        let stream = BatchStream::start_with(plan, |_| Batch::default(), Cursor::default(), 0).unwrap();
+        let stream = BatchStream::start_with(plan, |_, _| Batch::default(), Cursor::default(), 0).unwrap();
         let items: Vec<Item> = stream.collect();
         assert_eq!(items.len(), 3);
         let error = items[2].as_ref().unwrap_err().to_string();
@@ -187,7 +187,7 @@ mod tests {
     fn batches_are_prepared_ahead_but_not_more_than_asked() {
         let made = Arc::new(AtomicUsize::new(0));
         let counter = made.clone();
-        let count = move |_: &[usize]| {
+        let count = move |_, _: &[usize]| {
             counter.fetch_add(1, Ordering::SeqCst);
             Batch::default()
         };

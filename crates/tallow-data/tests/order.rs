@@ -73,6 +73,86 @@ fn an_epoch_holds_every_pair_once_within_the_budget() {
     }
 }
 
+/// A corpus whose every epoch cuts tokens in two at random; the halves say which token they come from.
+fn recut_corpus(longest: usize) -> Arc<Corpus> {
+    let halves = |ids: &[u32], uniform: &mut dyn FnMut() -> f64| {
+        let cut = |id: &u32| match uniform() < 0.3 {
+            true => vec![1000 + id, 2000 + id],
+            false => vec![*id],
+        };
+        ids.iter().flat_map(cut).collect()
+    };
+    let corpus = Corpus::build(&[text(&lengths(700), 1.0)], 0, &Filters::NONE, encode, encode).unwrap();
+    Arc::new(corpus.recut_with(Box::new(halves), Box::new(halves), longest))
+}
+
+/// The tokens before they were cut in two.
+fn whole(tokens: &[u32]) -> Vec<u32> {
+    let firsts = tokens.iter().filter(|token| **token < 2000);
+    firsts.map(|token| token % 1000).collect()
+}
+
+#[test]
+fn every_epoch_cuts_anew_within_the_budget() {
+    let corpus = recut_corpus(1000);
+    let sampler = sampler(&corpus, 512, 0, 1);
+    let mut seen: HashMap<u64, HashSet<[Vec<u32>; 2]>> = HashMap::new();
+    for epoch in 0..3 {
+        for indices in sampler.epoch(epoch) {
+            let batch = sampler.batch(epoch, &indices);
+            assert!(batch.padded_tokens() <= 512);
+            assert_eq!(batch, sampler.batch(epoch, &indices));
+            for example in batch.examples {
+                let pair = corpus.pair(example.id as usize);
+                assert_eq!(
+                    (whole(&example.source), whole(&example.target)),
+                    (pair.source.into(), pair.target.into())
+                );
+                // The sides are cut independently, and the end stays whole.
+                assert_eq!((example.source.last(), example.target.last()), (Some(&0), Some(&0)));
+                seen.entry(example.id)
+                    .or_default()
+                    .insert([example.source, example.target]);
+            }
+        }
+    }
+    assert_eq!(seen.len(), 700);
+    let different: usize = seen.values().map(HashSet::len).sum();
+    assert!(
+        different > 3 * 700 - 20,
+        "{different} different cuts of 700 pairs in 3 epochs"
+    );
+}
+
+#[test]
+fn cuts_depend_on_the_seed_and_resume_where_they_were() {
+    let corpus = recut_corpus(1000);
+    let items = |seed, cursor, count| -> Vec<(Batch, Cursor)> {
+        let stream = BatchStream::start(sampler(&corpus, 512, 64, seed), cursor, 2).unwrap();
+        stream.take(count).map(Result::unwrap).collect()
+    };
+    let whole = items(1, Cursor::default(), 200);
+    assert!(whole[199].1.epoch > 0);
+    for start in [1, 57, 150] {
+        assert_eq!(items(1, whole[start - 1].1, 200 - start), whole[start..]);
+    }
+    assert_ne!(items(2, Cursor::default(), 5), whole[..5]);
+}
+
+#[test]
+fn cuts_that_become_too_long_are_not_made() {
+    let corpus = recut_corpus(20);
+    let sampler = sampler(&corpus, 512, 0, 1);
+    let all: Vec<usize> = (0..corpus.len()).collect();
+    for example in sampler.batch(4, &all).examples {
+        let pair = corpus.pair(example.id as usize);
+        for (cut, tokens) in [(example.source, pair.source), (example.target, pair.target)] {
+            assert!(cut.len() <= 20.max(tokens.len()));
+            assert!(tokens.len() <= 20 || cut == tokens);
+        }
+    }
+}
+
 #[test]
 fn batches_are_as_large_as_the_budget_allows() {
     // 10 tokens and </s> on the longer side: 5 rows make 55, the sixth would make 66.

@@ -9,7 +9,7 @@ use candle_core::Device;
 use specimen::{batch, model, sentence};
 use std::collections::HashSet;
 use tallow_decode::{DecodeConfig, DecodeError, Hypothesis, search};
-use tallow_model::{Params, Transformer};
+use tallow_model::{Initialisation, Params, Transformer};
 
 /// A greedy search, beam searches of two widths, and sampling.
 fn searches(base: &DecodeConfig) -> Vec<DecodeConfig> {
@@ -132,7 +132,14 @@ fn clear_errors() {
         "{error}"
     );
 
-    let params = Params::initialise(model.architecture(), 1, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let params = Params::initialise(
+        model.architecture(),
+        Initialisation::Xavier,
+        1,
+        candle_core::DType::F32,
+        &Device::Cpu,
+    )
+    .unwrap();
     let table = &params.get("model.shared.weight").unwrap().var;
     table.set(&(table.as_detached_tensor() * f64::NAN).unwrap()).unwrap();
     let broken = Transformer::for_inference(model.architecture(), &params, None).unwrap();

@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use tallow_decode::{DecodeConfig, LongLines, Translation, Translator};
-use tallow_model::{Architecture, ModelConfig, Params, Tie, Transformer};
+use tallow_model::{Architecture, Initialisation, ModelConfig, Params, Tie, Transformer};
 use tallow_text::{Kind, TextConfig, Tokenizers};
 
 const LINES: [&str; 6] = [
@@ -49,7 +49,7 @@ fn model(tokenizers: &Tokenizers, favourite: &[(&str, f32)]) -> Transformer {
         eos_id: tokenizers.source.eos_id(),
         unk_id: tokenizers.source.unk_id(),
     };
-    let params = Params::initialise(&architecture, 3, DType::F32, &Device::Cpu).unwrap();
+    let params = Params::initialise(&architecture, Initialisation::Xavier, 3, DType::F32, &Device::Cpu).unwrap();
     let mut bias = vec![0f32; vocabulary];
     for (piece, more) in favourite {
         bias[tokenizers.target.id(piece).unwrap() as usize] = *more;
@@ -300,7 +300,7 @@ fn separate_vocabularies() {
         eos_id: tokenizers.target.eos_id(),
         unk_id: tokenizers.target.unk_id(),
     };
-    let params = Params::initialise(&architecture, 1, DType::F32, &Device::Cpu).unwrap();
+    let params = Params::initialise(&architecture, Initialisation::Xavier, 1, DType::F32, &Device::Cpu).unwrap();
     let model = Transformer::for_inference(&architecture, &params, None).unwrap();
     let config = config();
     let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 0, 1).unwrap();

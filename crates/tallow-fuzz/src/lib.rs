@@ -29,6 +29,9 @@ mod hub;
 #[path = "../../tallow-cli/src/keys.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]
 mod keys;
+#[path = "../../tallow-cli/src/layers.rs"]
+#[allow(dead_code, reason = "the binary uses the rest")]
+mod layers;
 #[path = "../../tallow-cli/src/located.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]
 mod located;

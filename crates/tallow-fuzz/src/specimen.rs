@@ -11,11 +11,11 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use tallow_data::{Corpus, DataConfig, Filters, ParallelText, ReadReport};
 use tallow_decode::DecodeConfig;
-use tallow_model::{Architecture, ModelConfig, Norm, Params, Positions, Transformer};
+use tallow_model::{Architecture, Initialisation, ModelConfig, Norm, Params, Positions, Transformer};
 use tallow_text::{Kind, TextConfig, Tokenizers};
 use tallow_train::{
-    CHECKSUMS_FILE, Checkpoint, Ema, Fingerprint, Optimizer, RunDirectory, TrainConfig, TrainState, TrainerParts,
-    sha256,
+    CHECKSUMS_FILE, Checkpoint, Ema, Fingerprint, ModelCard, Optimizer, RunDirectory, TrainConfig, TrainState,
+    TrainerParts, sha256,
 };
 use tempfile::tempdir;
 
@@ -162,7 +162,7 @@ fn architecture(model: ModelConfig) -> Architecture {
 }
 
 fn params(architecture: &Architecture) -> Params {
-    Params::initialise(architecture, 1, DType::F32, &Device::Cpu).expect("parameters")
+    Params::initialise(architecture, Initialisation::Xavier, 1, DType::F32, &Device::Cpu).expect("parameters")
 }
 
 /// A model with its tokenizer, in the words of `tallow_model::save`.
@@ -236,6 +236,7 @@ pub(crate) fn trainer_parts(run: RunDirectory) -> TrainerParts {
             batch_tokens: 32,
             ..DataConfig::default()
         },
+        card: ModelCard::default(),
         decode: DecodeConfig::default(),
         fingerprint: Fingerprint {
             seed: 3,
@@ -269,6 +270,7 @@ pub(crate) fn run_files() -> &'static Files {
             logits_bias: None,
             tokenizers: &parts.tokenizers,
             search: (2, 6),
+            card: &parts.card,
         };
         let optimizer = Optimizer::new(&parts.params).expect("moments");
         let ema = Ema::new(&parts.params, 0.9).expect("averages");

@@ -1,7 +1,7 @@
 //! The parameters of a model: an ordered list of named variables.
 
 use crate::inventory::{Initial, ParameterPlan, inventory};
-use crate::{Architecture, ModelError};
+use crate::{Architecture, Initialisation, ModelError};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::BTreeMap;
 use tallow_ops::{Key, Purpose};
@@ -54,12 +54,14 @@ pub struct Params {
 }
 
 impl Params {
-    /// Freshly initialised parameters (Xavier for matrices, N(0, 1/d) for embeddings), as functions of seed and name.
+    /// Freshly initialised parameters (matrices as `initialisation` says, N(0, 1/d) for embeddings), as functions of seed
+    /// and name.
     ///
     /// # Errors
     /// When the architecture is not valid.
     pub fn initialise(
         architecture: &Architecture,
+        initialisation: Initialisation,
         seed: u64,
         dtype: DType,
         device: &Device,
@@ -68,7 +70,9 @@ impl Params {
         Self::build(architecture, device, |plan| {
             let mut values = Vec::with_capacity(plan.shape.iter().product());
             for part in &plan.parts {
-                values.extend(initial_values(part.initial, &part.shape, key.fold_name(&part.name)));
+                let gain = initialisation.gain(&architecture.model, &part.name);
+                let drawn = initial_values(part.initial, &part.shape, key.fold_name(&part.name));
+                values.extend(drawn.into_iter().map(|value| value * gain));
             }
             if let Some(row) = plan.frozen_row {
                 let width = plan.shape[1];

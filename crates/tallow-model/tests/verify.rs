@@ -7,7 +7,8 @@ use candle_core::{Device, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tallow_model::{
-    ModelConfig, NPZ_FILE, Norm, Opened, Params, Positions, WEIGHTS_FILE, npz_faults, open, save_npz, verify,
+    Initialisation, ModelConfig, NPZ_FILE, Norm, Opened, Params, Positions, WEIGHTS_FILE, npz_faults, open, save_npz,
+    verify,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -159,7 +160,14 @@ fn npz() {
         .into();
     let mut pre = open(&fixture("tied-relu"), &Device::Cpu).unwrap();
     pre.architecture.model.norm = Norm::Pre;
-    pre.params = Params::initialise(&pre.architecture, 3, candle_core::DType::F32, &Device::Cpu).unwrap();
+    pre.params = Params::initialise(
+        &pre.architecture,
+        Initialisation::Xavier,
+        3,
+        candle_core::DType::F32,
+        &Device::Cpu,
+    )
+    .unwrap();
     models.push(pre);
     for opened in &models {
         let found = npz_of(opened);

@@ -32,6 +32,7 @@
 
 mod bleu;
 mod chrf;
+mod config;
 mod corpus;
 mod edit_matrix;
 mod error;
@@ -50,6 +51,7 @@ mod word_ids;
 
 pub use bleu::{Bleu, BleuStatistics};
 pub use chrf::{Chrf, ChrfStatistics, NgramStatistics};
+pub use config::ScoreConfig;
 pub use error::ScoreError;
 pub use exact_match::exact_match;
 pub use report::{to_json, to_json_text, to_text};

@@ -30,6 +30,12 @@ pub struct TextConfig {
     /// Unicode normalization of each line, when learning and when encoding: `none`, `nfc` or `nfkc`.
     /// Default `none`.
     pub normalization: Normalization,
+    /// Probability that a merge is left out when a training sentence is cut, anew in each epoch: BPE-dropout (Provilkov et
+    /// al. 2020), for `kind = "bpe"`. Default 0: none is.
+    pub bpe_dropout: f64,
+    /// Draws the cut of each training sentence anew in each epoch, with its probability to the power of this (Kudo 2018), for
+    /// `kind = "unigram"`: 0 makes all cuts equally likely. Default: none; the most probable cut is taken.
+    pub unigram_alpha: Option<f64>,
     /// An existing `tokenizer.json`, or a folder with tokenizers in any form that
     /// [`Tokenizers::open`](crate::Tokenizers::open) knows. Default: none.
     pub path: Option<PathBuf>,
@@ -47,6 +53,8 @@ impl Default for TextConfig {
             byte_fallback: true,
             character_coverage: 1.0,
             normalization: Normalization::None,
+            bpe_dropout: 0.0,
+            unigram_alpha: None,
             path: None,
             hub: None,
         }
@@ -57,6 +65,16 @@ impl TextConfig {
     /// Whether a vocabulary is to be learned, that is, neither `path` nor `hub` is given.
     pub fn learns(&self) -> bool {
         self.path.is_none() && self.hub.is_none()
+    }
+
+    /// Whether nothing is asked for but how training sentences are cut with a tokenizer that is given.
+    pub fn only_samples(&self) -> bool {
+        let rest = Self {
+            bpe_dropout: 0.0,
+            unigram_alpha: None,
+            ..self.clone()
+        };
+        rest == Self::default()
     }
 
     /// Whether the learned vocabulary has the 256 byte pieces.
@@ -71,6 +89,7 @@ impl TextConfig {
         } else {
             Vec::new()
         };
+        faults.extend(self.sampling_faults());
         if self.path.is_some() && self.hub.is_some() {
             faults.push("text.hub: give either text.path or text.hub, not both".to_owned());
         }
@@ -81,6 +100,34 @@ impl TextConfig {
             && !is_hub_name(hub)
         {
             faults.push(format!("text.hub: must look like \"owner/name\", is {hub:?}"));
+        }
+        faults
+    }
+
+    /// The faults among the keys about cutting training sentences at random.
+    fn sampling_faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !(0.0..=1.0).contains(&self.bpe_dropout) {
+            faults.push(format!(
+                "text.bpe_dropout: must be from 0 to 1, is {}",
+                self.bpe_dropout
+            ));
+        }
+        if let Some(alpha) = self.unigram_alpha.filter(|alpha| !(alpha.is_finite() && *alpha >= 0.0)) {
+            faults.push(format!("text.unigram_alpha: must be at least 0, is {alpha}"));
+        }
+        let wrong_kind = |kind| self.learns() && self.kind != kind;
+        if self.bpe_dropout != 0.0 && wrong_kind(Kind::Bpe) {
+            faults.push(format!(
+                "text.bpe_dropout: needs text.kind = \"bpe\", not \"{}\"",
+                self.kind
+            ));
+        }
+        if self.unigram_alpha.is_some() && wrong_kind(Kind::Unigram) {
+            faults.push(format!(
+                "text.unigram_alpha: needs text.kind = \"unigram\", not \"{}\"",
+                self.kind
+            ));
         }
         faults
     }
@@ -155,6 +202,35 @@ mod tests {
         let faults = config.validate();
         assert_eq!(faults.len(), 3, "{faults:?}");
         assert!(faults.iter().all(|fault| fault.starts_with("text.")), "{faults:?}");
+    }
+
+    #[test]
+    fn random_cuts_need_their_kind() {
+        let faults = |kind, bpe_dropout, unigram_alpha| {
+            let config = TextConfig {
+                kind,
+                bpe_dropout,
+                unigram_alpha,
+                ..TextConfig::default()
+            };
+            config.validate().join("; ")
+        };
+        assert_eq!(faults(Kind::Bpe, 0.1, None), "");
+        assert_eq!(faults(Kind::Unigram, 0.0, Some(0.0)), "");
+        assert_eq!(
+            faults(Kind::Unigram, 0.1, None),
+            "text.bpe_dropout: needs text.kind = \"bpe\", not \"unigram\""
+        );
+        assert!(faults(Kind::Bpe, 0.0, Some(0.5)).starts_with("text.unigram_alpha: needs"));
+        assert!(faults(Kind::Bpe, 1.1, None).starts_with("text.bpe_dropout: must be from 0 to 1"));
+        assert!(faults(Kind::Unigram, 0.0, Some(f64::NAN)).starts_with("text.unigram_alpha: must be at least 0"));
+        // What kind a vocabulary from elsewhere is, only opening it tells.
+        let config = TextConfig {
+            unigram_alpha: Some(0.1),
+            path: Some(PathBuf::from("vocabulary")),
+            ..TextConfig::default()
+        };
+        assert_eq!(config.validate(), Vec::<String>::new());
     }
 
     #[test]

@@ -119,6 +119,15 @@ pub enum TextError {
         reason: String,
     },
 
+    /// Sentences cannot be cut at random as the config asks for.
+    #[error("{key}: needs a vocabulary of the kind {wanted}, which this tokenizer does not have; remove the key")]
+    NoSampling {
+        /// The key.
+        key: &'static str,
+        /// The kind that it needs.
+        wanted: &'static str,
+    },
+
     /// There is no text to learn from.
     #[error("nothing to learn a vocabulary from: the text has no line that is not empty")]
     NoText,

@@ -55,16 +55,10 @@ pub(crate) fn check_merges(json: &Value) -> Result<(), String> {
     };
     let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
     for merge in merges {
-        let parts: Option<(&str, &str)> = match merge {
-            Value::String(pair) => pair.split_once(' '),
-            Value::Array(pair) => pair
-                .first()
-                .and_then(Value::as_str)
-                .zip(pair.get(1).and_then(Value::as_str)),
-            _ => None,
-        };
         // What is not a pair at all, the library reports itself.
-        let Some((left, right)) = parts else { continue };
+        let Some((left, right)) = parts_of_merge(merge) else {
+            continue;
+        };
         let Some(rest) = right.strip_prefix(prefix) else {
             return Err(format!(
                 "the merge of {left:?} and {right:?} lacks the prefix {prefix:?}"
@@ -75,6 +69,15 @@ pub(crate) fn check_merges(json: &Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The two pieces of an entry in the list of merges.
+pub(crate) fn parts_of_merge(merge: &Value) -> Option<(&str, &str)> {
+    match merge {
+        Value::String(pair) => pair.split_once(' '),
+        Value::Array(pair) => pair.first()?.as_str().zip(pair.get(1)?.as_str()),
+        _ => None,
+    }
 }
 
 /// Checks that added tokens have the ids that the file says: the library renumbers them in silence.

@@ -366,6 +366,12 @@ impl Tokenizer {
         })
     }
 
+    /// Whether a piece is text: neither the end, the padding or another control piece, nor the unknown piece, nor a byte.
+    pub(crate) fn is_text(&self, id: u32) -> bool {
+        let is_control = id == self.unk_id() || self.shared.silent.contains(&id);
+        !is_control && self.piece(id).is_some_and(|piece| !special::is_byte(piece))
+    }
+
     /// The piece that ends a sentence.
     pub fn eos_id(&self) -> u32 {
         self.shared.end

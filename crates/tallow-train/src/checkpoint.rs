@@ -2,7 +2,7 @@
 
 use crate::checksum;
 use crate::run_directory::{self, replace_directory};
-use crate::{Ema, Optimizer, RunDirectory, TrainError, TrainState};
+use crate::{Ema, ModelCard, Optimizer, RunDirectory, TrainError, TrainState};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ pub struct Checkpoint<'a> {
     pub tokenizers: &'a Tokenizers,
     /// Search settings that the model recommends: beam and maximum length.
     pub search: (usize, usize),
+    /// What its card says.
+    pub card: &'a ModelCard,
 }
 
 /// Reads counters, cursor and selection of a checkpoint.
@@ -84,12 +86,13 @@ pub struct Saved {
 }
 
 impl Checkpoint<'_> {
-    /// Writes a model directory with its tokenizer, in place of the one that is there.
+    /// Writes a model directory with its tokenizer and its card, in place of the one that is there. `told` says in Markdown
+    /// which weights these are.
     ///
     /// # Errors
     /// When a file cannot be written; what was there before stays.
-    pub fn save_model(&self, place: &Path, params: &Params) -> Result<(), TrainError> {
-        let aside = self.write_aside(place, params)?;
+    pub fn save_model(&self, place: &Path, params: &Params, told: &str) -> Result<(), TrainError> {
+        let aside = self.write_aside(place, params, told)?;
         checksum::write(&aside)?;
         replace_directory(&aside, place)
     }
@@ -106,7 +109,8 @@ impl Checkpoint<'_> {
         ema: Option<&Ema>,
     ) -> Result<PathBuf, TrainError> {
         let place = run.checkpoint(state.update);
-        let aside = self.write_aside(&place, self.params)?;
+        let told = format!("Weights: those of a checkpoint, after update {}.", state.update);
+        let aside = self.write_aside(&place, self.params, &told)?;
         let directory = aside.join(STATE);
         std::fs::create_dir_all(&directory).map_err(TrainError::file(&directory))?;
         save_tensors(&directory.join(MOMENTS_FILE), &optimizer.tensors(self.params))?;
@@ -129,7 +133,7 @@ impl Checkpoint<'_> {
         Ok(place)
     }
 
-    fn write_aside(&self, place: &Path, params: &Params) -> Result<PathBuf, TrainError> {
+    fn write_aside(&self, place: &Path, params: &Params, told: &str) -> Result<PathBuf, TrainError> {
         let aside = run_directory::aside(place);
         if aside.exists() {
             std::fs::remove_dir_all(&aside).map_err(TrainError::file(&aside))?;
@@ -143,6 +147,7 @@ impl Checkpoint<'_> {
             self.search.1,
         )?;
         self.tokenizers.save_all(&aside)?;
+        self.card.write(&aside, told)?;
         Ok(aside)
     }
 }

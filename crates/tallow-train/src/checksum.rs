@@ -1,6 +1,6 @@
 //! The checksums of a directory's files: `SHA256SUMS`, in the form of the program `sha256sum`.
 
-use crate::TrainError;
+use crate::{CARD_FILE, TrainError};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
@@ -9,14 +9,18 @@ use std::path::{Component, Path, PathBuf};
 /// The file that holds them.
 pub const CHECKSUMS_FILE: &str = "SHA256SUMS";
 
-/// Writes the checksums of all files below a directory.
+/// Writes the checksums of all files below a directory but its card, to which scores are added later, and which is a person's to
+/// rewrite.
 ///
 /// # Errors
 /// When a file cannot be read, or the checksums not written.
 pub(crate) fn write(directory: &Path) -> Result<(), TrainError> {
     let names = files_below(directory)?;
     let mut text = String::new();
-    for name in names.iter().filter(|name| *name != CHECKSUMS_FILE) {
+    for name in names
+        .iter()
+        .filter(|name| ![CHECKSUMS_FILE, CARD_FILE].contains(&name.as_str()))
+    {
         let path = directory.join(name);
         let sum = sha256(&path).map_err(TrainError::file(&path))?;
         text += &format!("{sum}  {name}\n");
@@ -129,10 +133,12 @@ mod tests {
                         e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  state/b\n";
         assert_eq!(std::fs::read_to_string(at.join(CHECKSUMS_FILE)).unwrap(), expected);
         assert_eq!(check(at), Ok(()));
-        // Writing again does not count itself in.
+        // Writing again counts neither itself in nor a card.
+        std::fs::write(at.join(CARD_FILE), "theirs").unwrap();
         write(at).unwrap();
         assert_eq!(check(at), Ok(()));
         std::fs::write(at.join("notes"), "mine").unwrap();
+        std::fs::write(at.join(CARD_FILE), "mine").unwrap();
         assert_eq!(check(at), Ok(()));
         std::fs::write(at.join("a"), "abd").unwrap();
         std::fs::remove_file(at.join("state/b")).unwrap();

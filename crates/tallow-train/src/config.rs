@@ -1,6 +1,7 @@
 //! The `[train]` section of a config.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tallow_model::Initialisation;
 use tallow_ops::Compute;
 
 /// How the learning rate changes over updates, after a linear warmup.
@@ -143,6 +144,8 @@ impl Workers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
+    /// How the weights of matrices begin: `xavier` or `scaled-residual`. Default `xavier`.
+    pub initialisation: Initialisation,
     /// Training ends after this many updates. Default 10000.
     pub max_updates: u64,
     /// Training ends after this many passes over the corpus; 0: no limit. Default 0.
@@ -212,6 +215,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
+            initialisation: Initialisation::default(),
             max_updates: 10_000,
             max_epochs: 0,
             optimizer: OptimizerKind::Adam,

@@ -4,6 +4,7 @@
 //! line in the run directory's logs.
 
 mod average;
+mod card;
 mod checkpoint;
 mod checksum;
 mod config;
@@ -26,6 +27,7 @@ mod trainer;
 mod validation;
 
 pub use average::average;
+pub use card::{CARD_FILE, CardConfig, ModelCard};
 pub use checkpoint::{Checkpoint, Saved};
 pub use checksum::{CHECKSUMS_FILE, check as check_sums, sha256};
 pub use config::{ComputeKind, Metric, OnDivergence, OptimizerKind, Schedule, TrainConfig, Workers};

@@ -35,7 +35,8 @@ pub fn measure_speed(
 ) -> Result<Speed, TrainError> {
     let (params, model) = subject.copy()?;
     let mut optimizer = Optimizer::new(&params)?;
-    let batches = Sampler::new(corpus.clone(), data, subject.seed).epoch(0);
+    let sampler = Sampler::new(corpus.clone(), data, subject.seed);
+    let batches = sampler.epoch(0);
     let accumulate = subject.train.accumulate.max(1);
     let mut next = batches.iter().cycle();
     let (mut begin, mut timed, mut tokens, mut not_finite) = (Instant::now(), 0, 0, 0);
@@ -52,7 +53,7 @@ pub fn measure_speed(
                 compute: subject.train.compute.into(),
                 workers: subject.workers,
             };
-            let gradient = gradients(&model, &params, corpus.batch(indices), options, subject.device)?;
+            let gradient = gradients(&model, &params, sampler.batch(0, indices), options, subject.device)?;
             match &mut sum {
                 Some(sum) => sum.add(&gradient)?,
                 None => sum = Some(gradient),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_data::{Corpus, fixed_batches};
 use tallow_decode::{DecodeConfig, DecodeError, Translator};
 use tallow_model::{Pass, Tokens, Transformer};
-use tallow_score::{Bleu, Chrf, exact_match};
+use tallow_score::{ScoreConfig, exact_match};
 use tallow_text::Tokenizers;
 
 use crate::Metric;
@@ -23,6 +23,8 @@ pub struct ValidationSet {
     pub corpus: Corpus,
     /// Padded tokens of a batch.
     pub batch_tokens: usize,
+    /// How translations are compared with their references.
+    pub score: ScoreConfig,
 }
 
 /// The results of a validation.
@@ -32,9 +34,9 @@ pub struct Validation {
     pub loss: f64,
     /// The exponential of the loss. It compares models of one tokenizer only.
     pub perplexity: f64,
-    /// BLEU with sacreBLEU's default settings.
+    /// BLEU, as the config wants it scored.
     pub bleu: Option<f64>,
-    /// chrF with sacreBLEU's default settings.
+    /// chrF2.
     pub chrf: Option<f64>,
     /// Percent of translations that equal their reference.
     pub exact_match: Option<f64>,
@@ -53,6 +55,20 @@ impl Validation {
             exact_match: None,
             samples: Vec::new(),
         }
+    }
+
+    /// The scores in words, for a model card.
+    pub(crate) fn told(&self) -> String {
+        let shown = |name: &str, value: Option<f64>| value.map(|value| format!("{name} {value:.2}"));
+        let scores: Vec<String> = [
+            shown("BLEU", self.bleu),
+            shown("chrF", self.chrf),
+            shown("perplexity per target token", Some(self.perplexity)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        format!("validation set: {}.", scores.join(", "))
     }
 
     /// The value of a metric.
@@ -104,8 +120,8 @@ impl ValidationSet {
         Ok(Validation {
             loss,
             perplexity: loss.exp(),
-            bleu: Some(Bleu::default().corpus(&hypotheses, references)?.score),
-            chrf: Some(Chrf::default().corpus(&hypotheses, references)?.score),
+            bleu: Some(self.score.bleu().corpus(&hypotheses, references)?.score),
+            chrf: Some(self.score.chrf().corpus(&hypotheses, references)?.score),
             exact_match: Some(exact_match(&hypotheses, references)?),
             samples: (0..hypotheses.len()).step_by(step).take(samples).map(sample).collect(),
         })

@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use std::path::PathBuf;
-use tallow_model::{Architecture, ModelConfig, Params, save};
+use tallow_model::{Architecture, Initialisation, ModelConfig, Params, save};
 use tallow_train::{Ema, average};
 
 fn architecture(layers: usize) -> Architecture {
@@ -28,7 +28,14 @@ fn architecture(layers: usize) -> Architecture {
 }
 
 fn params(layers: usize, seed: u64) -> Params {
-    Params::initialise(&architecture(layers), seed, DType::F32, &Device::Cpu).unwrap()
+    Params::initialise(
+        &architecture(layers),
+        Initialisation::Xavier,
+        seed,
+        DType::F32,
+        &Device::Cpu,
+    )
+    .unwrap()
 }
 
 fn values(params: &Params) -> Vec<f32> {

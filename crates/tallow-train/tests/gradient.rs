@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device};
 use tallow_data::{Batch, Example};
-use tallow_model::{ActivationKind, Architecture, ModelConfig, Norm, Params, Transformer};
+use tallow_model::{ActivationKind, Architecture, Initialisation, ModelConfig, Norm, Params, Transformer};
 use tallow_ops::{Compute, Key, Path, Purpose, with_path};
 use tallow_train::{DropoutKey, GradientOptions, Gradients, gradients};
 
@@ -53,7 +53,7 @@ fn options(dropout: Option<DropoutKey>, workers: usize) -> GradientOptions {
 
 impl Setting {
     fn new() -> Self {
-        let params = Params::initialise(&architecture(), 1, DType::F32, &Device::Cpu).unwrap();
+        let params = Params::initialise(&architecture(), Initialisation::Xavier, 1, DType::F32, &Device::Cpu).unwrap();
         let model = Transformer::for_training(&architecture(), &params, None).unwrap();
         Self { params, model }
     }
@@ -227,7 +227,7 @@ fn every_path_gives_the_same_gradient() {
     ] {
         let mut architecture = architecture();
         (architecture.model.norm, architecture.model.activation) = (norm, activation);
-        let params = Params::initialise(&architecture, 1, DType::F32, &Device::Cpu).unwrap();
+        let params = Params::initialise(&architecture, Initialisation::Xavier, 1, DType::F32, &Device::Cpu).unwrap();
         let model = Transformer::for_training(&architecture, &params, None).unwrap();
         let setting = Setting { params, model };
         let run = |path| with_path(path, || setting.gradients(&batch(), Some(KEY), 1));

@@ -2,13 +2,13 @@
 
 use crate::arguments::AverageArguments;
 use crate::located::Located;
-use crate::threads;
+use crate::{card, record, threads};
 use anyhow::{Result, bail};
 use candle_core::Device;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tallow_text::Tokenizers;
-use tallow_train::{RunDirectory, average};
+use tallow_train::{ModelCard, RunDirectory, average};
 
 pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
@@ -31,12 +31,8 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         }
     }
     let mean = average(&directories, &Device::Cpu)?;
-    let decode = Located {
-        directory: directories[0].clone(),
-        config: None,
-        commit: None,
-    }
-    .decode_config();
+    let located = Located::find(&directories[0].to_string_lossy(), true)?;
+    let decode = located.decode_config();
     let (beam, max_length) = (decode.beam, decode.max_length);
     tallow_model::save(
         &arguments.output,
@@ -47,6 +43,21 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         max_length,
     )?;
     tokenizers.save_all(&arguments.output)?;
+    let card = match (&located.config, &located.run) {
+        (Some(config), Some(run)) => {
+            let record = record::read(&run.record());
+            card::of_run(config, &record, &mean.architecture, &mean.params, &tokenizers)?
+        }
+        _ => ModelCard::default(),
+    };
+    let averaged: Vec<String> = directories
+        .iter()
+        .map(|directory| format!("`{}`", directory.file_name().unwrap_or_default().to_string_lossy()))
+        .collect();
+    card.write(
+        &arguments.output,
+        &format!("Weights: the average of {}, not validated.", averaged.join(", ")),
+    )?;
     let names: Vec<String> = directories
         .iter()
         .map(|directory| directory.display().to_string())

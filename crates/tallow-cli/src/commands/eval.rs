@@ -24,6 +24,11 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     let located = Located::find(&arguments.model, arguments.hub.offline)?;
     let (text, references) = test_set(&arguments, &located)?;
     let config = arguments.search.decode_config(&located)?;
+    let score = located
+        .config
+        .as_ref()
+        .map(|config| config.score.clone())
+        .unwrap_or_default();
     let (opened, tokenizers) = located.open(&device)?;
     let model = opened.for_inference()?;
     let workers = arguments.search.workers(&device);
@@ -51,6 +56,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         &tokenizers,
         BATCH_TOKENS,
         position_limit(&model.architecture().model),
+        &score,
     )?;
     let (nats, target_tokens) = perplexity(&model, &set.corpus, BATCH_TOKENS, workers, &device)?;
     eprintln!(
@@ -61,7 +67,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         thousands(tokens as f64 / seconds),
         duration(seconds)
     );
-    let scores = arguments.metric.scores(&hypotheses, &references)?;
+    let scores = arguments.metric.scores(&score, &hypotheses, &references)?;
     let exact_match = tallow_score::exact_match(&hypotheses, &references)?;
     let perplexity = (nats / target_tokens as f64).exp();
     if arguments.metric.json {

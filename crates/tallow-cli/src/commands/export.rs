@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tallow_model::{NPZ_FILE, Opened, marian_faults, npz_faults, pad_row_faults, save_npz};
 use tallow_text::Tokenizers;
+use tallow_train::{CARD_FILE, ModelCard};
 
 pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
@@ -94,5 +95,13 @@ fn write(
             }
         }
     }
-    Ok(tokenizers.save_all(directory)?)
+    tokenizers.save_all(directory)?;
+    let card = located.directory.join(CARD_FILE);
+    if card.is_file() {
+        let copied = std::fs::copy(&card, directory.join(CARD_FILE));
+        copied.with_context(|| format!("cannot copy {}", card.display()))?;
+    } else {
+        ModelCard::default().write(directory, "Exported by Tallow from a model without a card.")?;
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::io::{Write, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use tallow_data::{read_lines, read_lines_from};
+use tallow_score::ScoreConfig;
 
 pub(crate) fn run(arguments: ScoreArguments) -> Result<ExitCode> {
     let hypotheses = hypotheses(&arguments.hypotheses)?;
@@ -26,9 +27,11 @@ pub(crate) fn run(arguments: ScoreArguments) -> Result<ExitCode> {
     writeln!(
         stdout(),
         "{}",
-        arguments
-            .metric
-            .print(&arguments.metric.scores(&hypotheses, &references)?)
+        arguments.metric.print(
+            &arguments
+                .metric
+                .scores(&ScoreConfig::default(), &hypotheses, &references)?
+        )
     )?;
     Ok(ExitCode::SUCCESS)
 }

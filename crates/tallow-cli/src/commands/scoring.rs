@@ -2,28 +2,35 @@
 
 use crate::arguments::{MetricArguments, MetricName, TokenizationName};
 use anyhow::Result;
-use tallow_score::{Bleu, Chrf, Score, Ter, Tokenization, to_json_text, to_text};
+use tallow_score::{Bleu, Chrf, Score, ScoreConfig, Ter, Tokenization, to_json_text, to_text};
 
 impl MetricArguments {
-    /// The scores that were asked for.
-    pub(crate) fn scores<S: AsRef<str>>(&self, hypotheses: &[S], references: &[Vec<String>]) -> Result<Vec<Score>> {
+    /// The scores that were asked for. What flags leave open is as in `config`.
+    pub(crate) fn scores<S: AsRef<str>>(
+        &self,
+        config: &ScoreConfig,
+        hypotheses: &[S],
+        references: &[Vec<String>],
+    ) -> Result<Vec<Score>> {
         let tokenization = match self.tokenize {
-            TokenizationName::Thirteen => Tokenization::V13a,
-            TokenizationName::Intl => Tokenization::International,
-            TokenizationName::Char => Tokenization::Character,
-            TokenizationName::None => Tokenization::None,
+            None => config.tokenize,
+            Some(TokenizationName::Thirteen) => Tokenization::V13a,
+            Some(TokenizationName::Intl) => Tokenization::International,
+            Some(TokenizationName::Char) => Tokenization::Character,
+            Some(TokenizationName::None) => Tokenization::None,
         };
+        let lowercase = self.lowercase || config.lowercase;
         let score = |metric: &MetricName| match metric {
             MetricName::Bleu => {
                 let bleu = Bleu {
                     tokenization,
-                    lowercase: self.lowercase,
+                    lowercase,
                     ..Bleu::default()
                 };
                 bleu.corpus(hypotheses, references)
             }
             MetricName::Chrf => {
-                let (word_order, lowercase) = (self.chrf_word_order, self.lowercase);
+                let word_order = self.chrf_word_order;
                 Chrf {
                     word_order,
                     lowercase,
@@ -50,12 +57,4 @@ impl MetricArguments {
             to_text(scores, self.width)
         }
     }
-}
-
-/// BLEU and chrF with sacreBLEU's default settings.
-pub(crate) fn default_scores<S: AsRef<str>>(hypotheses: &[S], references: &[Vec<String>]) -> Result<Vec<Score>> {
-    Ok(vec![
-        Bleu::default().corpus(hypotheses, references)?,
-        Chrf::default().corpus(hypotheses, references)?,
-    ])
 }

@@ -1,7 +1,7 @@
 //! From search flags to a [`DecodeConfig`], and what there is to say about translations.
 
 use crate::arguments::SearchArguments;
-use crate::config::parse_value;
+use crate::layers::parse_value;
 use crate::located::Located;
 use crate::threads;
 use anyhow::{Result, bail};

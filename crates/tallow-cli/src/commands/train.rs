@@ -1,12 +1,11 @@
 //! `tallow train`.
 
 use crate::arguments::{ConfigArguments, TrainArguments};
-use crate::commands::scoring;
 use crate::commands::searching::Shortcomings;
 use crate::config::{Config, may_change};
-use crate::ingredients::{self, Initial, encode, open_or_learn, position_limit, validation_set};
+use crate::ingredients::{self, Initial, open_or_learn, position_limit, validation_set};
 use crate::progress::{Progress, duration, thousands};
-use crate::{INTERRUPTED, record, threads};
+use crate::{INTERRUPTED, card, record, threads};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use serde_json::{Value, json};
@@ -76,7 +75,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         (None, Some(init)) => init.tokenizers.clone(),
         (None, None) => open_or_learn(&config, &texts, offline)?,
     };
-    let corpus = Arc::new(encode(&texts, &tokenizers, &config.data.filters())?);
+    let corpus = Arc::new(ingredients::training_corpus(&config, &texts, &tokenizers)?);
     drop(texts);
     report_corpus(&corpus);
     let valid = valid_text
@@ -86,6 +85,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
                 &tokenizers,
                 config.data.batch_tokens,
                 position_limit(&config.model),
+                &config.score,
             )
         })
         .transpose()?;
@@ -112,17 +112,30 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             .flat_map(|text| &text.files)
             .map(|file| ("test", file.clone())),
     );
+    let pairs = json!({
+        "train": corpus.len(),
+        "valid": valid_corpus.map(Corpus::len),
+        "test": test_text.as_ref().map(|text| text.source.len()),
+    });
     if resume_from.is_none() {
         if let Some(reason) = tokenizers.why_not_marian() {
             eprintln!("note: the model will lack the files of Hugging Face's tokenizer: {reason}");
         }
         clear(&run)?;
         // The config comes last: with it, this is the directory of a run.
-        record::write(&run.record(), &fingerprint, &files, &begun_with, Value::Null)?;
+        record::write(&run.record(), &fingerprint, &files, &pairs, &begun_with, Value::Null)?;
         tokenizers.save(run.path())?;
         write_config(&run, &config)?;
     }
+    let card = card::of_run(
+        &config,
+        &record::read(&run.record()),
+        &architecture,
+        &params,
+        &tokenizers,
+    )?;
     let parts = TrainerParts {
+        card,
         architecture,
         params,
         logits_bias,
@@ -190,7 +203,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     if let Some(text) = test_text {
         results["test"] = test(&config, text, &run, &device, workers)?;
     }
-    record::write(&run.record(), &fingerprint, &files, &begun_with, results)?;
+    record::write(&run.record(), &fingerprint, &files, &pairs, &begun_with, results)?;
     eprintln!(
         "{} in all. Translate with\n  tallow translate {}",
         duration(begin.elapsed().as_secs_f64()),
@@ -326,8 +339,9 @@ fn test(config: &Config, text: ParallelText, run: &RunDirectory, device: &Device
     shortcomings.warn(&config.decode);
     let references = [text.target.clone()];
     eprintln!("test set, {} lines, beam {}:", hypotheses.len(), config.decode.beam);
-    let scores = scoring::default_scores(&hypotheses, &references)?;
+    let scores = config.score.scores(&hypotheses, &references)?;
     let exact = tallow_score::exact_match(&hypotheses, &references)?;
+    card::add_scores(config, &run.best(), &scores, exact)?;
     writeln!(stdout(), "{}", tallow_score::to_text(&scores, 1))?;
     writeln!(stdout(), "exact match = {exact:.1} %")?;
     Ok(json!({ "scores": tallow_score::to_json(&scores, 4), "exact_match": exact }))

@@ -1,7 +1,7 @@
 //! Random models that are small enough to be searched exhaustively, and sentences for them.
 
 use candle_core::{DType, Device, Tensor};
-use tallow_model::{Architecture, ModelConfig, Params, Tokens, Transformer};
+use tallow_model::{Architecture, Initialisation, ModelConfig, Params, Tokens, Transformer};
 use tallow_ops::{Key, Purpose};
 
 /// An untrained model of a vocabulary. Its weights are doubled, so that its choices are far from uniform.
@@ -26,7 +26,7 @@ pub(crate) fn model_of(vocabulary: usize, seed: u64, sharpness: f64, bias_of_end
         eos_id: 0,
         unk_id: 1,
     };
-    let params = Params::initialise(&architecture, seed, dtype, &Device::Cpu).unwrap();
+    let params = Params::initialise(&architecture, Initialisation::Xavier, seed, dtype, &Device::Cpu).unwrap();
     for parameter in params.iter() {
         let sharper = (parameter.var.as_detached_tensor() * sharpness).unwrap();
         parameter.var.set(&sharper).unwrap();

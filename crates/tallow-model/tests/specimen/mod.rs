@@ -1,7 +1,7 @@
 //! Small models of every sort, and sentences for them.
 
 use candle_core::{DType, Device, Tensor};
-use tallow_model::{ActivationKind, Architecture, ModelConfig, Norm, Params, Positions, Tie, Tokens};
+use tallow_model::{ActivationKind, Architecture, Initialisation, ModelConfig, Norm, Params, Positions, Tie, Tokens};
 use tallow_ops::{Key, Purpose};
 
 pub(crate) const VOCABULARY: usize = 13;
@@ -80,7 +80,7 @@ fn architecture(model: ModelConfig) -> Architecture {
 
 /// Parameters in f32.
 pub(crate) fn params(architecture: &Architecture, seed: u64) -> Params {
-    Params::initialise(architecture, seed, DType::F32, &Device::Cpu).unwrap()
+    Params::initialise(architecture, Initialisation::Xavier, seed, DType::F32, &Device::Cpu).unwrap()
 }
 
 /// A random sentence of a length, `</s>` included, without `<pad>`.

@@ -62,7 +62,7 @@ pub(super) struct Trainer {
 /// The kinds of vocabulary that are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-pub(super) enum ModelType {
+pub(crate) enum ModelType {
     Unigram = 1,
     Bpe = 2,
 }

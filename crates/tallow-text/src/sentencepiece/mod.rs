@@ -15,9 +15,10 @@ use prost::Message as _;
 
 use crate::special;
 use bpe::Bpe;
-use message::{ModelType, PieceType};
+pub(crate) use message::ModelType;
+use message::PieceType;
 use normalizer::{Normalizer, text_of_bytes};
-use trie::Trie;
+pub(crate) use trie::Trie;
 use unigram::Unigram;
 
 /// A SentencePiece model that is ready to cut lines.
@@ -46,6 +47,18 @@ struct Piece {
     text: String,
     score: f32,
     kind: PieceType,
+}
+
+/// The kind of a model, and those of its pieces that are neither control pieces nor bytes nor defined by a user, with their
+/// scores. Nothing if it is not a model of a known kind.
+pub(crate) fn normal_pieces(bytes: &[u8]) -> Option<(ModelType, Vec<(String, f32)>)> {
+    let message = message::Model::decode(bytes).ok()?;
+    let kind = message.trainer.unwrap_or_default().model_type;
+    let kind = ModelType::try_from(kind.unwrap_or(ModelType::Unigram as i32)).ok()?;
+    let normal = |piece: &message::Piece| piece.kind.is_none_or(|kind| kind == PieceType::Normal as i32);
+    let pieces = message.pieces.into_iter().filter(normal);
+    let pieces = pieces.filter_map(|piece| Some((piece.piece?, piece.score.unwrap_or_default())));
+    Some((kind, pieces.collect()))
 }
 
 impl Processor {

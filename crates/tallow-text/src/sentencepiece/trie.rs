@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Finds all pieces that a text begins with. Nodes lie in the order of their depth, siblings side by side in the order of
 /// their bytes.
 #[derive(Debug)]
-pub(super) struct Trie {
+pub(crate) struct Trie {
     /// The byte that leads to a node; the root's is never looked at.
     bytes: Vec<u8>,
     nodes: Vec<Node>,
@@ -19,10 +19,10 @@ struct Node {
 
 impl Trie {
     /// The root of every tree.
-    pub(super) const ROOT: usize = 0;
+    pub(crate) const ROOT: usize = 0;
 
     /// A tree of keys, which differ, and their values.
-    pub(super) fn new<'a>(entries: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
+    pub(crate) fn new<'a>(entries: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
         let mut entries: Vec<(&[u8], u32)> = entries
             .into_iter()
             .map(|(key, value)| (key.as_bytes(), value))
@@ -73,7 +73,7 @@ impl Trie {
     }
 
     /// The node that a byte leads to from another.
-    pub(super) fn step(&self, node: usize, byte: u8) -> Option<usize> {
+    pub(crate) fn step(&self, node: usize, byte: u8) -> Option<usize> {
         let children = &self.nodes[node].children;
         let (start, end) = (children.start as usize, children.end as usize);
         let found = self.bytes[start..end].binary_search(&byte).ok()?;
@@ -81,12 +81,12 @@ impl Trie {
     }
 
     /// The value of the key that ends at a node.
-    pub(super) fn value(&self, node: usize) -> Option<u32> {
+    pub(crate) fn value(&self, node: usize) -> Option<u32> {
         self.nodes[node].value
     }
 
     /// The length in bytes and the value of the longest key that a text begins with.
-    pub(super) fn longest(&self, text: &str) -> Option<(usize, u32)> {
+    pub(crate) fn longest(&self, text: &str) -> Option<(usize, u32)> {
         let (mut node, mut found) = (Self::ROOT, None);
         for (i, byte) in text.bytes().enumerate() {
             let Some(next) = self.step(node, byte) else { break };

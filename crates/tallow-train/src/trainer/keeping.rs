@@ -50,7 +50,11 @@ impl Trainer {
         if self.state.selection.best.is_none() {
             // Nothing was validated, or never to a finite value: the last weights are the best there are.
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            self.writer().save_model(&self.parts.run.best(), weights)?;
+            let told = format!(
+                "Weights: those after update {}; nothing was validated.",
+                self.state.update
+            );
+            self.writer().save_model(&self.parts.run.best(), weights, &told)?;
         }
         if self.average(observer)? {
             // The checkpoint must know of it, or a resumed run would do it again.
@@ -78,7 +82,8 @@ impl Trainer {
         let is_best = self.state.selection.validated(update, value, metric);
         if is_best {
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            self.writer().save_model(&self.parts.run.best(), weights)?;
+            let told = format!("Weights: those after update {update}; {}", validation.told());
+            self.writer().save_model(&self.parts.run.best(), weights, &told)?;
         }
         log.metric(&json!({ "update": update, "valid": validation, "is_best": is_best }))?;
         let seconds = begin.elapsed().as_secs_f64();
@@ -186,7 +191,15 @@ impl Trainer {
             (true, None)
         };
         if is_best {
-            self.writer().save_model(&self.parts.run.best(), &params)?;
+            let listed: Vec<String> = updates.iter().map(u64::to_string).collect();
+            let scores = validation
+                .as_ref()
+                .map_or("nothing was validated.".into(), Validation::told);
+            let told = format!(
+                "Weights: the average of those after updates {}; {scores}",
+                listed.join(", ")
+            );
+            self.writer().save_model(&self.parts.run.best(), &params, &told)?;
         }
         if let Some(validation) = validation {
             let record = json!({ "averaged": updates, "valid": validation, "is_best": is_best });
@@ -208,6 +221,7 @@ impl Trainer {
             logits_bias: self.parts.logits_bias.as_ref(),
             tokenizers: &self.parts.tokenizers,
             search: (self.parts.decode.beam, self.parts.decode.max_length),
+            card: &self.parts.card,
         }
     }
 

@@ -9,8 +9,8 @@ use crate::gradient::{DropoutKey, GradientOptions, Gradients, gradients};
 use crate::log::Log;
 use crate::tensorboard::EventWriter;
 use crate::{
-    Ema, Event, Fingerprint, Metric, Observer, Optimizer, Profile, RunDirectory, TrainConfig, TrainError, TrainState,
-    ValidationSet,
+    Ema, Event, Fingerprint, Metric, ModelCard, Observer, Optimizer, Profile, RunDirectory, TrainConfig, TrainError,
+    TrainState, ValidationSet,
 };
 use candle_core::{Device, Tensor};
 use keeping::remove_others;
@@ -46,6 +46,8 @@ pub struct TrainerParts {
     pub data: DataConfig,
     /// How to translate with the finished model.
     pub decode: DecodeConfig,
+    /// What the cards of its models say.
+    pub card: ModelCard,
     /// Seed, hashes, worker count: what a resumed run must share.
     pub fingerprint: Fingerprint,
     /// Where everything is written.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tallow_data::{Corpus, DataConfig, Filters, ParallelText, ReadReport};
 use tallow_decode::DecodeConfig;
-use tallow_model::{Architecture, ModelConfig, Params};
+use tallow_model::{Architecture, Initialisation, ModelConfig, Params};
 use tallow_ops::{Key, Purpose};
+use tallow_score::ScoreConfig;
 use tallow_text::{Kind, TextConfig, Tokenizers};
-use tallow_train::{Event, Fingerprint, Observer, RunDirectory, TrainConfig, TrainerParts, ValidationSet};
+use tallow_train::{Event, Fingerprint, ModelCard, Observer, RunDirectory, TrainConfig, TrainerParts, ValidationSet};
 
 pub(crate) const SEED: u64 = 3;
 
@@ -90,7 +91,7 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
         unk_id: tokenizers.source.unk_id(),
     };
     TrainerParts {
-        params: Params::initialise(&architecture, SEED, DType::F32, &Device::Cpu).unwrap(),
+        params: Params::initialise(&architecture, Initialisation::Xavier, SEED, DType::F32, &Device::Cpu).unwrap(),
         architecture,
         logits_bias: None,
         corpus: Arc::new(corpus(text(training), &tokenizers)),
@@ -99,6 +100,7 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
             target: validation.clone(),
             corpus: corpus(text(validation), &tokenizers),
             batch_tokens: 64,
+            score: ScoreConfig::default(),
         }),
         tokenizers,
         data: DataConfig {
@@ -106,6 +108,7 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
             pool_pairs: 60,
             ..DataConfig::default()
         },
+        card: ModelCard::default(),
         decode: DecodeConfig {
             max_length: 10,
             ..DecodeConfig::default()

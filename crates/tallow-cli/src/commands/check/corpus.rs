@@ -2,7 +2,7 @@
 
 use crate::commands::check::{Report, Verdict};
 use crate::config::Config;
-use crate::ingredients::{Initial, beyond_positions, encode, open_or_learn, position_limit};
+use crate::ingredients::{Initial, beyond_positions, encode, open_or_learn, position_limit, training_corpus};
 use crate::progress::thousands;
 use anyhow::Result;
 use std::sync::Arc;
@@ -302,7 +302,7 @@ pub(super) fn encoded(
         Some(init) => init.tokenizers.clone(),
         None => open_or_learn(config, &texts.train, offline)?,
     };
-    let corpus = match encode(&texts.train, &tokenizers, &config.data.filters()) {
+    let corpus = match training_corpus(config, &texts.train, &tokenizers) {
         Ok(corpus) => corpus,
         Err(error) => {
             report.add("data.train", Verdict::Faulty, format!("{error:#}"), None)?;

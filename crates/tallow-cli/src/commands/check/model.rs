@@ -14,7 +14,7 @@ use tallow_train::proof::{
     ModelSubject, Proof, cached_decoding_is_exact, gradient_reaches_every_parameter, neighbours_change_nothing,
     no_position_looks_ahead, one_batch_is_learned, resume_is_exact, sample,
 };
-use tallow_train::{RunDirectory, TrainError, TrainerParts, measure_speed};
+use tallow_train::{ModelCard, RunDirectory, TrainError, TrainerParts, measure_speed};
 
 /// How long updates are timed.
 const PROBE: Duration = Duration::from_secs(5);
@@ -66,6 +66,7 @@ pub(super) fn check(
             train: config.train.clone(),
             data: config.data.clone(),
             decode: config.decode.clone(),
+            card: ModelCard::default(),
             fingerprint: fingerprint.clone(),
             run: RunDirectory::new(&place),
             device: device.clone(),

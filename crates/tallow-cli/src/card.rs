@@ -1,0 +1,243 @@
+//! What a model card says about a run.
+
+use crate::config::Config;
+use crate::progress::thousands;
+use anyhow::Result;
+use serde_json::Value;
+use std::fmt::Write;
+use std::path::Path;
+use tallow_data::CorpusFiles;
+use tallow_model::{Architecture, Norm, Params, marian_faults, npz_faults};
+use tallow_score::{Score, to_json};
+use tallow_text::Tokenizers;
+use tallow_train::ModelCard;
+
+/// The card of the models of a run. `record` is the run's `run.json`, which knows the files.
+pub(crate) fn of_run(
+    config: &Config,
+    record: &Value,
+    architecture: &Architecture,
+    params: &Params,
+    tokenizers: &Tokenizers,
+) -> Result<ModelCard> {
+    let languages = languages(config);
+    let title = config.card.title.as_ref().unwrap_or(&config.name);
+    let mut marian = marian_faults(architecture);
+    marian.extend(tokenizers.why_not_marian().map(|error| error.to_string()));
+
+    let mut head = String::new();
+    let codes: Vec<&String> = languages.iter().flatten().collect();
+    if !codes.is_empty() {
+        head += "language:\n";
+        codes.iter().try_for_each(|code| writeln!(head, "- {code}"))?;
+    }
+    if let Some(license) = &config.card.license {
+        writeln!(head, "license: {}", quoted(license))?;
+    }
+    head += "pipeline_tag: translation\n";
+    if marian.is_empty() {
+        head += "library_name: transformers\n";
+    }
+    head += "tags:\n- translation\n- tallow\n";
+    if marian.is_empty() {
+        head += "- marian\n";
+    }
+
+    let from_to = match &languages {
+        [Some(source), Some(target)] => format!(" from `{source}` to `{target}`"),
+        _ => String::new(),
+    };
+    let before = format!(
+        "# {title}\n\nA Transformer that translates{from_to}, trained with Tallow {}. {}\n",
+        env!("CARGO_PKG_VERSION"),
+        shape(config, architecture, params)
+    );
+    let mut after = String::new();
+    if let Some(notes) = &config.card.notes {
+        write!(after, "\n{}\n", notes.trim())?;
+    }
+    after += &usage(architecture, &marian);
+    after += &data(record)?;
+    after += &training(config)?;
+    after += &licence(config);
+    Ok(ModelCard::new(&head, &before, &after))
+}
+
+/// Adds the scores of the test set to a model's card.
+pub(crate) fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_match: f64) -> Result<bool> {
+    let name = config.data.test.as_ref().map_or("test set".to_string(), corpus_name);
+    let mut head = format!(
+        "model-index:\n- name: {}\n  results:\n  - task:\n      type: translation\n    dataset:\n      name: {}\n      type: \
+         text\n    metrics:\n",
+        quoted(&config.name),
+        quoted(&name)
+    );
+    let mut text = format!(
+        "| test set {name}, beam {} | score | signature |\n|---|---|---|\n",
+        config.decode.beam
+    );
+    for score in scores {
+        let json = to_json(std::slice::from_ref(score), 2);
+        let (name, value) = (json["name"].as_str().unwrap_or_default(), &json["score"]);
+        let signature = json["signature"].as_str().unwrap_or_default();
+        writeln!(text, "| {name} | {value} | `{}` |", signature.replace('|', "\\|"))?;
+        let metric = name.to_ascii_lowercase();
+        let metric = metric.trim_end_matches(|c: char| c.is_ascii_digit() || c == '+');
+        writeln!(
+            head,
+            "    - type: {metric}\n      value: {value}\n      name: {}",
+            quoted(&format!("{name}|{signature}"))
+        )?;
+    }
+    writeln!(text, "| exact match | {exact_match:.1} % | |")?;
+    Ok(ModelCard::add_scores(directory, &head, &text)?)
+}
+
+/// Text as YAML understands it: JSON's strings are strings there.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn corpus_name(corpus: &CorpusFiles) -> String {
+    let path = corpus.source.as_ref().or(corpus.tsv.as_ref());
+    let name = path.and_then(|path| path.file_name());
+    name.map_or("test set".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The languages of both sides: as the config has them, or else as the names of files end, if they end in two such codes.
+fn languages(config: &Config) -> [Option<String>; 2] {
+    let first = config.data.train.first();
+    let extension = |path: Option<&std::path::PathBuf>| {
+        let mut path = path?.clone();
+        if path.extension().is_some_and(|extension| extension == "gz") {
+            path.set_extension("");
+        }
+        let code = path.extension()?.to_str()?.to_owned();
+        ((2..=3).contains(&code.len()) && code.chars().all(|c| c.is_ascii_lowercase())).then_some(code)
+    };
+    let source = extension(first.and_then(|files| files.source.as_ref()));
+    let target = extension(first.and_then(|files| files.target.as_ref()));
+    let (source, target) = if source == target {
+        (None, None)
+    } else {
+        (source, target)
+    };
+    let card = &config.card;
+    [
+        card.source_language.clone().or(source),
+        card.target_language.clone().or(target),
+    ]
+}
+
+fn shape(config: &Config, architecture: &Architecture, params: &Params) -> String {
+    let model = &architecture.model;
+    let pieces = match architecture.shared_vocabulary {
+        true => format!(
+            "{} pieces for both sides",
+            thousands(architecture.source_vocabulary as f64)
+        ),
+        false => format!(
+            "{} pieces and {}",
+            thousands(architecture.source_vocabulary as f64),
+            thousands(architecture.target_vocabulary as f64)
+        ),
+    };
+    let kind = match config.init.is_none() && config.text.learns() {
+        true => format!("{} ", config.text.kind),
+        false => String::new(),
+    };
+    let norm = match model.norm {
+        Norm::Post => "after",
+        Norm::Pre => "before",
+    };
+    format!(
+        "{} layers in the encoder, {} in the decoder, width {}, {} in the feed-forward layers, {} heads, normalisation {norm} \
+         each sublayer; {kind}vocabulary of {pieces}; {:.1} million parameters.",
+        model.encoder_layers,
+        model.decoder_layers,
+        model.d_model,
+        model.feed_forward,
+        model.heads,
+        params.elements() as f64 / 1e6
+    )
+}
+
+fn usage(architecture: &Architecture, marian: &[String]) -> String {
+    let mut text = "\n## Use\n\nWith Tallow, from the directory that holds this file:\n\n    echo \"a sentence\" | tallow translate .\n"
+        .to_string();
+    if marian.is_empty() {
+        text += "
+With Hugging Face transformers:
+
+```python
+from transformers import MarianMTModel, MarianTokenizer
+
+tokenizer = MarianTokenizer.from_pretrained(\".\")
+model = MarianMTModel.from_pretrained(\".\")
+batch = tokenizer([\"a sentence\"], return_tensors=\"pt\")
+print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
+```
+
+With CTranslate2, after `ct2-transformers-converter --model . --output_dir ct2`:
+
+```python
+import ctranslate2
+from transformers import MarianTokenizer
+
+tokenizer = MarianTokenizer.from_pretrained(\".\")
+translator = ctranslate2.Translator(\"ct2\")
+pieces = tokenizer.convert_ids_to_tokens(tokenizer.encode(\"a sentence\"))
+best = translator.translate_batch([pieces])[0].hypotheses[0]
+print(tokenizer.decode(tokenizer.convert_tokens_to_ids(best), skip_special_tokens=True))
+```
+";
+        return text;
+    }
+    text += "\nHugging Face's MarianMT cannot express this model:\n\n";
+    marian.iter().for_each(|fault| text += &format!("- {fault}\n"));
+    if npz_faults(architecture).is_empty() {
+        text += "\n`tallow export . --form marian --output DIRECTORY` writes it for CTranslate2 (`ct2-marian-converter`).\n";
+    }
+    text
+}
+
+fn data(record: &Value) -> Result<String> {
+    let mut text = "\n## Data\n\n| part | file | SHA-256 |\n|---|---|---|\n".to_string();
+    for file in record["data"].as_array().into_iter().flatten() {
+        let field = |key: &str| file[key].as_str().unwrap_or_default();
+        let path = Path::new(field("path"));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        writeln!(text, "| {} | {name} | `{}` |", field("part"), field("sha256"))?;
+    }
+    let count = |part| Some(format!("{} in {part}", thousands(record["pairs"][part].as_f64()?)));
+    let counts: Vec<String> = ["train", "valid", "test"].into_iter().filter_map(count).collect();
+    if !counts.is_empty() {
+        writeln!(text, "\nPairs of sentences: {}.", counts.join(", "))?;
+    }
+    if let Some(model) = record["init"]["model"].as_str() {
+        writeln!(text, "\nTraining began with the weights of `{model}`.")?;
+    }
+    Ok(text)
+}
+
+/// The config, without what says where a run lies.
+fn training(config: &Config) -> Result<String> {
+    let config = Config {
+        output: None,
+        ..config.clone()
+    };
+    Ok(format!(
+        "\n## Training\n\n`tallow train` with this config, of which defaults are a part:\n\n```toml\n{}```\n",
+        config.to_toml()?
+    ))
+}
+
+fn licence(config: &Config) -> String {
+    let model = match &config.card.license {
+        Some(license) => format!("The model is under {license}."),
+        None => "No licence has been chosen for this model.".to_string(),
+    };
+    format!(
+        "\n## Licence\n\n{model} The texts that it was trained on have terms of their own, which may bind models, too.\n"
+    )
+}

@@ -1,0 +1,50 @@
+//! Sentences that are cut into other tokens in every epoch.
+
+use std::fmt;
+
+use crate::batch::Example;
+use crate::corpus::Pair;
+use crate::shuffle::{Purpose, SplitMix64};
+
+/// Cuts the tokens of one side of a pair, without `</s>`, in another way. The second argument draws numbers from 0 to below 1,
+/// and nothing else may be random.
+pub type Recut = Box<dyn Fn(&[u32], &mut dyn FnMut() -> f64) -> Vec<u32> + Send + Sync>;
+
+/// How the pairs of a corpus are cut anew.
+pub(crate) struct Recuts {
+    pub(crate) source: Recut,
+    pub(crate) target: Recut,
+    /// The longest side, with `</s>`, that may come of it.
+    pub(crate) longest: usize,
+}
+
+impl fmt::Debug for Recuts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recuts")
+            .field("longest", &self.longest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Recuts {
+    /// The pair as this epoch sees it: a function of the seed of the run, the epoch and the pair.
+    pub(crate) fn example(&self, pair: Pair<'_>, seed: u64, epoch: u64) -> Example {
+        let side = |recut: &Recut, tokens: &[u32], number: u64| {
+            let Some((end, text)) = tokens.split_last() else {
+                return Vec::new();
+            };
+            let mut generator = SplitMix64::keyed(seed, Purpose::Cuts, &[epoch, pair.id, number]);
+            let mut cut = recut(text, &mut || generator.uniform());
+            if cut.is_empty() || cut.len() >= self.longest {
+                return tokens.to_vec();
+            }
+            cut.push(*end);
+            cut
+        };
+        Example {
+            id: pair.id,
+            source: side(&self.source, pair.source, 0),
+            target: side(&self.target, pair.target, 1),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Cuts drawn from a unigram language model (Kudo 2018).
+
+use std::collections::{HashMap, HashSet};
+
+use crate::sentencepiece::Trie;
+
+/// The pieces of a unigram model and what they are worth.
+#[derive(Debug)]
+pub(super) struct Lattice {
+    trie: Trie,
+    /// Log-probability times `alpha`, by id.
+    scores: HashMap<u32, f64>,
+    texts: HashMap<u32, String>,
+}
+
+/// A way to arrive at a place: by a piece from another place.
+struct Arrival {
+    start: usize,
+    piece: u32,
+    /// Logarithm of the weight of all ways that end with this piece.
+    weight: f64,
+}
+
+impl Lattice {
+    /// `pieces` are text, id and log-probability. A cut is drawn with a probability that is its own to the power of `alpha`,
+    /// up to a factor: 0 makes all cuts equally likely, 1 leaves them as they are.
+    pub(super) fn new(mut pieces: Vec<(String, u32, f64)>, alpha: f64) -> Self {
+        // A file from elsewhere may list a piece twice.
+        let mut seen = HashSet::new();
+        pieces.retain(|(text, _, _)| !text.is_empty() && seen.insert(text.clone()));
+        Self {
+            trie: Trie::new(pieces.iter().map(|(text, id, _)| (text.as_str(), *id))),
+            scores: pieces.iter().map(|(_, id, score)| (*id, alpha * score)).collect(),
+            texts: pieces.into_iter().map(|(text, id, _)| (id, text)).collect(),
+        }
+    }
+
+    /// Pieces that are not the model's own, such as bytes, stay where they are.
+    pub(super) fn sample(&self, ids: &[u32], uniform: &mut dyn FnMut() -> f64) -> Vec<u32> {
+        let mut cut = Vec::with_capacity(2 * ids.len());
+        for run in ids.chunk_by(|left, right| self.texts.contains_key(left) == self.texts.contains_key(right)) {
+            let text: String = run
+                .iter()
+                .filter_map(|id| self.texts.get(id))
+                .map(String::as_str)
+                .collect();
+            match text.is_empty() {
+                true => cut.extend_from_slice(run),
+                false => self.sample_text(&text, uniform, &mut cut),
+            }
+        }
+        cut
+    }
+
+    /// Forward filtering, backward sampling: exact, without listing the cuts.
+    fn sample_text(&self, text: &str, uniform: &mut dyn FnMut() -> f64, cut: &mut Vec<u32>) {
+        let bytes = text.as_bytes();
+        let mut arrivals: Vec<Vec<Arrival>> = Vec::new();
+        arrivals.resize_with(bytes.len() + 1, Vec::new);
+        for start in 0..bytes.len() {
+            let here = match start {
+                0 => 0.0,
+                _ if arrivals[start].is_empty() => continue,
+                _ => log_sum(&arrivals[start]),
+            };
+            let mut node = Trie::ROOT;
+            for (end, byte) in (start + 1..).zip(&bytes[start..]) {
+                let Some(next) = self.trie.step(node, *byte) else { break };
+                node = next;
+                if let Some(piece) = self.trie.value(node) {
+                    let weight = here + self.scores[&piece];
+                    arrivals[end].push(Arrival { start, piece, weight });
+                }
+            }
+        }
+        let first = cut.len();
+        let mut end = bytes.len();
+        while end > 0 {
+            let total = log_sum(&arrivals[end]);
+            let mut left = uniform();
+            let drawn = arrivals[end].iter().find(|arrival| {
+                left -= (arrival.weight - total).exp();
+                left < 0.0
+            });
+            // Rounding may leave nothing after the last; and the cut that the text came from arrives everywhere it must.
+            let Some(Arrival { start, piece, .. }) = drawn.or(arrivals[end].last()) else {
+                break;
+            };
+            cut.push(*piece);
+            end = *start;
+        }
+        cut[first..].reverse();
+    }
+}
+
+fn log_sum(arrivals: &[Arrival]) -> f64 {
+    let weights = || arrivals.iter().map(|arrival| arrival.weight);
+    let most = weights().fold(f64::NEG_INFINITY, f64::max);
+    most + weights().map(|weight| (weight - most).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::uniform;
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn pieces() -> Vec<(String, u32, f64)> {
+        let listed = [
+            ("▁", -3.0),
+            ("a", -2.0),
+            ("b", -2.5),
+            ("▁a", -1.5),
+            ("ab", -3.5),
+            ("▁ab", -4.0),
+        ];
+        listed
+            .into_iter()
+            .zip(10..)
+            .map(|((text, score), id)| (text.to_owned(), id, score))
+            .collect()
+    }
+
+    /// The four cuts of `▁ab`, listed by hand.
+    #[test]
+    fn cuts_have_their_probabilities() {
+        const DRAWS: usize = 40_000;
+        for alpha in [0.0, 0.2, 1.0] {
+            let lattice = Lattice::new(pieces(), alpha);
+            let cuts = [
+                (vec![10, 11, 12], -7.5),
+                (vec![13, 12], -4.0),
+                (vec![10, 14], -6.5),
+                (vec![15], -4.0),
+            ];
+            let total: f64 = cuts.iter().map(|(_, score): &(_, f64)| (alpha * score).exp()).sum();
+            let mut uniform = uniform(5);
+            let mut counts: BTreeMap<Vec<u32>, usize> = BTreeMap::new();
+            for _ in 0..DRAWS {
+                *counts.entry(lattice.sample(&[15], &mut uniform)).or_default() += 1;
+            }
+            assert!(counts.len() <= cuts.len());
+            for (cut, score) in cuts {
+                let probability = (alpha * score).exp() / total;
+                let share = counts.get(&cut).copied().unwrap_or(0) as f64 / DRAWS as f64;
+                let deviation = (probability * (1.0 - probability) / DRAWS as f64).sqrt();
+                assert!(
+                    (share - probability).abs() < 5.0 * deviation,
+                    "{cut:?}: {share}, not {probability}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn other_pieces_stay() {
+        // So large an alpha leaves the best cut alone.
+        let lattice = Lattice::new(pieces(), 1e4);
+        let mut uniform = uniform(2);
+        assert_eq!(lattice.sample(&[10, 11, 3, 4, 11, 0], &mut uniform), [13, 3, 4, 11, 0]);
+        assert!(lattice.sample(&[], &mut uniform).is_empty());
+    }
+}

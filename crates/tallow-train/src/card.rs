@@ -1,0 +1,153 @@
+//! Model cards: the `README.md` of a model directory, in the form of the Hugging Face Hub.
+
+use crate::TrainError;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The file's name.
+pub const CARD_FILE: &str = "README.md";
+
+/// Stands where a card says which weights these are.
+const WEIGHTS: &str = "<!-- weights -->";
+/// Stand where test scores go once they are known: in the head of the card, and in its text.
+const SCORES: [&str; 2] = ["# scores", "<!-- scores -->"];
+
+/// What only a person knows about a model: the `[card]` section.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CardConfig {
+    /// The card's title. Default: the run's name.
+    pub title: Option<String>,
+    /// The language that is translated from, as the Hub knows it: `en`. Default: the last extension of the training files.
+    pub source_language: Option<String>,
+    /// The language that is translated into. Default: the last extension of the training files.
+    pub target_language: Option<String>,
+    /// The model's licence, as the Hub knows it: `mit`, `cc-by-4.0`. Default: none; the card says that there is none.
+    pub license: Option<String>,
+    /// What else a user should know, in Markdown: terms of the data, what text the model expects. Default: none.
+    pub notes: Option<String>,
+}
+
+impl CardConfig {
+    /// Every fault of the section, each beginning with the key's path; empty if there is none.
+    pub fn validate(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let languages = [
+            ("source_language", &self.source_language),
+            ("target_language", &self.target_language),
+        ];
+        let is_code = |code: &str| {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            (2..=16).contains(&code.len()) && code.chars().all(is_plain)
+        };
+        for (key, code) in languages {
+            if let Some(code) = code.as_deref().filter(|code| !is_code(code)) {
+                faults.push(format!("card.{key}: {code:?} is no code of a language, such as \"en\""));
+            }
+        }
+        for (key, line) in [("title", &self.title), ("license", &self.license)] {
+            if line
+                .as_deref()
+                .is_some_and(|line| line.trim().is_empty() || line.contains(char::is_control))
+            {
+                faults.push(format!("card.{key}: must be one line of text"));
+            }
+        }
+        faults
+    }
+}
+
+/// The text of a card, with places for what is known only when weights are written, and when they have been tested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelCard {
+    text: String,
+}
+
+impl Default for ModelCard {
+    /// The card of a model that nothing is known about.
+    fn default() -> Self {
+        Self::new("tags:\n- translation\n", "# A translation model\n", "")
+    }
+}
+
+impl ModelCard {
+    /// A card from the YAML of its head, what stands before the statement about weights and scores, and what stands after it.
+    pub fn new(head: &str, before: &str, after: &str) -> Self {
+        let [of_head, of_text] = SCORES;
+        Self {
+            text: format!("---\n{head}{of_head}\n---\n\n{before}\n{WEIGHTS}\n\n{of_text}\n{after}"),
+        }
+    }
+
+    /// Writes the card into a model directory. `weights` says in Markdown which weights these are.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, directory: &Path, weights: &str) -> Result<(), TrainError> {
+        let path = directory.join(CARD_FILE);
+        std::fs::write(&path, self.text.replacen(WEIGHTS, weights, 1)).map_err(TrainError::file(&path))
+    }
+
+    /// Adds test scores to the card of a model directory: YAML to its head, Markdown to its text. A card that has no place for
+    /// them, because they are there or a person has rewritten it, stays as it is, and the result is false.
+    ///
+    /// # Errors
+    /// When the card cannot be read or written.
+    pub fn add_scores(directory: &Path, head: &str, text: &str) -> Result<bool, TrainError> {
+        let path = directory.join(CARD_FILE);
+        let mut card = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
+        if SCORES.iter().any(|place| !card.contains(place)) {
+            return Ok(false);
+        }
+        for (place, scores) in SCORES.into_iter().zip([head, text]) {
+            card = card.replacen(place, scores.trim_end(), 1);
+        }
+        // Aside first: a card is not among the checksums, but half a card is of no use.
+        let aside = directory.join("README.md.partial");
+        let written = std::fs::write(&aside, card).and_then(|()| std::fs::rename(&aside, &path));
+        written.map_err(TrainError::file(&path))?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_come_once() {
+        let place = tempfile::tempdir().unwrap();
+        let card = ModelCard::new("language:\n- en\n", "# Title\n", "## Use\n");
+        card.write(place.path(), "After update 7.").unwrap();
+        let read = || std::fs::read_to_string(place.path().join(CARD_FILE)).unwrap();
+        assert_eq!(
+            read(),
+            "---\nlanguage:\n- en\n# scores\n---\n\n# Title\n\nAfter update 7.\n\n<!-- scores -->\n## Use\n"
+        );
+        assert!(ModelCard::add_scores(place.path(), "metrics:\n- bleu\n", "BLEU 40\n").unwrap());
+        let with_scores =
+            "---\nlanguage:\n- en\nmetrics:\n- bleu\n---\n\n# Title\n\nAfter update 7.\n\nBLEU 40\n## Use\n";
+        assert_eq!(read(), with_scores);
+        assert!(!ModelCard::add_scores(place.path(), "x", "y").unwrap());
+        assert_eq!(read(), with_scores);
+        std::fs::remove_file(place.path().join(CARD_FILE)).unwrap();
+        assert!(ModelCard::add_scores(place.path(), "x", "y").is_err());
+    }
+
+    #[test]
+    fn faults_name_their_keys() {
+        assert!(CardConfig::default().validate().is_empty());
+        let config = CardConfig {
+            title: Some("two\nlines".into()),
+            source_language: Some("english, please".into()),
+            target_language: Some("zh-Hant".into()),
+            license: Some(" ".into()),
+            notes: Some("two\nlines".into()),
+        };
+        let faults = config.validate();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        for (fault, key) in faults.iter().zip(["source_language", "title", "license"]) {
+            assert!(fault.starts_with(&format!("card.{key}: ")), "{fault}");
+        }
+    }
+}
