@@ -41,5 +41,5 @@ pub use position::sinusoidal;
 pub use record::{AttentionRecord, Block, RecordedAttention};
 pub use state::DecoderState;
 pub use tokens::Tokens;
-pub use transformer::{Encoded, Pass, Transformer};
+pub use transformer::{Encoded, LossOptions, Pass, Transformer};
 pub use verify::{Check, pad_row_faults, verify};

@@ -14,6 +14,16 @@ use tallow_ops::{Activation, Compute, CrossEntropyOptions, DropoutStream, Senten
 /// Sinusoidal positions that are computed ahead; longer sentences compute theirs.
 const READY_POSITIONS: usize = 256;
 
+/// What the loss of a pass is made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LossOptions {
+    /// Probability that the target distribution spreads over all pieces.
+    pub smoothing: f64,
+    /// With a weight, the second half of the sentences repeats the first under other dropout, and both shall agree: see
+    /// [`tallow_ops::CrossEntropyOptions::r_drop`].
+    pub r_drop: Option<f64>,
+}
+
 /// What accompanies a forward pass. The default is inference: no dropout, nothing recorded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pass<'a> {
@@ -240,12 +250,13 @@ impl Transformer {
         source: &Tokens,
         target_input: &Tokens,
         labels: &[u32],
-        smoothing: f64,
+        options: LossOptions,
         pass: Pass,
     ) -> Result<Tensor, ModelError> {
         let hidden_nd = self.decode(target_input, &self.encode(source, pass)?, pass)?;
         let options = CrossEntropyOptions {
-            smoothing,
+            smoothing: options.smoothing,
+            r_drop: options.r_drop,
             classes: self.architecture.classes(),
             compute: pass.compute,
         };

@@ -6,7 +6,7 @@
 mod specimen;
 
 use specimen::{architectures, batch, params, sentence, shifted, values};
-use tallow_model::{Architecture, AttentionRecord, Block, Params, Pass, Positions, Transformer};
+use tallow_model::{Architecture, AttentionRecord, Block, LossOptions, Params, Pass, Positions, Transformer};
 
 fn model(architecture: &Architecture, params: &Params) -> Transformer {
     Transformer::for_inference(architecture, params, None).unwrap()
@@ -37,7 +37,11 @@ fn a_gradient_reaches_every_part() {
         let input = shifted(&architecture, &targets);
         let labels = targets.concat();
         let source = batch(&rows(of_source, 10));
-        let loss = model.loss(&source, &input, &labels, 0.1, Pass::default()).unwrap();
+        let options = LossOptions {
+            smoothing: 0.1,
+            r_drop: None,
+        };
+        let loss = model.loss(&source, &input, &labels, options, Pass::default()).unwrap();
         let store = loss.backward().unwrap();
         for parameter in params.iter() {
             let gradient = store

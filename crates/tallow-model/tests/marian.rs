@@ -11,7 +11,7 @@
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use tallow_model::{Opened, Pass, Tokens, Transformer, open, save};
+use tallow_model::{LossOptions, Opened, Pass, Tokens, Transformer, open, save};
 
 const CASES: [&str; 5] = [
     "tied-relu",
@@ -123,7 +123,16 @@ fn loss_sums() {
             let name = format!("loss_sum.smoothing_{smoothing:?}");
             let (source, target) = (case.source(), case.decoder_input());
             let loss = model
-                .loss(&source, &target, &case.labels(), smoothing, Pass::default())
+                .loss(
+                    &source,
+                    &target,
+                    &case.labels(),
+                    LossOptions {
+                        smoothing,
+                        r_drop: None,
+                    },
+                    Pass::default(),
+                )
                 .unwrap();
             let what = format!("{}: {name}", case.name);
             assert_near(&what, &values(&loss), &values(&case.expected[&name]), 2e-5);
@@ -142,7 +151,16 @@ fn gradients() {
             Transformer::for_training(&opened.architecture, &opened.params, opened.logits_bias.clone()).unwrap();
         let (source, target) = (case.source(), case.decoder_input());
         let loss = model
-            .loss(&source, &target, &case.labels(), 0.1, Pass::default())
+            .loss(
+                &source,
+                &target,
+                &case.labels(),
+                LossOptions {
+                    smoothing: 0.1,
+                    r_drop: None,
+                },
+                Pass::default(),
+            )
             .unwrap();
         let store = loss.backward().unwrap();
         let mut found = BTreeSet::new();

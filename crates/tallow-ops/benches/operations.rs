@@ -344,6 +344,7 @@ fn cases() -> Result<Vec<Case>> {
         let labels = labels.clone();
         cases.push(Case::new(names[3], map(WIDTH, PIECES), inputs, move |x| {
             let options = CrossEntropyOptions {
+                r_drop: None,
                 smoothing: 0.1,
                 classes: PIECES - 1,
                 compute,

@@ -137,6 +137,7 @@ mod tests {
             let x = (x + table.as_tensor().embedding(&ids)?)?;
             let x = linear(&x, alone.as_tensor(), None, Activation::None, Compute::F32)?;
             let options = CrossEntropyOptions {
+                r_drop: None,
                 smoothing: 0.1,
                 classes: 7,
                 compute: Compute::F32,

@@ -375,6 +375,7 @@ fn cross_entropy_kernel() -> Result<()> {
         let labels: Vec<u32> = (0..rows as u32).map(|i| i * 7 % classes as u32).collect();
         for smoothing in [0.0, 0.1] {
             let options = CrossEntropyOptions {
+                r_drop: None,
                 smoothing,
                 classes,
                 compute: Compute::F32,
@@ -387,6 +388,54 @@ fn cross_entropy_kernel() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn cross_entropy_kernel_of_two_passes() -> Result<()> {
+    for (tokens, width, pieces) in [(1, 2, 3), (5, 4, 17), (9, 8, 100), (300, 3, 33)] {
+        let classes = pieces - 1;
+        let labels: Vec<u32> = (0..tokens as u32).map(|i| i * 7 % classes as u32).collect();
+        let labels = [labels.clone(), labels].concat();
+        for (smoothing, weight) in [(0.0, 0.0), (0.1, 5.0)] {
+            let options = CrossEntropyOptions {
+                smoothing,
+                r_drop: Some(weight),
+                classes,
+                compute: Compute::F32,
+            };
+            compare(&[random(1, &[2 * tokens, width]), random(2, &[pieces, width])], |x| {
+                cross_entropy(&x[0], &x[1], None, &labels, options)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Equal passes agree: what is left is the loss of one. Rows that are not two passes are refused.
+#[test]
+fn passes_that_agree() -> Result<()> {
+    let small = |seed, rows| random(seed, &[rows, 3]).to_dtype(DType::F32);
+    let (hidden, weight) = (small(1, 4)?, small(2, 9)?);
+    let options = |r_drop| CrossEntropyOptions {
+        smoothing: 0.1,
+        r_drop,
+        classes: 8,
+        compute: Compute::F32,
+    };
+    let twice = Tensor::cat(&[&hidden, &hidden], 0)?;
+    let labels = [1, 7, 0, 3];
+    let one = cross_entropy(&hidden, &weight, None, &labels, options(None))?.to_scalar::<f32>()?;
+    let labels = [labels, labels].concat();
+    let two = cross_entropy(&twice, &weight, None, &labels, options(Some(5.0)))?.to_scalar::<f32>()?;
+    assert!((one - two).abs() < 1e-5, "{one} {two}");
+    for labels in [&labels[..7], &[1, 7, 0, 3, 1, 7, 0, 4]] {
+        let hidden = twice.narrow(0, 0, labels.len())?;
+        let error = cross_entropy(&hidden, &weight, None, labels, options(Some(1.0))).unwrap_err();
+        assert!(error.to_string().contains("not two passes"), "{error}");
+    }
+    let error = cross_entropy(&twice, &weight, None, &labels, options(Some(f64::NAN))).unwrap_err();
+    assert!(error.to_string().contains("R-Drop"), "{error}");
+    Ok(())
+}
+
 /// A row of huge, equal or tiny logits neither overflows nor divides by zero.
 #[test]
 fn extreme_logits() -> Result<()> {
@@ -394,6 +443,7 @@ fn extreme_logits() -> Result<()> {
         let hidden = Var::from_tensor(&Tensor::full(value as f32, (2, 1), &Device::Cpu)?)?;
         let weight = Tensor::new(&[[1f32], [-1.0], [0.5], [0.0]], &Device::Cpu)?;
         let options = CrossEntropyOptions {
+            r_drop: None,
             smoothing: 0.1,
             classes: 3,
             compute: Compute::F32,

@@ -287,6 +287,7 @@ fn losses() {
     for smoothing in [0.0, 0.1, 0.5] {
         for classes in [pieces, pieces - 1] {
             let options = CrossEntropyOptions {
+                r_drop: None,
                 smoothing,
                 classes,
                 compute: Compute::F32,
@@ -303,6 +304,35 @@ fn losses() {
             });
             let of_last_class: Vec<f64> = exact[1][6 * width..].iter().chain(&exact[2][6..]).copied().collect();
             assert_eq!(of_last_class.iter().all(|g| *g == 0.0), classes < pieces, "{what}");
+        }
+    }
+}
+
+/// The same for two passes that shall agree.
+#[test]
+fn losses_of_two_passes() {
+    let (rows, width, pieces) = (6, 3, 7);
+    let inputs = [
+        random(1, &[rows, width]),
+        random(2, &[pieces, width]),
+        random(3, &[1, pieces]),
+    ];
+    let labels = [3, 5, 0, 3, 5, 0];
+    for weight in [0.0, 0.5, 5.0] {
+        for (smoothing, classes) in [(0.0, pieces), (0.1, pieces - 1)] {
+            let options = CrossEntropyOptions {
+                smoothing,
+                r_drop: Some(weight),
+                classes,
+                compute: Compute::F32,
+            };
+            let what = format!("{options:?}");
+            check(&what, &inputs, |x| {
+                cross_entropy(&x[0], &x[1], Some(&x[2]), &labels, options)
+            });
+            check(&what, &inputs[..2], |x| {
+                cross_entropy(&x[0], &x[1], None, &labels, options)
+            });
         }
     }
 }
@@ -346,11 +376,23 @@ fn larger_sizes() {
         random(3, &[1, pieces as usize]),
     ];
     let options = CrossEntropyOptions {
+        r_drop: None,
         smoothing: 0.1,
         classes: pieces as usize - 1,
         compute: Compute::F32,
     };
     compare("large cross_entropy", &inputs, |x| {
         cross_entropy(&x[0], &x[1], Some(&x[2]), &labels, options)
+    });
+    // Two passes over more rows than a chunk has.
+    let labels: Vec<u32> = (0..347u32).map(|row| row * 37 % (pieces - 1)).collect();
+    let labels = [labels.clone(), labels].concat();
+    let inputs = [random(4, &[labels.len(), 19]), inputs[1].clone()];
+    let options = CrossEntropyOptions {
+        r_drop: Some(3.0),
+        ..options
+    };
+    compare("large cross_entropy of two passes", &inputs, |x| {
+        cross_entropy(&x[0], &x[1], None, &labels, options)
     });
 }

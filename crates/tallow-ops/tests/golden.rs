@@ -72,6 +72,7 @@ fn label_smoothing() {
         let identity = Tensor::eye(classes, dtype, &Device::Cpu).unwrap();
         for case in cases {
             let options = CrossEntropyOptions {
+                r_drop: None,
                 smoothing: case["smoothing"].as_f64().unwrap(),
                 classes: case["excluded"].as_u64().map_or(classes, |excluded| excluded as usize),
                 compute: tallow_ops::Compute::F32,

@@ -4,7 +4,7 @@ use crate::TrainError;
 use crate::parallel::share;
 use candle_core::{Device, Tensor};
 use tallow_data::{Batch, Example, FlatBatch};
-use tallow_model::{Parameter, Params, Pass, Tokens, Transformer};
+use tallow_model::{LossOptions, Parameter, Params, Pass, Tokens, Transformer};
 use tallow_ops::profile::{Operation, span};
 use tallow_ops::{Compute, DropoutStream, gather_gradients};
 
@@ -70,6 +70,9 @@ pub struct DropoutKey {
 pub struct GradientOptions {
     /// Probability that the target distribution spreads over all pieces.
     pub label_smoothing: f64,
+    /// With a weight, every sentence passes twice under different dropout, and both passes shall agree (R-Drop, Liang et al.
+    /// 2021).
+    pub r_drop: Option<f64>,
     /// The dropout masks; `None`: no dropout.
     pub dropout: Option<DropoutKey>,
     /// What products of matrices are computed in.
@@ -77,6 +80,9 @@ pub struct GradientOptions {
     /// Threads that share the batch.
     pub workers: usize,
 }
+
+/// Tells the dropout masks of a sentence's second pass from those of its first: a bit that neither rows nor micro-batches reach.
+const SECOND_PASS: u64 = 1 << 31;
 
 /// The gradient of a batch. Its sentences are divided over `workers` threads, whose sums are added in a fixed order:
 /// the same worker count gives the same bits, another one the same numbers up to rounding.
@@ -100,7 +106,10 @@ pub fn gradients(
     }
     let work = |shard: &Batch| -> Result<Gradients, TrainError> {
         let of_batching = span(Operation::Batching);
-        let flat = shard.flatten(architecture.target_pad_id());
+        let flat = match options.r_drop {
+            Some(_) => twice(shard).flatten(architecture.target_pad_id()),
+            None => shard.flatten(architecture.target_pad_id()),
+        };
         drop(of_batching);
         let _span = span(Operation::Graph);
         shard_gradients(model, params, &flat, options, device)
@@ -162,7 +171,11 @@ fn shard_gradients(
     };
     let vars: Vec<&Tensor> = params.iter().map(|parameter| parameter.var.as_tensor()).collect();
     let (passed, gathered) = gather_gradients(&vars, || -> Result<_, TrainError> {
-        let loss = model.loss(&source, &target, &flat.labels, options.label_smoothing, pass)?;
+        let options = LossOptions {
+            smoothing: options.label_smoothing,
+            r_drop: options.r_drop,
+        };
+        let loss = model.loss(&source, &target, &flat.labels, options, pass)?;
         let store = loss.backward()?;
         Ok((loss, store))
     })?;
@@ -180,9 +193,23 @@ fn shard_gradients(
     let loss = f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?);
     Ok(Gradients {
         loss,
-        target_tokens: flat.labels.len(),
+        target_tokens: match options.r_drop {
+            Some(_) => flat.labels.len() / 2,
+            None => flat.labels.len(),
+        },
         tensors,
     })
+}
+
+/// The sentences, and all of them once more with dropout masks of their own.
+fn twice(batch: &Batch) -> Batch {
+    let again = batch.examples.iter().map(|example| Example {
+        id: example.id | SECOND_PASS,
+        ..example.clone()
+    });
+    Batch {
+        examples: batch.examples.iter().cloned().chain(again).collect(),
+    }
 }
 
 /// The gradient with one row set to zero: that of a row which is not trained.

@@ -45,6 +45,7 @@ pub fn measure_speed(
         for (micro_batch, indices) in (0..accumulate).zip(&mut next) {
             let options = GradientOptions {
                 label_smoothing: subject.train.label_smoothing,
+                r_drop: subject.train.r_drop(),
                 dropout: Some(DropoutKey {
                     seed: subject.seed,
                     update,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_data::{Corpus, fixed_batches};
 use tallow_decode::{DecodeConfig, DecodeError, Translator};
-use tallow_model::{Pass, Tokens, Transformer};
+use tallow_model::{LossOptions, Pass, Tokens, Transformer};
 use tallow_score::{ScoreConfig, exact_match};
 use tallow_text::Tokenizers;
 
@@ -154,7 +154,7 @@ pub fn perplexity(
             let source = Tokens::from_flat(&flat.source, &flat.source_lengths, device)?;
             let target = Tokens::from_flat(&flat.target_input, &flat.target_lengths, device)?;
             let loss = model
-                .loss(&source, &target, &flat.labels, 0.0, Pass::default())?
+                .loss(&source, &target, &flat.labels, LossOptions::default(), Pass::default())?
                 .to_scalar::<f32>()?;
             done.push((index, f64::from(loss), flat.labels.len()));
         }

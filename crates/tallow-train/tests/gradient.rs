@@ -44,6 +44,7 @@ struct Setting {
 
 fn options(dropout: Option<DropoutKey>, workers: usize) -> GradientOptions {
     GradientOptions {
+        r_drop: None,
         label_smoothing: 0.1,
         dropout,
         compute: Compute::F32,
@@ -120,6 +121,30 @@ fn workers_change_rounding_only() {
             let many = setting.gradients(&batch(), dropout, workers);
             assert_near(&format!("{workers} workers, {dropout:?}"), &many, &one);
         }
+    }
+}
+
+/// R-Drop: two passes of every sentence with masks of their own, on one worker. Without dropout both are one.
+#[test]
+fn passes_differ_by_their_dropout() {
+    let setting = Setting::new();
+    let with = |weight: Option<f64>, dropout, workers| {
+        let options = GradientOptions {
+            r_drop: weight,
+            ..options(dropout, workers)
+        };
+        gradients(&setting.model, &setting.params, batch(), options, &Device::Cpu).unwrap()
+    };
+    let plain = with(None, None, 1);
+    for weight in [0.0, 5.0] {
+        assert_near("equal passes", &with(Some(weight), None, 1), &plain);
+    }
+    let (apart, free) = (with(Some(5.0), Some(KEY), 1), with(Some(0.0), Some(KEY), 1));
+    assert!(apart.loss > 1.01 * free.loss, "{} {}", apart.loss, free.loss);
+    assert_eq!(apart.target_tokens, plain.target_tokens);
+    for workers in [2, 3, 50] {
+        let many = with(Some(5.0), Some(KEY), workers);
+        assert_near(&format!("{workers} workers"), &many, &apart);
     }
 }
 

@@ -86,6 +86,7 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for update in 1..=UPDATES {
         let options = GradientOptions {
+            r_drop: None,
             label_smoothing: config.label_smoothing,
             dropout: None,
             compute: Compute::F32,

@@ -1,6 +1,7 @@
 //! Output layer, softmax, label smoothing and loss by chunks of rows. The logits of a chunk become their own gradient in
 //! place and are gone before the next chunk: those of the whole batch never exist.
 
+use super::pair::row_pair;
 use crate::exponential::exp_nonpositive;
 use crate::gather::Gradient;
 use crate::kept::Kept;
@@ -22,6 +23,8 @@ pub(super) struct SmoothedLoss {
     /// The label of every row.
     pub(super) labels: Vec<u32>,
     pub(super) smoothing: f32,
+    /// The rows are two passes over the same tokens, one after the other, whose disagreement has this weight.
+    pub(super) r_drop: Option<f32>,
     pub(super) classes: usize,
     pub(super) compute: Compute,
     /// A constant added to the logits.
@@ -32,6 +35,28 @@ pub(super) struct SmoothedLoss {
 }
 
 impl SmoothedLoss {
+    /// The losses of the rows of a chunk, those of a second pass after those of the first.
+    fn rows(&self, logits: &mut [f32], labels: &[u32], scratch: &mut [f32]) -> f64 {
+        let classes = self.classes;
+        let mut loss = 0f64;
+        match self.r_drop {
+            None => vectorized!({
+                for (row, label) in logits.chunks_exact_mut(classes).zip(labels) {
+                    loss += self.row(row, *label as usize);
+                }
+            }),
+            Some(weight) => vectorized!({
+                let (first, second) = logits.split_at_mut(labels.len() * classes);
+                let rows = first.chunks_exact_mut(classes).zip(second.chunks_exact_mut(classes));
+                for ((first, second), label) in rows.zip(labels) {
+                    let weights = (self.smoothing, weight);
+                    loss += row_pair([first, second], *label as usize, weights, scratch, self.with_gradient);
+                }
+            }),
+        }
+        loss
+    }
+
     /// The loss of a row. With a gradient, the row becomes softmax - target distribution.
     #[inline(always)]
     fn row(&self, row: &mut [f32], label: usize) -> f64 {
@@ -52,7 +77,7 @@ impl SmoothedLoss {
 
 /// Turns a row of x into e^(x - most), and returns the sums of that and of x - most.
 #[inline(always)]
-fn exponentials(row: &mut [f32], most: f32) -> (f32, f32) {
+pub(super) fn exponentials(row: &mut [f32], most: f32) -> (f32, f32) {
     let (mut totals, mut belows) = ([0f32; LANES], [0f32; LANES]);
     let mut chunks = row.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
@@ -93,36 +118,42 @@ impl CustomOp2 for SmoothedLoss {
             .then(|| (vec![0f32; hidden.len()], vec![0f32; whole_weight.len()]));
         let mut loss = 0f64;
         let mut logits = vec![0f32; CHUNK.min(rows) * classes];
+        let mut scratch = vec![0f32; self.r_drop.map_or(0, |_| 2 * classes)];
         let weight = Matrix::new(&whole_weight[..classes * width], classes, width);
         let (forward, backward) = (
             Prepared::new(self.compute.engine(), weight.t()),
             self.with_gradient.then(|| Prepared::new(self.compute.engine(), weight)),
         );
-        for (chunk, labels) in self.labels.chunks(CHUNK).enumerate() {
-            let values = chunk * CHUNK * width..(chunk * CHUNK + labels.len()) * width;
-            let logits = &mut logits[..labels.len() * classes];
-            let into = self
-                .bias
-                .as_ref()
-                .map_or(Into::Set, |bias| Into::Bias(&bias[..classes]));
-            let states = Matrix::new(&hidden[values.clone()], labels.len(), width);
-            let output = Output {
-                values: logits,
-                stride: classes,
+        // How far a row's other pass is, and how many rows of one pass make a chunk.
+        let passes = 1 + usize::from(self.r_drop.is_some());
+        let (apart, count) = (rows / passes, CHUNK / passes);
+        for (chunk, labels) in self.labels[..apart].chunks(count).enumerate() {
+            let logits = &mut logits[..passes * labels.len() * classes];
+            let values = |pass: usize| {
+                let start = (pass * apart + chunk * count) * width;
+                start..start + labels.len() * width
             };
-            {
-                let _span = states.span(Operation::ForwardProduct, classes);
-                product_prepared(output, states, &forward, into);
-            }
-            vectorized!({
-                for (row, label) in logits.chunks_exact_mut(classes).zip(labels) {
-                    loss += self.row(row, *label as usize);
-                }
-            });
-            if let (Some((d_hidden, d_weight)), Some(backward)) = (&mut gradients, &backward) {
-                let d_logits = Matrix::new(logits, labels.len(), classes);
+            let states = |pass| Matrix::new(&hidden[values(pass)], labels.len(), width);
+            for (pass, logits) in logits.chunks_exact_mut(labels.len() * classes).enumerate() {
+                let into = self
+                    .bias
+                    .as_ref()
+                    .map_or(Into::Set, |bias| Into::Bias(&bias[..classes]));
                 let output = Output {
-                    values: &mut d_hidden[values],
+                    values: logits,
+                    stride: classes,
+                };
+                let _span = states(pass).span(Operation::ForwardProduct, classes);
+                product_prepared(output, states(pass), &forward, into);
+            }
+            loss += self.rows(logits, labels, &mut scratch);
+            let (Some((d_hidden, d_weight)), Some(backward)) = (&mut gradients, &backward) else {
+                continue;
+            };
+            for (pass, d_logits) in logits.chunks_exact(labels.len() * classes).enumerate() {
+                let d_logits = Matrix::new(d_logits, labels.len(), classes);
+                let output = Output {
+                    values: &mut d_hidden[values(pass)],
                     stride: width,
                 };
                 {
@@ -133,8 +164,8 @@ impl CustomOp2 for SmoothedLoss {
                     values: d_weight,
                     stride: width,
                 };
-                let _span = states.span(Operation::WeightGradientProduct, classes);
-                product(self.compute.engine(), output, d_logits.t(), states, Into::Add);
+                let _span = states(pass).span(Operation::WeightGradientProduct, classes);
+                product(self.compute.engine(), output, d_logits.t(), states(pass), Into::Add);
             }
         }
         if let Some(gradients) = gradients {

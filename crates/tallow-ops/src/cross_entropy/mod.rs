@@ -1,6 +1,7 @@
 //! Label-smoothed cross-entropy of an output layer.
 
 mod cpu;
+mod pair;
 mod reference;
 
 use crate::Compute;
@@ -14,6 +15,11 @@ pub struct CrossEntropyOptions {
     /// Share of the probability that the target distribution spreads evenly over all pieces (Szegedy et al. 2016), as
     /// PyTorch defines it: the label itself receives `1 - smoothing + smoothing / classes`.
     pub smoothing: f64,
+    /// R-Drop (Liang et al. 2021): the second half of the rows is another pass, with other dropout, over the tokens of the
+    /// first half, and this is the weight (the paper's alpha) of their disagreement. Each two rows count as one token: the
+    /// mean of their cross-entropies plus a quarter of the weight times the Kullback-Leibler divergences of their
+    /// distributions in both directions. That is half the loss of the paper, which counts tokens twice.
+    pub r_drop: Option<f64>,
     /// Only the first `classes` pieces can be predicted: one less than the vocabulary, whose last piece is `<pad>`.
     pub classes: usize,
     /// What the products are computed in.
@@ -60,6 +66,15 @@ pub fn cross_entropy(
             options.smoothing
         );
     }
+    if let Some(weight) = options.r_drop {
+        if !(weight.is_finite() && weight >= 0.0) {
+            bail!("cross_entropy: a weight of {weight} for R-Drop is not a number of at least 0");
+        }
+        let (first, second) = labels.split_at(rows / 2);
+        if first != second {
+            bail!("cross_entropy: {rows} rows are not two passes over the same labels");
+        }
+    }
     if rows == 0 {
         bail!("cross_entropy: there is no row");
     }
@@ -74,6 +89,7 @@ pub fn cross_entropy(
         let operation = cpu::SmoothedLoss {
             labels: labels.to_vec(),
             smoothing: options.smoothing as f32,
+            r_drop: options.r_drop.map(|weight| weight as f32),
             classes: options.classes,
             compute: options.compute,
             bias: bias.map(|bias| bias.flatten_all()?.to_vec1()).transpose()?,
@@ -87,5 +103,5 @@ pub fn cross_entropy(
         Some(bias) => logits.broadcast_add(&bias.narrow(1, 0, options.classes)?)?,
         None => logits,
     };
-    reference::smoothed_loss(&logits, labels, options.smoothing)
+    reference::smoothed_loss(&logits, labels, options.smoothing, options.r_drop)
 }

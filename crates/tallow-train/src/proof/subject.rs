@@ -122,6 +122,7 @@ impl Subject for ModelSubject<'_> {
     fn gradients(&self, batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
         let (params, model) = self.copy()?;
         let options = GradientOptions {
+            r_drop: None,
             label_smoothing: self.train.label_smoothing,
             dropout: Some(DropoutKey {
                 seed: self.seed,
@@ -177,6 +178,7 @@ impl Subject for ModelSubject<'_> {
             ..TrainConfig::default()
         };
         let options = GradientOptions {
+            r_drop: None,
             label_smoothing: 0.0,
             dropout: None,
             compute: self.train.compute.into(),

@@ -322,6 +322,7 @@ impl Trainer {
             };
             let options = GradientOptions {
                 label_smoothing: train.label_smoothing,
+                r_drop: train.r_drop(),
                 dropout: Some(key),
                 compute: train.compute.into(),
                 workers: self.workers,
