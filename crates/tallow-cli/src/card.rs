@@ -5,12 +5,12 @@ use crate::progress::thousands;
 use anyhow::Result;
 use serde_json::Value;
 use std::fmt::Write;
-use std::path::Path;
-use tallow_data::CorpusFiles;
-use tallow_model::{Architecture, Norm, Params, marian_faults, npz_faults};
+use std::path::{Path, PathBuf};
+use tallow_data::{CorpusFiles, DataConfig};
+use tallow_model::{Architecture, NPZ_FILE, Norm, Params, marian_faults, npz_faults};
 use tallow_score::{Score, to_json};
-use tallow_text::Tokenizers;
-use tallow_train::ModelCard;
+use tallow_text::{TextConfig, Tokenizers};
+use tallow_train::{CardConfig, ModelCard};
 
 /// The card of the models of a run. `record` is the run's `run.json`, which knows the files.
 pub(crate) fn of_run(
@@ -26,10 +26,11 @@ pub(crate) fn of_run(
     marian.extend(tokenizers.why_not_marian().map(|error| error.to_string()));
 
     let mut head = String::new();
-    let codes: Vec<&String> = languages.iter().flatten().collect();
+    let mut codes: Vec<&String> = languages.iter().flatten().collect();
+    codes.dedup();
     if !codes.is_empty() {
         head += "language:\n";
-        codes.iter().try_for_each(|code| writeln!(head, "- {code}"))?;
+        codes.iter().try_for_each(|code| writeln!(head, "- {}", quoted(code)))?;
     }
     if let Some(license) = &config.card.license {
         writeln!(head, "license: {}", quoted(license))?;
@@ -63,7 +64,7 @@ pub(crate) fn of_run(
     Ok(ModelCard::new(&head, &before, &after))
 }
 
-/// Adds the scores of the test set to a model's card.
+/// Puts the scores of the test set into a model's card, and says whether it has a place for them.
 pub(crate) fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_match: f64) -> Result<bool> {
     let name = config.data.test.as_ref().map_or("test set".to_string(), corpus_name);
     let mut head = format!(
@@ -93,6 +94,38 @@ pub(crate) fn add_scores(config: &Config, directory: &Path, scores: &[Score], ex
     Ok(ModelCard::add_scores(directory, &head, &text)?)
 }
 
+/// The card of an exported model: its own, if it has one that is text.
+pub(crate) fn exported(model: &str, card: Option<String>) -> String {
+    card.unwrap_or_else(|| {
+        format!(
+            "---\ntags:\n- translation\n---\n\n# A translation model\n\nExported by Tallow from `{}`, whose card and licence hold.\n",
+            without_place(model)
+        )
+    })
+}
+
+/// The card of a model in Marian's form. Of its own, what tells how to use it does not hold any more.
+pub(crate) fn exported_for_marian(model: &str, card: Option<String>) -> String {
+    let card = exported(model, card);
+    let (head, text) = match card.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")) {
+        Some((head, text)) => (head, text),
+        None => ("tags:\n- translation", card.as_str()),
+    };
+    let head: Vec<&str> = head
+        .lines()
+        .filter(|line| *line != "library_name: transformers")
+        .collect();
+    let text = match (text.find("\n## Use\n"), text.find("\n## Data\n")) {
+        (Some(begin), Some(end)) if begin < end => format!("{}{}", &text[..begin], &text[end..]),
+        _ => text.to_owned(),
+    };
+    format!(
+        "---\n{}\n---\n\nThis directory holds the model in Marian's form, for CTranslate2:\n\n    ct2-marian-converter --model_path \
+         {NPZ_FILE} --vocab_paths source.yml target.yml --output_dir ct2\n\nWhat follows is the model's own card.\n{text}",
+        head.join("\n")
+    )
+}
+
 /// Text as YAML understands it: JSON's strings are strings there.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
@@ -104,7 +137,7 @@ fn corpus_name(corpus: &CorpusFiles) -> String {
     name.map_or("test set".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The languages of both sides: as the config has them, or else as the names of files end, if they end in two such codes.
+/// The languages of both sides: as the config has them, or else as the names of files end, if they end in two of two letters.
 fn languages(config: &Config) -> [Option<String>; 2] {
     let first = config.data.train.first();
     let extension = |path: Option<&std::path::PathBuf>| {
@@ -113,7 +146,7 @@ fn languages(config: &Config) -> [Option<String>; 2] {
             path.set_extension("");
         }
         let code = path.extension()?.to_str()?.to_owned();
-        ((2..=3).contains(&code.len()) && code.chars().all(|c| c.is_ascii_lowercase())).then_some(code)
+        (code.len() == 2 && code.chars().all(|c| c.is_ascii_lowercase())).then_some(code)
     };
     let source = extension(first.and_then(|files| files.source.as_ref()));
     let target = extension(first.and_then(|files| files.target.as_ref()));
@@ -177,7 +210,10 @@ model = MarianMTModel.from_pretrained(\".\")
 batch = tokenizer([\"a sentence\"], return_tensors=\"pt\")
 print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
 ```
-
+";
+        text += match architecture.shared_vocabulary {
+            true => {
+                "
 With CTranslate2, after `ct2-transformers-converter --model . --output_dir ct2`:
 
 ```python
@@ -186,11 +222,19 @@ from transformers import MarianTokenizer
 
 tokenizer = MarianTokenizer.from_pretrained(\".\")
 translator = ctranslate2.Translator(\"ct2\")
-pieces = tokenizer.convert_ids_to_tokens(tokenizer.encode(\"a sentence\"))
+pieces = tokenizer.tokenize(\"a sentence\") + [tokenizer.eos_token]
 best = translator.translate_batch([pieces])[0].hypotheses[0]
-print(tokenizer.decode(tokenizer.convert_tokens_to_ids(best), skip_special_tokens=True))
+print(tokenizer.convert_tokens_to_string(best))
 ```
-";
+"
+            }
+            // Its loader of these directories knows one vocabulary.
+            false => {
+                "
+With CTranslate2, by way of `tallow export . --form marian --output DIRECTORY` and `ct2-marian-converter`.
+"
+            }
+        };
         return text;
     }
     text += "\nHugging Face's MarianMT cannot express this model:\n\n";
@@ -207,6 +251,7 @@ fn data(record: &Value) -> Result<String> {
         let field = |key: &str| file[key].as_str().unwrap_or_default();
         let path = Path::new(field("path"));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.replace('|', "\\|");
         writeln!(text, "| {} | {name} | `{}` |", field("part"), field("sha256"))?;
     }
     let count = |part| Some(format!("{} in {part}", thousands(record["pairs"][part].as_f64()?)));
@@ -215,21 +260,55 @@ fn data(record: &Value) -> Result<String> {
         writeln!(text, "\nPairs of sentences: {}.", counts.join(", "))?;
     }
     if let Some(model) = record["init"]["model"].as_str() {
-        writeln!(text, "\nTraining began with the weights of `{model}`.")?;
+        writeln!(text, "\nTraining began with the weights of `{}`.", without_place(model))?;
     }
     Ok(text)
 }
 
-/// The config, without what says where a run lies.
+/// The config, without what says where files lie and without what the card has said already.
 fn training(config: &Config) -> Result<String> {
+    let name = |path: &PathBuf| PathBuf::from(path.file_name().unwrap_or_default());
+    let corpus = |corpus: &CorpusFiles| CorpusFiles {
+        source: corpus.source.as_ref().map(name),
+        target: corpus.target.as_ref().map(name),
+        tsv: corpus.tsv.as_ref().map(name),
+        weight: corpus.weight,
+    };
     let config = Config {
         output: None,
+        init: config.init.as_deref().map(without_place),
+        text: TextConfig {
+            path: config.text.path.as_ref().map(name),
+            ..config.text.clone()
+        },
+        data: DataConfig {
+            train: config.data.train.iter().map(corpus).collect(),
+            valid: config.data.valid.as_ref().map(corpus),
+            test: config.data.test.as_ref().map(corpus),
+            ..config.data.clone()
+        },
+        card: CardConfig::default(),
         ..config.clone()
     };
+    let config = config.to_toml()?;
+    let mut fence = "```".to_string();
+    while config.contains(&fence) {
+        fence.push('`');
+    }
     Ok(format!(
-        "\n## Training\n\n`tallow train` with this config, of which defaults are a part:\n\n```toml\n{}```\n",
-        config.to_toml()?
+        "\n## Training\n\n`tallow train` with this config, of which defaults are a part, beside files of these names:\n\n{fence}toml\n\
+         {config}{fence}\n"
     ))
+}
+
+/// The name of a model on the Hub, or the last part of a path: where it lies on a machine is nobody's business.
+fn without_place(model: &str) -> String {
+    let path = Path::new(model);
+    let is_path = path.exists() || model.matches('/').count() != 1 || model.starts_with(['/', '.', '~']);
+    match path.file_name().filter(|_| is_path) {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => model.to_owned(),
+    }
 }
 
 fn licence(config: &Config) -> String {
@@ -240,4 +319,74 @@ fn licence(config: &Config) -> String {
     format!(
         "\n## Licence\n\n{model} The texts that it was trained on have terms of their own, which may bind models, too.\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(source: &str, target: &str) -> Config {
+        Config {
+            name: "run".into(),
+            data: DataConfig {
+                train: vec![CorpusFiles::two_files(source, target)],
+                ..DataConfig::default()
+            },
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn the_config_of_a_card_tells_no_places() {
+        let mut config = config("/home/me/train.en", "/home/me/train.de");
+        config.output = Some("/home/me/out".into());
+        config.init = Some("/home/me/models/begun".into());
+        config.data.test = Some(CorpusFiles::tsv("../secret/test.tsv"));
+        config.text.path = Some("/home/me/vocabulary".into());
+        config.card.notes = Some("```\nnot the end\n```".into());
+        let text = training(&config).unwrap();
+        for place in ["home", "secret", "not the end"] {
+            assert!(!text.contains(place), "{text}");
+        }
+        for name in ["\"train.en\"", "\"test.tsv\"", "\"begun\"", "\"vocabulary\""] {
+            assert!(text.contains(name), "{name}\n{text}");
+        }
+        // A fence that nothing inside can close.
+        config.init = Some("a/```b".into());
+        let text = training(&config).unwrap();
+        assert!(text.contains("\n````toml\n") && text.ends_with("\n````\n"), "{text}");
+        assert_eq!(
+            without_place("Helsinki-NLP/opus-mt-en-de"),
+            "Helsinki-NLP/opus-mt-en-de"
+        );
+        assert_eq!(without_place("./runs/x"), "x");
+    }
+
+    #[test]
+    fn languages_are_the_ends_of_names() {
+        let of = |source: &str, target: &str| languages(&config(source, target)).map(Option::unwrap_or_default);
+        assert_eq!(of("a/train.lc.en", "b.de.gz"), ["en", "de"]);
+        assert_eq!(of("train.src", "train.tgt"), ["", ""]);
+        assert_eq!(of("en/train.tx", "de/train.tx"), ["", ""]);
+        let mut config = config("train.en", "train.de");
+        config.card.target_language = Some("nds".into());
+        assert_eq!(languages(&config).map(Option::unwrap_or_default), ["en", "nds"]);
+    }
+
+    #[test]
+    fn a_card_for_marian_tells_how_to_use_that() {
+        let own =
+            "---\nlicense: \"mit\"\nlibrary_name: transformers\n---\n\n# T\n\n## Use\n\ntransformers\n\n## Data\n\nx\n";
+        let card = exported_for_marian("runs/t", Some(own.into()));
+        assert!(card.starts_with("---\nlicense: \"mit\"\n---\n\n"), "{card}");
+        assert!(
+            !card.contains("transformers") && card.contains("## Data\n\nx\n"),
+            "{card}"
+        );
+        assert!(card.contains("ct2-marian-converter"), "{card}");
+        let card = exported_for_marian("a/b", None);
+        assert!(card.contains("`a/b`, whose card and licence hold"), "{card}");
+        assert_eq!(exported("a/b", Some("Mine.".into())), "Mine.");
+        assert!(exported_for_marian("a/b", Some("Mine.".into())).ends_with("Mine."));
+    }
 }

@@ -140,13 +140,20 @@ impl Config {
     /// Every fault of the values. What a model of `init` is, is not known before it is opened.
     fn validate(&self, is_model_known: bool) -> Vec<String> {
         let mut faults = Vec::new();
-        if self.name.is_empty() || self.name.contains(['/', '\\']) || self.name.starts_with('.') {
+        if self.name.is_empty()
+            || self.name.contains(['/', '\\'])
+            || self.name.starts_with('.')
+            || self.name.contains(char::is_control)
+        {
             faults.push(format!("name: {:?} cannot name a directory under runs/", self.name));
         }
         if self.seed > i64::MAX as u64 {
             faults.push(format!("seed: {} is greater than {}", self.seed, i64::MAX));
         }
         faults.extend(self.text.validate());
+        if self.init.is_none() {
+            faults.extend(self.text.kind_faults());
+        }
         faults.extend(self.data.validate());
         if is_model_known {
             faults.extend(self.model.validate());
@@ -173,6 +180,14 @@ impl Config {
                     "{key}: {length} is more than the {limit} learned positions (model.max_positions)"
                 ));
             }
+        }
+        let rates = [
+            self.model.dropout,
+            self.model.attention_dropout,
+            self.model.activation_dropout,
+        ];
+        if is_model_known && self.train.r_drop > 0.0 && rates.iter().all(|rate| *rate == 0.0) {
+            faults.push("train.r_drop: without dropout (model.dropout) both passes of a sentence are the same".into());
         }
         if self.model.tie == Tie::All && !self.text.shared && self.text.learns() {
             faults.push("model.tie: \"all\" needs text.shared = true; separate vocabularies can tie \"output\"".into());
@@ -215,7 +230,13 @@ impl Config {
 /// Keys that may change when a run is resumed. Those of `[train]` change how it goes on, not what it is; the others
 /// do not touch training.
 pub(crate) fn may_change(key: &str) -> bool {
-    const FIXED: [&str; 4] = ["train.optimizer", "train.ema_decay", "train.accumulate", "train.metric"];
+    const FIXED: [&str; 5] = [
+        "train.initialisation",
+        "train.optimizer",
+        "train.ema_decay",
+        "train.accumulate",
+        "train.metric",
+    ];
     const FREE: [&str; 5] = ["name", "output", "data.valid", "data.test", "data.prefetch_batches"];
     (key.starts_with("train.") && !FIXED.contains(&key))
         || key.starts_with("decode.")
@@ -406,6 +427,10 @@ mod tests {
         ] {
             assert!(error.contains(part), "{error}");
         }
+        // How training sentences are cut may be said; of which kind the vocabulary is, that model knows.
+        for set in ["text.bpe_dropout=0.1", "text.unigram_alpha=0.2"] {
+            assert!(compose(&text, &[set]).unwrap().with_model_of(&init).is_ok());
+        }
         let error = compose(&text, &["text.vocabulary=300"]).unwrap_err().to_string();
         assert!(error.contains("text: with `init`"), "{error}");
     }
@@ -422,6 +447,8 @@ mod tests {
             "data.batch_tokens",
             "train.optimizer",
             "seed",
+            "train.initialisation",
+            "score.tokenize",
         ] {
             assert!(!may_change(key), "{key}");
         }

@@ -7,6 +7,7 @@ use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use tallow_model::{CONFIG_FILE, PYTORCH_FILE, WEIGHTS_FILE};
 use tallow_text::Tokenizers;
+use tallow_train::CARD_FILE;
 
 /// The branch that is meant where no revision is given.
 const MAIN: &str = "main";
@@ -40,7 +41,11 @@ impl Wanted {
         let has = |name: &&str| names.iter().any(|other| other == name);
         let mut wanted: Vec<&str> = Tokenizers::file_names().filter(has).collect();
         if self == Self::Model {
-            wanted.extend([CONFIG_FILE, "generation_config.json"].iter().filter(|name| has(name)));
+            wanted.extend(
+                [CONFIG_FILE, "generation_config.json", CARD_FILE]
+                    .iter()
+                    .filter(|name| has(name)),
+            );
             wanted.extend([WEIGHTS_FILE, PYTORCH_FILE].into_iter().find(|name| has(name)));
         }
         wanted.into_iter().map(str::to_owned).collect()
@@ -219,7 +224,14 @@ mod tests {
             "source.spm",
         ]);
         let found = Wanted::Model.among(&names);
-        assert_eq!(found, ["source.spm", "vocab.json", "config.json", "pytorch_model.bin"]);
+        let model = [
+            "source.spm",
+            "vocab.json",
+            "config.json",
+            "README.md",
+            "pytorch_model.bin",
+        ];
+        assert_eq!(found, model);
         let both = all(&["pytorch_model.bin", "model.safetensors"]);
         assert_eq!(Wanted::Model.among(&both), ["model.safetensors"]);
         assert_eq!(Wanted::Tokenizers.among(&names), ["source.spm", "vocab.json"]);

@@ -106,6 +106,9 @@ pub(crate) fn encode(texts: &[ParallelText], tokenizers: &Tokenizers, filters: &
     )?)
 }
 
+/// Pairs whose random cuts are compared with their text before training begins.
+const LINES_TO_TRY: usize = 200;
+
 /// Text to train on. If the config asks for it, every epoch cuts it anew.
 pub(crate) fn training_corpus(config: &Config, texts: &[ParallelText], tokenizers: &Tokenizers) -> Result<Corpus> {
     let samplers = tokenizers.samplers(&config.text)?;
@@ -113,6 +116,21 @@ pub(crate) fn training_corpus(config: &Config, texts: &[ParallelText], tokenizer
     let Some([source, target]) = samplers else {
         return Ok(corpus);
     };
+    for pair in corpus.pairs().take(LINES_TO_TRY) {
+        for (sampler, tokenizer, tokens) in [
+            (&source, &tokenizers.source, pair.source),
+            (&target, &tokenizers.target, pair.target),
+        ] {
+            let mut uniform = (0..).map(|i: u32| f64::from(i * 5 % 8) / 8.0);
+            let cut = sampler.sample(&tokens[..tokens.len() - 1], &mut || uniform.next().unwrap_or(0.5));
+            let (before, after) = (tokenizer.decode(tokens)?, tokenizer.decode(&cut)?);
+            if before != after {
+                bail!(
+                    "text: with bpe_dropout or unigram_alpha, this tokenizer makes {after:?} of {before:?}; remove these keys"
+                );
+            }
+        }
+    }
     let recut = |sampler: SubwordSampler| -> Recut { Box::new(move |ids, uniform| sampler.sample(ids, uniform)) };
     let longest =
         position_limit(&config.model).map_or(config.data.max_length, |limit| limit.min(config.data.max_length));

@@ -233,6 +233,15 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// An amount of memory as people read it.
+pub(crate) fn memory(bytes: f64) -> String {
+    if bytes < 1e9 {
+        format!("{:.0} MB", bytes / 1e6)
+    } else {
+        format!("{:.1} GB", bytes / 1e9)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,10 @@
 
 use crate::config::Config;
 use crate::located::Located;
+use crate::progress::{duration, memory};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::Path;
 use tallow_data::{Corpus, FileRecord};
 use tallow_model::{CONFIG_FILE, PYTORCH_FILE, WEIGHTS_FILE};
@@ -22,6 +24,9 @@ pub(crate) fn fingerprint(
     tokenizers: &Tokenizers,
     workers: usize,
 ) -> Result<Fingerprint> {
+    let flat = |config: &Config| -> Result<Vec<(String, String)>> {
+        Ok(config.flat()?.into_iter().filter(|(key, _)| key != "seed").collect())
+    };
     Ok(Fingerprint {
         seed: config.seed,
         data: corpus.files().map(|file| file.sha256.clone()).collect(),
@@ -31,13 +36,43 @@ pub(crate) fn fingerprint(
             .map(|file| file.sha256.clone())
             .collect(),
         tokenizers: vec![tokenizers.source.sha256(), tokenizers.target.sha256()],
-        config: config.flat()?.into_iter().filter(|(key, _)| key != "seed").collect(),
+        config: flat(config)?,
+        defaults: flat(&Config::default())?,
         workers,
         instruction_set: match Compute::from(config.train.compute).unit_name() {
             Some(unit) => format!("{}+{unit}", tallow_ops::instruction_set()),
             None => tallow_ops::instruction_set().to_string(),
         },
     })
+}
+
+/// Notes in `timing.jsonl` how long this process has trained and the most memory it had, and says what all processes of the run
+/// took together. One that was killed has left no note.
+pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Result<String> {
+    let written = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .and_then(|mut file| {
+            let line = json!({ "process_seconds": seconds, "peak_bytes": peak_bytes });
+            writeln!(file, "{line}")
+        });
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let processes: Vec<(f64, Option<u64>)> = lines
+        .filter_map(|line| Some((line["process_seconds"].as_f64()?, line["peak_bytes"].as_u64())))
+        .collect();
+    let total: f64 = processes.iter().map(|(seconds, _)| seconds).sum();
+    let most = processes.iter().filter_map(|(_, peak)| *peak).max();
+    let parts = match processes.len() {
+        0 | 1 => String::new(),
+        count => format!(" ({count} parts)"),
+    };
+    let peak = most.map_or(String::new(), |bytes| {
+        format!(", at most {} of memory", memory(bytes as f64))
+    });
+    Ok(format!("{} in all{parts}{peak}", duration(total)))
 }
 
 /// What a run began with: the model's name, its commit if it came from the Hub, and the hashes of its files.
@@ -64,21 +99,19 @@ pub(crate) fn read(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// Writes the record of a run. `files` are those it read, each with what it is for; `pairs`
-/// counts what each part has; `init` is what it began with.
-pub(crate) fn write(
-    path: &Path,
+/// The record of a run. `files` are those it read, each with what it is for; `pairs` counts what each part has; `init` is
+/// what it began with.
+pub(crate) fn of_run(
     fingerprint: &Fingerprint,
     files: &[(&'static str, FileRecord)],
     pairs: &Value,
     init: &Value,
-    results: Value,
-) -> Result<()> {
+) -> Value {
     let files: Vec<Value> = files
         .iter()
         .map(|(part, file)| json!({ "part": part, "path": file.path, "sha256": file.sha256 }))
         .collect();
-    let record = json!({
+    json!({
         "version": VERSION,
         "tallow": env!("CARGO_PKG_VERSION"),
         "seed": fingerprint.seed,
@@ -88,8 +121,12 @@ pub(crate) fn write(
         "data": files,
         "pairs": pairs,
         "tokenizers_sha256": fingerprint.tokenizers,
-        "results": results,
-    });
+        "results": null,
+    })
+}
+
+/// Writes the record of a run.
+pub(crate) fn write(path: &Path, record: &Value) -> Result<()> {
     let aside = path.with_extension("json.partial");
     std::fs::write(&aside, format!("{record:#}\n")).with_context(|| format!("cannot write {}", aside.display()))?;
     std::fs::rename(&aside, path).with_context(|| format!("cannot write {}", path.display()))

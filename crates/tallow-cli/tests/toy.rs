@@ -121,7 +121,7 @@ fn numbers_that_were_never_seen() {
     let signature = record["results"]["test"]["scores"][0]["signature"].as_str().unwrap();
     assert!(signature.contains("tok:char"), "{signature}");
     for part in [
-        "---\nlanguage:\n- en\n- de\nlicense: \"mit\"\npipeline_tag: translation\nlibrary_name: transformers\n",
+        "---\nlanguage:\n- \"en\"\n- \"de\"\nlicense: \"mit\"\npipeline_tag: translation\nlibrary_name: transformers\n",
         "    - type: chrf\n      value: ",
         "\n---\n\n# run\n\nA Transformer that translates from `en` to `de`",
         "validation set: BLEU ",
@@ -137,7 +137,11 @@ fn numbers_that_were_never_seen() {
     ] {
         assert!(card.contains(part), "{part}\n{card}");
     }
-    assert!(!card.contains("<!--") && !card.contains("# scores"), "{card}");
+    let toml = card.split("```toml").nth(1).unwrap();
+    assert!(
+        !toml.contains("Numbers **only**") && !card.contains(at.to_str().unwrap()),
+        "{card}"
+    );
     let card = std::fs::read_to_string(at.join("runs/run/checkpoints/400/README.md")).unwrap();
     assert!(
         card.contains("after update 400") && card.contains("<!-- scores -->"),

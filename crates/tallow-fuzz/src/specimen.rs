@@ -239,6 +239,7 @@ pub(crate) fn trainer_parts(run: RunDirectory) -> TrainerParts {
         card: ModelCard::default(),
         decode: DecodeConfig::default(),
         fingerprint: Fingerprint {
+            defaults: Vec::new(),
             seed: 3,
             data: vec!["words".into()],
             valid: Vec::new(),

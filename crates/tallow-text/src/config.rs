@@ -116,6 +116,18 @@ impl TextConfig {
         if let Some(alpha) = self.unigram_alpha.filter(|alpha| !(alpha.is_finite() && *alpha >= 0.0)) {
             faults.push(format!("text.unigram_alpha: must be at least 0, is {alpha}"));
         }
+        if self.bpe_dropout != 0.0 && self.unigram_alpha.is_some() {
+            faults.push(
+                "text.unigram_alpha: a vocabulary is of one kind; give either this or text.bpe_dropout".to_owned(),
+            );
+        }
+        faults
+    }
+
+    /// The faults among the keys about cutting training sentences at random, if this table says what kind the vocabulary is:
+    /// it does not where the tokenizer comes with a model that training begins with.
+    pub fn kind_faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
         let wrong_kind = |kind| self.learns() && self.kind != kind;
         if self.bpe_dropout != 0.0 && wrong_kind(Kind::Bpe) {
             faults.push(format!(
@@ -213,9 +225,10 @@ mod tests {
                 unigram_alpha,
                 ..TextConfig::default()
             };
-            config.validate().join("; ")
+            [config.validate(), config.kind_faults()].concat().join("; ")
         };
         assert_eq!(faults(Kind::Bpe, 0.1, None), "");
+        assert!(faults(Kind::Bpe, 0.1, Some(0.1)).starts_with("text.unigram_alpha: a vocabulary is of one kind"));
         assert_eq!(faults(Kind::Unigram, 0.0, Some(0.0)), "");
         assert_eq!(
             faults(Kind::Unigram, 0.1, None),
@@ -230,7 +243,7 @@ mod tests {
             path: Some(PathBuf::from("vocabulary")),
             ..TextConfig::default()
         };
-        assert_eq!(config.validate(), Vec::<String>::new());
+        assert_eq!([config.validate(), config.kind_faults()].concat(), Vec::<String>::new());
     }
 
     #[test]

@@ -120,7 +120,10 @@ pub enum TextError {
     },
 
     /// Sentences cannot be cut at random as the config asks for.
-    #[error("{key}: needs a vocabulary of the kind {wanted}, which this tokenizer does not have; remove the key")]
+    #[error(
+        "{key}: needs a vocabulary of the kind {wanted} whose pieces show where words begin or end, which this tokenizer does not \
+         have; remove the key"
+    )]
     NoSampling {
         /// The key.
         key: &'static str,

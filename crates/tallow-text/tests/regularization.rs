@@ -189,6 +189,19 @@ fn the_vocabulary_must_be_of_the_kind() {
         let error: TextError = tokenizers.samplers(&config).unwrap_err();
         assert!(error.to_string().starts_with(key), "{error}");
     }
+    // Pieces that do not show the spaces between words, as a tokenizer with plain words has them.
+    let json = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": null, "decoder": null, "model": {"type": "BPE", "vocab": {"</s>": 0, "a": 1, "b": 2, "ab": 3},
+        "merges": [["a", "b"]]}}"#;
+    let plain_words = Tokenizers::shared(Tokenizer::from_json(json).unwrap());
+    let error = plain_words.samplers(&dropout(0.1)).unwrap_err();
+    assert!(error.to_string().contains("show where words begin"), "{error}");
+    let metaspace = json.replace(
+        r#"{"type": "Whitespace"}"#,
+        r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true}"#,
+    );
+    let metaspace = Tokenizers::shared(Tokenizer::from_json(&metaspace).unwrap());
+    assert!(metaspace.samplers(&dropout(0.1)).unwrap().is_some());
     let plain = config(Kind::Bpe, true);
     assert!(learned(Kind::Bpe, true).samplers(&plain).unwrap().is_none());
 }

@@ -7,10 +7,13 @@ use std::path::Path;
 /// The file's name.
 pub const CARD_FILE: &str = "README.md";
 
-/// Stands where a card says which weights these are.
+/// The line where a card says which weights these are.
 const WEIGHTS: &str = "<!-- weights -->";
-/// Stand where test scores go once they are known: in the head of the card, and in its text.
-const SCORES: [&str; 2] = ["# scores", "<!-- scores -->"];
+/// The lines between which test scores stand once they are known: in the head of the card, and in its text.
+const SCORES: [[&str; 2]; 2] = [
+    ["# scores", "# end of scores"],
+    ["<!-- scores -->", "<!-- end of scores -->"],
+];
 
 /// What only a person knows about a model: the `[card]` section.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +21,8 @@ const SCORES: [&str; 2] = ["# scores", "<!-- scores -->"];
 pub struct CardConfig {
     /// The card's title. Default: the run's name.
     pub title: Option<String>,
-    /// The language that is translated from, as the Hub knows it: `en`. Default: the last extension of the training files.
+    /// The language that is translated from, as the Hub knows it: `en`. Default: the last extension of the training files, if it has
+    /// two letters.
     pub source_language: Option<String>,
     /// The language that is translated into. Default: the last extension of the training files.
     pub target_language: Option<String>,
@@ -73,7 +77,7 @@ impl Default for ModelCard {
 impl ModelCard {
     /// A card from the YAML of its head, what stands before the statement about weights and scores, and what stands after it.
     pub fn new(head: &str, before: &str, after: &str) -> Self {
-        let [of_head, of_text] = SCORES;
+        let [of_head, of_text] = SCORES.map(|[begin, end]| format!("{begin}\n{end}"));
         Self {
             text: format!("---\n{head}{of_head}\n---\n\n{before}\n{WEIGHTS}\n\n{of_text}\n{after}"),
         }
@@ -85,26 +89,38 @@ impl ModelCard {
     /// When the file cannot be written.
     pub fn write(&self, directory: &Path, weights: &str) -> Result<(), TrainError> {
         let path = directory.join(CARD_FILE);
-        std::fs::write(&path, self.text.replacen(WEIGHTS, weights, 1)).map_err(TrainError::file(&path))
+        let mut lines: Vec<&str> = self.text.split('\n').collect();
+        if let Some(place) = lines.iter_mut().find(|line| **line == WEIGHTS) {
+            *place = weights;
+        }
+        std::fs::write(&path, lines.join("\n")).map_err(TrainError::file(&path))
     }
 
-    /// Adds test scores to the card of a model directory: YAML to its head, Markdown to its text. A card that has no place for
-    /// them, because they are there or a person has rewritten it, stays as it is, and the result is false.
+    /// Puts test scores into the card of a model directory, in place of those that are there: YAML into its head, Markdown into
+    /// its text. A card that has no place for them, because a person has written or removed it, stays as it is, and the result
+    /// is false.
     ///
     /// # Errors
-    /// When the card cannot be read or written.
+    /// When the card cannot be written.
     pub fn add_scores(directory: &Path, head: &str, text: &str) -> Result<bool, TrainError> {
         let path = directory.join(CARD_FILE);
-        let mut card = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
-        if SCORES.iter().any(|place| !card.contains(place)) {
+        let Ok(card) = std::fs::read_to_string(&path) else {
             return Ok(false);
-        }
-        for (place, scores) in SCORES.into_iter().zip([head, text]) {
-            card = card.replacen(place, scores.trim_end(), 1);
+        };
+        let mut lines: Vec<&str> = card.split('\n').collect();
+        for ([begin, end], scores) in SCORES.into_iter().zip([head, text]) {
+            let place = |mark: &str| lines.iter().position(|line| line.trim_end() == mark);
+            let (Some(begin), Some(end)) = (place(begin), place(end)) else {
+                return Ok(false);
+            };
+            if begin >= end {
+                return Ok(false);
+            }
+            lines.splice(begin + 1..end, [scores.trim_end()]);
         }
         // Aside first: a card is not among the checksums, but half a card is of no use.
         let aside = directory.join("README.md.partial");
-        let written = std::fs::write(&aside, card).and_then(|()| std::fs::rename(&aside, &path));
+        let written = std::fs::write(&aside, lines.join("\n")).and_then(|()| std::fs::rename(&aside, &path));
         written.map_err(TrainError::file(&path))?;
         Ok(true)
     }
@@ -115,23 +131,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scores_come_once() {
+    fn scores_replace_those_before() {
         let place = tempfile::tempdir().unwrap();
-        let card = ModelCard::new("language:\n- en\n", "# Title\n", "## Use\n");
+        let card = ModelCard::new(
+            "language:\n- \"en\"\n",
+            "# A <!-- weights --> and <!-- scores -->\n",
+            "## Use\n<!-- scores -->\n",
+        );
         card.write(place.path(), "After update 7.").unwrap();
         let read = || std::fs::read_to_string(place.path().join(CARD_FILE)).unwrap();
-        assert_eq!(
-            read(),
-            "---\nlanguage:\n- en\n# scores\n---\n\n# Title\n\nAfter update 7.\n\n<!-- scores -->\n## Use\n"
-        );
-        assert!(ModelCard::add_scores(place.path(), "metrics:\n- bleu\n", "BLEU 40\n").unwrap());
-        let with_scores =
-            "---\nlanguage:\n- en\nmetrics:\n- bleu\n---\n\n# Title\n\nAfter update 7.\n\nBLEU 40\n## Use\n";
-        assert_eq!(read(), with_scores);
-        assert!(!ModelCard::add_scores(place.path(), "x", "y").unwrap());
-        assert_eq!(read(), with_scores);
+        let with = |head: &str, text: &str| {
+            format!(
+                "---\nlanguage:\n- \"en\"\n# scores\n{head}# end of scores\n---\n\n# A <!-- weights --> and <!-- scores -->\n\n\
+                 After update 7.\n\n<!-- scores -->\n{text}<!-- end of scores -->\n## Use\n<!-- scores -->\n"
+            )
+        };
+        assert_eq!(read(), with("", ""));
+        for score in ["40", "41"] {
+            let (head, text) = (format!("metrics:\n- {score}\n"), format!("BLEU {score}\n"));
+            assert!(ModelCard::add_scores(place.path(), &head, &text).unwrap());
+            assert_eq!(read(), with(&head, &text));
+        }
+        // Cards of people: another one, one with the marks in another order, none, one that is no text.
+        for card in [
+            &b"# Mine\n"[..],
+            b"# end of scores\n# scores\n<!-- scores -->\n<!-- end of scores -->",
+            b"\xff",
+        ] {
+            std::fs::write(place.path().join(CARD_FILE), card).unwrap();
+            assert!(!ModelCard::add_scores(place.path(), "x", "y").unwrap());
+            assert_eq!(std::fs::read(place.path().join(CARD_FILE)).unwrap(), card);
+        }
         std::fs::remove_file(place.path().join(CARD_FILE)).unwrap();
-        assert!(ModelCard::add_scores(place.path(), "x", "y").is_err());
+        assert!(!ModelCard::add_scores(place.path(), "x", "y").unwrap());
     }
 
     #[test]

@@ -140,6 +140,9 @@ impl Workers {
     }
 }
 
+/// A weight of R-Drop above this is taken for a mistake; the paper has 0.5 to 5.
+const MOST_R_DROP: f64 = 1000.0;
+
 /// How to train: the `[train]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -307,6 +310,9 @@ impl TrainConfig {
             if !value.is_finite() || value < 0.0 {
                 faults.push(format!("train.{key}: {value} is not a number of at least 0"));
             }
+        }
+        if self.r_drop > MOST_R_DROP {
+            faults.push(format!("train.r_drop: {} is more than {MOST_R_DROP}", self.r_drop));
         }
         if !(self.back_off > 0.0 && self.back_off < 1.0) {
             faults.push(format!("train.back_off: {} is not between 0 and 1", self.back_off));

@@ -18,6 +18,9 @@ pub struct Fingerprint {
     pub tokenizers: Vec<String>,
     /// The effective config, key by key, as text.
     pub config: Vec<(String, String)>,
+    /// The same of a config that sets nothing: what a key was in a run that began before there was this key.
+    #[serde(skip)]
+    pub defaults: Vec<(String, String)>,
     /// Threads that share an update. Another number gives the same training up to rounding.
     pub workers: usize,
     /// The vector instructions in use. Others give the same training up to rounding.
@@ -43,6 +46,7 @@ impl Fingerprint {
         keys.dedup();
         for key in keys {
             let (now, then) = (find(&self.config, key), find(&before.config, key));
+            let then = then.or_else(|| find(&self.defaults, key));
             if now != then {
                 let text = |value: Option<String>| value.unwrap_or_else(|| "(unset)".into());
                 let line = format!("{key}: {} instead of {}", text(now), text(then));
@@ -177,5 +181,15 @@ mod tests {
         };
         assert!(other.differences(&before, |_| false).1[0].contains("validation corpus"));
         assert_eq!(before.differences(&before, |_| false), (vec![], vec![]));
+        // A key that did not exist yet had its default.
+        let with_defaults = |value| Fingerprint {
+            defaults: vec![pair("model.heads", value)],
+            seed: 0,
+            ..after.clone()
+        };
+        let (fatal, _) = with_defaults("2").differences(&before, |_| false);
+        assert!(!fatal.join("\n").contains("model.heads"), "{fatal:?}");
+        let (fatal, _) = with_defaults("4").differences(&before, |_| false);
+        assert!(fatal.join("\n").contains("model.heads: 2 instead of 4"), "{fatal:?}");
     }
 }

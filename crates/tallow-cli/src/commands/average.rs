@@ -31,8 +31,11 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         }
     }
     let mean = average(&directories, &Device::Cpu)?;
-    let located = Located::find(&directories[0].to_string_lossy(), true)?;
-    let decode = located.decode_config();
+    let located = directories
+        .iter()
+        .map(|directory| Located::find(&directory.to_string_lossy(), true))
+        .collect::<Result<Vec<_>>>()?;
+    let decode = located[0].decode_config();
     let (beam, max_length) = (decode.beam, decode.max_length);
     tallow_model::save(
         &arguments.output,
@@ -43,17 +46,23 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         max_length,
     )?;
     tokenizers.save_all(&arguments.output)?;
-    let card = match (&located.config, &located.run) {
-        (Some(config), Some(run)) => {
+    let run = |located: &Located| located.run.as_ref().map(|run| run.path().to_path_buf());
+    let is_one_run = located.iter().all(|other| run(other) == run(&located[0]));
+    let card = match (&located[0].config, &located[0].run) {
+        (Some(config), Some(run)) if is_one_run => {
             let record = record::read(&run.record());
             card::of_run(config, &record, &mean.architecture, &mean.params, &tokenizers)?
         }
         _ => ModelCard::default(),
     };
-    let averaged: Vec<String> = directories
-        .iter()
-        .map(|directory| format!("`{}`", directory.file_name().unwrap_or_default().to_string_lossy()))
-        .collect();
+    // With the run's name only where there are several runs.
+    let name = |directory: &PathBuf| {
+        let mut parts: Vec<_> = directory.iter().map(|part| part.to_string_lossy()).collect();
+        parts.retain(|part| *part != "checkpoints");
+        let count = if is_one_run { 1 } else { 2 };
+        format!("`{}`", parts[parts.len().saturating_sub(count)..].join("/"))
+    };
+    let averaged: Vec<String> = directories.iter().map(name).collect();
     card.write(
         &arguments.output,
         &format!("Weights: the average of {}, not validated.", averaged.join(", ")),

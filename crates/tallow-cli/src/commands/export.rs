@@ -2,14 +2,14 @@
 
 use crate::arguments::{ExportArguments, ExportForm};
 use crate::located::Located;
-use crate::threads;
+use crate::{card, threads};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tallow_model::{NPZ_FILE, Opened, marian_faults, npz_faults, pad_row_faults, save_npz};
 use tallow_text::Tokenizers;
-use tallow_train::{CARD_FILE, ModelCard};
+use tallow_train::CARD_FILE;
 
 pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
@@ -96,12 +96,11 @@ fn write(
         }
     }
     tokenizers.save_all(directory)?;
-    let card = located.directory.join(CARD_FILE);
-    if card.is_file() {
-        let copied = std::fs::copy(&card, directory.join(CARD_FILE));
-        copied.with_context(|| format!("cannot copy {}", card.display()))?;
-    } else {
-        ModelCard::default().write(directory, "Exported by Tallow from a model without a card.")?;
-    }
-    Ok(())
+    let card = std::fs::read_to_string(located.directory.join(CARD_FILE)).ok();
+    let card = match arguments.form {
+        ExportForm::Huggingface => card::exported(&arguments.model, card),
+        ExportForm::Marian => card::exported_for_marian(&arguments.model, card),
+    };
+    let path = directory.join(CARD_FILE);
+    std::fs::write(&path, card).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -4,7 +4,7 @@ use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::searching::Shortcomings;
 use crate::config::{Config, may_change};
 use crate::ingredients::{self, Initial, open_or_learn, position_limit, validation_set};
-use crate::progress::{Progress, duration, thousands};
+use crate::progress::{Progress, thousands};
 use crate::{INTERRUPTED, card, record, threads};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
@@ -17,8 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tallow_data::{Corpus, FileRecord, ParallelText};
 use tallow_decode::Translator;
+use tallow_score::Score;
 use tallow_text::Tokenizers;
-use tallow_train::{Ending, RunDirectory, Trainer, TrainerParts};
+use tallow_train::{CARD_FILE, Ending, RunDirectory, Trainer, TrainerParts};
 
 pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let begin = Instant::now();
@@ -117,23 +118,18 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         "valid": valid_corpus.map(Corpus::len),
         "test": test_text.as_ref().map(|text| text.source.len()),
     });
+    let mut record = record::of_run(&fingerprint, &files, &pairs, &begun_with);
     if resume_from.is_none() {
         if let Some(reason) = tokenizers.why_not_marian() {
             eprintln!("note: the model will lack the files of Hugging Face's tokenizer: {reason}");
         }
         clear(&run)?;
         // The config comes last: with it, this is the directory of a run.
-        record::write(&run.record(), &fingerprint, &files, &pairs, &begun_with, Value::Null)?;
+        record::write(&run.record(), &record)?;
         tokenizers.save(run.path())?;
         write_config(&run, &config)?;
     }
-    let card = card::of_run(
-        &config,
-        &record::read(&run.record()),
-        &architecture,
-        &params,
-        &tokenizers,
-    )?;
+    let card = card::of_run(&config, &record, &architecture, &params, &tokenizers)?;
     let parts = TrainerParts {
         card,
         architecture,
@@ -166,6 +162,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let progress = Progress::new();
     let outcome = trainer.run(&progress, &stop);
     progress.finish();
+    let spent = record::spent(&run.timing(), begin.elapsed().as_secs_f64(), threads::peak_memory())?;
     let resume = resume_command(&arguments.config);
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -201,14 +198,18 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         json!({ "update": update, "metric": trainer.metric(), "value": value })
     }), "skipped": outcome.skipped, "setbacks": outcome.setbacks });
     if let Some(text) = test_text {
-        results["test"] = test(&config, text, &run, &device, workers)?;
+        let (scores, exact) = test(&config, text, &run, &device, workers)?;
+        results["test"] = json!({ "scores": tallow_score::to_json(&scores, 4), "exact_match": exact });
+        if !card::add_scores(&config, &run.best(), &scores, exact)? {
+            eprintln!(
+                "note: {} has no place for these scores, and stays as it is",
+                run.best().join(CARD_FILE).display()
+            );
+        }
     }
-    record::write(&run.record(), &fingerprint, &files, &pairs, &begun_with, results)?;
-    eprintln!(
-        "{} in all. Translate with\n  tallow translate {}",
-        duration(begin.elapsed().as_secs_f64()),
-        run.path().display()
-    );
+    record["results"] = results;
+    record::write(&run.record(), &record)?;
+    eprintln!("{spent}. Translate with\n  tallow translate {}", run.path().display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -324,7 +325,13 @@ fn report_corpus(corpus: &Corpus) {
 }
 
 /// Translates the test set with the best model, prints the scores and returns them.
-fn test(config: &Config, text: ParallelText, run: &RunDirectory, device: &Device, workers: usize) -> Result<Value> {
+fn test(
+    config: &Config,
+    text: ParallelText,
+    run: &RunDirectory,
+    device: &Device,
+    workers: usize,
+) -> Result<([Score; 2], f64)> {
     let opened = tallow_model::open(&run.best(), device)?;
     let model = opened.for_inference()?;
     let tokenizers = Tokenizers::open(&run.best())?;
@@ -341,10 +348,10 @@ fn test(config: &Config, text: ParallelText, run: &RunDirectory, device: &Device
     eprintln!("test set, {} lines, beam {}:", hypotheses.len(), config.decode.beam);
     let scores = config.score.scores(&hypotheses, &references)?;
     let exact = tallow_score::exact_match(&hypotheses, &references)?;
-    card::add_scores(config, &run.best(), &scores, exact)?;
+
     writeln!(stdout(), "{}", tallow_score::to_text(&scores, 1))?;
     writeln!(stdout(), "exact match = {exact:.1} %")?;
-    Ok(json!({ "scores": tallow_score::to_json(&scores, 4), "exact_match": exact }))
+    Ok((scores, exact))
 }
 
 /// A flag that the first SIGINT, SIGTERM or SIGHUP sets; the second ends the process.

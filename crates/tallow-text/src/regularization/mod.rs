@@ -12,6 +12,7 @@ use crate::TextConfig;
 use crate::bpe;
 use crate::error::TextError;
 use crate::foreign;
+use crate::form::SPACE;
 use crate::pair::Tokenizers;
 use crate::sentencepiece::{self, ModelType};
 use crate::tokenizer::Tokenizer;
@@ -80,6 +81,28 @@ impl Tokenizers {
     }
 }
 
+/// Bytes of the longest piece of a file from elsewhere that is merged.
+const LONGEST_PIECE: usize = 4096;
+
+/// Whether the pieces of a `tokenizer.json` show where words begin or end. Without that, a cut made from ids alone would join
+/// words that a space stood between.
+fn shows_words(json: &Value) -> bool {
+    let model = &json["model"];
+    let affix = |key: &str| model[key].as_str().is_some_and(|affix| !affix.is_empty());
+    let normalizer = &json["normalizer"];
+    affix("end_of_word_suffix")
+        || affix("continuing_subword_prefix")
+        || normalizer.to_string().contains(SPACE)
+        || has_type(&json["pre_tokenizer"], &["Metaspace", "ByteLevel"])
+}
+
+/// Whether a part of a pipeline, or a part of it, is of one of these types.
+fn has_type(part: &Value, types: &[&str]) -> bool {
+    let parts = part["pretokenizers"].as_array().into_iter().flatten();
+    part["type"].as_str().is_some_and(|name| types.contains(&name))
+        || parts.into_iter().any(|part| has_type(part, types))
+}
+
 /// A vocabulary that can be drawn from, or not.
 enum Vocabulary {
     /// Left, right and result of each merge, the first one first.
@@ -104,6 +127,9 @@ impl Vocabulary {
     fn of_json(json: &str, is_text: &dyn Fn(u32) -> bool) -> Self {
         let json: Value = serde_json::from_str(json).unwrap_or_default();
         let model = &json["model"];
+        if !shows_words(&json) {
+            return Self::Other;
+        }
         match (model["type"].as_str(), &model["vocab"], &model["merges"]) {
             (Some("Unigram"), Value::Array(vocabulary), _) => {
                 let text = vocabulary.iter().zip(0u32..).filter(|(_, id)| is_text(*id));
@@ -117,7 +143,7 @@ impl Vocabulary {
                 let merges = merges.iter().filter_map(|merge| {
                     let (left, right) = foreign::parts_of_merge(merge)?;
                     let joined = format!("{left}{}", right.strip_prefix(prefix).unwrap_or(right));
-                    Some((id(left)?, id(right)?, id(&joined)?))
+                    Some((id(left)?, id(right)?, id(&joined).filter(|id| is_text(*id))?))
                 });
                 Self::Bpe(merges.collect())
             }
@@ -138,6 +164,7 @@ impl Vocabulary {
                 Self::Unigram(known.collect())
             }
             ModelType::Bpe => {
+                pieces.retain(|(text, _)| text.len() <= LONGEST_PIECE);
                 pieces.sort_by(|(_, a), (_, b)| b.total_cmp(a));
                 let texts: Vec<String> = pieces.into_iter().map(|(text, _)| text).collect();
                 let merges = bpe::merges(&texts);

@@ -114,6 +114,7 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
             ..DecodeConfig::default()
         },
         fingerprint: Fingerprint {
+            defaults: Vec::new(),
             seed: SEED,
             data: vec!["words".into()],
             valid: Vec::new(),

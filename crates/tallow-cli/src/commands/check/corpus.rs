@@ -302,6 +302,10 @@ pub(super) fn encoded(
         Some(init) => init.tokenizers.clone(),
         None => open_or_learn(config, &texts.train, offline)?,
     };
+    if let Err(error) = tokenizers.samplers(&config.text) {
+        report.add("text", Verdict::Faulty, error.to_string(), None)?;
+        return Ok(None);
+    }
     let corpus = match training_corpus(config, &texts.train, &tokenizers) {
         Ok(corpus) => corpus,
         Err(error) => {

@@ -4,8 +4,8 @@ use crate::commands::check::corpus::Encoded;
 use crate::commands::check::{Report, place_of};
 use crate::config::Config;
 use crate::ingredients::{self, Initial};
-use crate::progress::{duration, thousands};
-use crate::record;
+use crate::progress::{duration, memory, thousands};
+use crate::{record, threads};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use serde_json::json;
@@ -132,7 +132,7 @@ fn size(subject: &ModelSubject, report: &mut Report) -> Result<()> {
                 1 => "one worker".to_owned(),
                 workers => format!("{workers} workers"),
             },
-            megabytes(bytes as f64)
+            memory(bytes as f64)
         ),
     )
 }
@@ -174,29 +174,13 @@ fn speed(
             duration(seconds)
         ),
     )?;
-    let peak = peak_memory();
+    let peak = threads::peak_memory();
     report.figure("peak_bytes", &peak)?;
     match peak {
         Some(bytes) => report.ok(
             "memory",
-            format!("at most {} so far, with updates running", megabytes(bytes as f64)),
+            format!("at most {} so far, with updates running", memory(bytes as f64)),
         ),
         None => Ok(()),
     }
-}
-
-fn megabytes(bytes: f64) -> String {
-    if bytes < 1e9 {
-        format!("{:.0} MB", bytes / 1e6)
-    } else {
-        format!("{:.1} GB", bytes / 1e9)
-    }
-}
-
-/// The most memory that this process has had, where the system tells.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
