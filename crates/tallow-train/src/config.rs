@@ -1,5 +1,6 @@
 //! The `[train]` section of a config.
 
+use crate::{DropoutKey, GradientOptions};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tallow_model::Initialisation;
 use tallow_ops::Compute;
@@ -259,9 +260,19 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// The weight of R-Drop, if it is on.
-    pub(crate) fn r_drop(&self) -> Option<f64> {
-        (self.r_drop > 0.0).then_some(self.r_drop)
+    /// How the gradient of an update is computed by this many workers.
+    pub(crate) fn gradient_options(&self, seed: u64, update: u64, workers: usize) -> GradientOptions {
+        GradientOptions {
+            label_smoothing: self.label_smoothing,
+            r_drop: (self.r_drop > 0.0).then_some(self.r_drop),
+            dropout: Some(DropoutKey {
+                seed,
+                update,
+                micro_batch: 0,
+            }),
+            compute: self.compute.into(),
+            workers,
+        }
     }
 
     /// Every fault of the section, each beginning with the key's path; empty if there is none.

@@ -152,6 +152,33 @@ pub fn gradients(
     Ok(sum)
 }
 
+/// The sum of the gradients of an update: of `batches` batches, each with dropout masks of its own.
+///
+/// # Errors
+/// Those of `next`, which hands out the batches, and when the model fails.
+pub(crate) fn accumulated(
+    model: &Transformer,
+    params: &Params,
+    batches: u64,
+    options: GradientOptions,
+    mut next: impl FnMut() -> Result<Batch, TrainError>,
+    device: &Device,
+) -> Result<Gradients, TrainError> {
+    let mut sum: Option<Gradients> = None;
+    for micro_batch in 0..batches {
+        let options = GradientOptions {
+            dropout: options.dropout.map(|key| DropoutKey { micro_batch, ..key }),
+            ..options
+        };
+        let gradient = gradients(model, params, next()?, options, device)?;
+        match &mut sum {
+            Some(sum) => sum.add(&gradient)?,
+            None => sum = Some(gradient),
+        }
+    }
+    sum.ok_or(TrainError::Worker)
+}
+
 fn shard_gradients(
     model: &Transformer,
     params: &Params,

@@ -1,7 +1,8 @@
 //! How fast a run will be.
 
+use crate::gradient::accumulated;
 use crate::proof::ModelSubject;
-use crate::{DropoutKey, GradientOptions, Gradients, Optimizer, TrainError, gradients};
+use crate::{Optimizer, TrainError};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,26 +42,12 @@ pub fn measure_speed(
     let mut next = batches.iter().cycle();
     let (mut begin, mut timed, mut tokens, mut not_finite) = (Instant::now(), 0, 0, 0);
     for update in 1.. {
-        let mut sum: Option<Gradients> = None;
-        for (micro_batch, indices) in (0..accumulate).zip(&mut next) {
-            let options = GradientOptions {
-                label_smoothing: subject.train.label_smoothing,
-                r_drop: subject.train.r_drop(),
-                dropout: Some(DropoutKey {
-                    seed: subject.seed,
-                    update,
-                    micro_batch,
-                }),
-                compute: subject.train.compute.into(),
-                workers: subject.workers,
-            };
-            let gradient = gradients(&model, &params, sampler.batch(0, indices), options, subject.device)?;
-            match &mut sum {
-                Some(sum) => sum.add(&gradient)?,
-                None => sum = Some(gradient),
-            }
-        }
-        let Some(sum) = sum else { return Err(TrainError::Worker) };
+        let options = subject.train.gradient_options(subject.seed, update, subject.workers);
+        let batch = || {
+            next.next()
+                .map_or(Err(TrainError::Worker), |indices| Ok(sampler.batch(0, indices)))
+        };
+        let sum = accumulated(&model, &params, accumulate, options, batch, subject.device)?;
         let norm = sum.norm(subject.workers)?;
         let rate = subject
             .train

@@ -5,7 +5,7 @@ mod keeping;
 
 use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
-use crate::gradient::{DropoutKey, GradientOptions, Gradients, gradients};
+use crate::gradient::accumulated;
 use crate::log::Log;
 use crate::tensorboard::EventWriter;
 use crate::{
@@ -305,9 +305,8 @@ impl Trainer {
         let begin = Instant::now();
         let train = &self.parts.train;
         let update = self.state.update + 1;
-        let mut sum: Option<Gradients> = None;
         let (epoch, mut cursor) = (self.state.cursor.epoch, self.state.cursor);
-        for micro_batch in 0..train.accumulate {
+        let next = || {
             let of_batching = span(Operation::Batching);
             let Some(next) = stream.next() else {
                 return Err(TrainError::Worker);
@@ -315,25 +314,18 @@ impl Trainer {
             drop(of_batching);
             let (batch, after) = next?;
             cursor = after;
-            let key = DropoutKey {
-                seed: self.parts.fingerprint.seed,
-                update,
-                micro_batch,
-            };
-            let options = GradientOptions {
-                label_smoothing: train.label_smoothing,
-                r_drop: train.r_drop(),
-                dropout: Some(key),
-                compute: train.compute.into(),
-                workers: self.workers,
-            };
-            let gradient = gradients(&self.model, &self.parts.params, batch, options, &self.parts.device)?;
-            match &mut sum {
-                Some(sum) => sum.add(&gradient)?,
-                None => sum = Some(gradient),
-            }
-        }
-        let Some(sum) = sum else { return Err(TrainError::Worker) };
+            Ok(batch)
+        };
+        let options = train.gradient_options(self.parts.fingerprint.seed, update, self.workers);
+        let parts = &self.parts;
+        let sum = accumulated(
+            &self.model,
+            &parts.params,
+            train.accumulate,
+            options,
+            next,
+            &parts.device,
+        )?;
         let loss = sum.loss / sum.target_tokens as f64;
         let norm = sum.norm(self.workers)?;
         let learning_rate =
