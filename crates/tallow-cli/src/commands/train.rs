@@ -162,7 +162,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let progress = Progress::new();
     let outcome = trainer.run(&progress, &stop);
     progress.finish();
-    let spent = record::spent(&run.timing(), begin.elapsed().as_secs_f64(), threads::peak_memory())?;
+    let spent = record::spent(&run.timing(), begin.elapsed().as_secs_f64(), threads::peak_memory());
     let resume = resume_command(&arguments.config);
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -177,6 +177,8 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             });
         }
     };
+    // Only now: why training failed matters more than that its time cannot be noted, a full disk for one.
+    let spent = spent?;
     match outcome.ending {
         Ending::Interrupted => {
             eprintln!(
