@@ -19,7 +19,7 @@ EXAMPLES
     echo 'twenty-one thousand three hundred and five' | tallow translate runs/numbers-en-de
 
   Score a model on a test set, as sacreBLEU would:
-    tallow eval runs/multi30k-en-de --source test.en --target test.de
+    tallow eval runs/multi30k-en-de-plain --source test.en --target test.de
 
 `tallow help COMMAND` has examples for each command; FORMAT.md documents every config key and every file."
 )]
@@ -79,10 +79,10 @@ The run lies in runs/<name>: best/ is the best model, metrics.jsonl the log, eve
 
 const TRANSLATE_EXAMPLES: &str = "\
 EXAMPLES
-  echo 'A dog runs.' | tallow translate runs/multi30k-en-de
-  tallow translate runs/multi30k-en-de --beam 1 < test.en > test.de
-  tallow translate runs/multi30k-en-de --n-best 5 --format json < test.en
-  tallow translate runs/multi30k-en-de --sample --temperature 0.7 --seed 3 < test.en
+  echo 'A dog runs.' | tallow translate runs/multi30k-en-de-plain
+  tallow translate runs/multi30k-en-de-plain --beam 1 < test.en > test.de
+  tallow translate runs/multi30k-en-de-plain --n-best 5 --format json < test.en
+  tallow translate runs/multi30k-en-de-plain --sample --temperature 0.7 --seed 3 < test.en
   tallow translate Helsinki-NLP/opus-mt-en-de < test.en
 
 MODEL is a run (its best model), a checkpoint, a model directory, or owner/name on the Hugging Face Hub, also as
@@ -92,7 +92,7 @@ Every input line gives one output line. From a terminal, each line is translated
 const EVAL_EXAMPLES: &str = "\
 EXAMPLES
   tallow eval runs/numbers-en-de                        # the test set of its config
-  tallow eval runs/multi30k-en-de --source test.en --target test.de --beam 5
+  tallow eval runs/multi30k-en-de-plain --source test.en --target test.de --beam 5
   tallow eval runs/multi30k-en-de/checkpoints/500 --valid --metrics bleu,chrf,ter --json";
 
 const SCORE_EXAMPLES: &str = "\
@@ -126,7 +126,7 @@ The exit code is 1 if anything is FAULTY.";
 const VERIFY_EXAMPLES: &str = "\
 EXAMPLES
   tallow verify runs/multi30k-en-de
-  tallow verify runs/multi30k-en-de/best --sample data/multi30k/val.en
+  tallow verify runs/multi30k-en-de-plain/best --sample data/multi30k/val.en
   tallow verify Helsinki-NLP/opus-mt-en-de
 
 One line per check on standard output; the exit code is 1 if one fails. scripts/check_marian.py compares translations with

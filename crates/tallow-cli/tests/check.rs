@@ -124,6 +124,10 @@ fn what_is_right_passes() {
     // An attention has 4 d (d + 1) numbers and a norm 2 d, a feed-forward sublayer 2 d f + d + f and a norm.
     let attention = 4 * 32 * 33 + 64;
     assert_eq!(parameters - vocabulary, 3 * attention + 2 * (2 * 32 * 64 + 96 + 64));
+    // Multiplications and additions, forward and twice backward. The keys and values of the cross-attention belong to the source.
+    let [attention, feed_forward] = [4 * 32 * 32, 2 * 32 * 64];
+    let flops = &report["model"]["training_flops_per_source_token"];
+    assert_eq!(*flops, 6 * (attention + feed_forward + attention / 2));
     assert!(report["speed"]["target_tokens_per_second"].as_f64().unwrap() > 0.0);
     assert_eq!(report["tokens"][0]["pairs"], 1200);
     // Nothing is left behind.
@@ -304,7 +308,9 @@ fn what_training_would_die_of_is_found() {
         "--set",
         "decode.beam=1",
     ];
-    let (code, report) = check(at, &fail);
+    let (code, report) = check(at, &[&fail[..], &["--set", "train.r_drop=1"]].concat());
+    let passes_twice = 2 * 6 * (4 * 32 * 32 + 2 * 32 * 64 + 2 * 32 * 32);
+    assert_eq!(report["model"]["training_flops_per_source_token"], passes_twice);
     assert!(
         code == Some(0)
             && findings(&report, "look")

@@ -102,15 +102,17 @@ fn size(subject: &ModelSubject, report: &mut Report) -> Result<()> {
             thousands(architecture.target_vocabulary as f64)
         ),
     )?;
-    // A multiplication and an addition, forward once and backward twice.
+    // A multiplication and an addition, forward once and backward twice; all of it twice with R-Drop.
     let (source, target) = architecture.multiplications();
-    let flops = [6 * source, 6 * target];
+    let passes = if subject.train.r_drop > 0.0 { 2 } else { 1 };
+    let flops = [6 * passes * source, 6 * passes * target];
     report.ok(
         "model",
         format!(
-            "training takes {:.1} MFLOP for a source token and {:.1} for a target token, attention not counted",
+            "training takes {:.1} MFLOP for a source token and {:.1} for a target token{}, attention not counted",
             flops[0] as f64 / 1e6,
-            flops[1] as f64 / 1e6
+            flops[1] as f64 / 1e6,
+            if passes == 2 { ", both passes of R-Drop" } else { "" }
         ),
     )?;
     let averaged = usize::from(subject.train.ema_decay > 0.0);
