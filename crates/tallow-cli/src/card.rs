@@ -1,6 +1,7 @@
 //! What a model card says about a run.
 
 use crate::config::Config;
+use crate::hub::Reference;
 use crate::progress::thousands;
 use anyhow::Result;
 use serde_json::Value;
@@ -11,6 +12,9 @@ use tallow_model::{Architecture, NPZ_FILE, Norm, Params, marian_faults, npz_faul
 use tallow_score::{Score, to_json};
 use tallow_text::{TextConfig, Tokenizers};
 use tallow_train::{CardConfig, ModelCard};
+
+/// The lines between which a card says how to use the model in the form that it has.
+const USE: [&str; 2] = ["<!-- use -->", "<!-- end of use -->"];
 
 /// The card of the models of a run. `record` is the run's `run.json`, which knows the files.
 pub(crate) fn of_run(
@@ -26,14 +30,18 @@ pub(crate) fn of_run(
     marian.extend(tokenizers.why_not_marian().map(|error| error.to_string()));
 
     let mut head = String::new();
-    let mut codes: Vec<&String> = languages.iter().flatten().collect();
-    codes.dedup();
-    if !codes.is_empty() {
-        head += "language:\n";
-        codes.iter().try_for_each(|code| writeln!(head, "- {}", quoted(code)))?;
+    // The Hub's `language` knows ISO 639 alone; longer codes have a key of their own.
+    let codes: Vec<&str> = languages.iter().flatten().map(String::as_str).collect();
+    let iso: Vec<&str> = codes.iter().filter_map(|code| code.split('-').next()).collect();
+    list(&mut head, "language", iso.clone())?;
+    if codes != iso {
+        list(&mut head, "language_bcp47", codes)?;
     }
     if let Some(license) = &config.card.license {
         writeln!(head, "license: {}", quoted(license))?;
+    }
+    if let Some(model) = begun_with(record).and_then(|begun| begun.on_the_hub) {
+        writeln!(head, "base_model: {}", quoted(&model))?;
     }
     head += "pipeline_tag: translation\n";
     if marian.is_empty() {
@@ -57,10 +65,15 @@ pub(crate) fn of_run(
     if let Some(notes) = &config.card.notes {
         write!(after, "\n{}\n", notes.trim())?;
     }
-    after += &usage(architecture, &marian);
+    after += &format!(
+        "\n{}\n{}\n{}\n",
+        USE[0],
+        usage(config, architecture, &marian).trim(),
+        USE[1]
+    );
     after += &data(record)?;
     after += &training(config)?;
-    after += &licence(config);
+    after += &licence(config, record);
     Ok(ModelCard::new(&head, &before, &after))
 }
 
@@ -74,14 +87,15 @@ pub(crate) fn add_scores(config: &Config, directory: &Path, scores: &[Score], ex
         quoted(&name)
     );
     let mut text = format!(
-        "| test set {name}, beam {} | score | signature |\n|---|---|---|\n",
-        config.decode.beam
+        "| test set {}, {} | score | signature |\n|---|---|---|\n",
+        in_a_cell(&name),
+        config.decode.told()
     );
     for score in scores {
         let json = to_json(std::slice::from_ref(score), 2);
         let (name, value) = (json["name"].as_str().unwrap_or_default(), &json["score"]);
         let signature = json["signature"].as_str().unwrap_or_default();
-        writeln!(text, "| {name} | {value} | `{}` |", signature.replace('|', "\\|"))?;
+        writeln!(text, "| {name} | {value} | `{}` |", in_a_cell(signature))?;
         let metric = name.to_ascii_lowercase();
         let metric = metric.trim_end_matches(|c: char| c.is_ascii_digit() || c == '+');
         writeln!(
@@ -115,10 +129,15 @@ pub(crate) fn exported_for_marian(model: &str, card: Option<String>) -> String {
         .lines()
         .filter(|line| *line != "library_name: transformers")
         .collect();
-    let text = match (text.find("\n## Use\n"), text.find("\n## Data\n")) {
-        (Some(begin), Some(end)) if begin < end => format!("{}{}", &text[..begin], &text[end..]),
-        _ => text.to_owned(),
-    };
+    // Only what stands between the marks is ours to remove.
+    let mut lines: Vec<&str> = text.split('\n').collect();
+    let place = |mark: &str| lines.iter().position(|line| line.trim_end() == mark);
+    if let (Some(begin), Some(end)) = (place(USE[0]), place(USE[1]))
+        && begin < end
+    {
+        lines.drain(begin..=end);
+    }
+    let text = lines.join("\n");
     format!(
         "---\n{}\n---\n\nThis directory holds the model in Marian's form, for CTranslate2:\n\n    ct2-marian-converter --model_path \
          {NPZ_FILE} --vocab_paths source.yml target.yml --output_dir ct2\n\nWhat follows is the model's own card.\n{text}",
@@ -126,9 +145,30 @@ pub(crate) fn exported_for_marian(model: &str, card: Option<String>) -> String {
     )
 }
 
-/// Text as YAML understands it: JSON's strings are strings there.
+/// Adds a list to the head of a card, without repetitions; an empty one is left out.
+fn list(head: &mut String, key: &str, mut values: Vec<&str>) -> Result<()> {
+    values.dedup();
+    if !values.is_empty() {
+        writeln!(head, "{key}:")?;
+    }
+    Ok(values
+        .iter()
+        .try_for_each(|value| writeln!(head, "- {}", quoted(value)))?)
+}
+
+/// Text as YAML understands it: JSON's strings are strings there, but for characters that YAML wants escaped and JSON does not.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    let raw = Value::from(text).to_string();
+    let escaped = |c: char| match c {
+        '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    raw.chars().map(escaped).collect()
+}
+
+/// Text in a cell of a table of Markdown.
+fn in_a_cell(text: &str) -> String {
+    text.replace('|', "\\|")
 }
 
 fn corpus_name(corpus: &CorpusFiles) -> String {
@@ -195,8 +235,8 @@ fn shape(config: &Config, architecture: &Architecture, params: &Params) -> Strin
     )
 }
 
-fn usage(architecture: &Architecture, marian: &[String]) -> String {
-    let mut text = "\n## Use\n\nWith Tallow, from the directory that holds this file:\n\n    echo \"a sentence\" | tallow translate .\n"
+fn usage(config: &Config, architecture: &Architecture, marian: &[String]) -> String {
+    let mut text = "## Use\n\nWith Tallow, from the directory that holds this file:\n\n    echo \"a sentence\" | tallow translate .\n"
         .to_string();
     if marian.is_empty() {
         text += "
@@ -211,9 +251,11 @@ batch = tokenizer([\"a sentence\"], return_tensors=\"pt\")
 print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
 ```
 ";
-        text += match architecture.shared_vocabulary {
+        match architecture.shared_vocabulary {
             true => {
-                "
+                let search = config.decode.search_settings();
+                text += &format!(
+                    "
 With CTranslate2, after `ct2-transformers-converter --model . --output_dir ct2`:
 
 ```python
@@ -223,18 +265,20 @@ from transformers import MarianTokenizer
 tokenizer = MarianTokenizer.from_pretrained(\".\")
 translator = ctranslate2.Translator(\"ct2\")
 pieces = tokenizer.tokenize(\"a sentence\") + [tokenizer.eos_token]
-best = translator.translate_batch([pieces])[0].hypotheses[0]
-print(tokenizer.convert_tokens_to_string(best))
+result = translator.translate_batch([pieces], beam_size={}, length_penalty={:?})
+print(tokenizer.convert_tokens_to_string(result[0].hypotheses[0]))
 ```
-"
+",
+                    search.beam, search.length_penalty
+                );
             }
             // Its loader of these directories knows one vocabulary.
             false => {
-                "
+                text += "
 With CTranslate2, by way of `tallow export . --form marian --output DIRECTORY` and `ct2-marian-converter`.
-"
+";
             }
-        };
+        }
         return text;
     }
     text += "\nHugging Face's MarianMT cannot express this model:\n\n";
@@ -246,12 +290,11 @@ With CTranslate2, by way of `tallow export . --form marian --output DIRECTORY` a
 }
 
 fn data(record: &Value) -> Result<String> {
-    let mut text = "\n## Data\n\n| part | file | SHA-256 |\n|---|---|---|\n".to_string();
+    let mut text = "\n## Data\n\n| part | file | SHA-256 of its plain text |\n|---|---|---|\n".to_string();
     for file in record["data"].as_array().into_iter().flatten() {
         let field = |key: &str| file[key].as_str().unwrap_or_default();
         let path = Path::new(field("path"));
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let name = name.replace('|', "\\|");
+        let name = in_a_cell(&path.file_name().unwrap_or_default().to_string_lossy());
         writeln!(text, "| {} | {name} | `{}` |", field("part"), field("sha256"))?;
     }
     let count = |part| Some(format!("{} in {part}", thousands(record["pairs"][part].as_f64()?)));
@@ -259,10 +302,31 @@ fn data(record: &Value) -> Result<String> {
     if !counts.is_empty() {
         writeln!(text, "\nPairs of sentences: {}.", counts.join(", "))?;
     }
-    if let Some(model) = record["init"]["model"].as_str() {
-        writeln!(text, "\nTraining began with the weights of `{}`.", without_place(model))?;
+    if let Some(Begun { model, commit, .. }) = begun_with(record) {
+        let commit = commit.map_or(String::new(), |commit| format!(" at commit `{commit}`"));
+        writeln!(text, "\nTraining began with the weights of `{model}`{commit}.")?;
     }
     Ok(text)
+}
+
+/// The model whose weights a run began with.
+struct Begun<'a> {
+    /// Its name, without a place.
+    model: String,
+    commit: Option<&'a str>,
+    /// Its name on the Hub, if it came from there.
+    on_the_hub: Option<String>,
+}
+
+/// What the record of a run says that it began with.
+fn begun_with(record: &Value) -> Option<Begun<'_>> {
+    let model = record["init"]["model"].as_str()?;
+    let commit = record["init"]["commit"].as_str();
+    Some(Begun {
+        model: without_place(model),
+        commit,
+        on_the_hub: commit.and_then(|_| Some(Reference::parse(model)?.name().to_owned())),
+    })
 }
 
 /// The config, without what says where files lie and without what the card has said already.
@@ -304,20 +368,24 @@ fn training(config: &Config) -> Result<String> {
 /// The name of a model on the Hub, or the last part of a path: where it lies on a machine is nobody's business.
 fn without_place(model: &str) -> String {
     let path = Path::new(model);
-    let is_path = path.exists() || model.matches('/').count() != 1 || model.starts_with(['/', '.', '~']);
+    let is_path = path.exists() || Reference::parse(model).is_none();
     match path.file_name().filter(|_| is_path) {
         Some(name) => name.to_string_lossy().into_owned(),
         None => model.to_owned(),
     }
 }
 
-fn licence(config: &Config) -> String {
+fn licence(config: &Config, record: &Value) -> String {
     let model = match &config.card.license {
         Some(license) => format!("The model is under {license}."),
         None => "No licence has been chosen for this model.".to_string(),
     };
+    let begun = match begun_with(record) {
+        Some(Begun { model, .. }) => format!(" That of `{model}`, whose weights training began with, binds it."),
+        None => String::new(),
+    };
     format!(
-        "\n## Licence\n\n{model} The texts that it was trained on have terms of their own, which may bind models, too.\n"
+        "\n## Licence\n\n{model}{begun} The texts that it was trained on have terms of their own, which may bind models, too.\n"
     )
 }
 
@@ -359,7 +427,10 @@ mod tests {
             without_place("Helsinki-NLP/opus-mt-en-de"),
             "Helsinki-NLP/opus-mt-en-de"
         );
-        assert_eq!(without_place("./runs/x"), "x");
+        assert_eq!(without_place("a/b@refs/pr/3"), "a/b@refs/pr/3");
+        for place in ["./runs/x", "~/x", "/home/me/x", "my models/x", "a/b/x"] {
+            assert_eq!(without_place(place), "x");
+        }
     }
 
     #[test]
@@ -375,14 +446,17 @@ mod tests {
 
     #[test]
     fn a_card_for_marian_tells_how_to_use_that() {
-        let own =
-            "---\nlicense: \"mit\"\nlibrary_name: transformers\n---\n\n# T\n\n## Use\n\ntransformers\n\n## Data\n\nx\n";
+        let own = "---\nlicense: \"mit\"\nlibrary_name: transformers\n---\n\n# T\n\n## Use\n\nWith care.\n\n<!-- use -->\n\
+                   transformers\n<!-- end of use -->\n\n## Data\n\nx\n";
         let card = exported_for_marian("runs/t", Some(own.into()));
         assert!(card.starts_with("---\nlicense: \"mit\"\n---\n\n"), "{card}");
         assert!(
-            !card.contains("transformers") && card.contains("## Data\n\nx\n"),
+            !card.contains("transformers") && card.ends_with("# T\n\n## Use\n\nWith care.\n\n\n## Data\n\nx\n"),
             "{card}"
         );
+        // A person's card, whatever its headings: nothing of it is lost.
+        let own = "# T\n\n## Use\n\n<!-- use -->\n\n## Limits\n\n## Data\n";
+        assert!(exported_for_marian("runs/t", Some(own.into())).ends_with(own));
         assert!(card.contains("ct2-marian-converter"), "{card}");
         let card = exported_for_marian("a/b", None);
         assert!(card.contains("`a/b`, whose card and licence hold"), "{card}");

@@ -89,6 +89,11 @@ impl Reference {
         })
     }
 
+    /// Owner and name, without the revision.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn at(&self, revision: &str) -> Repo {
         Repo::with_revision(self.name.clone(), RepoType::Model, revision.to_owned())
     }

@@ -40,6 +40,12 @@ impl Located {
             }
             bail!("{name}: there is no such run, checkpoint or model directory, and it is no name on the Hub either");
         }
+        Self::at(path)
+    }
+
+    /// The model at a path: a run directory, a checkpoint or a model directory.
+    pub(crate) fn at(path: &Path) -> Result<Self> {
+        let name = path.display();
         let run = RunDirectory::new(path);
         if run.is_run() {
             let config = run_config(&run)?;

@@ -46,28 +46,49 @@ pub(crate) fn fingerprint(
     })
 }
 
+/// The most memory that this process has had, where the system tells.
+pub(crate) fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// Notes in `timing.jsonl` that a process begins to train.
+pub(crate) fn began(path: &Path, update: u64) -> Result<()> {
+    note(path, &json!({ "process_began_at_update": update }))
+}
+
+fn note(path: &Path, line: &Value) -> Result<()> {
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    file.and_then(|mut file| writeln!(file, "{line}"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Notes in `timing.jsonl` how long this process has trained and the most memory it had, and says what all processes of the run
-/// took together. One that was killed has left no note.
+/// took together. One that was killed has noted nothing but its beginning.
 pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Result<String> {
-    let written = std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .and_then(|mut file| {
-            let line = json!({ "process_seconds": seconds, "peak_bytes": peak_bytes });
-            writeln!(file, "{line}")
-        });
-    written.with_context(|| format!("cannot write {}", path.display()))?;
+    note(path, &json!({ "process_seconds": seconds, "peak_bytes": peak_bytes }))?;
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let begun = lines
+        .iter()
+        .filter(|line| line["process_began_at_update"].is_u64())
+        .count();
     let processes: Vec<(f64, Option<u64>)> = lines
+        .iter()
         .filter_map(|line| Some((line["process_seconds"].as_f64()?, line["peak_bytes"].as_u64())))
         .collect();
     let total: f64 = processes.iter().map(|(seconds, _)| seconds).sum();
     let most = processes.iter().filter_map(|(_, peak)| *peak).max();
-    let parts = match processes.len() {
-        0 | 1 => String::new(),
-        count => format!(" ({count} parts)"),
+    let killed = begun.saturating_sub(processes.len());
+    let parts = match (processes.len() + killed, killed) {
+        (0 | 1, _) => String::new(),
+        (count, 0) => format!(" ({count} parts)"),
+        (count, killed) => format!(" ({count} parts; {killed} of them, killed, not counted)"),
     };
     let peak = most.map_or(String::new(), |bytes| {
         format!(", at most {} of memory", memory(bytes as f64))
@@ -130,4 +151,35 @@ pub(crate) fn write(path: &Path, record: &Value) -> Result<()> {
     let aside = path.with_extension("json.partial");
     std::fs::write(&aside, format!("{record:#}\n")).with_context(|| format!("cannot write {}", aside.display()))?;
     std::fs::rename(&aside, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_run_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("timing.jsonl");
+        began(&path, 0).unwrap();
+        let one = spent(&path, 61.0, Some(1_000_000)).unwrap();
+        assert_eq!(
+            one,
+            format!("{} in all, at most {} of memory", duration(61.0), memory(1e6))
+        );
+        began(&path, 5).unwrap();
+        let two = spent(&path, 120.0, Some(2_000_000)).unwrap();
+        let told = format!(
+            "{} in all (2 parts), at most {} of memory",
+            duration(181.0),
+            memory(2e6)
+        );
+        assert_eq!(two, told);
+        // Killed, and then a last part.
+        began(&path, 7).unwrap();
+        began(&path, 7).unwrap();
+        let three = spent(&path, 60.0, None).unwrap();
+        assert!(three.starts_with(&duration(241.0)), "{three}");
+        assert!(three.contains("(4 parts; 1 of them, killed, not counted)"), "{three}");
+    }
 }

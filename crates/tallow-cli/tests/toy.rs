@@ -124,7 +124,7 @@ fn numbers_that_were_never_seen() {
         "---\nlanguage:\n- \"en\"\n- \"de\"\nlicense: \"mit\"\npipeline_tag: translation\nlibrary_name: transformers\n",
         "    - type: chrf\n      value: ",
         "\n---\n\n# run\n\nA Transformer that translates from `en` to `de`",
-        "validation set: BLEU ",
+        "validation set, greedy: BLEU ",
         &format!("| `{}` |", signature.replace('|', "\\|")),
         &format!("| exact match | {exact:.1} % |"),
         "Numbers **only**.",
@@ -147,6 +147,32 @@ fn numbers_that_were_never_seen() {
         card.contains("after update 400") && card.contains("<!-- scores -->"),
         "{card}"
     );
+
+    // A card that is there is a person's to change; one that was removed is written anew.
+    let mine = std::fs::read_to_string(at.join("runs/run/best/README.md"))
+        .unwrap()
+        .replace("Numbers **only**.", "My words.");
+    std::fs::write(at.join("runs/run/best/README.md"), mine).unwrap();
+    let resume = ["train", "run.toml", "--resume", "--set", "card.license=cc-by-4.0"];
+    let again = tallow(at, &resume, "");
+    let said = text(&again.stderr);
+    assert!(said.contains("changed since: card.license"), "{said}");
+    assert!(said.contains("README.md may hold words of yours"), "{said}");
+    let card = || std::fs::read_to_string(at.join("runs/run/best/README.md")).unwrap();
+    assert!(
+        card().contains("My words.") && card().contains("under mit."),
+        "{}",
+        card()
+    );
+    std::fs::remove_file(at.join("runs/run/best/README.md")).unwrap();
+    tallow(at, &resume, "");
+    for part in [
+        "The model is under cc-by-4.0.",
+        "Weights: the best, at update ",
+        &format!("| exact match | {exact:.1} % |"),
+    ] {
+        assert!(card().contains(part), "{part}\n{}", card());
+    }
 
     // `eval` finds the test set of the run and agrees.
     let eval = tallow(at, &["eval", "runs/run", "--metrics", "bleu,chrf,ter", "--json"], "");
@@ -221,7 +247,14 @@ fn numbers_that_were_never_seen() {
     let eval = tallow(at, &["eval", "runs/run", "--tokenize", "13a"], "");
     assert!(text(&eval.stdout).contains("tok:13a"), "{}", text(&eval.stdout));
 
-    // An exported model keeps its card.
+    // An exported model keeps its card, and is searched as the run is.
+    let generation: Value =
+        serde_json::from_str(&std::fs::read_to_string(at.join("runs/run/best/generation_config.json")).unwrap())
+            .unwrap();
+    assert_eq!(
+        (&generation["num_beams"], &generation["length_penalty"]),
+        (&2.into(), &0.0.into())
+    );
     tallow(at, &["export", "runs/run", "--output", "exported"], "");
     let exported = std::fs::read_to_string(at.join("exported/README.md")).unwrap();
     assert!(exported.contains("| exact match | "), "{exported}");

@@ -28,6 +28,7 @@ pub struct Sampler {
     batch_tokens: usize,
     pool_pairs: usize,
     seed: u64,
+    threads: usize,
 }
 
 impl Sampler {
@@ -38,6 +39,16 @@ impl Sampler {
             batch_tokens: config.batch_tokens,
             pool_pairs: config.pool_pairs,
             seed,
+            threads: 1,
+        }
+    }
+
+    /// The same plans, made by this many threads where an epoch cuts its sentences anew.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self {
+            threads: threads.max(1),
+            ..self
         }
     }
 
@@ -92,11 +103,23 @@ impl Sampler {
 
     /// The tokens of the longer side of each pair, where the epoch cuts them anew.
     fn recut_lengths(&self, epoch: u64) -> Option<Vec<u32>> {
+        self.corpus.recuts()?;
         let longer = |index| {
-            let Example { source, target, .. } = self.recut(epoch, index)?;
-            Some(source.len().max(target.len()) as u32)
+            let example = self.recut(epoch, index);
+            example.map_or(0, |cut| cut.source.len().max(cut.target.len()) as u32)
         };
-        (0..self.corpus.len()).map(longer).collect()
+        let mut lengths = vec![0; self.corpus.len()];
+        let share = lengths.len().div_ceil(self.threads).max(1);
+        std::thread::scope(|scope| {
+            for (number, part) in lengths.chunks_mut(share).enumerate() {
+                scope.spawn(move || {
+                    for (index, length) in (number * share..).zip(part) {
+                        *length = longer(index);
+                    }
+                });
+            }
+        });
+        Some(lengths)
     }
 }
 

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use tallow_data::{
-    Batch, BatchStream, Corpus, Cursor, DataConfig, DataError, Filters, ParallelText, ReadReport, Sampler,
+    Batch, BatchStream, Corpus, Cursor, DataConfig, DataError, Example, Filters, ParallelText, ReadReport, Sampler,
     fixed_batches,
 };
 
@@ -74,7 +74,7 @@ fn an_epoch_holds_every_pair_once_within_the_budget() {
 }
 
 /// A corpus whose every epoch cuts tokens in two at random; the halves say which token they come from.
-fn recut_corpus(longest: usize) -> Arc<Corpus> {
+fn recut_corpus(lengths: &[(usize, usize)], longest: usize) -> Arc<Corpus> {
     let halves = |ids: &[u32], uniform: &mut dyn FnMut() -> f64| {
         let cut = |id: &u32| match uniform() < 0.3 {
             true => vec![1000 + id, 2000 + id],
@@ -82,7 +82,7 @@ fn recut_corpus(longest: usize) -> Arc<Corpus> {
         };
         ids.iter().flat_map(cut).collect()
     };
-    let corpus = Corpus::build(&[text(&lengths(700), 1.0)], 0, &Filters::NONE, encode, encode).unwrap();
+    let corpus = Corpus::build(&[text(lengths, 1.0)], 0, &Filters::NONE, encode, encode).unwrap();
     Arc::new(corpus.recut_with(Box::new(halves), Box::new(halves), longest))
 }
 
@@ -94,7 +94,7 @@ fn whole(tokens: &[u32]) -> Vec<u32> {
 
 #[test]
 fn every_epoch_cuts_anew_within_the_budget() {
-    let corpus = recut_corpus(1000);
+    let corpus = recut_corpus(&lengths(700), 1000);
     let sampler = sampler(&corpus, 512, 0, 1);
     let mut seen: HashMap<u64, HashSet<[Vec<u32>; 2]>> = HashMap::new();
     for epoch in 0..3 {
@@ -108,7 +108,7 @@ fn every_epoch_cuts_anew_within_the_budget() {
                     (whole(&example.source), whole(&example.target)),
                     (pair.source.into(), pair.target.into())
                 );
-                // The sides are cut independently, and the end stays whole.
+                // The end stays whole.
                 assert_eq!((example.source.last(), example.target.last()), (Some(&0), Some(&0)));
                 seen.entry(example.id)
                     .or_default()
@@ -124,9 +124,27 @@ fn every_epoch_cuts_anew_within_the_budget() {
     );
 }
 
+/// A pair that stands in a corpus many times, the same sentence on both sides: neither its sides nor its copies are cut alike, and
+/// threads change nothing.
+#[test]
+fn sides_and_copies_are_cut_independently() {
+    let corpus = recut_corpus(&[(40, 40); 64], 1000);
+    let sampler = sampler(&corpus, 512, 0, 1);
+    let all: Vec<usize> = (0..corpus.len()).collect();
+    let examples = sampler.batch(0, &all).examples;
+    let pattern = |tokens: &[u32]| -> Vec<bool> { tokens.iter().map(|token| *token >= 1000).collect() };
+    let sources: HashSet<Vec<bool>> = examples.iter().map(|example| pattern(&example.source)).collect();
+    assert!(sources.len() > 60, "{} cuts of 64 copies", sources.len());
+    let alike = |example: &&Example| pattern(&example.source) == pattern(&example.target);
+    assert_eq!(examples.iter().filter(alike).count(), 0);
+    for threads in [2, 3, 64, 100] {
+        assert_eq!(sampler.clone().with_threads(threads).epoch(0), sampler.epoch(0));
+    }
+}
+
 #[test]
 fn cuts_depend_on_the_seed_and_resume_where_they_were() {
-    let corpus = recut_corpus(1000);
+    let corpus = recut_corpus(&lengths(700), 1000);
     let items = |seed, cursor, count| -> Vec<(Batch, Cursor)> {
         let stream = BatchStream::start(sampler(&corpus, 512, 64, seed), cursor, 2).unwrap();
         stream.take(count).map(Result::unwrap).collect()
@@ -141,7 +159,7 @@ fn cuts_depend_on_the_seed_and_resume_where_they_were() {
 
 #[test]
 fn cuts_that_become_too_long_are_not_made() {
-    let corpus = recut_corpus(20);
+    let corpus = recut_corpus(&lengths(700), 20);
     let sampler = sampler(&corpus, 512, 0, 1);
     let all: Vec<usize> = (0..corpus.len()).collect();
     for example in sampler.batch(4, &all).examples {

@@ -1,6 +1,7 @@
 //! The `[decode]` section of a config.
 
 use serde::{Deserialize, Serialize};
+use tallow_model::SearchSettings;
 
 /// How the score of a hypothesis is made independent of its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -152,6 +153,37 @@ impl DecodeConfig {
         }
     }
 
+    /// How it is searched, in the words that stand beside a score.
+    pub fn told(&self) -> String {
+        if self.sample {
+            return "sampled".into();
+        }
+        if self.beam == 1 {
+            return "greedy".into();
+        }
+        let normalization = match self.length_normalization {
+            LengthNormalization::Plain => "",
+            LengthNormalization::Wu => " (wu)",
+        };
+        format!(
+            "beam {}, length penalty {:?}{normalization}",
+            self.beam, self.length_penalty
+        )
+    }
+
+    /// What of these settings other programs can be told by a model directory. They know no other normalization than the plain one,
+    /// so that its penalty stays 1 where another is used.
+    pub fn search_settings(&self) -> SearchSettings {
+        SearchSettings {
+            length_penalty: match self.length_normalization {
+                LengthNormalization::Plain => self.length_penalty,
+                LengthNormalization::Wu => 1.0,
+            },
+            no_repeat_ngram: self.no_repeat_ngram,
+            ..SearchSettings::new(self.beam, self.max_length)
+        }
+    }
+
     /// The score of a hypothesis: its log-probability over its length, `</s>` included, to the power of the penalty.
     pub fn score(&self, log_probability: f64, length: usize) -> f64 {
         let length = length.max(1) as f64;
@@ -179,6 +211,15 @@ mod tests {
             ..DecodeConfig::default()
         };
         assert!((wu.score(-8.0, 7) + 4.0).abs() < 1e-12);
+        assert_eq!(plain.told(), "beam 5, length penalty 0.5");
+        assert_eq!(wu.told(), "beam 5, length penalty 1.0 (wu)");
+        // Other programs know the plain one alone.
+        assert_eq!(plain.search_settings().length_penalty, 0.5);
+        let wu = DecodeConfig {
+            length_penalty: 0.7,
+            ..wu
+        };
+        assert_eq!(wu.search_settings().length_penalty, 1.0);
         let none = DecodeConfig {
             length_penalty: 0.0,
             ..DecodeConfig::default()

@@ -169,7 +169,14 @@ fn params(architecture: &Architecture) -> Params {
 fn files_of_model(model: ModelConfig) -> Files {
     let place = tempdir().expect("a place");
     let architecture = architecture(model);
-    tallow_model::save(place.path(), &architecture, &params(&architecture), None, 2, 6).expect("a model");
+    tallow_model::save(
+        place.path(),
+        &architecture,
+        &params(&architecture),
+        None,
+        tallow_model::SearchSettings::new(2, 6),
+    )
+    .expect("a model");
     tokenizers().save(place.path()).expect("a tokenizer");
     files_of(place.path())
 }
@@ -270,7 +277,7 @@ pub(crate) fn run_files() -> &'static Files {
             params: &parts.params,
             logits_bias: None,
             tokenizers: &parts.tokenizers,
-            search: (2, 6),
+            search: tallow_model::SearchSettings::new(2, 6),
             card: &parts.card,
         };
         let optimizer = Optimizer::new(&parts.params).expect("moments");

@@ -35,8 +35,32 @@ pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelErr
     }
 }
 
-/// Writes a model into a directory, which is made if it does not exist. `beam` and `max_length` are the search
-/// settings that `generation_config.json` recommends.
+/// How to search by default: what `generation_config.json` recommends to every program that opens the model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SearchSettings {
+    /// Hypotheses kept at every step.
+    pub beam: usize,
+    /// Most target tokens, `</s>` included.
+    pub max_length: usize,
+    /// Exponent of the length by which a hypothesis' log-probability is divided.
+    pub length_penalty: f64,
+    /// No sequence of this many tokens occurs twice in a translation; 0 allows all.
+    pub no_repeat_ngram: usize,
+}
+
+impl SearchSettings {
+    /// Beam search with scores per token.
+    pub fn new(beam: usize, max_length: usize) -> Self {
+        Self {
+            beam,
+            max_length,
+            length_penalty: 1.0,
+            no_repeat_ngram: 0,
+        }
+    }
+}
+
+/// Writes a model into a directory, which is made if it does not exist.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -45,12 +69,11 @@ pub fn save(
     architecture: &Architecture,
     params: &Params,
     logits_bias: Option<&Tensor>,
-    beam: usize,
-    max_length: usize,
+    search: SearchSettings,
 ) -> Result<(), ModelError> {
     std::fs::create_dir_all(directory).map_err(file_error(directory))?;
     write_json(&directory.join(CONFIG_FILE), &marian::to_config(architecture))?;
-    let generation = marian::to_generation_config(architecture, beam, max_length);
+    let generation = marian::to_generation_config(architecture, search);
     write_json(&directory.join(GENERATION_FILE), &generation)?;
     let mut tensors = BTreeMap::new();
     for (name, tensor) in params.parts()? {

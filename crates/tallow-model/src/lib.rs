@@ -31,7 +31,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use config::{ActivationKind, ModelConfig, Norm, Positions, Tie};
-pub use directory::{CONFIG_FILE, Opened, PYTORCH_FILE, WEIGHTS_FILE, open, read_architecture, save};
+pub use directory::{CONFIG_FILE, Opened, PYTORCH_FILE, SearchSettings, WEIGHTS_FILE, open, read_architecture, save};
 pub use error::ModelError;
 pub use initialisation::Initialisation;
 pub use marian::{is_marian, marian_faults};

@@ -3,7 +3,7 @@
 //! A post-norm model with sinusoidal positions and scaled attention is written as a Marian model. Anything else keeps
 //! the same keys under `model_type` "tallow", with the switches that Marian lacks beside them.
 
-use crate::{ActivationKind, Architecture, ModelConfig, Norm, Positions, Tie};
+use crate::{ActivationKind, Architecture, ModelConfig, Norm, Positions, SearchSettings, Tie};
 use serde_json::{Map, Value, json};
 
 /// The version of the keys that are ours.
@@ -96,7 +96,7 @@ pub(crate) fn to_config(architecture: &Architecture) -> Value {
 }
 
 /// The contents of `generation_config.json`: the ids once more, and how to search by default.
-pub(crate) fn to_generation_config(architecture: &Architecture, beam: usize, max_length: usize) -> Value {
+pub(crate) fn to_generation_config(architecture: &Architecture, search: SearchSettings) -> Value {
     let (pad, eos) = (architecture.target_pad_id(), architecture.eos_id);
     json!({
         "bad_words_ids": [[pad]],
@@ -105,8 +105,10 @@ pub(crate) fn to_generation_config(architecture: &Architecture, beam: usize, max
         "eos_token_id": eos,
         "forced_eos_token_id": eos,
         "pad_token_id": pad,
-        "max_length": max_length,
-        "num_beams": beam,
+        "max_length": search.max_length,
+        "num_beams": search.beam,
+        "length_penalty": search.length_penalty,
+        "no_repeat_ngram_size": search.no_repeat_ngram,
         // Probabilities are of the pieces that can be predicted; without this, the share of <pad> would be missing in them.
         "renormalize_logits": true,
     })

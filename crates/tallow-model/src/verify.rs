@@ -1,7 +1,7 @@
 //! Looking a model directory over.
 
 use crate::directory::{CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS};
-use crate::{Architecture, ModelError, Opened, Params, is_marian, marian, open};
+use crate::{Architecture, ModelError, Opened, Params, SearchSettings, is_marian, marian, open};
 use candle_core::Device;
 use serde_json::Value;
 use std::path::Path;
@@ -139,7 +139,7 @@ fn generation_faults(directory: &Path, architecture: &Architecture) -> Vec<Strin
         Ok(found) => found,
         Err(error) => return vec![error.to_string()],
     };
-    let expected = marian::to_generation_config(architecture, 1, 1);
+    let expected = marian::to_generation_config(architecture, SearchSettings::new(1, 1));
     let keys = [
         "pad_token_id",
         "eos_token_id",

@@ -11,7 +11,7 @@
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use tallow_model::{LossOptions, Opened, Pass, Tokens, Transformer, open, save};
+use tallow_model::{LossOptions, Opened, Pass, SearchSettings, Tokens, Transformer, open, save};
 
 const CASES: [&str; 5] = [
     "tied-relu",
@@ -206,7 +206,14 @@ fn saved_and_opened() {
         let place = tempfile::tempdir().unwrap();
         let opened = &case.opened;
         let bias = opened.logits_bias.as_ref();
-        save(place.path(), &opened.architecture, &opened.params, bias, 4, 20).unwrap();
+        save(
+            place.path(),
+            &opened.architecture,
+            &opened.params,
+            bias,
+            SearchSettings::new(4, 20),
+        )
+        .unwrap();
         let again = open(place.path(), &Device::Cpu).unwrap();
         assert_eq!(again.architecture, opened.architecture, "{}", case.name);
         let bits = |opened: &Opened| -> BTreeMap<String, (Vec<usize>, Vec<u32>)> {
@@ -237,7 +244,14 @@ fn names_are_those_of_hugging_face() {
     for case in Case::all() {
         let place = tempfile::tempdir().unwrap();
         let opened = &case.opened;
-        save(place.path(), &opened.architecture, &opened.params, None, 4, 20).unwrap();
+        save(
+            place.path(),
+            &opened.architecture,
+            &opened.params,
+            None,
+            SearchSettings::new(4, 20),
+        )
+        .unwrap();
         let names = |directory: &Path| -> BTreeSet<String> { weights(directory).into_keys().collect() };
         assert_eq!(names(place.path()), names(&case.directory), "{}", case.name);
     }

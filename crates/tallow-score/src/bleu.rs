@@ -241,7 +241,8 @@ impl Bleu {
         (precisions, mean_order)
     }
 
-    fn signature(&self, reference_count: usize) -> Signature {
+    /// The options of this BLEU as sacreBLEU's signature has them. `reference_count`: references of each line.
+    pub fn signature(&self, reference_count: usize) -> Signature {
         Signature::new(
             reference_count,
             vec![

@@ -186,7 +186,8 @@ impl Chrf {
         100.0 * ((1.0 + factor) * precision * recall / (factor * precision + recall))
     }
 
-    fn signature(&self, reference_count: usize) -> Signature {
+    /// The options of this chrF as sacreBLEU's signature has them. `reference_count`: references of each line.
+    pub fn signature(&self, reference_count: usize) -> Signature {
         Signature::new(
             reference_count,
             vec![

@@ -21,7 +21,7 @@ const SCORES: [[&str; 2]; 2] = [
 pub struct CardConfig {
     /// The card's title. Default: the run's name.
     pub title: Option<String>,
-    /// The language that is translated from, as the Hub knows it: `en`. Default: the last extension of the training files, if it has
+    /// The language that is translated from, as the Hub knows it: `en`, `pt-BR`. Default: the last extension of the training files, if it has
     /// two letters.
     pub source_language: Option<String>,
     /// The language that is translated into. Default: the last extension of the training files.
@@ -40,13 +40,11 @@ impl CardConfig {
             ("source_language", &self.source_language),
             ("target_language", &self.target_language),
         ];
-        let is_code = |code: &str| {
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            (2..=16).contains(&code.len()) && code.chars().all(is_plain)
-        };
         for (key, code) in languages {
-            if let Some(code) = code.as_deref().filter(|code| !is_code(code)) {
-                faults.push(format!("card.{key}: {code:?} is no code of a language, such as \"en\""));
+            if let Some(code) = code.as_deref().filter(|code| !is_language(code)) {
+                faults.push(format!(
+                    "card.{key}: {code:?} is no code of a language, such as \"en\", \"nds\" or \"pt-BR\""
+                ));
             }
         }
         for (key, line) in [("title", &self.title), ("license", &self.license)] {
@@ -59,6 +57,17 @@ impl CardConfig {
         }
         faults
     }
+}
+
+/// Whether a text has the form of a language's code: two or three small letters as in ISO 639, and what BCP 47 allows to follow.
+fn is_language(code: &str) -> bool {
+    let (language, rest) = code
+        .split_once('-')
+        .map_or((code, None), |(language, rest)| (language, Some(rest)));
+    let is_subtag = |tag: &str| (1..=8).contains(&tag.len()) && tag.chars().all(|c| c.is_ascii_alphanumeric());
+    (2..=3).contains(&language.len())
+        && language.chars().all(|c| c.is_ascii_lowercase())
+        && rest.is_none_or(|rest| rest.split('-').all(is_subtag))
 }
 
 /// The text of a card, with places for what is known only when weights are written, and when they have been tested.
@@ -176,6 +185,12 @@ mod tests {
             license: Some(" ".into()),
             notes: Some("two\nlines".into()),
         };
+        for right in ["en", "nds", "zh-Hant", "de-CH-1996"] {
+            assert!(is_language(right), "{right}");
+        }
+        for wrong in ["", "e", "EN", "en_US", "12", "en-", "english", "en-muchtoolong"] {
+            assert!(!is_language(wrong), "{wrong}");
+        }
         let faults = config.validate();
         assert_eq!(faults.len(), 3, "{faults:?}");
         for (fault, key) in faults.iter().zip(["source_language", "title", "license"]) {

@@ -6,7 +6,7 @@ use crate::{Ema, ModelCard, Optimizer, RunDirectory, TrainError, TrainState};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tallow_model::{Architecture, Params};
+use tallow_model::{Architecture, Params, SearchSettings};
 use tallow_text::Tokenizers;
 
 const STATE: &str = "state";
@@ -28,8 +28,8 @@ pub struct Checkpoint<'a> {
     pub logits_bias: Option<&'a Tensor>,
     /// Its tokenizers.
     pub tokenizers: &'a Tokenizers,
-    /// Search settings that the model recommends: beam and maximum length.
-    pub search: (usize, usize),
+    /// How the model is searched by default.
+    pub search: SearchSettings,
     /// What its card says.
     pub card: &'a ModelCard,
 }
@@ -138,14 +138,7 @@ impl Checkpoint<'_> {
         if aside.exists() {
             std::fs::remove_dir_all(&aside).map_err(TrainError::file(&aside))?;
         }
-        tallow_model::save(
-            &aside,
-            self.architecture,
-            params,
-            self.logits_bias,
-            self.search.0,
-            self.search.1,
-        )?;
+        tallow_model::save(&aside, self.architecture, params, self.logits_bias, self.search)?;
         self.tokenizers.save_all(&aside)?;
         self.card.write(&aside, told)?;
         Ok(aside)

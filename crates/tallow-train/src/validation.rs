@@ -57,18 +57,20 @@ impl Validation {
         }
     }
 
-    /// The scores in words, for a model card.
-    pub(crate) fn told(&self) -> String {
-        let shown = |name: &str, value: Option<f64>| value.map(|value| format!("{name} {value:.2}"));
+    /// The scores in words, for a model card: with the signatures of what measured them, and how it was searched for them.
+    pub(crate) fn told(&self, score: &ScoreConfig, search: &DecodeConfig) -> String {
+        let shown = |name: &str, value: Option<f64>, signature: String| {
+            value.map(|value| format!("{name} {value:.2} (`{signature}`)"))
+        };
         let scores: Vec<String> = [
-            shown("BLEU", self.bleu),
-            shown("chrF", self.chrf),
-            shown("perplexity per target token", Some(self.perplexity)),
+            shown("BLEU", self.bleu, score.bleu().signature(1).to_string()),
+            shown("chrF2", self.chrf, score.chrf().signature(1).to_string()),
+            Some(format!("perplexity per target token {:.2}", self.perplexity)),
         ]
         .into_iter()
         .flatten()
         .collect();
-        format!("validation set: {}.", scores.join(", "))
+        format!("validation set, {}: {}.", search.told(), scores.join(", "))
     }
 
     /// The value of a metric.

@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use std::path::PathBuf;
-use tallow_model::{Architecture, Initialisation, ModelConfig, Params, save};
+use tallow_model::{Architecture, Initialisation, ModelConfig, Params, SearchSettings, save};
 use tallow_train::{Ema, average};
 
 fn architecture(layers: usize) -> Architecture {
@@ -52,7 +52,14 @@ fn the_mean_of_three_directories() {
     let root = tempfile::tempdir().unwrap();
     let write = |seed: u64| -> PathBuf {
         let path = root.path().join(seed.to_string());
-        save(&path, &architecture(1), &params(1, seed), None, 4, 20).unwrap();
+        save(
+            &path,
+            &architecture(1),
+            &params(1, seed),
+            None,
+            SearchSettings::new(4, 20),
+        )
+        .unwrap();
         path
     };
     let directories: Vec<PathBuf> = (0..3).map(write).collect();
@@ -77,7 +84,14 @@ fn the_mean_of_biases_on_the_logits() {
     let write = |name: &str, bias: Option<f32>| -> PathBuf {
         let path = root.path().join(name);
         let bias = bias.map(|x| Tensor::full(x, (1, 11), &Device::Cpu).unwrap());
-        save(&path, &architecture(1), &params(1, 1), bias.as_ref(), 4, 20).unwrap();
+        save(
+            &path,
+            &architecture(1),
+            &params(1, 1),
+            bias.as_ref(),
+            SearchSettings::new(4, 20),
+        )
+        .unwrap();
         path
     };
     let directories = [write("a", Some(3.0)), write("b", None), write("c", Some(0.75))];
@@ -91,8 +105,8 @@ fn what_cannot_be_averaged() {
     assert!(average::<PathBuf>(&[], &Device::Cpu).is_err());
     let root = tempfile::tempdir().unwrap();
     let (one, two) = (root.path().join("one"), root.path().join("two"));
-    save(&one, &architecture(1), &params(1, 1), None, 4, 20).unwrap();
-    save(&two, &architecture(2), &params(2, 1), None, 4, 20).unwrap();
+    save(&one, &architecture(1), &params(1, 1), None, SearchSettings::new(4, 20)).unwrap();
+    save(&two, &architecture(2), &params(2, 1), None, SearchSettings::new(4, 20)).unwrap();
     let error = average(&[&one, &two], &Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("one") && error.contains("two"), "{error}");
     let missing = root.path().join("three");

@@ -13,9 +13,10 @@ use tallow_train::{Ending, Metric, RunDirectory, TrainConfig, TrainError, Traine
 use tempfile::TempDir;
 use toy::{StopDuring, parts, train_config};
 
-/// Everything that has a state is on: dropout, an average of the weights, accumulation, validation, selection.
+/// Everything that has a state is on: dropout in two passes, an average of the weights, accumulation, validation, selection.
 fn config() -> TrainConfig {
     TrainConfig {
+        r_drop: 1.0,
         ema_decay: 0.95,
         accumulate: 2,
         metric: Metric::Loss,

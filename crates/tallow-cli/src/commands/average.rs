@@ -5,7 +5,7 @@ use crate::located::Located;
 use crate::{card, record, threads};
 use anyhow::{Result, bail};
 use candle_core::Device;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tallow_text::Tokenizers;
 use tallow_train::{ModelCard, RunDirectory, average};
@@ -19,6 +19,10 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         );
     }
     let directories = directories(&arguments)?;
+    let located = directories
+        .iter()
+        .map(|directory| Located::at(directory))
+        .collect::<Result<Vec<_>>>()?;
     let tokenizers = Tokenizers::open(&directories[0])?;
     for directory in &directories[1..] {
         let other = Tokenizers::open(directory)?;
@@ -31,23 +35,16 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         }
     }
     let mean = average(&directories, &Device::Cpu)?;
-    let located = directories
-        .iter()
-        .map(|directory| Located::find(&directory.to_string_lossy(), true))
-        .collect::<Result<Vec<_>>>()?;
-    let decode = located[0].decode_config();
-    let (beam, max_length) = (decode.beam, decode.max_length);
     tallow_model::save(
         &arguments.output,
         &mean.architecture,
         &mean.params,
         mean.logits_bias.as_ref(),
-        beam,
-        max_length,
+        located[0].decode_config().search_settings(),
     )?;
     tokenizers.save_all(&arguments.output)?;
     let run = |located: &Located| located.run.as_ref().map(|run| run.path().to_path_buf());
-    let is_one_run = located.iter().all(|other| run(other) == run(&located[0]));
+    let is_one_run = run(&located[0]).is_some() && located.iter().all(|other| run(other) == run(&located[0]));
     let card = match (&located[0].config, &located[0].run) {
         (Some(config), Some(run)) if is_one_run => {
             let record = record::read(&run.record());
@@ -55,14 +52,13 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         }
         _ => ModelCard::default(),
     };
-    // With the run's name only where there are several runs.
-    let name = |directory: &PathBuf| {
-        let mut parts: Vec<_> = directory.iter().map(|part| part.to_string_lossy()).collect();
-        parts.retain(|part| *part != "checkpoints");
-        let count = if is_one_run { 1 } else { 2 };
-        format!("`{}`", parts[parts.len().saturating_sub(count)..].join("/"))
+    // With the run's name only where there are several runs; where a directory lies otherwise is nobody's business.
+    let last = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = |(directory, located): (&PathBuf, &Located)| match &located.run {
+        Some(run) if !is_one_run => format!("`{}/{}`", last(run.path()), last(directory)),
+        _ => format!("`{}`", last(directory)),
     };
-    let averaged: Vec<String> = directories.iter().map(name).collect();
+    let averaged: Vec<String> = directories.iter().zip(&located).map(name).collect();
     card.write(
         &arguments.output,
         &format!("Weights: the average of {}, not validated.", averaged.join(", ")),

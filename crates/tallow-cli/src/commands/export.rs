@@ -77,14 +77,12 @@ fn write(
 ) -> Result<()> {
     match arguments.form {
         ExportForm::Huggingface => {
-            let decode = located.decode_config();
             tallow_model::save(
                 directory,
                 &opened.architecture,
                 &opened.params,
                 opened.logits_bias.as_ref(),
-                decode.beam,
-                decode.max_length,
+                located.decode_config().search_settings(),
             )?;
         }
         ExportForm::Marian => {

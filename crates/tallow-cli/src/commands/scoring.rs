@@ -2,7 +2,7 @@
 
 use crate::arguments::{MetricArguments, MetricName, TokenizationName};
 use anyhow::Result;
-use tallow_score::{Bleu, Chrf, Score, ScoreConfig, Ter, Tokenization, to_json_text, to_text};
+use tallow_score::{Chrf, Score, ScoreConfig, Ter, Tokenization, to_json_text, to_text};
 
 impl MetricArguments {
     /// The scores that were asked for. What flags leave open is as in `config`.
@@ -19,24 +19,18 @@ impl MetricArguments {
             Some(TokenizationName::Char) => Tokenization::Character,
             Some(TokenizationName::None) => Tokenization::None,
         };
-        let lowercase = self.lowercase || config.lowercase;
+        let config = ScoreConfig {
+            tokenize: tokenization,
+            lowercase: self.lowercase || config.lowercase,
+        };
         let score = |metric: &MetricName| match metric {
-            MetricName::Bleu => {
-                let bleu = Bleu {
-                    tokenization,
-                    lowercase,
-                    ..Bleu::default()
-                };
-                bleu.corpus(hypotheses, references)
-            }
+            MetricName::Bleu => config.bleu().corpus(hypotheses, references),
             MetricName::Chrf => {
-                let word_order = self.chrf_word_order;
-                Chrf {
-                    word_order,
-                    lowercase,
-                    ..Chrf::default()
-                }
-                .corpus(hypotheses, references)
+                let chrf = Chrf {
+                    word_order: self.chrf_word_order,
+                    ..config.chrf()
+                };
+                chrf.corpus(hypotheses, references)
             }
             MetricName::Ter => {
                 let ter = Ter {

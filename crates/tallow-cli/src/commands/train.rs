@@ -131,7 +131,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     }
     let card = card::of_run(&config, &record, &architecture, &params, &tokenizers)?;
     let parts = TrainerParts {
-        card,
+        card: card.clone(),
         architecture,
         params,
         logits_bias,
@@ -150,6 +150,14 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             let (trainer, changes) = Trainer::resume(parts, update, may_change)?;
             eprintln!("resuming {} from update {update}", run.path().display());
             changes.iter().for_each(|change| eprintln!("  changed since: {change}"));
+            let best_card = run.best().join(CARD_FILE);
+            if changes.iter().any(|change| change.starts_with("card.")) && best_card.exists() {
+                eprintln!(
+                    "note: {} may hold words of yours, and stays until a better model replaces it; remove it, and it is written anew \
+                     when training ends",
+                    best_card.display()
+                );
+            }
             write_config(&run, &config)?;
             trainer
         }
@@ -159,10 +167,11 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         trainer.profile();
     }
     let stop = stop_at_signals()?;
+    record::began(&run.timing(), trainer.update())?;
     let progress = Progress::new();
     let outcome = trainer.run(&progress, &stop);
     progress.finish();
-    let spent = record::spent(&run.timing(), begin.elapsed().as_secs_f64(), threads::peak_memory());
+    let spent = record::spent(&run.timing(), begin.elapsed().as_secs_f64(), record::peak_memory());
     let resume = resume_command(&arguments.config);
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -199,6 +208,17 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let mut results = json!({ "update": outcome.update, "best": outcome.best.map(|(update, value)| {
         json!({ "update": update, "metric": trainer.metric(), "value": value })
     }), "skipped": outcome.skipped, "setbacks": outcome.setbacks });
+    if !run.best().join(CARD_FILE).exists() {
+        let told = match outcome.best {
+            Some((update, value)) => {
+                let metric = json!(trainer.metric());
+                let metric = metric.as_str().unwrap_or_default();
+                format!("Weights: the best, at update {update}; {metric} {value:.4} on the validation set.")
+            }
+            None => format!("Weights: those after update {}.", outcome.update),
+        };
+        card.write(&run.best(), &told)?;
+    }
     if let Some(text) = test_text {
         let (scores, exact) = test(&config, text, &run, &device, workers)?;
         results["test"] = json!({ "scores": tallow_score::to_json(&scores, 4), "exact_match": exact });

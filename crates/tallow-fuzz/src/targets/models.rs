@@ -88,7 +88,14 @@ fn check_copy(opened: &Opened, copy: &Path) {
         logits_bias,
         ..
     } = opened;
-    tallow_model::save(copy, architecture, params, logits_bias.as_ref(), 2, 6).expect("a copy");
+    tallow_model::save(
+        copy,
+        architecture,
+        params,
+        logits_bias.as_ref(),
+        tallow_model::SearchSettings::new(2, 6),
+    )
+    .expect("a copy");
     let again =
         tallow_model::open(copy, &Device::Cpu).unwrap_or_else(|error| panic!("a copy cannot be opened: {error}"));
     assert_eq!(again.architecture.canonical(), architecture.canonical());

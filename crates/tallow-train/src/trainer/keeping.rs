@@ -48,12 +48,13 @@ impl Trainer {
             self.checkpoint(log, observer)?;
         }
         if self.state.selection.best.is_none() {
-            // Nothing was validated, or never to a finite value: the last weights are the best there are.
+            // The last weights are the best there are.
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            let told = format!(
-                "Weights: those after update {}; nothing was validated.",
-                self.state.update
-            );
+            let why = match self.parts.valid {
+                Some(_) => "no validation had a finite result",
+                None => "nothing was validated",
+            };
+            let told = format!("Weights: {}; {why}.", self.which_weights());
             self.writer().save_model(&self.parts.run.best(), weights, &told)?;
         }
         if self.average(observer)? {
@@ -82,7 +83,7 @@ impl Trainer {
         let is_best = self.state.selection.validated(update, value, metric);
         if is_best {
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            let told = format!("Weights: those after update {update}; {}", validation.told());
+            let told = format!("Weights: {}; {}", self.which_weights(), self.told(&validation));
             self.writer().save_model(&self.parts.run.best(), weights, &told)?;
         }
         log.metric(&json!({ "update": update, "valid": validation, "is_best": is_best }))?;
@@ -116,18 +117,43 @@ impl Trainer {
     pub(super) fn measure(&self, weights: &Params) -> Result<Validation, TrainError> {
         let parts = &self.parts;
         let model = Transformer::for_inference(&parts.architecture, weights, parts.logits_bias.clone())?;
-        let decode = DecodeConfig {
-            beam: parts.train.valid_beam,
-            n_best: 1,
-            sample: false,
-            ..parts.decode.without_failing()
-        };
+        let decode = self.valid_decode();
         match &parts.valid {
             Some(valid) => {
                 let samples = parts.train.samples;
                 valid.validate(&model, &parts.tokenizers, &decode, samples, self.workers, &parts.device)
             }
             None => Err(TrainError::Average("there is no validation set".into())),
+        }
+    }
+
+    /// How validation searches.
+    fn valid_decode(&self) -> DecodeConfig {
+        DecodeConfig {
+            beam: self.parts.train.valid_beam,
+            n_best: 1,
+            sample: false,
+            ..self.parts.decode.without_failing()
+        }
+    }
+
+    /// The present weights in the words of a model card.
+    fn which_weights(&self) -> String {
+        let update = self.state.update;
+        match self.ema {
+            Some(_) => format!(
+                "the exponential average (`ema_decay` {}) of those up to update {update}",
+                self.parts.train.ema_decay
+            ),
+            None => format!("those after update {update}"),
+        }
+    }
+
+    /// A validation in the words of a model card.
+    fn told(&self, validation: &Validation) -> String {
+        match &self.parts.valid {
+            Some(valid) => validation.told(&valid.score, &self.valid_decode()),
+            None => String::new(),
         }
     }
 
@@ -194,7 +220,7 @@ impl Trainer {
             let listed: Vec<String> = updates.iter().map(u64::to_string).collect();
             let scores = validation
                 .as_ref()
-                .map_or("nothing was validated.".into(), Validation::told);
+                .map_or("nothing was validated.".into(), |validation| self.told(validation));
             let told = format!(
                 "Weights: the average of those after updates {}; {scores}",
                 listed.join(", ")
@@ -220,7 +246,7 @@ impl Trainer {
             params: &self.parts.params,
             logits_bias: self.parts.logits_bias.as_ref(),
             tokenizers: &self.parts.tokenizers,
-            search: (self.parts.decode.beam, self.parts.decode.max_length),
+            search: self.parts.decode.search_settings(),
             card: &self.parts.card,
         }
     }

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tallow_data::{BatchStream, Corpus, Cursor, DataConfig, Sampler};
+use tallow_data::{BatchStream, Corpus, DataConfig, Sampler};
 use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Params, Transformer};
 use tallow_ops::profile::{self, Operation, span};
@@ -276,8 +276,10 @@ impl Trainer {
     /// The batches from where the run stands.
     fn batches(&self) -> Result<BatchStream, TrainError> {
         let sampler = Sampler::new(self.parts.corpus.clone(), &self.parts.data, self.parts.fingerprint.seed);
-        let cursor = valid_cursor(&sampler, self.state.cursor);
-        Ok(BatchStream::start(sampler, cursor, self.parts.data.prefetch_batches)?)
+        // While an epoch is planned, the workers have nothing to do.
+        let sampler = sampler.with_threads(self.workers);
+        let ahead = self.parts.data.prefetch_batches;
+        Ok(BatchStream::start(sampler, self.state.cursor, ahead)?)
     }
 
     /// Whether it is time to end.
@@ -400,18 +402,6 @@ impl Trainer {
     /// The metric that decides.
     pub fn metric(&self) -> Metric {
         self.parts.train.metric
-    }
-}
-
-/// A cursor at the end of an epoch stands for the beginning of the next.
-fn valid_cursor(sampler: &Sampler, cursor: Cursor) -> Cursor {
-    if cursor.batch > 0 && cursor.batch as usize >= sampler.epoch(cursor.epoch).len() {
-        Cursor {
-            epoch: cursor.epoch + 1,
-            batch: 0,
-        }
-    } else {
-        cursor
     }
 }
 

@@ -3,6 +3,7 @@
 mod corpus;
 mod model;
 mod resume;
+mod tokens;
 
 use crate::arguments::CheckArguments;
 use crate::config::Config;
@@ -36,7 +37,7 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     let mut report = Report::new(arguments.json);
     let check = || -> Result<()> {
         if let Some(texts) = corpus::texts(&config, &mut report)?
-            && let Some(encoded) = corpus::encoded(&config, texts, init.as_ref(), offline, &mut report)?
+            && let Some(encoded) = tokens::encoded(&config, texts, init.as_ref(), offline, &mut report)?
         {
             model::check(&config, encoded, init, &device, &mut report)?;
         }
@@ -52,6 +53,9 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     }
     report.end()
 }
+
+/// Fewer oddities than this are not called a fault, whatever their share: in a small set everything is a large one.
+const FEW: u64 = 10;
 
 /// What one check says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

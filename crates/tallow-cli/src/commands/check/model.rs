@@ -1,11 +1,11 @@
 //! The model: its size, its speed, and proofs of its training.
 
-use crate::commands::check::corpus::Encoded;
+use crate::commands::check::tokens::Encoded;
 use crate::commands::check::{Report, place_of};
 use crate::config::Config;
 use crate::ingredients::{self, Initial};
 use crate::progress::{duration, memory, thousands};
-use crate::{record, threads};
+use crate::record;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use serde_json::json;
@@ -176,7 +176,7 @@ fn speed(
             duration(seconds)
         ),
     )?;
-    let peak = threads::peak_memory();
+    let peak = record::peak_memory();
     report.figure("peak_bytes", &peak)?;
     match peak {
         Some(bytes) => report.ok(
