@@ -24,7 +24,7 @@ fail() {
 
 fetch=(bash scripts/fetch-multi30k.sh)
 if [[ "${1:-}" == --from ]]; then
-    [[ $# -ge 2 ]] || usage
+    [[ $# -ge 2 && -n "$2" ]] || usage
     # As seen from where the script was called.
     case $2 in
         /*) from=$2 ;;
@@ -44,7 +44,7 @@ config=configs/multi30k-$name.toml
 seeds=("$@")
 [[ $# -gt 0 ]] || seeds=(1)
 for seed in "${seeds[@]}"; do
-    [[ "$seed" =~ ^(0|[1-9][0-9]*)$ ]] || fail "$seed: not a seed; seeds are whole numbers, 0 or more"
+    [[ "$seed" =~ ^(0|[1-9][0-9]{0,17})$ ]] || fail "$seed: not a seed; seeds are whole numbers of at most 18 digits"
 done
 twice=$(printf '%s\n' "${seeds[@]}" | sort | uniq -d)
 [[ -z "$twice" ]] || fail "seed $twice: named twice"
@@ -67,16 +67,20 @@ scores=
 for seed in "${seeds[@]}"; do
     run=runs/multi30k-$name-$seed
     set_name=(--set "name=multi30k-$name-$seed" --set "seed=$seed")
-    if [[ -f "$run/config.toml" ]]; then
-        # A score must not be taken for that of another recipe.
-        changes=$(diff <(values "$run/config.toml") <(values "$config" "${set_name[@]}")) || fail "$run was made by another config \
-(<) than $config (>); move it away or remove it:
-$changes"
-    fi
     if [[ ! -f "$run/run.json" ]]; then
         "$tallow" train "$config" "${set_name[@]}"
-    elif ! grep -q '"test": {' "$run/run.json"; then
-        "$tallow" train "$config" "${set_name[@]}" --resume
+    else
+        # A score must not be taken for that of another recipe.
+        if [[ -f "$run/config.toml" ]]; then
+            was=$(values "$run/config.toml") || fail "the config of $run cannot be read"
+            is=$(values "$config" "${set_name[@]}") || fail "$config cannot be read"
+            changes=$(diff <(printf '%s\n' "$was") <(printf '%s\n' "$is")) || fail "$run was made by another config (<) than \
+$config (>); move it away or remove it:
+$changes"
+        fi
+        if [[ ! -f "$run/config.toml" ]] || ! grep -q '"test": {' "$run/run.json"; then
+            "$tallow" train "$config" "${set_name[@]}" --resume
+        fi
     fi
     bleu=$(score "$run/run.json" BLEU)
     chrf=$(score "$run/run.json" chrF2)

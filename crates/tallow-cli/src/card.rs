@@ -72,7 +72,7 @@ pub(crate) fn of_run(
         USE[1]
     );
     after += &data(record)?;
-    after += &training(config)?;
+    after += &training(config, record)?;
     after += &licence(config, record);
     Ok(ModelCard::new(&head, &before, &after))
 }
@@ -108,19 +108,19 @@ pub(crate) fn add_scores(config: &Config, directory: &Path, scores: &[Score], ex
     Ok(ModelCard::add_scores(directory, &head, &text)?)
 }
 
-/// The card of an exported model: its own, if it has one that is text.
-pub(crate) fn exported(model: &str, card: Option<String>) -> String {
+/// The card of an exported model: its own, if it has one that is text. `commit`: of the Hub, if the model came from there.
+pub(crate) fn exported(model: &str, commit: Option<&str>, card: Option<String>) -> String {
     card.unwrap_or_else(|| {
         format!(
             "---\ntags:\n- translation\n---\n\n# A translation model\n\nExported by Tallow from `{}`, whose card and licence hold.\n",
-            without_place(model)
+            without_place(model, commit)
         )
     })
 }
 
 /// The card of a model in Marian's form. Of its own, what tells how to use it does not hold any more.
-pub(crate) fn exported_for_marian(model: &str, card: Option<String>) -> String {
-    let card = exported(model, card);
+pub(crate) fn exported_for_marian(model: &str, commit: Option<&str>, card: Option<String>) -> String {
+    let card = exported(model, commit, card).replace("\r\n", "\n");
     let (head, text) = match card.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")) {
         Some((head, text)) => (head, text),
         None => ("tags:\n- translation", card.as_str()),
@@ -129,9 +129,9 @@ pub(crate) fn exported_for_marian(model: &str, card: Option<String>) -> String {
         .lines()
         .filter(|line| *line != "library_name: transformers")
         .collect();
-    // Only what stands between the marks is ours to remove.
+    // Only what stands between the marks is ours to remove; the notes, which may hold anything, stand before them.
     let mut lines: Vec<&str> = text.split('\n').collect();
-    let place = |mark: &str| lines.iter().position(|line| line.trim_end() == mark);
+    let place = |mark: &str| lines.iter().rposition(|line| line.trim_end() == mark);
     if let (Some(begin), Some(end)) = (place(USE[0]), place(USE[1]))
         && begin < end
     {
@@ -160,7 +160,7 @@ fn list(head: &mut String, key: &str, mut values: Vec<&str>) -> Result<()> {
 fn quoted(text: &str) -> String {
     let raw = Value::from(text).to_string();
     let escaped = |c: char| match c {
-        '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => format!("\\u{:04x}", u32::from(c)),
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}' => format!("\\u{:04x}", u32::from(c)),
         c => c.to_string(),
     };
     raw.chars().map(escaped).collect()
@@ -254,6 +254,10 @@ print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
         match architecture.shared_vocabulary {
             true => {
                 let search = config.decode.search_settings();
+                let no_repeat = match search.no_repeat_ngram {
+                    0 => String::new(),
+                    size => format!(", no_repeat_ngram_size={size}"),
+                };
                 text += &format!(
                     "
 With CTranslate2, after `ct2-transformers-converter --model . --output_dir ct2`:
@@ -265,7 +269,7 @@ from transformers import MarianTokenizer
 tokenizer = MarianTokenizer.from_pretrained(\".\")
 translator = ctranslate2.Translator(\"ct2\")
 pieces = tokenizer.tokenize(\"a sentence\") + [tokenizer.eos_token]
-result = translator.translate_batch([pieces], beam_size={}, length_penalty={:?})
+result = translator.translate_batch([pieces], beam_size={}, length_penalty={:?}{no_repeat})
 print(tokenizer.convert_tokens_to_string(result[0].hypotheses[0]))
 ```
 ",
@@ -323,14 +327,14 @@ fn begun_with(record: &Value) -> Option<Begun<'_>> {
     let model = record["init"]["model"].as_str()?;
     let commit = record["init"]["commit"].as_str();
     Some(Begun {
-        model: without_place(model),
+        model: without_place(model, commit),
         commit,
         on_the_hub: commit.and_then(|_| Some(Reference::parse(model)?.name().to_owned())),
     })
 }
 
 /// The config, without what says where files lie and without what the card has said already.
-fn training(config: &Config) -> Result<String> {
+fn training(config: &Config, record: &Value) -> Result<String> {
     let name = |path: &PathBuf| PathBuf::from(path.file_name().unwrap_or_default());
     let corpus = |corpus: &CorpusFiles| CorpusFiles {
         source: corpus.source.as_ref().map(name),
@@ -340,7 +344,10 @@ fn training(config: &Config) -> Result<String> {
     };
     let config = Config {
         output: None,
-        init: config.init.as_deref().map(without_place),
+        init: config
+            .init
+            .as_deref()
+            .map(|model| without_place(model, record["init"]["commit"].as_str())),
         text: TextConfig {
             path: config.text.path.as_ref().map(name),
             ..config.text.clone()
@@ -365,11 +372,10 @@ fn training(config: &Config) -> Result<String> {
     ))
 }
 
-/// The name of a model on the Hub, or the last part of a path: where it lies on a machine is nobody's business.
-fn without_place(model: &str) -> String {
-    let path = Path::new(model);
-    let is_path = path.exists() || Reference::parse(model).is_none();
-    match path.file_name().filter(|_| is_path) {
+/// The name of a model that came from the Hub with this commit, or the last part of a path: where it lies on a machine is
+/// nobody's business.
+fn without_place(model: &str, commit: Option<&str>) -> String {
+    match Path::new(model).file_name().filter(|_| commit.is_none()) {
         Some(name) => name.to_string_lossy().into_owned(),
         None => model.to_owned(),
     }
@@ -392,6 +398,7 @@ fn licence(config: &Config, record: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn config(source: &str, target: &str) -> Config {
         Config {
@@ -412,7 +419,7 @@ mod tests {
         config.data.test = Some(CorpusFiles::tsv("../secret/test.tsv"));
         config.text.path = Some("/home/me/vocabulary".into());
         config.card.notes = Some("```\nnot the end\n```".into());
-        let text = training(&config).unwrap();
+        let text = training(&config, &Value::Null).unwrap();
         for place in ["home", "secret", "not the end"] {
             assert!(!text.contains(place), "{text}");
         }
@@ -421,16 +428,43 @@ mod tests {
         }
         // A fence that nothing inside can close.
         config.init = Some("a/```b".into());
-        let text = training(&config).unwrap();
+        let text = training(&config, &Value::Null).unwrap();
         assert!(text.contains("\n````toml\n") && text.ends_with("\n````\n"), "{text}");
-        assert_eq!(
-            without_place("Helsinki-NLP/opus-mt-en-de"),
-            "Helsinki-NLP/opus-mt-en-de"
-        );
-        assert_eq!(without_place("a/b@refs/pr/3"), "a/b@refs/pr/3");
-        for place in ["./runs/x", "~/x", "/home/me/x", "my models/x", "a/b/x"] {
-            assert_eq!(without_place(place), "x");
+    }
+
+    #[test]
+    fn what_a_run_began_with() {
+        assert!(begun_with(&json!({ "init": null })).is_none());
+        let of = |model: &str, commit: Option<&str>| {
+            let record = json!({ "init": { "model": model, "commit": commit } });
+            let Begun { model, on_the_hub, .. } = begun_with(&record).unwrap();
+            (model, on_the_hub)
+        };
+        for place in ["./runs/x", "~/x", "/home/me/x", "my models/x", "a/b/x", "runs/x"] {
+            assert_eq!(of(place, None), ("x".into(), None));
         }
+        for name in ["owner/name", "owner/name@refs/pr/3"] {
+            assert_eq!(of(name, Some("c0ffee")), (name.into(), Some("owner/name".into())));
+        }
+        let record = json!({ "init": { "model": "owner/name", "commit": "c0ffee" } });
+        let text = data(&record).unwrap();
+        assert!(
+            text.contains("the weights of `owner/name` at commit `c0ffee`."),
+            "{text}"
+        );
+        let text = licence(&Config::default(), &record);
+        assert!(text.contains("That of `owner/name`, whose weights"), "{text}");
+    }
+
+    #[test]
+    fn heads_are_yaml() {
+        let mut head = String::new();
+        list(&mut head, "language", vec!["de", "de"]).unwrap();
+        list(&mut head, "none", Vec::new()).unwrap();
+        assert_eq!(head, "language:\n- \"de\"\n");
+        assert_eq!(quoted("a: \"b\"\n#c"), r##""a: \"b\"\n#c""##);
+        assert_eq!(quoted("\u{7f}\u{85}\u{2028}ü"), "\"\\u007f\\u0085\\u2028ü\"");
+        assert_eq!(in_a_cell("a|b"), "a\\|b");
     }
 
     #[test]
@@ -448,7 +482,7 @@ mod tests {
     fn a_card_for_marian_tells_how_to_use_that() {
         let own = "---\nlicense: \"mit\"\nlibrary_name: transformers\n---\n\n# T\n\n## Use\n\nWith care.\n\n<!-- use -->\n\
                    transformers\n<!-- end of use -->\n\n## Data\n\nx\n";
-        let card = exported_for_marian("runs/t", Some(own.into()));
+        let card = exported_for_marian("runs/t", None, Some(own.into()));
         assert!(card.starts_with("---\nlicense: \"mit\"\n---\n\n"), "{card}");
         assert!(
             !card.contains("transformers") && card.ends_with("# T\n\n## Use\n\nWith care.\n\n\n## Data\n\nx\n"),
@@ -456,11 +490,11 @@ mod tests {
         );
         // A person's card, whatever its headings: nothing of it is lost.
         let own = "# T\n\n## Use\n\n<!-- use -->\n\n## Limits\n\n## Data\n";
-        assert!(exported_for_marian("runs/t", Some(own.into())).ends_with(own));
+        assert!(exported_for_marian("runs/t", None, Some(own.into())).ends_with(own));
         assert!(card.contains("ct2-marian-converter"), "{card}");
-        let card = exported_for_marian("a/b", None);
+        let card = exported_for_marian("a/b", Some("c0ffee"), None);
         assert!(card.contains("`a/b`, whose card and licence hold"), "{card}");
-        assert_eq!(exported("a/b", Some("Mine.".into())), "Mine.");
-        assert!(exported_for_marian("a/b", Some("Mine.".into())).ends_with("Mine."));
+        assert_eq!(exported("a/b", None, Some("Mine.".into())), "Mine.");
+        assert!(exported_for_marian("a/b", None, Some("Mine.".into())).ends_with("Mine."));
     }
 }

@@ -46,6 +46,9 @@ impl Located {
     /// The model at a path: a run directory, a checkpoint or a model directory.
     pub(crate) fn at(path: &Path) -> Result<Self> {
         let name = path.display();
+        if !path.exists() {
+            bail!("{name}: there is no such run, checkpoint or model directory");
+        }
         let run = RunDirectory::new(path);
         if run.is_run() {
             let config = run_config(&run)?;

@@ -5,7 +5,7 @@ use crate::located::Located;
 use crate::progress::{duration, memory};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use tallow_data::{Corpus, FileRecord};
 use tallow_model::{CONFIG_FILE, PYTORCH_FILE, WEIGHTS_FILE};
@@ -60,9 +60,22 @@ pub(crate) fn began(path: &Path, update: u64) -> Result<()> {
 }
 
 fn note(path: &Path, line: &Value) -> Result<()> {
-    let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
-    file.and_then(|mut file| writeln!(file, "{line}"))
-        .with_context(|| format!("cannot write {}", path.display()))
+    let write = || {
+        let mut file = std::fs::OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)?;
+        // A line that was cut short must not take this one with it.
+        let mut last = [b'\n'];
+        if file.seek(SeekFrom::End(0))? > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        let begin = if last == [b'\n'] { "" } else { "\n" };
+        writeln!(file, "{begin}{line}")
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Notes in `timing.jsonl` how long this process has trained and the most memory it had, and says what all processes of the run
@@ -175,8 +188,10 @@ mod tests {
             memory(2e6)
         );
         assert_eq!(two, told);
-        // Killed, and then a last part.
+        // Killed while it wrote, and then a last part.
         began(&path, 7).unwrap();
+        let torn = std::fs::read_to_string(&path).unwrap() + "{\"update\": 8, \"sec";
+        std::fs::write(&path, torn).unwrap();
         began(&path, 7).unwrap();
         let three = spent(&path, 60.0, None).unwrap();
         assert!(three.starts_with(&duration(241.0)), "{three}");

@@ -169,7 +169,7 @@ pub enum DataError {
     /// A cursor beyond the end of its epoch.
     #[error(
         "the data position to resume from is batch {batch} of epoch {epoch}, which has only {batches}: \
-         the corpus, the seed or a key of [data] has changed since the checkpoint was written"
+         the corpus, the seed, a key of [data] or the machine has changed since the checkpoint was written"
     )]
     Cursor {
         /// The epoch, counted from 0.

@@ -390,7 +390,7 @@ fn a_cursor_that_does_not_fit_the_data_is_refused() {
         assert!(matches!(error, DataError::Cursor { epoch: 6, .. }));
         let expected = format!(
             "the data position to resume from is batch {batch} of epoch 6, which has only {batches}: \
-             the corpus, the seed or a key of [data] has changed since the checkpoint was written"
+             the corpus, the seed, a key of [data] or the machine has changed since the checkpoint was written"
         );
         assert_eq!(error.to_string(), expected);
     }

@@ -171,13 +171,14 @@ impl DecodeConfig {
         )
     }
 
-    /// What of these settings other programs can be told by a model directory. They know no other normalization than the plain one,
-    /// so that its penalty stays 1 where another is used.
+    /// What a model directory tells other programs of these settings. They know no other normalization than the plain one, so
+    /// that its penalty stays 1 where another is used; and transformers takes a penalty beside greedy search, where it has no
+    /// effect, for a fault.
     pub fn search_settings(&self) -> SearchSettings {
         SearchSettings {
             length_penalty: match self.length_normalization {
-                LengthNormalization::Plain => self.length_penalty,
-                LengthNormalization::Wu => 1.0,
+                LengthNormalization::Plain if self.beam > 1 => self.length_penalty,
+                _ => 1.0,
             },
             no_repeat_ngram: self.no_repeat_ngram,
             ..SearchSettings::new(self.beam, self.max_length)
@@ -220,6 +221,11 @@ mod tests {
             ..wu
         };
         assert_eq!(wu.search_settings().length_penalty, 1.0);
+        let greedy = DecodeConfig { beam: 1, ..plain };
+        assert_eq!(
+            (greedy.search_settings().length_penalty, greedy.told()),
+            (1.0, "greedy".into())
+        );
         let none = DecodeConfig {
             length_penalty: 0.0,
             ..DecodeConfig::default()

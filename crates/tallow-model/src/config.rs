@@ -1,6 +1,6 @@
 //! The `[model]` section of a config.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Where layer normalisation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -71,10 +71,13 @@ pub struct ModelConfig {
     /// Attention heads of the decoder. Default: `heads`.
     pub decoder_heads: Option<usize>,
     /// Dropout on embeddings and on the output of every sublayer. Default 0.1.
+    #[serde(serialize_with = "serialize_rate")]
     pub dropout: f32,
     /// Dropout on attention weights. Default 0.
+    #[serde(serialize_with = "serialize_rate")]
     pub attention_dropout: f32,
     /// Dropout after the activation inside feed-forward layers. Default 0.
+    #[serde(serialize_with = "serialize_rate")]
     pub activation_dropout: f32,
     /// Where layer normalisation stands: `post` or `pre`. Default `post`.
     pub norm: Norm,
@@ -177,9 +180,38 @@ impl ModelConfig {
     }
 }
 
+/// A rate as a short decimal: 0.1, not 0.10000000149011612.
+pub(crate) fn decimal(rate: f32) -> f64 {
+    rate.to_string().parse().unwrap_or_else(|_| f64::from(rate))
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it.
+fn serialize_rate<S: Serializer>(rate: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(decimal(*rate))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_written_as_people_write_them() {
+        let config = ModelConfig {
+            dropout: 0.1,
+            attention_dropout: 0.3,
+            activation_dropout: 1e-9,
+            ..ModelConfig::default()
+        };
+        let value = serde_json::to_value(&config).unwrap();
+        for (key, rate) in [
+            ("dropout", 0.1),
+            ("attention_dropout", 0.3),
+            ("activation_dropout", 1e-9),
+        ] {
+            assert_eq!(value[key], serde_json::json!(rate), "{key}");
+        }
+        assert_eq!(serde_json::from_value::<ModelConfig>(value).unwrap(), config);
+    }
 
     #[test]
     fn every_fault_is_reported() {

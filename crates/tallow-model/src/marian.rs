@@ -3,6 +3,7 @@
 //! A post-norm model with sinusoidal positions and scaled attention is written as a Marian model. Anything else keeps
 //! the same keys under `model_type` "tallow", with the switches that Marian lacks beside them.
 
+use crate::config::decimal;
 use crate::{ActivationKind, Architecture, ModelConfig, Norm, Positions, SearchSettings, Tie};
 use serde_json::{Map, Value, json};
 
@@ -62,9 +63,9 @@ pub(crate) fn to_config(architecture: &Architecture) -> Value {
         "encoder_ffn_dim": model.feed_forward,
         "decoder_ffn_dim": model.decoder_feed_forward(),
         "activation_function": activation,
-        "dropout": rate(model.dropout),
-        "attention_dropout": rate(model.attention_dropout),
-        "activation_dropout": rate(model.activation_dropout),
+        "dropout": decimal(model.dropout),
+        "attention_dropout": decimal(model.attention_dropout),
+        "activation_dropout": decimal(model.activation_dropout),
         "vocab_size": architecture.source_vocabulary,
         "decoder_vocab_size": architecture.target_vocabulary,
         "max_position_embeddings": max_positions,
@@ -112,11 +113,6 @@ pub(crate) fn to_generation_config(architecture: &Architecture, search: SearchSe
         // Probabilities are of the pieces that can be predicted; without this, the share of <pad> would be missing in them.
         "renormalize_logits": true,
     })
-}
-
-/// A rate as a short decimal: 0.1, not 0.10000000149011612.
-fn rate(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }
 
 /// Reads keys and collects every fault.

@@ -53,7 +53,10 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         _ => ModelCard::default(),
     };
     // With the run's name only where there are several runs; where a directory lies otherwise is nobody's business.
-    let last = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let last = |path: &Path| {
+        let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    };
     let name = |(directory, located): (&PathBuf, &Located)| match &located.run {
         Some(run) if !is_one_run => format!("`{}/{}`", last(run.path()), last(directory)),
         _ => format!("`{}`", last(directory)),

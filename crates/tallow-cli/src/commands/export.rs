@@ -95,9 +95,10 @@ fn write(
     }
     tokenizers.save_all(directory)?;
     let card = std::fs::read_to_string(located.directory.join(CARD_FILE)).ok();
+    let commit = located.commit.as_deref();
     let card = match arguments.form {
-        ExportForm::Huggingface => card::exported(&arguments.model, card),
-        ExportForm::Marian => card::exported_for_marian(&arguments.model, card),
+        ExportForm::Huggingface => card::exported(&arguments.model, commit, card),
+        ExportForm::Marian => card::exported_for_marian(&arguments.model, commit, card),
     };
     let path = directory.join(CARD_FILE);
     std::fs::write(&path, card).with_context(|| format!("cannot write {}", path.display()))

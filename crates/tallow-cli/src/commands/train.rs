@@ -131,7 +131,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     }
     let card = card::of_run(&config, &record, &architecture, &params, &tokenizers)?;
     let parts = TrainerParts {
-        card: card.clone(),
+        card,
         architecture,
         params,
         logits_bias,
@@ -150,12 +150,16 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
             let (trainer, changes) = Trainer::resume(parts, update, may_change)?;
             eprintln!("resuming {} from update {update}", run.path().display());
             changes.iter().for_each(|change| eprintln!("  changed since: {change}"));
-            let best_card = run.best().join(CARD_FILE);
-            if changes.iter().any(|change| change.starts_with("card.")) && best_card.exists() {
+            let is_in_best = |change: &String| {
+                ["card.", "decode.", "data.test"]
+                    .iter()
+                    .any(|key| change.starts_with(key))
+            };
+            if changes.iter().any(is_in_best) && run.best().exists() {
                 eprintln!(
-                    "note: {} may hold words of yours, and stays until a better model replaces it; remove it, and it is written anew \
-                     when training ends",
-                    best_card.display()
+                    "note: {best} says what it was written with until a better model replaces it. What has changed since in [card] and \
+                     [data] can be put into {best}/{CARD_FILE} by hand; `tallow export` writes the present [decode]",
+                    best = run.best().display()
                 );
             }
             write_config(&run, &config)?;
@@ -208,24 +212,14 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let mut results = json!({ "update": outcome.update, "best": outcome.best.map(|(update, value)| {
         json!({ "update": update, "metric": trainer.metric(), "value": value })
     }), "skipped": outcome.skipped, "setbacks": outcome.setbacks });
-    if !run.best().join(CARD_FILE).exists() {
-        let told = match outcome.best {
-            Some((update, value)) => {
-                let metric = json!(trainer.metric());
-                let metric = metric.as_str().unwrap_or_default();
-                format!("Weights: the best, at update {update}; {metric} {value:.4} on the validation set.")
-            }
-            None => format!("Weights: those after update {}.", outcome.update),
-        };
-        card.write(&run.best(), &told)?;
-    }
     if let Some(text) = test_text {
         let (scores, exact) = test(&config, text, &run, &device, workers)?;
         results["test"] = json!({ "scores": tallow_score::to_json(&scores, 4), "exact_match": exact });
         if !card::add_scores(&config, &run.best(), &scores, exact)? {
             eprintln!(
-                "note: {} has no place for these scores, and stays as it is",
-                run.best().join(CARD_FILE).display()
+                "note: {} is missing or has no place for these scores; {} has them",
+                run.best().join(CARD_FILE).display(),
+                run.record().display()
             );
         }
     }

@@ -50,9 +50,11 @@ impl Trainer {
         if self.state.selection.best.is_none() {
             // The last weights are the best there are.
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            let why = match self.parts.valid {
-                Some(_) => "no validation had a finite result",
-                None => "nothing was validated",
+            let why = match (&self.parts.valid, self.state.selection.latest) {
+                (None, _) => "nothing was validated",
+                // Its selection forgot a best model whose files were gone when the run was resumed.
+                (_, Some((_, Some(_)))) => "the best ones were lost",
+                _ => "no validation had a finite result",
             };
             let told = format!("Weights: {}; {why}.", self.which_weights());
             self.writer().save_model(&self.parts.run.best(), weights, &told)?;

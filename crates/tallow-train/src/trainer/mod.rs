@@ -276,7 +276,7 @@ impl Trainer {
     /// The batches from where the run stands.
     fn batches(&self) -> Result<BatchStream, TrainError> {
         let sampler = Sampler::new(self.parts.corpus.clone(), &self.parts.data, self.parts.fingerprint.seed);
-        // While an epoch is planned, the workers have nothing to do.
+        // Once the last batches of an epoch are done, the workers wait for the plan of the next.
         let sampler = sampler.with_threads(self.workers);
         let ahead = self.parts.data.prefetch_batches;
         Ok(BatchStream::start(sampler, self.state.cursor, ahead)?)
