@@ -163,6 +163,10 @@ fn damage_elsewhere() {
         assert!(told.contains(part), "{part:?} is not in: {told}");
     }
     assert!(at.join("runs/run/best/model.safetensors").exists());
+    // The card of what took its place says which weights those are.
+    let card = std::fs::read_to_string(at.join("runs/run/best/README.md")).unwrap();
+    let weights = "the exponential average (`ema_decay` 0.9) of those up to update 6; the best ones were lost.";
+    assert!(card.contains(weights), "{card}");
 }
 
 /// One bit of the newest checkpoint has changed: the one before it is used, and that is said.
