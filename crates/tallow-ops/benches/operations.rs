@@ -5,7 +5,7 @@
 //! Kernel and reference alternate, so that the load of the machine falls on both; figures are medians on one thread, at
 //! the shapes of one worker's share of 4,096 tokens. The limit is the greater of two times: that of the floating-point
 //! operations of the products at the rate of a loop of multiply-adds in registers, and that of reading and writing each
-//! input, result and gradient once at the rate of a copy of 64 MiB. Kernels in bf16 can be faster than that.
+//! input, result and gradient once at the rate of a copy of 64 MiB. Kernels in bf16, and in parts of it, can be faster than that.
 #![allow(missing_docs, clippy::print_stdout)]
 
 use candle_core::{Device, Result, Tensor, Var};
@@ -43,10 +43,11 @@ fn main() -> Result<()> {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let machine = Machine::measure();
     println!(
-        "multiply-adds {:.0} GFLOP/s, copies {:.1} GB/s; products in f32 on {}, in bf16 on {}\n",
+        "multiply-adds {:.0} GFLOP/s, copies {:.1} GB/s; products in f32 on {}, in parts on {}, in bf16 on {}\n",
         machine.flops / 1e9,
         machine.bytes / 1e9,
         tallow_ops::instruction_set(),
+        Compute::Bf16x3.unit_name().unwrap_or("the same, whole"),
         Compute::Bf16.unit_name().unwrap_or("the same, in f32"),
     );
     println!(
@@ -284,6 +285,15 @@ fn cases() -> Result<Vec<Case>> {
         (
             Compute::F32,
             ["feed-forward", "self-attention", "cross-attention", "output and loss"],
+        ),
+        (
+            Compute::Bf16x3,
+            [
+                "feed-forward, parts",
+                "self-attention, parts",
+                "cross-attention, parts",
+                "output and loss, parts",
+            ],
         ),
         (
             Compute::Bf16,

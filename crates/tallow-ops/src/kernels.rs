@@ -8,6 +8,9 @@ use crate::{
 };
 use candle_core::{DType, Device, Result, Tensor, Var};
 
+/// Both ways to a product in f32.
+const F32: [Compute; 2] = [Compute::F32, Compute::Bf16x3];
+
 fn random(seed: u64, shape: &[usize]) -> Var {
     let key = Key::new(seed, Purpose::Initialisation);
     let values = key.normal(shape.iter().product());
@@ -64,7 +67,9 @@ fn linear_kernel() -> Result<()> {
             random(3, &[outputs]),
         ];
         for activation in [Activation::None, Activation::Relu, Activation::Gelu, Activation::Silu] {
-            compare(&inputs, |x| linear(&x[0], &x[1], Some(&x[2]), activation, Compute::F32))?;
+            for compute in F32 {
+                compare(&inputs, |x| linear(&x[0], &x[1], Some(&x[2]), activation, compute))?;
+            }
         }
     }
     Ok(())
@@ -153,35 +158,37 @@ fn sublayer_kernels() -> Result<()> {
                 epsilon: 1e-5,
                 dropout: drops.then_some(&output),
             };
-            for activation in [Activation::Relu, Activation::None, Activation::Silu, Activation::Gelu] {
-                let packed = random(3, &[2 * f * d + f + 3 * d]);
-                let options = FeedForwardOptions {
-                    inner: f,
-                    activation,
-                    inner_dropout: drops.then_some(&inner),
+            for compute in F32 {
+                for activation in [Activation::Relu, Activation::None, Activation::Silu, Activation::Gelu] {
+                    let packed = random(3, &[2 * f * d + f + 3 * d]);
+                    let options = FeedForwardOptions {
+                        inner: f,
+                        activation,
+                        inner_dropout: drops.then_some(&inner),
+                        connection,
+                        compute,
+                    };
+                    compare_to(1e-5, &[x.clone(), packed], |x| feed_forward(&x[0], &x[1], options))?;
+                }
+                let options = AttentionSublayerOptions {
+                    heads,
+                    // Random projections make great scores; weights that are all or nothing would multiply rounding.
+                    scale: 0.05,
+                    weights_dropout: drops.then_some(&weights),
                     connection,
-                    compute: Compute::F32,
+                    compute,
+                    record: None,
                 };
-                compare_to(1e-5, &[x.clone(), packed], |x| feed_forward(&x[0], &x[1], options))?;
-            }
-            let options = AttentionSublayerOptions {
-                heads,
-                // Random projections make great scores; weights that are all or nothing would multiply rounding.
-                scale: 0.05,
-                weights_dropout: drops.then_some(&weights),
-                connection,
-                compute: Compute::F32,
-                record: None,
-            };
-            for causal in [false, true] {
-                compare_to(1e-5, &[x.clone(), random(4, &[4 * d * d + 6 * d])], |x| {
-                    self_attention_sublayer(&x[0], &sentences, causal, &x[1], options)
+                for causal in [false, true] {
+                    compare_to(1e-5, &[x.clone(), random(4, &[4 * d * d + 6 * d])], |x| {
+                        self_attention_sublayer(&x[0], &sentences, causal, &x[1], options)
+                    })?;
+                }
+                let inputs = [x.clone(), memory.clone(), random(5, &[4 * d * d + 6 * d])];
+                compare_to(1e-5, &inputs, |x| {
+                    cross_attention_sublayer((&x[0], &sentences), (&x[1], &memory_sentences), &x[2], options)
                 })?;
             }
-            let inputs = [x.clone(), memory.clone(), random(5, &[4 * d * d + 6 * d])];
-            compare_to(1e-5, &inputs, |x| {
-                cross_attention_sublayer((&x[0], &sentences), (&x[1], &memory_sentences), &x[2], options)
-            })?;
         }
     }
     Ok(())
@@ -230,7 +237,7 @@ fn rows_of_sublayers_are_alone() -> Result<()> {
                 cross_attention_sublayer((&x, &single), (&memory, &several), &attention, attend)?.to_vec2()?,
             ])
         };
-        for compute in [Compute::F32, Compute::Bf16] {
+        for compute in [Compute::F32, Compute::Bf16x3, Compute::Bf16] {
             let all = run(50, compute, true)?;
             for (count, tracked) in [(1, true), (2, true), (8, false), (24, true), (50, false)] {
                 let some = run(count, compute, tracked)?;
@@ -244,7 +251,7 @@ fn rows_of_sublayers_are_alone() -> Result<()> {
     Ok(())
 }
 
-/// In bf16, where blocks are what trains: the gradient of a batch of several blocks is the sum of those of its sentences.
+/// On units for bf16, where blocks are what trains: the gradient of a batch of several blocks is the sum of those of its sentences.
 #[test]
 fn gradients_of_blocks_add_up() -> Result<()> {
     let (d, f) = (32, 48);
@@ -254,7 +261,9 @@ fn gradients_of_blocks_add_up() -> Result<()> {
     let weighting = tensor(9, &[70, d])?.detach();
     let feed = Var::from_tensor(&tensor(3, &[2 * f * d + f + 3 * d])?)?;
     let attention = Var::from_tensor(&tensor(4, &[4 * d * d + 6 * d])?)?;
-    for place in [NormPlace::Post, NormPlace::Pre] {
+    let settings =
+        [Compute::Bf16, Compute::Bf16x3].map(|compute| [NormPlace::Post, NormPlace::Pre].map(|place| (compute, place)));
+    for (compute, place) in settings.into_iter().flatten() {
         let connection = Connection {
             place,
             epsilon: 1e-5,
@@ -265,14 +274,14 @@ fn gradients_of_blocks_add_up() -> Result<()> {
             activation: Activation::Gelu,
             inner_dropout: None,
             connection,
-            compute: Compute::Bf16,
+            compute,
         };
         let attend = AttentionSublayerOptions {
             heads: 2,
             scale: 0.2,
             weights_dropout: None,
             connection,
-            compute: Compute::Bf16,
+            compute,
             record: None,
         };
         // The gradients of both parameters, from rows that are some sentences.
@@ -380,9 +389,11 @@ fn cross_entropy_kernel() -> Result<()> {
                 classes,
                 compute: Compute::F32,
             };
-            compare(&[random(1, &[rows, width]), random(2, &[pieces, width])], |x| {
-                cross_entropy(&x[0], &x[1], None, &labels, options)
-            })?;
+            for compute in F32 {
+                compare(&[random(1, &[rows, width]), random(2, &[pieces, width])], |x| {
+                    cross_entropy(&x[0], &x[1], None, &labels, CrossEntropyOptions { compute, ..options })
+                })?;
+            }
         }
     }
     Ok(())
@@ -401,9 +412,11 @@ fn cross_entropy_kernel_of_two_passes() -> Result<()> {
                 classes,
                 compute: Compute::F32,
             };
-            compare(&[random(1, &[2 * tokens, width]), random(2, &[pieces, width])], |x| {
-                cross_entropy(&x[0], &x[1], None, &labels, options)
-            })?;
+            for compute in F32 {
+                compare(&[random(1, &[2 * tokens, width]), random(2, &[pieces, width])], |x| {
+                    cross_entropy(&x[0], &x[1], None, &labels, CrossEntropyOptions { compute, ..options })
+                })?;
+            }
         }
     }
     Ok(())

@@ -62,21 +62,39 @@ impl Metric {
 }
 
 /// What products of matrices are computed in while training. Weights, moments, sums, softmax, normalisation and loss
-/// are f32 in either case.
+/// are f32 in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ComputeKind {
     /// 32-bit floating point.
     #[default]
     F32,
+    /// The accuracy of f32 from factors in three parts of bfloat16 each, where the processor has a unit that may be faster at
+    /// that; f32 otherwise.
+    Bf16x3,
     /// bfloat16 where the processor has a unit for it that is faster; f32 otherwise.
     Bf16,
+}
+
+impl ComputeKind {
+    /// All of them, the most exact first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16x3, Self::Bf16];
+
+    /// Its name in a config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16x3 => "bf16x3",
+            Self::Bf16 => "bf16",
+        }
+    }
 }
 
 impl From<ComputeKind> for Compute {
     fn from(kind: ComputeKind) -> Self {
         match kind {
             ComputeKind::F32 => Self::F32,
+            ComputeKind::Bf16x3 => Self::Bf16x3,
             ComputeKind::Bf16 => Self::Bf16,
         }
     }
@@ -187,7 +205,7 @@ pub struct TrainConfig {
     pub back_off: f64,
     /// Batches whose gradients are added up for one update. Default 1.
     pub accumulate: u64,
-    /// What products of matrices are computed in: `f32` or `bf16`. Default `f32`.
+    /// What products of matrices are computed in: `f32`, `bf16x3` or `bf16`. Default `f32`.
     pub compute: ComputeKind,
     /// Decay of an exponential moving average of the weights, which then is what is validated and kept as the best
     /// model; 0: none. Default 0.

@@ -16,12 +16,15 @@ use std::sync::OnceLock;
 pub(crate) use small::{Left, Right, small_product};
 pub(crate) use transpose::transpose;
 
-/// What the products of matrices are computed in. Values, sums and gradients are f32 in either case.
+/// What the products of matrices are computed in. Values, sums and gradients are f32 in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Compute {
     /// 32-bit floating point.
     #[default]
     F32,
+    /// Factors in three parts of bfloat16 each, as exact as f32, where the processor has AMX; f32 otherwise. For many rows:
+    /// it pays where AMX runs at many times the speed of vectors, which not every virtual machine gets.
+    Bf16x3,
     /// Factors rounded to bfloat16, where the processor has a unit for it; f32 otherwise.
     Bf16,
 }
@@ -29,22 +32,24 @@ pub enum Compute {
 impl Compute {
     /// What computes such products on this machine.
     pub(crate) fn engine(self) -> Engine {
-        /// For f32 and for bf16.
-        static DETECTED: OnceLock<[Engine; 2]> = OnceLock::new();
+        /// For each way.
+        static DETECTED: OnceLock<[Engine; 3]> = OnceLock::new();
         if path() == Path::Baseline {
             return Engine::Gemm;
         }
-        let [f32, bf16] = DETECTED.get_or_init(|| {
+        let [f32, parts, bf16] = DETECTED.get_or_init(|| {
             let f32 = panels::Avx512::detect().map_or(Engine::Gemm, Engine::Panels);
-            [f32, tiles::Unit::detect().map_or(f32, Engine::Tiles)]
+            let tiles = |factors| tiles::Unit::detect(factors).map_or(f32, Engine::Tiles);
+            [f32, tiles(tiles::Factors::Parts), tiles(tiles::Factors::Rounded)]
         });
         match self {
             Self::F32 => *f32,
+            Self::Bf16x3 => *parts,
             Self::Bf16 => *bf16,
         }
     }
 
-    /// The name of the unit that computes such products; `None` if products are computed in f32.
+    /// The name of the unit that computes such products; `None` if they are computed in vectors of f32.
     pub fn unit_name(self) -> Option<&'static str> {
         match self.engine() {
             Engine::Gemm | Engine::Panels(_) => None,

@@ -8,16 +8,19 @@ use crate::progress::{duration, memory, thousands};
 use crate::record;
 use anyhow::{Context, Result};
 use candle_core::Device;
-use serde_json::json;
+use serde_json::{Map, json};
 use std::time::Duration;
+use tallow_ops::Compute;
 use tallow_train::proof::{
     ModelSubject, Proof, cached_decoding_is_exact, gradient_reaches_every_parameter, neighbours_change_nothing,
     no_position_looks_ahead, one_batch_is_learned, resume_is_exact, sample,
 };
-use tallow_train::{ModelCard, RunDirectory, TrainError, TrainerParts, measure_speed};
+use tallow_train::{ComputeKind, ModelCard, RunDirectory, TrainConfig, TrainError, TrainerParts, measure_speed};
 
 /// How long updates are timed.
 const PROBE: Duration = Duration::from_secs(5);
+/// How long they are timed with another `train.compute`.
+const PROBE_OF_OTHERS: Duration = Duration::from_secs(3);
 
 pub(super) fn check(
     config: &Config,
@@ -139,6 +142,41 @@ fn size(subject: &ModelSubject, report: &mut Report) -> Result<()> {
     )
 }
 
+/// The speeds of what else `train.compute` may be on this processor.
+fn others(
+    config: &Config,
+    subject: &ModelSubject,
+    corpus: &std::sync::Arc<tallow_data::Corpus>,
+    report: &mut Report,
+) -> Result<()> {
+    // Those that this processor has a unit for; a GPU has none of them.
+    let differs = |kind: &ComputeKind| *kind == ComputeKind::F32 || Compute::from(*kind).unit_name().is_some();
+    let kinds: Vec<_> = ComputeKind::ALL.into_iter().filter(differs).collect();
+    if kinds.len() < 2 || !subject.device.is_cpu() {
+        return Ok(());
+    }
+    let mut speeds = Map::new();
+    let mut told = Vec::new();
+    for kind in kinds.into_iter().filter(|kind| *kind != config.train.compute) {
+        let train = TrainConfig {
+            compute: kind,
+            ..subject.train.clone()
+        };
+        let subject = ModelSubject {
+            train: &train,
+            ..*subject
+        };
+        let speed = measure_speed(&subject, corpus, &config.data, PROBE_OF_OTHERS)?.target_tokens_per_second;
+        speeds.insert(kind.name().to_owned(), json!(speed));
+        told.push(format!("{} with {:?}", thousands(speed), kind.name()));
+    }
+    report.figure("other_speeds", &speeds)?;
+    report.ok(
+        "train.compute",
+        format!("it would be {} target tokens a second", told.join(", and ")),
+    )
+}
+
 fn speed(
     config: &Config,
     subject: &ModelSubject,
@@ -176,6 +214,7 @@ fn speed(
             duration(seconds)
         ),
     )?;
+    others(config, subject, corpus, report)?;
     let peak = record::peak_memory();
     report.figure("peak_bytes", &peak)?;
     match peak {

@@ -211,7 +211,7 @@ pub(super) unsafe fn turn(from: Rows<*const f32>, to: Rows<*mut f32>, lines: usi
                     _mm512_maskz_loadu_ps(mask(steps), at)
                 };
             }
-            transpose(&mut block);
+            transpose_lines(&mut block);
             for (step, line) in block.iter().enumerate().take(steps) {
                 // SAFETY: the line lies inside the room.
                 unsafe { _mm512_storeu_ps(to.0.add((start + step) * to.1 + first), *line) };
@@ -223,7 +223,7 @@ pub(super) unsafe fn turn(from: Rows<*const f32>, to: Rows<*mut f32>, lines: usi
 /// Transposes 16 x 16 values: pairs, quadruples, then quarters of registers.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(lines: &mut [__m512; LANES]) {
+pub(in crate::product) fn transpose_lines(lines: &mut [__m512; LANES]) {
     let mut pairs = *lines;
     for i in (0..LANES).step_by(2) {
         pairs[i] = _mm512_unpacklo_ps(lines[i], lines[i + 1]);

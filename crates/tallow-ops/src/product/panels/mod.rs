@@ -16,6 +16,7 @@ mod kernel;
 
 use super::{Into, Matrix};
 use crate::profile::{Operation, span};
+pub(super) use kernel::transpose_lines;
 use kernel::{Ahead, LANES, Rows, Slab, copy_rows, cut_rows, tile, turn};
 use std::cell::RefCell;
 use std::ops::Range;

@@ -4,13 +4,22 @@
 use crate::product::{Into, Matrix};
 use std::convert::Infallible;
 
-/// The processor's units for bf16.
+/// What becomes of the f32 elements of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Factors {
+    /// They are rounded to bf16.
+    Rounded,
+    /// They are taken apart into three bf16.
+    Parts,
+}
+
+/// The processor's units, and what they multiply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unit(Infallible);
 
 impl Unit {
-    /// The fastest unit of this machine.
-    pub(crate) fn detect() -> Option<Self> {
+    /// The fastest unit of this machine for such products.
+    pub(crate) fn detect(_: Factors) -> Option<Self> {
         None
     }
 

@@ -1,11 +1,20 @@
-//! Products of matrices whose elements are rounded to bf16 on the way, with sums in f32.
+//! Products of matrices in tiles of bf16, with sums in f32: of elements rounded to bf16, or of f32 elements that are taken
+//! apart into three bf16 each.
+//!
+//! A number in f32 is the sum of three in bf16 to all its 24 bits: x = h + m + l, where each part is what rounding to
+//! bf16 left of the ones before. Of the nine products of parts the six greatest are summed; the others lie below the
+//! rounding of f32 (Henry, Tang, Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For
+//! Higher-Precision Computations"). Where a processor multiplies bf16 more than six times as fast as f32, that is the
+//! fastest way to a product in f32. Numbers below 2^-110 lose parts, which AMX takes for zero, and infinity has none: a sum
+//! that would be infinite is not a number.
 //!
 //! Operands are packed into tiles of 16 x 32 elements: 16 rows of the left one, or 16 columns of the right one, by 32
 //! steps of the inner dimension. Two neighbouring steps share a 32-bit word, as the instructions of both kernels want
-//! it: AMX (Intel, `amx.rs`), and AVX-512 BF16 (`avx512.rs`) on processors that run it at full speed.
+//! it: AMX (Intel, `amx.rs`), and AVX-512 BF16 (`avx512.rs`) on processors that run it at full speed. The parts of a tile
+//! follow each other.
 //!
 //! The inner dimension is cut into pieces of [`DEPTH`], and within such a piece the left operand into panels of [`PANEL`]
-//! rows and the right one into panels of [`WIDTH`] columns, which fit into the second-level cache.
+//! rows and the right one into panels of [`WIDTH`] strips, which fit into the second-level cache.
 //!
 //! An element of the result depends on its row and its column alone, to the bit, not on the rows and columns beside it.
 #![allow(unsafe_code)]
@@ -27,11 +36,12 @@ const TILE_WORDS: usize = TILE * TILE;
 /// Rows and columns of the output that a kernel computes at a time: two tiles each.
 const BLOCK: usize = 2 * TILE;
 /// Steps of the inner dimension that are packed at a time.
-const DEPTH: usize = 8 * BLOCK;
+const DEPTH: usize = 16 * BLOCK;
 /// Rows of the left operand that are packed at a time.
 const PANEL: usize = 8 * BLOCK;
-/// Columns of the right operand that are gone through before the next rows: their strips stay in the second-level cache.
-const WIDTH: usize = 16 * BLOCK;
+/// Strips of the right operand, those of each part counted, that are gone through before the next rows: they stay in the
+/// second-level cache.
+const WIDTH: usize = 32;
 
 /// The words of a tile. It begins at a cache line, so that no row of it takes two.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +65,25 @@ type Kernel = unsafe fn(
     steps: usize,
 );
 
-/// The processor's units for bf16.
+/// What becomes of the f32 elements of a matrix in tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Factors {
+    /// They are rounded to bf16.
+    Rounded,
+    /// They are taken apart into three bf16.
+    Parts,
+}
+
+/// The processor's units, and what they multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Advanced Matrix Extensions: whole tiles.
+    /// Advanced Matrix Extensions: whole tiles of elements rounded to bf16.
     #[cfg(target_os = "linux")]
     Amx,
-    /// Products of pairs in vectors of 512 bits.
+    /// The same of f32 elements in three parts.
+    #[cfg(target_os = "linux")]
+    AmxParts,
+    /// Products of pairs in vectors of 512 bits, of elements rounded to bf16.
     Avx512,
 }
 
@@ -71,16 +93,24 @@ impl Unit {
         let mut units = Vec::new();
         if pack::is_available() {
             #[cfg(target_os = "linux")]
-            units.extend(amx::is_available().then_some(Self::Amx));
+            if amx::is_available() {
+                units.extend([Self::Amx, Self::AmxParts]);
+            }
             units.push(Self::Avx512);
         }
         units
     }
 
-    /// The fastest unit of this machine; `None` if f32 is faster than what it has.
-    pub(crate) fn detect() -> Option<Self> {
-        let fastest = Self::all().into_iter().next();
-        fastest.filter(|unit| *unit != Self::Avx512 || avx512::is_fast())
+    /// The fastest unit of this machine for such products; `None` if vectors of f32 are faster.
+    pub(crate) fn detect(factors: Factors) -> Option<Self> {
+        let suits = |unit: &Self| match unit {
+            #[cfg(target_os = "linux")]
+            Self::Amx => factors == Factors::Rounded,
+            #[cfg(target_os = "linux")]
+            Self::AmxParts => factors == Factors::Parts,
+            Self::Avx512 => factors == Factors::Rounded && avx512::is_fast(),
+        };
+        Self::all().into_iter().find(suits)
     }
 
     /// Its name in records of runs.
@@ -88,6 +118,8 @@ impl Unit {
         match self {
             #[cfg(target_os = "linux")]
             Self::Amx => "amx-bf16",
+            #[cfg(target_os = "linux")]
+            Self::AmxParts => "amx-bf16x3",
             Self::Avx512 => "avx512-bf16",
         }
     }
@@ -96,14 +128,35 @@ impl Unit {
         match self {
             #[cfg(target_os = "linux")]
             Self::Amx => amx::kernel,
+            #[cfg(target_os = "linux")]
+            Self::AmxParts => amx::kernel_of_parts,
             Self::Avx512 => avx512::kernel,
         }
+    }
+
+    /// Tiles that stand for one tile of elements.
+    fn parts(self) -> usize {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::AmxParts => pack::PARTS,
+            _ => 1,
+        }
+    }
+
+    /// Columns of the right operand that make [`WIDTH`] strips, in whole blocks.
+    fn width(self) -> usize {
+        (WIDTH / self.parts()) * TILE / BLOCK * BLOCK
+    }
+
+    /// Tiles of a strip over a piece of the inner dimension, all parts counted.
+    fn strip(self, depth: &Range<usize>) -> usize {
+        depth.len().div_ceil(BLOCK) * self.parts()
     }
 
     /// A unit that is ready to compute: AMX has to be set up, and given back.
     fn begin(self) -> Session {
         #[cfg(target_os = "linux")]
-        if self == Self::Amx {
+        if self != Self::Avx512 {
             amx::configure();
         }
         Session(self)
@@ -115,7 +168,7 @@ struct Session(Unit);
 impl Drop for Session {
     fn drop(&mut self) {
         #[cfg(target_os = "linux")]
-        if self.0 == Unit::Amx {
+        if self.0 != Unit::Avx512 {
             amx::release();
         }
     }
@@ -132,11 +185,11 @@ pub(crate) struct Packed {
 
 impl Packed {
     pub(crate) fn new(unit: Unit, b: Matrix) -> Self {
-        let mut tiles = vec![Tile::ZERO; strips(b.columns) * b.rows.div_ceil(BLOCK)];
+        let mut tiles = vec![Tile::ZERO; strips(b.columns) * unit.strip(&(0..b.rows))];
         let mut rest = &mut tiles[..];
         for depth in pieces(b.rows) {
-            let (piece, others) = rest.split_at_mut(strips(b.columns) * depth.len().div_ceil(BLOCK));
-            pack(b.t(), 0, depth, Strip::Columns, piece);
+            let (piece, others) = rest.split_at_mut(strips(b.columns) * unit.strip(&depth));
+            pack(unit.parts(), b.t(), 0, depth, Strip::Columns, piece);
             rest = others;
         }
         Self {
@@ -149,7 +202,7 @@ impl Packed {
 
     /// The tiles of a piece of the inner dimension.
     fn piece(&self, depth: &Range<usize>) -> &[Tile] {
-        &self.tiles[strips(self.columns) * (depth.start / BLOCK)..]
+        &self.tiles[strips(self.columns) * self.unit.strip(&(0..depth.start))..]
     }
 }
 
@@ -219,8 +272,9 @@ pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Righ
     }
     SCRATCH.with_borrow_mut(|(panel, of_b)| {
         let _session = unit.begin();
+        let width = unit.width();
         for depth in pieces(inner) {
-            let steps = depth.len().div_ceil(BLOCK);
+            let (strip, steps) = (unit.strip(&depth), depth.len().div_ceil(BLOCK));
             let into = if depth.start == 0 {
                 into
             } else {
@@ -229,21 +283,21 @@ pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Righ
             let of_b = match b {
                 Right::Packed(packed) => packed.piece(&depth),
                 Right::Fresh(_, b) => {
-                    let of_b = grown(of_b, strips(columns) * steps);
-                    pack(b.t(), 0, depth.clone(), Strip::Columns, of_b);
+                    let of_b = grown(of_b, strips(columns) * strip);
+                    pack(unit.parts(), b.t(), 0, depth.clone(), Strip::Columns, of_b);
                     of_b
                 }
             };
             for first in (0..a.rows).step_by(PANEL) {
                 let rows = PANEL.min(a.rows - first);
-                let panel = grown(panel, strips(rows) * steps);
-                pack(a, first, depth.clone(), Strip::Rows, panel);
+                let panel = grown(panel, strips(rows) * strip);
+                pack(unit.parts(), a, first, depth.clone(), Strip::Rows, panel);
                 // Rows of blocks: what is written next to each other in memory is written after each other in time.
-                for left in (0..columns).step_by(WIDTH) {
+                for left in (0..columns).step_by(width) {
                     for row in (0..rows).step_by(BLOCK) {
-                        let of_a = &panel[row / TILE * steps..][..2 * steps];
-                        for column in (left..columns.min(left + WIDTH)).step_by(BLOCK) {
-                            let of_b = &of_b[column / TILE * steps..][..2 * steps];
+                        let of_a = &panel[row / TILE * strip..][..2 * strip];
+                        for column in (left..columns.min(left + width)).step_by(BLOCK) {
+                            let of_b = &of_b[column / TILE * strip..][..2 * strip];
                             let shape = (BLOCK.min(rows - row), BLOCK.min(columns - column));
                             // SAFETY: row and column lie inside the output, and so does a block of this shape.
                             unsafe {
@@ -270,7 +324,7 @@ impl Initial<'_> {
     ///
     /// # Safety
     /// The block lies inside the output, and the session of the unit has begun. Each of the two pairs of strips holds
-    /// twice `steps` tiles.
+    /// twice `steps` tiles with all their parts.
     unsafe fn block(
         self,
         (place, stride): Rows<*mut f32>,
@@ -375,6 +429,7 @@ mod tests {
             (PANEL, DEPTH, 32),
         ];
         for (unit, (rows, inner, columns)) in units.iter().flat_map(|unit| shapes.map(|shape| (*unit, shape))) {
+            let element = |x: f32| if unit.parts() == 1 { rounded(x) } else { f64::from(x) };
             for layout in 0..8 {
                 let (a_turned, b_turned, prepared) = (layout & 1 != 0, layout & 2 != 0, layout & 4 != 0);
                 let (a_rows, a_columns) = if a_turned { (inner, rows) } else { (rows, inner) };
@@ -408,7 +463,7 @@ mod tests {
                         for k in 0..if j < columns { inner } else { 0 } {
                             let of_a = a.values[i * a.strides.0 + k * a.strides.1];
                             let of_b = b.values[k * b.strides.0 + j * b.strides.1];
-                            let term = rounded(of_a) * rounded(of_b);
+                            let term = element(of_a) * element(of_b);
                             expected += term;
                             size += term.abs();
                         }
@@ -418,6 +473,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A product of elements in parts is as near to the truth as one in f32.
+    #[test]
+    fn parts_lose_nothing() {
+        let Some(unit) = Unit::all().into_iter().find(|unit| unit.parts() > 1) else {
+            println!("skipped: this machine has no unit that is fast enough for parts");
+            return;
+        };
+        let (rows, inner, columns) = (64, 700, 64);
+        let (a_values, b_values) = (values(rows * inner, 1), values(inner * columns, 2));
+        let (a, b) = (
+            Matrix::new(&a_values, rows, inner),
+            Matrix::new(&b_values, inner, columns),
+        );
+        let error = |engine: Engine| {
+            let y = new_product(engine, a, b, Into::Set);
+            let squares = y.iter().enumerate().map(|(index, y)| {
+                let (i, j) = (index / columns, index % columns);
+                let terms =
+                    (0..inner).map(|k| f64::from(a_values[i * inner + k]) * f64::from(b_values[k * columns + j]));
+                (f64::from(*y) - terms.sum::<f64>()).powi(2)
+            });
+            (squares.sum::<f64>() / y.len() as f64).sqrt()
+        };
+        let (parts, whole) = (error(Engine::Tiles(unit)), error(Engine::Gemm));
+        assert!(parts < 1.5 * whole, "{parts} {whole}");
     }
 
     /// Rows and columns beside an element do not change it, to the bit.

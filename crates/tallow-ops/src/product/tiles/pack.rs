@@ -2,10 +2,12 @@
 
 use super::{BLOCK, TILE, Tile};
 use crate::product::Matrix;
+use crate::product::panels::transpose_lines;
 use crate::profile::{Operation, span};
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_permutex2var_epi32,
-    _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_storeu_si512,
+    __m256i, __m512, __m512bh, __m512i, _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cvtepu16_epi32,
+    _mm512_cvtne2ps_pbh, _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_permutexvar_epi16,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
 };
 use std::mem::transmute;
 use std::ops::Range;
@@ -26,29 +28,39 @@ pub(super) enum Strip {
     Columns,
 }
 
+/// Parts of bf16 that make up an element of f32.
+pub(super) const PARTS: usize = 3;
+
 /// Packs rows of a matrix (columns of a right operand come as the rows of its transpose), from `first` on, by a piece of
-/// the inner dimension into strips of tiles: as many as `into` holds. What lies beyond the matrix is zero.
+/// the inner dimension into strips of tiles: as many as `into` holds. Each tile has `parts` parts. What lies beyond the
+/// matrix is zero.
 ///
 /// # Panics
-/// When the processor lacks the instructions.
-pub(super) fn pack(m: Matrix, first: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
+/// When the processor lacks the instructions, or `parts` is neither 1 nor [`PARTS`].
+pub(super) fn pack(parts: usize, m: Matrix, first: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
     assert!(is_available(), "this machine has no AVX-512 BF16");
     let _span = span(Operation::Packing);
+    assert!(parts == 1 || parts == PARTS, "elements have no {parts} parts");
     // SAFETY: the instructions exist.
-    unsafe { pack_strips(m, first, depth, strip, into) }
+    unsafe {
+        match parts {
+            1 => pack_strips::<1>(m, first, depth, strip, into),
+            _ => pack_strips::<PARTS>(m, first, depth, strip, into),
+        }
+    }
 }
 
 /// # Safety
 /// [`is_available`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_strips(m: Matrix, first: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
+unsafe fn pack_strips<const N: usize>(m: Matrix, first: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
     let steps = depth.len().div_ceil(BLOCK);
-    let strips = into.len() / steps;
+    let strips = into.len() / (steps * N);
     let mut tile = |index: usize, step: usize| {
-        let into = &mut into[index * steps + step];
+        let into = &mut into[(index * steps + step) * N..][..N];
         let low = depth.start + step * BLOCK;
         // SAFETY: the instructions exist.
-        unsafe { pack_tile(m, first + index * TILE, low..depth.end.min(low + BLOCK), strip, into) };
+        unsafe { pack_tile::<N>(m, first + index * TILE, low..depth.end.min(low + BLOCK), strip, into) };
     };
     // The matrix is read along its rows in memory: the prefetchers of processors follow those.
     if m.strides.1 == 1 {
@@ -62,13 +74,13 @@ unsafe fn pack_strips(m: Matrix, first: usize, depth: Range<usize>, strip: Strip
     }
 }
 
-/// One tile.
+/// One tile of each part.
 ///
 /// # Safety
 /// [`is_available`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_tile(m: Matrix, start: usize, depth: Range<usize>, strip: Strip, into: &mut Tile) {
+unsafe fn pack_tile<const N: usize>(m: Matrix, start: usize, depth: Range<usize>, strip: Strip, into: &mut [Tile]) {
     let (stride, step_stride) = m.strides;
     let width = TILE.min(m.rows.saturating_sub(start));
     let (low, length) = (depth.start, depth.len());
@@ -84,16 +96,23 @@ unsafe fn pack_tile(m: Matrix, start: usize, depth: Range<usize>, strip: Strip, 
             (BLOCK - 1) * step_stride + TILE
         };
         assert!(reach <= corner.len(), "a tile reaches beyond its matrix");
+        if N > 1 && !by_rows && strip == Strip::Rows {
+            // SAFETY: the 32 steps of 16 values lie inside the slice (asserted).
+            unsafe { pack_turned::<N>(corner.as_ptr(), step_stride, into) };
+            return;
+        }
         for line in 0..TILE {
             // SAFETY: the last of the 16 rows, or of the 32 steps, ends inside the slice (asserted).
-            let words = unsafe {
+            let words: [_; N] = unsafe {
                 if by_rows {
                     words_of_row(corner.as_ptr().add(line * stride))
                 } else {
                     words_of_step(corner.as_ptr().add(2 * line * step_stride), step_stride)
                 }
             };
-            into.set_line(line, words);
+            for (tile, words) in into.iter_mut().zip(words) {
+                tile.set_line(line, words);
+            }
         }
     } else {
         let mut values = [[0f32; BLOCK]; TILE];
@@ -104,16 +123,43 @@ unsafe fn pack_tile(m: Matrix, start: usize, depth: Range<usize>, strip: Strip, 
         }
         for (line, row) in values.iter().enumerate() {
             // SAFETY: a row has 32 values.
-            let words = unsafe { words_of_row(row.as_ptr()) };
-            into.set_line(line, words);
+            let words: [_; N] = unsafe { words_of_row(row.as_ptr()) };
+            for (tile, words) in into.iter_mut().zip(words) {
+                tile.set_line(line, words);
+            }
         }
         if strip == Strip::Columns {
-            into.transpose();
+            into.iter_mut().for_each(|tile| tile.transpose());
         }
         return;
     }
     if !straight {
-        into.transpose();
+        into.iter_mut().for_each(|tile| tile.transpose());
+    }
+}
+
+/// A tile of a left operand whose steps lie side by side, `stride` values apart. To turn the elements once takes less than to
+/// turn the words of each part.
+///
+/// # Safety
+/// [`is_available`]; at each of 32 steps there are 16 numbers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_turned<const N: usize>(corner: *const f32, stride: usize, into: &mut [Tile]) {
+    let [low, high] = [0, TILE].map(|first| {
+        let mut lines = [_mm512_setzero_ps(); TILE];
+        for (step, line) in lines.iter_mut().enumerate() {
+            // SAFETY: first + step is one of the 32 steps.
+            *line = unsafe { _mm512_loadu_ps(corner.add((first + step) * stride)) };
+        }
+        transpose_lines(&mut lines);
+        lines
+    });
+    for (line, (low, high)) in low.into_iter().zip(high).enumerate() {
+        let words: [_; N] = words_of_parts(low, high);
+        for (tile, words) in into.iter_mut().zip(words) {
+            tile.set_line(line, words);
+        }
     }
 }
 
@@ -127,28 +173,38 @@ impl Tile {
         unsafe { _mm512_storeu_si512(into.as_mut_ptr().cast(), words) };
     }
 
-    /// Lines become columns.
+    /// Lines become columns. Words are moved as if they were numbers, which no instruction here looks at.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn transpose(&mut self) {
-        let mut lines = [_mm512_setzero_si512(); TILE];
+        let mut lines = [_mm512_setzero_ps(); TILE];
         for (line, words) in lines.iter_mut().zip(self.0.chunks_exact(TILE)) {
             // SAFETY: the chunk holds 16 words.
-            *line = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+            *line = unsafe { _mm512_loadu_ps(words.as_ptr().cast()) };
         }
-        transpose(&mut lines);
-        for (line, words) in lines.into_iter().enumerate() {
-            self.set_line(line, words);
+        transpose_lines(&mut lines);
+        for (line, words) in lines.into_iter().zip(self.0.chunks_exact_mut(TILE)) {
+            // SAFETY: the chunk holds 16 words.
+            unsafe { _mm512_storeu_ps(words.as_mut_ptr().cast(), line) };
         }
     }
 }
 
-/// 32 numbers as words.
+/// The parts of 32 numbers as words: what rounding to bf16 makes of the numbers, then of what it has left.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn words_of(low: __m512, high: __m512) -> __m512i {
-    // SAFETY: both types are 512 bits, and every pattern is valid.
-    unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
+fn words_of_parts<const N: usize>(mut low: __m512, mut high: __m512) -> [__m512i; N] {
+    let mut words = [_mm512_setzero_si512(); N];
+    for (part, words) in words.iter_mut().enumerate() {
+        // SAFETY: both types are 512 bits, and every pattern is valid.
+        *words = unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) };
+        if part + 1 < N {
+            let value = |half: __m256i| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)));
+            low = _mm512_sub_ps(low, value(_mm512_castsi512_si256(*words)));
+            high = _mm512_sub_ps(high, value(_mm512_extracti64x4_epi64::<1>(*words)));
+        }
+    }
+    words
 }
 
 /// Sixteen words of 32 values that lie side by side.
@@ -157,9 +213,9 @@ fn words_of(low: __m512, high: __m512) -> __m512i {
 /// [`is_available`]; `values` holds 32 numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn words_of_row(values: *const f32) -> __m512i {
+unsafe fn words_of_row<const N: usize>(values: *const f32) -> [__m512i; N] {
     // SAFETY: the caller vouches for the values.
-    unsafe { words_of(_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(TILE))) }
+    unsafe { words_of_parts(_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(TILE))) }
 }
 
 /// Sixteen words of two steps: 16 values, and 16 that lie `stride` behind them.
@@ -168,7 +224,7 @@ unsafe fn words_of_row(values: *const f32) -> __m512i {
 /// [`is_available`]; `values` holds 16 numbers, and 16 more at `stride`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn words_of_step(values: *const f32, stride: usize) -> __m512i {
+unsafe fn words_of_step<const N: usize>(values: *const f32, stride: usize) -> [__m512i; N] {
     const INTERLEAVE: [u16; BLOCK] = {
         let mut index = [0; BLOCK];
         let mut i = 0;
@@ -180,54 +236,11 @@ unsafe fn words_of_step(values: *const f32, stride: usize) -> __m512i {
         index
     };
     // SAFETY: as above; the index has 64 bytes.
-    let (words, index) = unsafe {
-        let words = words_of(_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(stride)));
+    let (words, index): ([__m512i; N], _) = unsafe {
+        let words = words_of_parts(_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(stride)));
         (words, _mm512_loadu_si512(INTERLEAVE.as_ptr().cast()))
     };
-    _mm512_permutexvar_epi16(index, words)
-}
-
-/// Transposes 16 x 16 words: swaps the off-diagonal halves of blocks of 2, 4, 8 and 16.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose(tile: &mut [__m512i; TILE]) {
-    const fn indices(size: usize, lower: bool) -> [u32; TILE] {
-        let mut index = [0; TILE];
-        let mut j = 0;
-        while j < TILE {
-            let swapped = j & size != 0;
-            index[j] = match (lower, swapped) {
-                (false, false) => j,
-                (false, true) => TILE + j - size,
-                (true, false) => j + size,
-                (true, true) => TILE + j,
-            } as u32;
-            j += 1;
-        }
-        index
-    }
-    const UPPER: [[u32; TILE]; 4] = [
-        indices(1, false),
-        indices(2, false),
-        indices(4, false),
-        indices(8, false),
-    ];
-    const LOWER: [[u32; TILE]; 4] = [indices(1, true), indices(2, true), indices(4, true), indices(8, true)];
-    for stage in 0..4 {
-        let size = 1 << stage;
-        // SAFETY: both indices have 64 bytes.
-        let (upper, lower) = unsafe {
-            (
-                _mm512_loadu_si512(UPPER[stage].as_ptr().cast()),
-                _mm512_loadu_si512(LOWER[stage].as_ptr().cast()),
-            )
-        };
-        for i in (0..TILE).filter(|i| i & size == 0) {
-            let (a, b) = (tile[i], tile[i + size]);
-            tile[i] = _mm512_permutex2var_epi32(a, upper, b);
-            tile[i + size] = _mm512_permutex2var_epi32(a, lower, b);
-        }
-    }
+    words.map(|words| _mm512_permutexvar_epi16(index, words))
 }
 
 #[cfg(test)]
@@ -256,18 +269,36 @@ mod tests {
                     (true, false) => values[r * inner + k],
                     (true, true) => values[k * along + r],
                 };
-                for strip in [Strip::Rows, Strip::Columns] {
+                for (strip, parts) in [
+                    (Strip::Rows, 1),
+                    (Strip::Columns, 1),
+                    (Strip::Rows, PARTS),
+                    (Strip::Columns, PARTS),
+                ] {
                     // The second piece of the inner dimension, if there is one.
                     let depth = if inner > BLOCK { BLOCK..inner } else { 0..inner };
                     let steps = depth.len().div_ceil(BLOCK);
-                    let mut into = vec![Tile([7; TILE_WORDS]); 2 * steps];
-                    pack(m, 16, depth.clone(), strip, &mut into);
+                    let mut into = vec![Tile([7; TILE_WORDS]); 2 * steps * parts];
+                    pack(parts, m, 16, depth.clone(), strip, &mut into);
                     for (i, got) in into.iter().flat_map(|tile| &tile.0).enumerate() {
                         let (tile, x, y) = (i / TILE_WORDS, i / TILE % TILE, i % TILE);
-                        let (row, step) = (16 + tile / steps * TILE, depth.start + tile % steps * BLOCK);
+                        let (row, step) = (
+                            16 + tile / (steps * parts) * TILE,
+                            depth.start + tile / parts % steps * BLOCK,
+                        );
                         let (r, p) = if strip == Strip::Rows { (x, y) } else { (y, x) };
-                        let expected = round(at(row + r, step + 2 * p)) | round(at(row + r, step + 2 * p + 1)) << 16;
-                        assert_eq!(*got, expected, "{strip:?}, transposed {transposed}, word {i}");
+                        let part = |x: f32| {
+                            let mut rest = x;
+                            for _ in 0..tile % parts {
+                                rest -= f32::from_bits(round(rest) << 16);
+                            }
+                            round(rest)
+                        };
+                        let expected = part(at(row + r, step + 2 * p)) | part(at(row + r, step + 2 * p + 1)) << 16;
+                        assert_eq!(
+                            *got, expected,
+                            "{strip:?}, transposed {transposed}, {parts} parts, word {i}"
+                        );
                     }
                 }
             }

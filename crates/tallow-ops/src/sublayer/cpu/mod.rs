@@ -23,11 +23,11 @@ use std::ops::Range;
 
 /// Rows of a block whose widest values are `widest` to a row.
 ///
-/// With products in bf16 an update waits for memory, and a matrix of such rows has to leave room for others in a second-level
+/// With products on units for bf16 an update waits for memory, and a matrix of such rows has to leave room for others in a second-level
 /// cache, which has 1 or 2 MiB. Fewer rows than the least would read and write the gradients of the weights too often: at a
 /// width of 512 with an inner width of 2,048, blocks of 128 rows were slower than blocks of 256, which no longer fit.
 ///
-/// Products in f32 take longer than memory does, and do best on many rows: there, a batch is one block.
+/// Products in vectors of f32 take longer than memory does, and do best on many rows: there, a batch is one block.
 fn rows_of_block(engine: Engine, widest: usize) -> usize {
     if cfg!(test) {
         // Several blocks, in every engine, at sizes that can be compared with a reference.
@@ -229,18 +229,19 @@ mod tests {
     use super::*;
     use crate::Compute;
 
-    /// Blocks in bf16, the whole batch in f32; narrow rows by more.
+    /// Blocks on units for bf16, the whole batch in vectors of f32; narrow rows by more.
     #[test]
     fn sizes_of_blocks() {
         assert_eq!(shipped_rows(Compute::F32.engine(), 768), usize::MAX);
-        let bf16 = Compute::Bf16.engine();
-        if matches!(bf16, Engine::Tiles(_)) {
-            assert_eq!(
-                [512, 513, 2048].map(|widest| shipped_rows(bf16, widest)),
-                [512, 256, 256]
-            );
-        } else {
-            println!("skipped: this machine has no unit for bf16");
+        for engine in [Compute::Bf16x3, Compute::Bf16].map(Compute::engine) {
+            if matches!(engine, Engine::Tiles(_)) {
+                assert_eq!(
+                    [512, 513, 2048].map(|widest| shipped_rows(engine, widest)),
+                    [512, 256, 256]
+                );
+            } else {
+                println!("skipped: this machine has no unit for bf16");
+            }
         }
     }
 }
