@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training speed on Multi30k, in alternation with itself or with peers, as a table in Markdown.
 
-    scripts/bench_training.py --size S --compute f32 bf16 --rounds 3
+    scripts/bench_training.py --size S --compute f32 bf16x3 bf16 --rounds 3
     scripts/bench_training.py --size S tiny base --pytorch python3 --markdown table.md
     scripts/bench_training.py --size S \
         --peer "other --d-model {d_model} --ff {feed_forward} --layers {layers} --heads {heads}"
@@ -134,7 +134,7 @@ def table(arguments, results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="*", choices=SIZES, default=["S"])
-    parser.add_argument("--compute", nargs="*", default=["f32", "bf16"], choices=["f32", "bf16"])
+    parser.add_argument("--compute", nargs="*", default=["f32", "bf16x3", "bf16"], choices=["f32", "bf16x3", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=4096)

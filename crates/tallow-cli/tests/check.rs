@@ -4,6 +4,7 @@
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
+use tallow_ops::Compute;
 use tempfile::TempDir;
 
 const WORDS: [(&str, &str); 9] = [
@@ -129,6 +130,16 @@ fn what_is_right_passes() {
     let flops = &report["model"]["training_flops_per_source_token"];
     assert_eq!(*flops, 6 * (attention + feed_forward + attention / 2));
     assert!(report["speed"]["target_tokens_per_second"].as_f64().unwrap() > 0.0);
+    // And the ways to multiply that this processor has beside the config's.
+    for (name, compute) in [
+        ("f32", None),
+        ("bf16x3", Some(Compute::Bf16x3)),
+        ("bf16", Some(Compute::Bf16)),
+    ] {
+        let has = compute.is_some_and(|compute| compute.unit_name().is_some());
+        let speed = report["other_speeds"][name].as_f64();
+        assert_eq!(speed.is_some_and(|speed| speed > 0.0), has, "{name}: {speed:?}");
+    }
     assert_eq!(report["tokens"][0]["pairs"], 1200);
     // Nothing is left behind.
     let mut names: Vec<_> = std::fs::read_dir(folder.path())

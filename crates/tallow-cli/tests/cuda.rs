@@ -131,7 +131,8 @@ fn training_follows_the_cpu() {
     }
 }
 
-/// A model translates to the same text on both, by every search, and scores it the same up to rounding.
+/// A model translates to the same text on both, by every search, and scores it the same to 1e-4. Of the hundred drawn by chance
+/// one may differ: rounding can change which token a random number falls on.
 #[test]
 fn translations_are_the_cpus() {
     let Some(gpu) = gpu() else { return };
@@ -151,17 +152,19 @@ fn translations_are_the_cpus() {
         let (there, here) = (translate(&gpu), translate("cpu"));
         assert_eq!(here.len(), 100);
         assert_eq!(there.len(), 100);
-        let others = there
-            .iter()
-            .zip(&here)
-            .filter(|(there, here)| there["translation"] != here["translation"]);
-        let others: Vec<_> = others.collect();
+        let differ = |(there, here): &(&Value, &Value)| there["translation"] != here["translation"];
+        let others: Vec<_> = there.iter().zip(&here).filter(differ).collect();
+        let allowed = usize::from(search.starts_with("--sample"));
         assert!(
-            others.len() <= 1,
+            others.len() <= allowed,
             "{search}: {} differ, {:?}",
             others.len(),
             others.first()
         );
+        for (there, here) in there.iter().zip(&here).filter(|pair| !differ(pair)) {
+            let score = |of: &Value| of["candidates"][0]["score"].as_f64().unwrap();
+            assert!((score(there) - score(here)).abs() < 1e-4, "{search}: {there} {here}");
+        }
     }
 }
 

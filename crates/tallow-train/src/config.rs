@@ -380,6 +380,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn computes_are_called_what_configs_call_them() {
+        for kind in ComputeKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
+
+    #[test]
     fn every_fault_is_reported() {
         assert!(TrainConfig::default().validate().is_empty());
         let config = TrainConfig {

@@ -9,8 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use tallow_data::{Batch, Example};
 use tallow_model::{Opened, Transformer, open};
-use tallow_ops::Compute;
-use tallow_train::{GradientOptions, Optimizer, OptimizerKind, TrainConfig, gradients};
+use tallow_train::{ComputeKind, GradientOptions, Optimizer, OptimizerKind, TrainConfig, gradients};
 
 const CASES: [&str; 5] = [
     "tied-relu",
@@ -89,7 +88,7 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
             r_drop: None,
             label_smoothing: config.label_smoothing,
             dropout: None,
-            compute: Compute::F32,
+            compute: config.compute.into(),
             workers,
         };
         let gradients = gradients(&model, params, case.batch.clone(), options, &Device::Cpu).unwrap();
@@ -111,7 +110,8 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
 }
 
 /// The loss before each of ten updates with Adam, the gradient's norm before it is clipped, and every weight after
-/// the tenth are PyTorch's, whether one worker does it all or two share the batch. Losses agree to 1e-5 (PyTorch's own
+/// the tenth are PyTorch's, whether one worker does it all or two share the batch, and with factors in three parts of bf16 as
+/// in f32. Losses agree to 1e-5 (PyTorch's own
 /// float32 is off by 1e-6), weights to 2e-5, a fiftieth of one update's step, and norms to 2e-5 plus three times what
 /// PyTorch's float32 is off by (in one model, which magnifies rounding, by 9e-5).
 ///
@@ -119,10 +119,14 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
 #[test]
 fn ten_updates_with_adam() {
     for name in CASES {
-        for workers in [1, 2] {
+        for (compute, workers) in [(ComputeKind::F32, 1), (ComputeKind::F32, 2), (ComputeKind::Bf16x3, 2)] {
+            let config = TrainConfig {
+                compute,
+                ..TrainConfig::default()
+            };
             let case = Case::open(name);
-            let (losses, norms) = train(&case, &TrainConfig::default(), workers);
-            let what = format!("{name}, {workers} workers");
+            let (losses, norms) = train(&case, &config, workers);
+            let what = format!("{name}, {compute:?}, {workers} workers");
             assert_near(&what, &losses, &case.numbers("adam.losses"), 1e-5);
             assert!(losses[9] < 0.99 * losses[0], "{what}: {losses:?}");
             let float32 = case.description["float32_difference"]["adam.gradient_norms"].as_f64();

@@ -524,10 +524,11 @@ mod tests {
         }
     }
 
-    /// Our own kernels in f32 and in bf16: neither layouts nor threads nor preparation change a bit.
+    /// Our own kernels, over more than one piece of the inner dimension: neither layouts nor threads nor preparation change a
+    /// bit.
     #[test]
     fn threads_and_layouts_change_nothing() {
-        let (rows, inner, columns) = (300, 270, 64);
+        let (rows, inner, columns) = (300, 530, 64);
         let a_values = values(rows * inner, 1);
         let b_values = values(inner * columns, 2);
         let turned = |values: &[f32], rows: usize| {
@@ -545,7 +546,7 @@ mod tests {
             Matrix::new(&b_turned, columns, inner).t(),
         ];
         let pools = [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
-        let own = [Compute::F32.engine(), Compute::Bf16.engine()];
+        let own = [Compute::F32, Compute::Bf16x3, Compute::Bf16].map(Compute::engine);
         for engine in own.into_iter().filter(|engine| !matches!(engine, Engine::Gemm)) {
             let mut expected = None;
             for case in 0..16 {

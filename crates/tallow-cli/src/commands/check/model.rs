@@ -19,8 +19,6 @@ use tallow_train::{ComputeKind, ModelCard, RunDirectory, TrainConfig, TrainError
 
 /// How long updates are timed.
 const PROBE: Duration = Duration::from_secs(5);
-/// How long they are timed with another `train.compute`.
-const PROBE_OF_OTHERS: Duration = Duration::from_secs(3);
 
 pub(super) fn check(
     config: &Config,
@@ -142,22 +140,36 @@ fn size(subject: &ModelSubject, report: &mut Report) -> Result<()> {
     )
 }
 
-/// The speeds of what else `train.compute` may be on this processor.
+/// What `train.compute` is on this processor, and the speeds of what else it may be.
 fn others(
     config: &Config,
     subject: &ModelSubject,
     corpus: &std::sync::Arc<tallow_data::Corpus>,
     report: &mut Report,
 ) -> Result<()> {
-    // Those that this processor has a unit for; a GPU has none of them.
-    let differs = |kind: &ComputeKind| *kind == ComputeKind::F32 || Compute::from(*kind).unit_name().is_some();
-    let kinds: Vec<_> = ComputeKind::ALL.into_iter().filter(differs).collect();
-    if kinds.len() < 2 || !subject.device.is_cpu() {
+    if !subject.device.is_cpu() {
         return Ok(());
     }
+    let has_unit = |kind: ComputeKind| Compute::from(kind).unit_name().is_some();
+    let own = match config.train.compute {
+        kind if has_unit(kind) => kind,
+        kind => {
+            if kind != ComputeKind::F32 {
+                let found = format!(
+                    "{:?} is f32 on this processor, which has no fast unit for it",
+                    kind.name()
+                );
+                report.ok("train.compute", found)?;
+            }
+            ComputeKind::F32
+        }
+    };
     let mut speeds = Map::new();
     let mut told = Vec::new();
-    for kind in kinds.into_iter().filter(|kind| *kind != config.train.compute) {
+    for kind in ComputeKind::ALL {
+        if kind == own || kind != ComputeKind::F32 && !has_unit(kind) {
+            continue;
+        }
         let train = TrainConfig {
             compute: kind,
             ..subject.train.clone()
@@ -166,15 +178,24 @@ fn others(
             train: &train,
             ..*subject
         };
-        let speed = measure_speed(&subject, corpus, &config.data, PROBE_OF_OTHERS)?.target_tokens_per_second;
+        let speed = measure_speed(&subject, corpus, &config.data, PROBE)?.target_tokens_per_second;
         speeds.insert(kind.name().to_owned(), json!(speed));
-        told.push(format!("{} with {:?}", thousands(speed), kind.name()));
+        told.push(format!(
+            "{} target tokens a second with {:?}",
+            thousands(speed),
+            kind.name()
+        ));
+    }
+    if told.is_empty() {
+        return Ok(());
     }
     report.figure("other_speeds", &speeds)?;
-    report.ok(
-        "train.compute",
-        format!("it would be {} target tokens a second", told.join(", and ")),
-    )
+    let long = PROBE.as_secs();
+    let found = format!(
+        "{}; a sample of {long} s each, and shared processors change their speed",
+        told.join(", ")
+    );
+    report.ok("train.compute", found)
 }
 
 fn speed(
@@ -214,14 +235,13 @@ fn speed(
             duration(seconds)
         ),
     )?;
-    others(config, subject, corpus, report)?;
     let peak = record::peak_memory();
     report.figure("peak_bytes", &peak)?;
-    match peak {
-        Some(bytes) => report.ok(
+    if let Some(bytes) = peak {
+        report.ok(
             "memory",
             format!("at most {} so far, with updates running", memory(bytes as f64)),
-        ),
-        None => Ok(()),
+        )?;
     }
+    others(config, subject, corpus, report)
 }

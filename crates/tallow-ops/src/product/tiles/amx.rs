@@ -123,7 +123,7 @@ pub(super) unsafe fn kernel(
 /// See [`super::Kernel`]; each tile comes in three parts, and the six greatest of their nine products are summed.
 ///
 /// # Safety
-/// As for [`kernel`]; each strip holds `steps` times [`PARTS`] tiles.
+/// As for [`kernel`]; each strip holds `steps` times [`super::pack::PARTS`] tiles.
 pub(super) unsafe fn kernel_of_parts(
     output: Rows<*mut f32>,
     initial: Rows<*const f32>,

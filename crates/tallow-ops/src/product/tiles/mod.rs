@@ -4,9 +4,9 @@
 //! A number in f32 is the sum of three in bf16 to all its 24 bits: x = h + m + l, where each part is what rounding to
 //! bf16 left of the ones before. Of the nine products of parts the six greatest are summed; the others lie below the
 //! rounding of f32 (Henry, Tang, Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For
-//! Higher-Precision Computations"). Where a processor multiplies bf16 more than six times as fast as f32, that is the
-//! fastest way to a product in f32. Numbers below 2^-110 lose parts, which AMX takes for zero, and infinity has none: a sum
-//! that would be infinite is not a number.
+//! Higher-Precision Computations"). That can be the fastest way to a product in f32 where a processor multiplies bf16 more
+//! than six times as fast as f32; how much more it has to be, packing decides (docs/performance.md). Units for bf16 take
+//! denormal numbers for zero, so that parts of elements below 2^-103 are lost, and elements above 3.39e38 round to infinity.
 //!
 //! Operands are packed into tiles of 16 x 32 elements: 16 rows of the left one, or 16 columns of the right one, by 32
 //! steps of the inner dimension. Two neighbouring steps share a 32-bit word, as the instructions of both kernels want
@@ -14,7 +14,8 @@
 //! follow each other.
 //!
 //! The inner dimension is cut into pieces of [`DEPTH`], and within such a piece the left operand into panels of [`PANEL`]
-//! rows and the right one into panels of [`WIDTH`] strips, which fit into the second-level cache.
+//! rows and the right one into panels of [`WIDTH`] strips: together 0.8 MiB, or 1.2 with three parts, of the 2 MiB that a
+//! second-level cache has beside AMX.
 //!
 //! An element of the result depends on its row and its column alone, to the bit, not on the rows and columns beside it.
 #![allow(unsafe_code)]
@@ -55,8 +56,8 @@ impl Tile {
 /// Rows of f32 values: the first, and the distance from one to the next in values.
 type Rows<P> = (P, usize);
 
-/// Computes `BLOCK` x `BLOCK` values: the product of two pairs of packed strips of `steps` tiles each, added to initial
-/// values. A distance of zero gives every row the same initial values.
+/// Computes `BLOCK` x `BLOCK` values: the product of two pairs of packed strips of `steps` tiles each, or as many times their
+/// parts, added to initial values. A distance of zero gives every row the same initial values.
 type Kernel = unsafe fn(
     output: Rows<*mut f32>,
     initial: Rows<*const f32>,
@@ -139,7 +140,9 @@ impl Unit {
         match self {
             #[cfg(target_os = "linux")]
             Self::AmxParts => pack::PARTS,
-            _ => 1,
+            #[cfg(target_os = "linux")]
+            Self::Amx => 1,
+            Self::Avx512 => 1,
         }
     }
 

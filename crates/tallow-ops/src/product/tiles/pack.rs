@@ -138,8 +138,8 @@ unsafe fn pack_tile<const N: usize>(m: Matrix, start: usize, depth: Range<usize>
     }
 }
 
-/// A tile of a left operand whose steps lie side by side, `stride` values apart. To turn the elements once takes less than to
-/// turn the words of each part.
+/// A tile of a left operand of which a step's elements lie side by side, and steps `stride` values apart. To turn the elements
+/// once takes less than to turn the words of each part.
 ///
 /// # Safety
 /// [`is_available`]; at each of 32 steps there are 16 numbers.
