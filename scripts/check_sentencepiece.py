@@ -2,7 +2,8 @@
 """Checks that a learned tokenizer.json and a SentencePiece model of the same pieces give the same ids.
 
 The model is put together here from the pieces alone, without merges, which is what `.spm` files hold. Works
-for `kind = "bpe"`, "unigram" and "char" with `normalization = "none"`.
+for `kind = "bpe"`, "unigram" and "char" with `normalization = "none"`, with and without `trim`; with it, lines lose the white
+space at their ends before SentencePiece sees them, because it removes spaces alone.
 
     pip install tokenizers sentencepiece protobuf
     python3 scripts/check_sentencepiece.py tokenizer.json text.txt ...
@@ -17,6 +18,26 @@ import tokenizers
 from sentencepiece import sentencepiece_model_pb2 as proto
 
 Piece = proto.ModelProto.SentencePiece
+
+
+WITHOUT_WIDTH = "\u200b\u2060\ufeff"
+
+
+def trimmed(line: str) -> str:
+    """A line without white space and characters without width at its ends. Python also strips U+001C to U+001F, which are
+    white space to it alone."""
+    start, end = 0, len(line)
+    is_white = lambda c: c in WITHOUT_WIDTH or (c.isspace() and not "\x1c" <= c <= "\x1f")  # noqa: E731
+    while start < end and is_white(line[start]):
+        start += 1
+    while end > start and is_white(line[end - 1]):
+        end -= 1
+    return line[start:end]
+
+
+def trims(path: str) -> bool:
+    with open(path, encoding="utf-8") as file:
+        return '"Replace"' in json.dumps(json.load(file)["normalizer"])
 
 
 def model_of(path: str) -> proto.ModelProto:
@@ -52,7 +73,7 @@ def model_of(path: str) -> proto.ModelProto:
     normalizer = model.normalizer_spec
     normalizer.name = "identity"
     normalizer.add_dummy_prefix = True
-    normalizer.remove_extra_whitespaces = False
+    normalizer.remove_extra_whitespaces = trims(path)
     normalizer.escape_whitespaces = True
     return model
 
@@ -64,6 +85,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     ours = tokenizers.Tokenizer.from_file(arguments.tokenizer)
+    tidy = trimmed if trims(arguments.tokenizer) else str
     theirs = sentencepiece.SentencePieceProcessor(model_proto=model_of(arguments.tokenizer).SerializeToString())
     lines = different = 0
     for path in arguments.text:
@@ -71,7 +93,7 @@ def main() -> int:
             for line in file:
                 line = line.removesuffix("\n")
                 lines += 1
-                left, right = ours.encode(line, add_special_tokens=False).ids, theirs.encode(line)
+                left, right = ours.encode(line, add_special_tokens=False).ids, theirs.encode(tidy(line))
                 if left != right:
                     different += 1
                     if different <= 5:

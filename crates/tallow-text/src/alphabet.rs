@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::form::SPACE;
+use crate::symbols::NUL;
 use crate::words::WordCounts;
 
 /// Longest stretch of text, in characters, that learning looks at in one go. Text without spaces would else
@@ -15,11 +16,12 @@ pub(crate) struct Alphabet(BTreeSet<char>);
 
 impl Alphabet {
     /// Chooses the most frequent characters until they cover this share of the text; among equally frequent
-    /// ones the lower code points. `required` characters and `▁` are in it in any case, and do not count.
+    /// ones the lower code points. `required` characters and `▁` are in it in any case, and do not count. NUL never is:
+    /// SentencePiece has no piece for it.
     pub(crate) fn choose(words: &WordCounts, coverage: f64, required: &[char]) -> Self {
         let mut counts: BTreeMap<char, u64> = BTreeMap::new();
         for (word, count) in words {
-            for character in word.chars().filter(|&character| character != SPACE) {
+            for character in word.chars().filter(|character| ![SPACE, NUL].contains(character)) {
                 *counts.entry(character).or_default() += count;
             }
         }
@@ -109,6 +111,15 @@ mod tests {
     fn full_coverage_keeps_every_character() {
         let words = words(&[("▁ab", 1000), ("▁z", 1)]);
         assert_eq!(text(&Alphabet::choose(&words, 1.0, &['<'])), "<abz▁");
+    }
+
+    #[test]
+    fn nul_is_no_character() {
+        let words = words(&[("▁a\0b", 5)]);
+        let alphabet = Alphabet::choose(&words, 1.0, &[]);
+        assert_eq!(text(&alphabet), "ab▁");
+        let expected = WordCounts::from([("▁a".to_owned(), 5), ("b".to_owned(), 5)]);
+        assert_eq!(alphabet.stretches(&words), expected);
     }
 
     #[test]

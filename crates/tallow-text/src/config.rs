@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::kind::{Kind, Normalization};
+use crate::symbols;
 use crate::vocabulary;
 
 /// How text becomes piece ids: the `[text]` table.
@@ -30,6 +31,11 @@ pub struct TextConfig {
     /// Unicode normalization of each line, when learning and when encoding: `none`, `nfc` or `nfkc`.
     /// Default `none`.
     pub normalization: Normalization,
+    /// Remove white space at both ends of a line, and all but one of several spaces in a row, when learning and when
+    /// encoding. Default true.
+    pub trim: bool,
+    /// Pieces that are never cut, such as `<sep>` or `{name}`. Default: none.
+    pub symbols: Vec<String>,
     /// Probability that a merge is left out when a training sentence is cut, anew in each epoch: BPE-dropout (Provilkov et
     /// al. 2020), for `kind = "bpe"`. Default 0: none is.
     pub bpe_dropout: f64,
@@ -53,6 +59,8 @@ impl Default for TextConfig {
             byte_fallback: true,
             character_coverage: 1.0,
             normalization: Normalization::None,
+            trim: true,
+            symbols: Vec::new(),
             bpe_dropout: 0.0,
             unigram_alpha: None,
             path: None,
@@ -75,6 +83,11 @@ impl TextConfig {
             ..self.clone()
         };
         rest == Self::default()
+    }
+
+    /// Whether a learned vocabulary can have pieces that are never cut: if SentencePiece can express it.
+    pub(crate) fn can_have_symbols(&self) -> bool {
+        self.kind != Kind::Word && self.normalization == Normalization::None
     }
 
     /// Whether the learned vocabulary has the 256 byte pieces.
@@ -148,12 +161,16 @@ impl TextConfig {
     pub(crate) fn learning_faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         // The fixed pieces, `▁`, and something to say.
-        let minimum = vocabulary::fixed_pieces(self.has_bytes()) + 2;
+        let minimum = vocabulary::fixed_pieces(self.has_bytes()) + 2 + self.symbols.len();
         if self.vocabulary < minimum {
             let why = if self.has_bytes() {
                 " with text.byte_fallback = true (256 byte pieces)"
             } else {
                 ""
+            };
+            let why = match self.symbols.len() {
+                0 => why.to_owned(),
+                count => format!("{why} and {count} text.symbols"),
             };
             faults.push(format!(
                 "text.vocabulary: must be at least {minimum}{why}, is {}",
@@ -162,6 +179,16 @@ impl TextConfig {
         }
         if u32::try_from(self.vocabulary).is_err() {
             faults.push(format!("text.vocabulary: must be below 2^32, is {}", self.vocabulary));
+        }
+        faults.extend(symbols::faults(&self.symbols));
+        if !self.symbols.is_empty() && !self.can_have_symbols() {
+            let (key, value) = match self.kind {
+                Kind::Word => ("kind", self.kind.to_string()),
+                _ => ("normalization", self.normalization.to_string()),
+            };
+            faults.push(format!(
+                "text.symbols: no vocabulary with text.{key} = \"{value}\" can have them; remove one of the two keys"
+            ));
         }
         if !(self.character_coverage > 0.0 && self.character_coverage <= 1.0) {
             faults.push(format!(

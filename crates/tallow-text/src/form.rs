@@ -2,7 +2,7 @@
 //! and how pieces are joined to a line again. It follows SentencePiece (Kudo and Richardson 2018), so that a
 //! learned vocabulary can also be written as a SentencePiece model with the same ids.
 //!
-//! 1. The line is normalized, if the config asks for it.
+//! 1. The line is normalized, if the config asks for it, and white space that says nothing is removed (`trim.rs`).
 //! 2. `▁` is put before it, and every space becomes `▁`. SentencePiece calls this the dummy prefix. It is
 //!    always put there, so leading, trailing and repeated spaces survive.
 //! 3. The line is cut before every `▁`, and, but for whole words, after every `<`. The second cut keeps text
@@ -33,6 +33,7 @@ use tokenizers::{
 
 use crate::kind::{Kind, Normalization};
 use crate::special;
+use crate::trim;
 
 /// The character that stands for a space in pieces: U+2581, as in SentencePiece.
 pub(crate) const SPACE: char = '\u{2581}';
@@ -52,12 +53,21 @@ impl Form {
     ///
     /// # Errors
     /// If the `tokenizers` library refuses a pattern; the patterns are constants, so it does not.
-    pub(crate) fn new(kind: Kind, normalization: Normalization) -> tokenizers::Result<Self> {
+    pub(crate) fn new(kind: Kind, normalization: Normalization, trim: bool) -> tokenizers::Result<Self> {
+        let mut steps: Vec<NormalizerWrapper> = match normalization {
+            Normalization::None => Vec::new(),
+            Normalization::Nfc => vec![NFC.into()],
+            Normalization::Nfkc => vec![NFKC.into()],
+        };
+        if trim {
+            steps.extend(trim::normalizers()?);
+        }
         let prefix = NormalizerWrapper::from(Prepend::new(SPACE.to_string()));
-        let normalizer = match normalization {
-            Normalization::None => prefix,
-            Normalization::Nfc => Normalizers::new(vec![NFC.into(), prefix]).into(),
-            Normalization::Nfkc => Normalizers::new(vec![NFKC.into(), prefix]).into(),
+        let normalizer = if steps.is_empty() {
+            prefix
+        } else {
+            steps.push(prefix);
+            Normalizers::new(steps).into()
         };
 
         // This also replaces spaces. Its own way to put a prefix spares lines that start with a space.
@@ -128,7 +138,7 @@ mod tests {
 
     #[test]
     fn lines_are_cut_before_spaces_and_after_brackets() {
-        let form = Form::new(Kind::Bpe, Normalization::None).unwrap();
+        let form = Form::new(Kind::Bpe, Normalization::None, false).unwrap();
         let words = |line: &str| form.words(line).unwrap().join("|");
         assert_eq!(words(""), "");
         assert_eq!(words("a bc"), "▁a|▁bc");
@@ -138,15 +148,26 @@ mod tests {
 
     #[test]
     fn whole_words_keep_their_brackets() {
-        let form = Form::new(Kind::Word, Normalization::None).unwrap();
+        let form = Form::new(Kind::Word, Normalization::None, false).unwrap();
         assert_eq!(form.words("x</s> <unk>").unwrap().join("|"), "▁x</s>|▁<unk>");
     }
 
     #[test]
+    fn white_space_is_trimmed() {
+        let form = Form::new(Kind::Bpe, Normalization::Nfkc, true).unwrap();
+        // The ideographic space is one for NFKC.
+        assert_eq!(
+            form.words("\u{3000} a  \u{3000}b\u{feff}\t").unwrap().join("|"),
+            "▁a|▁b"
+        );
+        assert_eq!(form.words(" \t\u{200b}").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
     fn normalization_comes_first() {
-        let form = Form::new(Kind::Bpe, Normalization::Nfkc).unwrap();
+        let form = Form::new(Kind::Bpe, Normalization::Nfkc, false).unwrap();
         assert_eq!(form.words("ﬁ e\u{301}").unwrap().join("|"), "▁fi|▁é");
-        let form = Form::new(Kind::Bpe, Normalization::Nfc).unwrap();
+        let form = Form::new(Kind::Bpe, Normalization::Nfc, false).unwrap();
         assert_eq!(form.words("ﬁ e\u{301}").unwrap().join("|"), "▁ﬁ|▁é");
     }
 }

@@ -39,6 +39,16 @@ impl fmt::Display for Kind {
     }
 }
 
+impl fmt::Display for Normalization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Normalization::None => "none",
+            Normalization::Nfc => "nfc",
+            Normalization::Nfkc => "nfkc",
+        })
+    }
+}
+
 /// Unicode normalization of a line before it is cut (Unicode Standard Annex 15).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

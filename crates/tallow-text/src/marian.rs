@@ -11,16 +11,22 @@ use serde_json::{Map, Value, json};
 use crate::error::TextError;
 use crate::files;
 use crate::foreign;
+use crate::language_tag;
 use crate::pair::Tokenizers;
-use crate::sentencepiece::Processor;
+use crate::sentencepiece::{Learned, Processor};
 use crate::special;
 use crate::tokenizer::Tokenizer;
+use crate::trim;
 
 const SOURCE: &str = "source.spm";
 const TARGET: &str = "target.spm";
 const VOCABULARY: &str = "vocab.json";
 const TARGET_VOCABULARY: &str = "target_vocab.json";
 const CONFIG: &str = "tokenizer_config.json";
+
+/// The key of [`CONFIG`] that says that white space of any sort is removed at the ends of a line. SentencePiece itself
+/// removes spaces alone.
+const TRIM: &str = "tallow_trim";
 
 /// All of them.
 pub(crate) const FILES: [&str; 5] = [SOURCE, TARGET, VOCABULARY, TARGET_VOCABULARY, CONFIG];
@@ -47,6 +53,10 @@ pub(crate) struct Side {
     processor: Processor,
     ids: HashMap<String, u32>,
     unknown: u32,
+    /// Whether the vocabulary has language tags.
+    has_tags: bool,
+    /// Whether white space of any sort is removed at the ends of a line.
+    trim: bool,
 }
 
 /// A side's vocabulary, looked at from both ends.
@@ -77,34 +87,82 @@ pub(crate) fn open(directory: &Path) -> Result<Tokenizers, TextError> {
             Err(source) => return Err(TextError::Read { path, source }),
         }
     }
-    let files = Arc::new(Files { contents });
-    let is_separate = match files.get(CONFIG) {
-        Some(bytes) => {
-            let config: Value = serde_json::from_slice(bytes).map_err(|error| TextError::Vocabulary {
-                path: directory.join(CONFIG),
-                reason: error.to_string(),
-            })?;
-            config["separate_vocabs"].as_bool().unwrap_or(false)
-        }
-        None => files.get(TARGET_VOCABULARY).is_some(),
+    Arc::new(Files { contents }).tokenizers(directory)
+}
+
+/// The tokenizers of vocabularies that were learned, one for each side or one for both.
+///
+/// # Errors
+/// [`TextError::NoSentencePiece`] if SentencePiece cannot express a side.
+pub(crate) fn of_learned(source: &Learned, target: Option<&Learned>) -> Result<Tokenizers, TextError> {
+    let contents = contents_of(source, target)?;
+    Arc::new(Files { contents }).tokenizers(Path::new(""))
+}
+
+/// The files of vocabularies that were learned, one for each side or one for both.
+fn contents_of(source: &Learned, target: Option<&Learned>) -> Result<Vec<(&'static str, Vec<u8>)>, TextError> {
+    let model = |learned: &Learned| {
+        let bytes = learned.to_bytes();
+        bytes.map_err(|reason| TextError::NoSentencePiece { reason })
     };
-    let target_vocabulary = if is_separate { TARGET_VOCABULARY } else { VOCABULARY };
-    let one = !is_separate && files.get(SOURCE) == files.get(TARGET);
-    let source = files.side(directory, [SOURCE, VOCABULARY])?;
-    Ok(if one {
-        Tokenizers::shared(source)
-    } else {
-        Tokenizers::separate(source, files.side(directory, [TARGET, target_vocabulary])?)
-    })
+    let pretty = |value: &Value| format!("{value:#}\n").into_bytes();
+    let vocabulary = |learned: &Learned| {
+        let entries = learned.pieces.iter().cloned().zip((0u32..).map(Value::from));
+        pretty(&entries.collect::<Map<_, _>>().into())
+    };
+    let mut config = json!({
+        "tokenizer_class": "MarianTokenizer",
+        "separate_vocabs": target.is_some(),
+        "model_max_length": MAX_LENGTH,
+        "eos_token": special::END,
+        "unk_token": special::UNKNOWN,
+        "pad_token": special::PADDING,
+    });
+    if source.trim {
+        config[TRIM] = true.into();
+    }
+    let source_model = model(source)?;
+    let target_model = target.map_or_else(|| Ok(source_model.clone()), model)?;
+    let mut contents = vec![
+        (SOURCE, source_model),
+        (TARGET, target_model),
+        (VOCABULARY, vocabulary(source)),
+        (CONFIG, pretty(&config)),
+    ];
+    contents.extend(target.map(|target| (TARGET_VOCABULARY, vocabulary(target))));
+    Ok(contents)
 }
 
 impl Files {
+    /// The tokenizers of both sides. Messages say that the files lie in `directory`.
+    fn tokenizers(self: &Arc<Self>, directory: &Path) -> Result<Tokenizers, TextError> {
+        let config: Option<Value> = self
+            .get(CONFIG)
+            .map(serde_json::from_slice)
+            .transpose()
+            .map_err(|error| TextError::Vocabulary {
+                path: directory.join(CONFIG),
+                reason: error.to_string(),
+            })?;
+        let is_set = |key: &str| config.as_ref().map(|config| config[key].as_bool().unwrap_or(false));
+        let is_separate = is_set("separate_vocabs").unwrap_or_else(|| self.get(TARGET_VOCABULARY).is_some());
+        let trim = is_set(TRIM).unwrap_or(false);
+        let target_vocabulary = if is_separate { TARGET_VOCABULARY } else { VOCABULARY };
+        let one = !is_separate && self.get(SOURCE) == self.get(TARGET);
+        let source = self.side(directory, [SOURCE, VOCABULARY], trim)?;
+        Ok(if one {
+            Tokenizers::shared(source)
+        } else {
+            Tokenizers::separate(source, self.side(directory, [TARGET, target_vocabulary], trim)?)
+        })
+    }
+
     fn get(&self, name: &str) -> Option<&[u8]> {
         let found = self.contents.iter().find(|(other, _)| *other == name);
         found.map(|(_, bytes)| bytes.as_slice())
     }
 
-    fn side(self: &Arc<Self>, directory: &Path, names: [&'static str; 2]) -> Result<Tokenizer, TextError> {
+    fn side(self: &Arc<Self>, directory: &Path, names: [&'static str; 2], trim: bool) -> Result<Tokenizer, TextError> {
         let [model, vocabulary] = names.map(|name| directory.join(name));
         let bytes = |name: &str, path: &PathBuf| {
             self.get(name).ok_or_else(|| TextError::Read {
@@ -122,8 +180,10 @@ impl Files {
             files: self.clone(),
             names,
             processor,
+            has_tags: read.ids.keys().any(|piece| language_tag::is_tag(piece)),
             ids: std::mem::take(&mut read.ids),
             unknown: read.unknown,
+            trim,
         };
         Ok(Tokenizer::of_marian(side, read))
     }
@@ -154,21 +214,40 @@ impl Vocabulary {
 
 impl Side {
     /// The ids of a line. Like `MarianTokenizer`, it takes a `>>code<<` at its beginning, which tells multilingual models
-    /// the language to translate into, for a piece; other than there, only if the vocabulary has it.
+    /// the language to translate into, for a piece, and one that the vocabulary lacks for the unknown piece; other than
+    /// there, only if the vocabulary has any: to a model of one language, such a line is text.
     pub(crate) fn encode(&self, line: &str) -> Vec<u32> {
-        let mut ids = Vec::with_capacity(line.len() / 3 + 2);
-        let mut rest = line;
-        if line.starts_with(">>")
-            && let Some(end) = line.find("<<")
-            && let Some(id) = self.ids.get(&line[..end + 2])
-        {
-            ids.push(*id);
-            rest = &line[end + 2..];
+        match self.has_tags {
+            true => self.encode_as_marian(line),
+            false => self.encode_text(line, Vec::with_capacity(line.len() / 3 + 2)),
         }
-        self.processor.each_piece(rest, |piece| {
+    }
+
+    /// The ids that `MarianTokenizer` gives a line, whose ends it does not look at.
+    pub(crate) fn encode_as_marian(&self, line: &str) -> Vec<u32> {
+        let line = self.trimmed(line);
+        let mut ids = Vec::with_capacity(line.len() / 3 + 2);
+        let rest = match language_tag::split(line) {
+            Some((tag, rest)) => {
+                ids.push(self.ids.get(tag).copied().unwrap_or(self.unknown));
+                rest
+            }
+            None => line,
+        };
+        self.encode_text(rest, ids)
+    }
+
+    /// The ids, and behind them those of a text.
+    fn encode_text(&self, text: &str, mut ids: Vec<u32>) -> Vec<u32> {
+        self.processor.each_piece(self.trimmed(text), |piece| {
             ids.push(self.ids.get(piece).copied().unwrap_or(self.unknown))
         });
         ids
+    }
+
+    /// A line without white space at its ends, if that is removed.
+    pub(crate) fn trimmed<'a>(&self, line: &'a str) -> &'a str {
+        if self.trim { trim::ends(line) } else { line }
     }
 
     /// The line of pieces.
@@ -210,32 +289,12 @@ impl Side {
 /// [`TextError::NoSentencePiece`], before anything is written, if SentencePiece cannot express a side; and if a file
 /// cannot be written.
 pub(crate) fn export(tokenizers: &Tokenizers, directory: &Path) -> Result<(), TextError> {
-    let (source, target) = (&tokenizers.source, &tokenizers.target);
-    let vocabulary = |tokenizer: &Tokenizer| -> Value {
-        let entry = |id: u32| Some((tokenizer.piece(id)?.to_owned(), Value::from(id)));
-        (0..=tokenizer.pad_id()).filter_map(entry).collect::<Map<_, _>>().into()
+    let source = tokenizers.source.to_learned()?;
+    let target = match tokenizers.is_shared() {
+        true => None,
+        false => Some(tokenizers.target.to_learned()?),
     };
-    let pretty = |value: &Value| format!("{value:#}\n").into_bytes();
-    let separate = !tokenizers.is_shared();
-    let piece = |id: u32| source.piece(id).map_or(Value::Null, Value::from);
-    let config = json!({
-        "tokenizer_class": "MarianTokenizer",
-        "separate_vocabs": separate,
-        "model_max_length": MAX_LENGTH,
-        "eos_token": piece(source.eos_id()),
-        "unk_token": piece(source.unk_id()),
-        "pad_token": piece(source.pad_id()),
-    });
-    let mut contents = vec![
-        (SOURCE, source.to_sentencepiece()?),
-        (TARGET, target.to_sentencepiece()?),
-        (VOCABULARY, pretty(&vocabulary(source))),
-        (CONFIG, pretty(&config)),
-    ];
-    if separate {
-        contents.push((TARGET_VOCABULARY, pretty(&vocabulary(target))));
-    }
-    for (name, contents) in contents {
+    for (name, contents) in contents_of(&source, target.as_ref())? {
         files::write(&directory.join(name), &contents)?;
     }
     Ok(())

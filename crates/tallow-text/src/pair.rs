@@ -88,18 +88,31 @@ impl Tokenizers {
         I: IntoIterator<Item = Result<String, TextError>>,
         J: IntoIterator<Item = Result<String, TextError>>,
     {
+        let pool = pool(threads)?;
         if config.shared {
             let lines = source_lines.into_iter().chain(target_lines);
-            return Ok(Self::shared(Tokenizer::learn_from(config, lines, threads)?));
+            return Self::of_one(Vocabulary::learn(config, lines, &pool)?);
         }
-        let pool = pool(threads)?;
         let source = Vocabulary::learn(config, source_lines, &pool)?;
         let target = Vocabulary::learn(config, target_lines, &pool)?;
         let size = source.size().max(target.size());
+        if source.has_symbols() || target.has_symbols() {
+            let [source, target] = [source, target].map(|side| side.for_sentencepiece(size));
+            return marian::of_learned(&source, Some(&target));
+        }
         Ok(Self::separate(
             Tokenizer::assemble(source, size)?,
             Tokenizer::assemble(target, size)?,
         ))
+    }
+
+    /// One tokenizer of a learned vocabulary, for both sides.
+    pub(crate) fn of_one(vocabulary: Vocabulary) -> Result<Self, TextError> {
+        let size = vocabulary.size();
+        Ok(match vocabulary.has_symbols() {
+            true => marian::of_learned(&vocabulary.for_sentencepiece(size), None)?,
+            false => Self::shared(Tokenizer::assemble(vocabulary, size)?),
+        })
     }
 
     /// The names of all files that a folder with tokenizers may have.

@@ -46,6 +46,11 @@ pub(crate) fn extra(index: usize) -> String {
     format!("<extra{index}>")
 }
 
+/// Whether a piece has a meaning of its own in every vocabulary.
+pub(crate) fn is_reserved(piece: &str) -> bool {
+    [END, UNKNOWN, PADDING].contains(&piece) || is_byte(piece) || is_extra(piece)
+}
+
 /// Whether a piece is one of [`extra`]'s.
 pub(crate) fn is_extra(piece: &str) -> bool {
     piece

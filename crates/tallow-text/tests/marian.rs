@@ -77,24 +77,41 @@ fn what_the_sides_share() {
     assert_eq!(shared, [(false, false), (true, true), (false, true), (false, true)]);
 }
 
-/// A language code at the beginning of a line is a piece where the vocabulary has it, and text elsewhere.
+/// A language code at the beginning of a line is a piece where the vocabulary has it, and the unknown piece otherwise, as in
+/// transformers.
 #[test]
 fn language_codes() {
     let tokenizer = Tokenizers::open(&fixture("languages")).unwrap().source;
+    assert_eq!(tokenizer.language_tags().collect::<Vec<_>>(), [">>deu<<", ">>fra<<"]);
     let text = tokenizer.encode("The train").unwrap();
-    let with_code = tokenizer.encode(">>fra<<The train").unwrap();
-    assert_eq!(with_code[0], tokenizer.id(">>fra<<").unwrap());
-    assert_eq!(with_code[1..], text);
-    for other in [
-        ">>ita<<The train",
-        "The >>fra<< train",
-        ">>fra The train",
-        ">> a << The train",
+    for (line, tag) in [
+        (">>fra<<The train", ">>fra<<"),
+        (">>ita<<The train", "<unk>"),
+        (">> a <<The train", "<unk>"),
     ] {
-        let ids = tokenizer.encode(other).unwrap();
-        assert!(!ids.contains(&tokenizer.id(">>fra<<").unwrap()), "{other}");
-        assert!(ids.len() > 3, "{other}");
+        let ids = tokenizer.encode(line).unwrap();
+        assert_eq!(
+            (ids[0], &ids[1..]),
+            (tokenizer.id(tag).unwrap(), text.as_slice()),
+            "{line}"
+        );
+        let (found, rest) = tokenizer.split_language_tag(line).unwrap();
+        assert_eq!((line.strip_suffix(rest), rest), (Some(found), "The train"));
     }
+    for line in ["The >>fra<< train", ">>fra The train"] {
+        let ids = tokenizer.encode(line).unwrap();
+        assert!(!ids.contains(&tokenizer.id(">>fra<<").unwrap()), "{line}");
+        assert_eq!(tokenizer.split_language_tag(line), None);
+    }
+    // To a model of one language, it is text; transformers takes it off all the same.
+    let tokenizer = Tokenizers::open(&fixture("joint")).unwrap().source;
+    let (ours, theirs) = (tokenizer.encode(">>fra<<a"), tokenizer.encode_as_marian(">>fra<<a"));
+    assert!(ours.unwrap().len() > 3);
+    assert_eq!(
+        theirs.unwrap(),
+        [&[tokenizer.unk_id()], tokenizer.encode("a").unwrap().as_slice()].concat()
+    );
+    assert_eq!(tokenizer.split_language_tag(">>fra<<a"), None);
 }
 
 /// Files are written as they were read, byte by byte, and clones of a side cannot be saved as something else.

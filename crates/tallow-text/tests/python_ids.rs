@@ -35,8 +35,10 @@ fn configs() -> Vec<(&'static str, TextConfig)> {
         vocabulary,
         byte_fallback,
         normalization,
+        trim: false,
         ..TextConfig::default()
     };
+    let trimmed = |config| TextConfig { trim: true, ..config };
     vec![
         ("bpe", config(Kind::Bpe, 600, true, Normalization::None)),
         ("bpe-nfkc-no-bytes", config(Kind::Bpe, 350, false, Normalization::Nfkc)),
@@ -47,6 +49,11 @@ fn configs() -> Vec<(&'static str, TextConfig)> {
         ),
         ("word", config(Kind::Word, 120, true, Normalization::None)),
         ("char", config(Kind::Char, 420, true, Normalization::None)),
+        ("bpe-trim", trimmed(config(Kind::Bpe, 600, true, Normalization::None))),
+        (
+            "unigram-nfkc-trim",
+            trimmed(config(Kind::Unigram, 560, true, Normalization::Nfkc)),
+        ),
     ]
 }
 

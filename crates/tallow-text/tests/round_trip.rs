@@ -53,6 +53,7 @@ fn config(kind: Kind, byte_fallback: bool) -> TextConfig {
         kind,
         vocabulary: 700,
         byte_fallback,
+        trim: false,
         ..TextConfig::default()
     }
 }
@@ -117,7 +118,7 @@ fn any_line_survives_with_byte_fallback() {
 fn known_characters_survive_without_bytes() {
     for kind in [Kind::Bpe, Kind::Unigram, Kind::Char] {
         let mut text = text();
-        text.extend(HOSTILE.iter().map(|&line| line.to_owned()));
+        text.extend(HOSTILE.iter().map(|&line| line.replace('\0', "")));
         let tokenizer = Tokenizer::learn(&config(kind, false), &text, 1).unwrap();
         let alphabet: Vec<char> = text.concat().chars().collect();
         let mut random = Random(2);
@@ -130,6 +131,53 @@ fn known_characters_survive_without_bytes() {
                 .collect();
             assert_survives(&tokenizer, &line);
         }
+    }
+}
+
+/// SentencePiece has no piece for NUL, and so no vocabulary has: it is a byte or unknown.
+#[test]
+fn nul_is_no_piece() {
+    for kind in [Kind::Bpe, Kind::Unigram, Kind::Char] {
+        for byte_fallback in [false, true] {
+            let mut text = text();
+            text.extend(["a b \0 c", "\0\0\0(\0a", "\0"].map(str::to_owned));
+            let tokenizer = Tokenizer::learn(&config(kind, byte_fallback), &text, 1).unwrap();
+            let size = tokenizer.vocabulary_size() as u32;
+            assert!(
+                (0..size).all(|id| !tokenizer.piece(id).unwrap().contains('\0')),
+                "{kind}"
+            );
+            let nul = tokenizer.encode("\0").unwrap();
+            let expected = tokenizer.id("<0x00>").unwrap_or(tokenizer.unk_id());
+            assert_eq!(nul.last(), Some(&expected), "{kind}");
+            assert!(tokenizer.to_sentencepiece().is_ok(), "{kind}");
+        }
+    }
+}
+
+/// By default, white space around a line changes nothing, and neither do several spaces in a row.
+#[test]
+fn white_space_around_a_line_changes_nothing() {
+    for kind in [Kind::Bpe, Kind::Unigram, Kind::Char, Kind::Word] {
+        let config = TextConfig {
+            trim: true,
+            ..config(kind, true)
+        };
+        let tokenizer = Tokenizer::learn(&config, text(), 1).unwrap();
+        let ids = tokenizer.encode("The cat\tis").unwrap();
+        for line in [
+            " The cat\tis",
+            "The cat\tis ",
+            "\u{feff}\t The   cat\tis\u{a0}\u{3000}\u{200b}\r",
+        ] {
+            assert_eq!(tokenizer.encode(line).unwrap(), ids, "{kind}: {line:?}");
+        }
+        for line in ["", "  ", " \t\u{a0}\u{3000}\u{200b}\u{2060}\u{feff}"] {
+            assert!(tokenizer.encode(line).unwrap().is_empty(), "{kind}: {line:?}");
+        }
+        // Learning does not see it either.
+        let spaced: Vec<String> = text().iter().map(|line| format!(" \u{feff}{line}\t ")).collect();
+        assert_eq!(Tokenizer::learn(&config, spaced, 1).unwrap(), tokenizer, "{kind}");
     }
 }
 
@@ -168,6 +216,26 @@ fn normalization_is_applied_once_and_for_all() {
     let tokenizer = Tokenizer::learn(&nfkc, text(), 1).unwrap();
     let ids = tokenizer.encode("ﬁne e\u{301}").unwrap();
     assert_eq!(tokenizer.decode(&ids).unwrap(), "fine é");
+}
+
+#[test]
+fn lines_that_cannot_be_written_are_told() {
+    let nfkc = TextConfig {
+        normalization: Normalization::Nfkc,
+        ..config(Kind::Bpe, true)
+    };
+    let tokenizer = Tokenizer::learn(&nfkc, text(), 1).unwrap();
+    assert_eq!(
+        tokenizer.rewritten("sag … nein").unwrap().as_deref(),
+        Some("sag ... nein")
+    );
+    // A no-break space becomes a space, which is white space as before.
+    assert_eq!(tokenizer.rewritten(" sag\u{a0}nein ").unwrap(), None);
+    let tokenizer = Tokenizer::learn(&config(Kind::Bpe, false), text(), 1).unwrap();
+    // Unknown characters are another matter.
+    for line in ["sag … nein", "灯灯", "௵", ""] {
+        assert_eq!(tokenizer.rewritten(line).unwrap(), None, "{line}");
+    }
 }
 
 #[test]

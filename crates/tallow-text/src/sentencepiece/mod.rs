@@ -15,6 +15,7 @@ use prost::Message as _;
 
 use crate::special;
 use bpe::Bpe;
+pub(crate) use export::Learned;
 pub(crate) use message::ModelType;
 use message::PieceType;
 use normalizer::{Normalizer, text_of_bytes};
@@ -86,6 +87,20 @@ impl Processor {
             })
             .collect::<Result<Vec<_>, String>>()?;
         let byte_fallback = trainer.byte_fallback.unwrap_or(false);
+        let mut pieces = pieces;
+        for (piece, id) in pieces.iter_mut().zip(0u32..) {
+            // As the library does since 0.2.1; older ones open no model with such a piece.
+            match piece.text.contains('\0') {
+                true if byte_fallback && piece.text == "\0" => piece.kind = PieceType::Unused,
+                true => {
+                    return Err(format!(
+                        "piece {id}, {:?}, has a NUL, which SentencePiece does not know",
+                        piece.text
+                    ));
+                }
+                false => {}
+            }
+        }
         let (mut ids, mut unknown) = (HashMap::with_capacity(pieces.len()), None);
         for (piece, id) in pieces.iter().zip(0u32..) {
             if ids.insert(piece.text.clone(), id).is_some() {
