@@ -12,9 +12,10 @@ use std::iter::repeat_n;
 use std::path::PathBuf;
 use std::time::Instant;
 use tallow_data::{Corpus, Filters, ParallelText, Recut};
+use tallow_decode::says_nothing;
 use tallow_model::{Architecture, ModelConfig, Opened, Params, Positions};
 use tallow_score::ScoreConfig;
-use tallow_text::{SubwordSampler, Tokenizers};
+use tallow_text::{SubwordSampler, Tokenizer, Tokenizers};
 use tallow_train::ValidationSet;
 
 /// The model that a run begins with.
@@ -76,10 +77,54 @@ pub(crate) fn open_or_learn(config: &Config, texts: &[ParallelText], offline: bo
                 "on each side"
             };
             eprintln!("learned {pieces} {} pieces {both} ({took})", config.text.kind);
+            if let Some(tags) = language_tags(&tokenizers) {
+                eprintln!("lines begin with language tags, which are pieces of their own: {tags}");
+            }
             tokenizers
         }
     })
 }
+
+/// Language tags that are listed before "and N more".
+const LISTED_TAGS: usize = 20;
+
+/// The language tags of the source's vocabulary in words, if it has any.
+pub(crate) fn language_tags(tokenizers: &Tokenizers) -> Option<String> {
+    let tags: Vec<&str> = tokenizers.source.language_tags().collect();
+    let listed = tags.iter().take(LISTED_TAGS).copied().collect::<Vec<_>>().join(", ");
+    match tags.len() {
+        0 => None,
+        count if count > LISTED_TAGS => Some(format!("{listed} and {} more", count - LISTED_TAGS)),
+        _ => Some(listed),
+    }
+}
+
+/// What there is to say of references that a vocabulary can only write in another way, if there are any: no translation
+/// equals them.
+pub(crate) fn rewritten_references(part: &str, text: &ParallelText, tokenizers: &Tokenizers) -> Result<Option<String>> {
+    let (mut count, mut first) = (0, None);
+    for (line, reference) in (1..).zip(&text.target) {
+        if let Some(written) = tokenizers.target.rewritten(reference)? {
+            count += 1;
+            first.get_or_insert((line, reference, written));
+        }
+    }
+    Ok(first.map(|(line, reference, written): (u64, _, _)| {
+        let references = if count == 1 { "1 reference".into() } else { format!("{count} references") };
+        let all = text.target.len();
+        let excerpt = |text: &str| text.chars().take(EXCERPT).collect::<String>();
+        format!(
+            "{part}: {references} of {all} cannot be written by this vocabulary as they are, and no translation will equal \
+             them: line {line}, {:?}, is {:?} to it. With text.normalization = \"none\", a vocabulary leaves text as it is; \
+             or normalize the references, too",
+            excerpt(reference),
+            excerpt(&written)
+        )
+    }))
+}
+
+/// Characters of a line that are shown in a message.
+const EXCERPT: usize = 60;
 
 /// Learns the tokenizers that a config asks for from its training text. A corpus counts as often as training takes it,
 /// at least once: words that matter by their weight get pieces by it.
@@ -101,9 +146,23 @@ pub(crate) fn encode(texts: &[ParallelText], tokenizers: &Tokenizers, filters: &
         texts,
         tokenizers.target.eos_id(),
         filters,
-        |lines| tokenizers.source.encode_batch(lines, cores),
-        |lines| tokenizers.target.encode_batch(lines, cores),
+        |lines| {
+            tokenizers
+                .source
+                .encode_batch(&without_empty(&tokenizers.source, lines), cores)
+        },
+        |lines| {
+            tokenizers
+                .target
+                .encode_batch(&without_empty(&tokenizers.target, lines), cores)
+        },
     )?)
+}
+
+/// The lines; empty ones in place of those that say nothing, such as a language tag alone.
+fn without_empty<'a>(tokenizer: &Tokenizer, lines: &[&'a str]) -> Vec<&'a str> {
+    let line = |line: &&'a str| if says_nothing(tokenizer, line) { "" } else { *line };
+    lines.iter().map(line).collect()
 }
 
 /// Pairs whose random cuts are compared with their text before training begins.

@@ -43,7 +43,7 @@ pub use deal::deal;
 pub use error::{BoxError, DataError};
 pub use filter::{FilterReport, Filters};
 pub use flat::FlatBatch;
-pub use lines::{FileRecord, LineReader, ReadReport, TextFile, read_lines, read_lines_from};
+pub use lines::{FileRecord, LineReader, ReadReport, TextFile, is_blank, read_lines, read_lines_from};
 pub use parallel::ParallelText;
 pub use recut::Recut;
 pub use sampler::{Sampler, fixed_batches};

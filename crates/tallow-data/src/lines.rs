@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use unicode_general_category::{GeneralCategory, get_general_category};
 
 use crate::error::DataError;
 
@@ -33,7 +34,7 @@ pub struct ReadReport {
     pub carriage_returns: u64,
     /// Files that began with a byte order mark, which was stripped.
     pub byte_order_marks: u64,
-    /// Lines that are empty or white space alone; for parallel text, pairs with such a side. They are kept here: the
+    /// Lines that are blank ([`is_blank`]); for parallel text, pairs with such a side. They are kept here: the
     /// filters of a corpus drop them.
     pub empty: u64,
     /// Lines that were not UTF-8 and whose bad bytes became U+FFFD. Only [`LineReader::repairing`] lets them pass.
@@ -277,9 +278,12 @@ impl<R: BufRead> Iterator for LineReader<R> {
     }
 }
 
-/// Whether a line says nothing: empty or white space alone.
-pub(crate) fn is_blank(line: &str) -> bool {
-    line.trim().is_empty()
+/// Whether a line says nothing: it is empty, or white space, control characters and invisible ones (Unicode's general category
+/// `Cf`: characters without width, a byte order mark, marks of direction) are all there is.
+pub fn is_blank(line: &str) -> bool {
+    use GeneralCategory::{Control, Format};
+    let is_invisible = |c: char| c.is_whitespace() || matches!(get_general_category(c), Control | Format);
+    line.chars().all(is_invisible)
 }
 
 /// Names what the start of a file that is not UTF-8 looks like.

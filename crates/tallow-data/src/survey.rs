@@ -36,6 +36,9 @@ pub struct Survey {
     pub misread: Tally,
     /// A side has control characters other than the tab.
     pub control: Tally,
+    /// A side has characters that nobody sees and that mean nothing inside a line: a byte order mark, spaces without width,
+    /// soft hyphens. Joiners and marks of direction, which some scripts need, do not count.
+    pub invisible: Tally,
     /// Whether line N translates line N.
     pub alignment: Alignment,
 }
@@ -52,6 +55,7 @@ impl Survey {
             replaced: Tally::default(),
             misread: Tally::default(),
             control: Tally::default(),
+            invisible: Tally::default(),
             alignment: Alignment::of(&text.source, &text.target),
         };
         let mut seen = HashSet::with_capacity(text.source.len());
@@ -71,6 +75,7 @@ impl Survey {
                     either(&|side| side.chars().any(|c| c.is_control() && c != '\t')),
                     &mut survey.control,
                 ),
+                (either(&is_partly_invisible), &mut survey.invisible),
             ];
             for (_, tally) in oddities.into_iter().filter(|(is_odd, _)| *is_odd) {
                 tally.add(line);
@@ -83,6 +88,12 @@ impl Survey {
 /// Whether the sides are the same text, and more of it than a name.
 fn is_copied(source: &str, target: &str) -> bool {
     source.trim() == target.trim() && source.split_whitespace().nth(2).is_some()
+}
+
+/// Whether a line has characters that nobody sees: a byte order mark, a space or a joint of words without width, a soft
+/// hyphen.
+fn is_partly_invisible(line: &str) -> bool {
+    line.contains(['\u{feff}', '\u{200b}', '\u{2060}', '\u{ad}'])
 }
 
 /// Whether a line has UTF-8 that was read as Latin-1 or Windows-1252: a letter of two bytes becomes `Ã` or `Â` and a sign

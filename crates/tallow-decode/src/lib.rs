@@ -20,5 +20,5 @@ pub use error::DecodeError;
 pub use hypothesis::Hypothesis;
 pub use sampling::{Choice, sample};
 pub use search::search;
-pub use source::Part;
+pub use source::{Part, says_nothing};
 pub use translator::{Alignment, Candidate, Translation, Translator};

@@ -1,6 +1,7 @@
 //! Lines as the model reads them: as tokens, and in parts where a line is too long.
 
 use crate::{DecodeConfig, DecodeError, LongLines};
+use tallow_data::is_blank;
 use tallow_text::Tokenizer;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -16,12 +17,20 @@ pub struct Part {
     pub is_apart: bool,
 }
 
-/// A line in its parts: none if it has no piece, one as a rule.
+/// A line in its parts: none if it is blank or has no piece, one as a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) parts: Vec<Part>,
     /// Tokens of the line that no part has.
     pub(crate) cut_tokens: usize,
+    /// The language tag that the line begins with, if the vocabulary does not have it.
+    pub(crate) unknown_tag: Option<String>,
+}
+
+/// Whether a line is blank, or blank behind a language tag. Training drops such a line, so that no model knows what to say
+/// to it; its translation is an empty line.
+pub fn says_nothing(tokenizer: &Tokenizer, line: &str) -> bool {
+    is_blank(tokenizer.split_language_tag(line).map_or(line, |(_, text)| text))
 }
 
 /// Makes sources of lines.
@@ -40,12 +49,12 @@ impl Reader<'_> {
 
     /// Reads lines; numbers in messages begin after `first_line`.
     pub(crate) fn read<S: AsRef<str> + Sync>(&self, lines: &[S], first_line: u64) -> Result<Vec<Source>, DecodeError> {
-        // What is too long for the tokenizer goes another way.
+        // What is too long for the tokenizer goes another way, and what is blank goes nowhere.
         let usual: Vec<&str> = lines
             .iter()
             .map(|line| {
                 Some(line.as_ref())
-                    .filter(|line| line.len() <= MOST_BYTES)
+                    .filter(|line| line.len() <= MOST_BYTES && !says_nothing(self.tokenizer, line))
                     .unwrap_or_default()
             })
             .collect();
@@ -53,20 +62,30 @@ impl Reader<'_> {
         let numbered = lines.iter().zip(encoded).enumerate();
         let read = |(i, (line, tokens)): (usize, (&S, Vec<u32>))| {
             let line = line.as_ref();
-            if line.len() <= MOST_BYTES && tokens.len() <= self.room() {
-                return Ok(Source {
+            if says_nothing(self.tokenizer, line) {
+                return Ok(Source::default());
+            }
+            let source = if line.len() <= MOST_BYTES && tokens.len() <= self.room() {
+                Source {
                     parts: Vec::from_iter((!tokens.is_empty()).then(|| self.part(tokens, false))),
-                    cut_tokens: 0,
-                });
-            }
-            match self.config.long_lines {
-                LongLines::Truncate => self.truncate(line, tokens),
-                LongLines::Split => self.split(line),
-                LongLines::Fail => Err(DecodeError::LongLine {
-                    line: first_line + i as u64 + 1,
-                    limit: self.config.max_source_length,
-                }),
-            }
+                    ..Source::default()
+                }
+            } else {
+                match self.config.long_lines {
+                    LongLines::Truncate => self.truncate(line, tokens)?,
+                    LongLines::Split => self.split(line)?,
+                    LongLines::Fail => {
+                        return Err(DecodeError::LongLine {
+                            line: first_line + i as u64 + 1,
+                            limit: self.config.max_source_length,
+                        });
+                    }
+                }
+            };
+            Ok(Source {
+                unknown_tag: self.tokenizer.unknown_language_tag(line).map(str::to_owned),
+                ..source
+            })
         };
         numbered.map(read).collect()
     }
@@ -96,39 +115,51 @@ impl Reader<'_> {
         Ok(Source {
             cut_tokens: count - tokens.len(),
             parts: vec![self.part(tokens, false)],
+            ..Source::default()
         })
     }
 
     /// The sentences of a line (Unicode Standard Annex 29), each a part; one that is too long itself is divided between
-    /// words, and a word between characters.
+    /// words, and a word between characters. If the line begins with a language tag, every part does.
     fn split(&self, line: &str) -> Result<Source, DecodeError> {
         let mut source = Source::default();
         let mut is_apart = false;
+        let text = self.tokenizer.split_language_tag(line).map_or(line, |(_, text)| text);
+        // White space behind the tag belongs to it: a vocabulary may have pieces for it.
+        let text = if text.len() < line.len() {
+            text.trim_start()
+        } else {
+            text
+        };
+        let tag = &line[..line.len() - text.len()];
         // In stretches, because the boundaries of a sentence are looked for in all of its text.
-        let mut rest = line;
+        let mut rest = text;
         while !rest.is_empty() {
             let (stretch, after) = rest.split_at(boundary(rest, MOST_BYTES));
             for sentence in stretch.split_sentence_bounds() {
-                self.divide(sentence, &mut is_apart, &mut source)?;
+                self.divide(tag, sentence, &mut is_apart, &mut source)?;
             }
             rest = after;
         }
         Ok(source)
     }
 
-    fn divide(&self, text: &str, is_apart: &mut bool, source: &mut Source) -> Result<(), DecodeError> {
+    fn divide(&self, tag: &str, text: &str, is_apart: &mut bool, source: &mut Source) -> Result<(), DecodeError> {
         let trimmed = text.trim();
         *is_apart |= text.starts_with(char::is_whitespace) || trimmed.is_empty();
         if trimmed.is_empty() {
             return Ok(());
         }
-        let tokens = self.tokenizer.encode(trimmed)?;
+        let tokens = match tag {
+            "" => self.tokenizer.encode(trimmed)?,
+            tag => self.tokenizer.encode(&format!("{tag}{trimmed}"))?,
+        };
         // A single character may be several tokens: as bytes. It cannot be divided any more.
         let middle = boundary(trimmed, trimmed.len().div_ceil(2));
         if tokens.len() > self.room() && middle < trimmed.len() {
             let (first, second) = trimmed.split_at(middle);
-            self.divide(first, is_apart, source)?;
-            self.divide(second, is_apart, source)?;
+            self.divide(tag, first, is_apart, source)?;
+            self.divide(tag, second, is_apart, source)?;
         } else if !tokens.is_empty() {
             let mut tokens = tokens;
             source.cut_tokens += tokens.len().saturating_sub(self.room());
@@ -167,6 +198,7 @@ mod tests {
             kind: Kind::Char,
             vocabulary: 60,
             byte_fallback: false,
+            trim: false,
             ..TextConfig::default()
         };
         Tokenizer::learn(&config, ["abcdefghijklmnopqrstuvwxyz ABC. ! ?。犬"], 1).unwrap()
@@ -234,6 +266,76 @@ mod tests {
         assert!(error.to_string().starts_with("line 8 "), "{error}");
         assert_eq!(read("abc", 5, LongLines::Fail).unwrap().parts.len(), 1);
         assert_eq!(read("", 5, LongLines::Fail).unwrap(), Source::default());
+    }
+
+    /// Every part of a line carries its tag, and the limit counts it.
+    #[test]
+    fn parts_carry_the_tag() {
+        let config = TextConfig {
+            kind: Kind::Char,
+            vocabulary: 60,
+            byte_fallback: false,
+            ..TextConfig::default()
+        };
+        let lines = [">>deu<< a big cat and a dog. A cat!", ">>fra<< x"];
+        let tokenizer = Tokenizer::learn(&config, lines, 1).unwrap();
+        let decode = DecodeConfig {
+            max_source_length: 13,
+            ..DecodeConfig::default()
+        };
+        let reader = Reader {
+            tokenizer: &tokenizer,
+            config: &decode,
+            eos: 0,
+            threads: 1,
+        };
+        let sources = reader
+            .read(&[lines[0], ">>deu<< \t\u{3000}", ">>ita<<a cat", "a big dog"], 0)
+            .unwrap();
+        let parts: Vec<(&str, String)> = sources[0]
+            .parts
+            .iter()
+            .map(|part| {
+                assert!(part.tokens.len() <= 13);
+                let text = tokenizer.decode(&part.tokens[1..part.tokens.len() - 1]).unwrap();
+                (tokenizer.piece(part.tokens[0]).unwrap(), text)
+            })
+            .collect();
+        let expected = ["a big cat", "and a dog.", "A cat!"].map(|text| (">>deu<<", text.to_owned()));
+        assert_eq!(parts, expected);
+        assert_eq!(sources[1], Source::default());
+        assert_eq!(sources[2].unknown_tag.as_deref(), Some(">>ita<<"));
+        assert_eq!(sources[2].parts[0].tokens[0], tokenizer.unk_id());
+        assert_eq!((&sources[0].unknown_tag, &sources[3].unknown_tag), (&None, &None));
+        // To a model without tags they are text, which is worth a word.
+        assert_eq!(tokenizer_without_tags(">>deu<< a").as_deref(), Some(">>deu<<"));
+        assert_eq!(tokenizer_without_tags(">>> 1 << 2"), None);
+    }
+
+    fn tokenizer_without_tags(line: &str) -> Option<String> {
+        read(line, 100, LongLines::Split).unwrap().unknown_tag
+    }
+
+    /// Lines that training drops as empty are empty here, too.
+    #[test]
+    fn blank_lines_have_no_parts() {
+        for line in [
+            "",
+            " ",
+            " \t ",
+            "\u{a0}\u{3000}",
+            "\u{200b}\u{200d}",
+            "\u{feff}",
+            "\0\u{1}\u{ad}\u{202e}",
+        ] {
+            assert_eq!(
+                read(line, 100, LongLines::Split).unwrap(),
+                Source::default(),
+                "{line:?}"
+            );
+            assert_eq!(read(line, 3, LongLines::Fail).unwrap(), Source::default(), "{line:?}");
+        }
+        assert_eq!(read(" .\u{200b}", 100, LongLines::Split).unwrap().parts.len(), 1);
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct Translation {
     pub targets: Vec<Vec<u32>>,
     /// How many source tokens were cut off because the line is longer than `decode.max_source_length`.
     pub cut_tokens: usize,
+    /// The language tag that the line begins with, if the vocabulary does not have it: the model has read an unknown piece
+    /// or, if it knows no tags at all, text.
+    pub unknown_tag: Option<String>,
     /// Translations, best first; never empty. The only one of an empty line is an empty line. Those of a line in parts are
     /// put together from the best ones of its parts, the second best ones, and so on.
     pub candidates: Vec<Candidate>,
@@ -194,6 +197,7 @@ impl<'a> Translator<'a> {
             parts: source.parts,
             targets,
             cut_tokens: source.cut_tokens,
+            unknown_tag: source.unknown_tag,
             candidates,
         })
     }

@@ -3,7 +3,7 @@
 use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::searching::Shortcomings;
 use crate::config::{Config, may_change};
-use crate::ingredients::{self, Initial, open_or_learn, position_limit, validation_set};
+use crate::ingredients::{self, Initial, open_or_learn, position_limit, rewritten_references, validation_set};
 use crate::progress::{Progress, thousands};
 use crate::{INTERRUPTED, card, record, threads};
 use anyhow::{Context, Result, bail};
@@ -76,6 +76,13 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         (None, Some(init)) => init.tokenizers.clone(),
         (None, None) => open_or_learn(&config, &texts, offline)?,
     };
+    for (part, text) in [("data.valid", &valid_text), ("data.test", &test_text)] {
+        if let Some(text) = text
+            && let Some(note) = rewritten_references(part, text, &tokenizers)?
+        {
+            eprintln!("note: {note}");
+        }
+    }
     let corpus = Arc::new(ingredients::training_corpus(&config, &texts, &tokenizers)?);
     drop(texts);
     report_corpus(&corpus);

@@ -146,6 +146,13 @@ fn open(
     )?;
     let advice = "most likely remains of another format: remove them";
     tally(&survey.control, "with control characters", MOST_BROKEN, advice)?;
+    let advice = "a model reads them as if they were letters: remove them";
+    tally(
+        &survey.invisible,
+        "with invisible characters: byte order marks, spaces without width or soft hyphens",
+        MOST_BROKEN,
+        advice,
+    )?;
     alignment(key, &text, &survey.alignment, report)?;
     surveys.push(survey);
     Ok(Some(text))
