@@ -14,6 +14,10 @@ transformers, as sum of log-probabilities / length:
     ours wins  the other program's search has missed the better translation that ours found
     theirs     the other way round
 
+Blank lines are left out: Tallow answers them with an empty line, and the others with a sentence. Where the vocabulary was learned
+with `text.trim`, lines lose the white space at their ends, of which SentencePiece knows the space alone. A line that begins with
+`>>...<<` differs if the vocabulary has no language tags: transformers makes `<unk>` of it, and Tallow reads text.
+
 The exit code is 1 if the ids of a line differ, logits by more than 1e-4, or more translations than --allow are "theirs".
 """
 
@@ -30,6 +34,8 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from check_sentencepiece import trimmed
+
 TIE = 1e-5
 
 
@@ -39,6 +45,13 @@ def run(command: list[str], lines: list[str]) -> list[str]:
     if result.returncode != 0:
         sys.exit(f"{' '.join(command)}: {result.stderr}")
     return result.stdout.split("\n")[:-1]
+
+
+def lines_of(arguments: argparse.Namespace, path: str) -> list[str]:
+    config = Path(arguments.directory) / "tokenizer_config.json"
+    trims = config.exists() and json.loads(config.read_text(encoding="utf-8")).get("tallow_trim", False)
+    lines = Path(path).read_text(encoding="utf-8").split("\n")[:-1]
+    return [trimmed(line) if trims else line for line in lines if trimmed(line)]
 
 
 def token_ids(arguments: argparse.Namespace, tokenizer, lines: list[str], target: bool) -> bool:
@@ -147,11 +160,11 @@ def main() -> int:
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
 
-    everything = Path(arguments.text).read_text(encoding="utf-8").split("\n")[:-1]
+    everything = lines_of(arguments, arguments.text)
     tokenizer = transformers.MarianTokenizer.from_pretrained(arguments.directory)
     fine = token_ids(arguments, tokenizer, everything, False)
     if arguments.target_text:
-        fine &= token_ids(arguments, tokenizer, Path(arguments.target_text).read_text(encoding="utf-8").split("\n")[:-1], True)
+        fine &= token_ids(arguments, tokenizer, lines_of(arguments, arguments.target_text), True)
     is_npz = (Path(arguments.directory) / "model.npz").exists()
     model = None if is_npz else transformers.MarianMTModel.from_pretrained(arguments.directory, dtype=torch.float32).eval()
     # CTranslate2's loader of MarianMT directories has one vocabulary for both sides.

@@ -1,6 +1,8 @@
 //! Cardinal numbers in English and German words: a language pair in miniature, with compounds (`einundzwanzig`),
 //! another word order (`twenty-one`: one-and-twenty) and words that change inside others (`eins`, `ein`).
 
+use std::collections::HashSet;
+
 use super::{Split, ToyOptions};
 use crate::shuffle::{Purpose, SplitMix64};
 
@@ -133,12 +135,30 @@ pub(super) fn options() -> ToyOptions {
     }
 }
 
-/// Numbers below this are the small ones: a corpus that spans six digits has so few of them that a model may learn
-/// the long numbers and fail at `five`. They are written once more by themselves, to be given a weight.
-const SMALL: u32 = 100;
+/// Numbers below this are small: people type them first.
+const SMALL: u32 = 1_000;
 
-/// The three splits, which share no number. Numbers of one word, from which all others are made, are in train. The
-/// small numbers of train come once more as `train.small`, unless train has no others.
+/// In the training set, one source in so many begins with a capital letter.
+const CAPITAL: usize = 6;
+
+/// Whether a number is round: it has at most three digits and then zeros alone, at least two. Almost no number that is drawn
+/// by its value or its length is, and people type these as well.
+fn is_round(number: u32) -> bool {
+    number >= 100 && number.is_multiple_of(100 * 10u32.pow((number.ilog10()).saturating_sub(4)))
+}
+
+/// Whether a number is of one or two words in English (`five`, `twenty-one`, `nine hundred`, `forty thousand`). A corpus that
+/// spans six digits has so few of them that a model may learn the long ones and fail at `five`. They are written once more by
+/// themselves, to be given a weight.
+fn is_short(number: u32) -> bool {
+    matches!(number, 0..100)
+        || (number < 1_000 && number.is_multiple_of(100))
+        || (number < 100_000 && number.is_multiple_of(1_000))
+}
+
+/// The splits. Train, valid and test share no number, and numbers of one word, from which all others are made, are in train.
+/// What is short of train comes once more as `train.short`, with and without a capital letter. All round numbers and all
+/// small ones are `all.round` and `all.small`, and those of them that are not in train `unseen.round` and `unseen.small`.
 pub(super) fn splits(options: &ToyOptions) -> Result<Vec<Split>, String> {
     let &ToyOptions {
         seed,
@@ -178,23 +198,63 @@ pub(super) fn splits(options: &ToyOptions) -> Result<Vec<Split>, String> {
     let valid_numbers = others.split_off(others.len() - valid);
     let mut train_numbers = [atoms, others].concat();
     generator.shuffle(&mut train_numbers);
-    let small: Vec<u32> = train_numbers.iter().copied().filter(|&number| number < SMALL).collect();
+
+    let is_trained: HashSet<u32> = train_numbers.iter().copied().collect();
+    let short: Vec<u32> = train_numbers
+        .iter()
+        .copied()
+        .filter(|&number| is_short(number))
+        .collect();
+    let plain = |number| (english(number), german(number));
+    let capital = |number| (capitalized(&english(number)), german(number));
+    let mixed = |numbers: Vec<u32>| -> Vec<(String, String)> {
+        let spell = |(index, number)| {
+            if index % CAPITAL == 0 {
+                capital(number)
+            } else {
+                plain(number)
+            }
+        };
+        numbers.into_iter().enumerate().map(spell).collect()
+    };
     let mut splits = vec![
-        ("train", train_numbers),
-        ("valid", valid_numbers),
-        ("test", test_numbers),
+        ("train", mixed(train_numbers)),
+        ("valid", mixed(valid_numbers)),
+        ("test", mixed(test_numbers)),
+        (
+            "train.short",
+            short
+                .iter()
+                .flat_map(|&number| [plain(number), capital(number)])
+                .collect(),
+        ),
     ];
-    if small.len() < splits[0].1.len() {
-        splits.push(("train.small", small));
+    for (name, is_in) in [
+        ("round", is_round as fn(u32) -> bool),
+        ("small", |number| number < SMALL),
+    ] {
+        let all: Vec<u32> = (0..=maximum).filter(|&number| is_in(number)).collect();
+        let unseen = all.iter().copied().filter(|number| !is_trained.contains(number));
+        splits.push(match name {
+            "round" => ("unseen.round", unseen.map(plain).collect()),
+            _ => ("unseen.small", unseen.map(plain).collect()),
+        });
+        splits.push(match name {
+            "round" => ("all.round", all.into_iter().map(plain).collect()),
+            _ => ("all.small", all.into_iter().map(plain).collect()),
+        });
     }
-    let spell = |number| (english(number), german(number));
-    Ok(splits
-        .into_iter()
-        .map(|(name, numbers)| Split {
-            name,
-            pairs: numbers.into_iter().map(spell).collect(),
-        })
-        .collect())
+    let splits = splits.into_iter().map(|(name, pairs)| Split { name, pairs });
+    // A small maximum may leave nothing of a kind.
+    Ok(splits.filter(|split| !split.pairs.is_empty()).collect())
+}
+
+/// The same text with a capital letter at its beginning.
+fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 /// Whether a number brings a word, or a form of it, that no combination of smaller numbers shows.
@@ -205,31 +265,38 @@ fn is_atom(number: u32) -> bool {
     )
 }
 
-/// Draws `count` different numbers that are no atoms: the even draws uniformly from all numbers that are left, the
-/// odd draws uniformly from those of a uniformly chosen number of digits, so that small numbers have their share.
+/// Draws `count` different numbers that are no atoms, in turn: uniformly from all numbers that are left; uniformly from those
+/// of a uniformly chosen number of digits, so that small numbers have their share; and so from the round ones.
 fn draw(count: usize, maximum: u32, generator: &mut SplitMix64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..=maximum).filter(|&number| !is_atom(number)).collect();
     generator.shuffle(&mut order);
     // One queue for all numbers and one for each number of digits, all in the same random order: the next number of a
     // queue that was not taken from another one is any of those left with equal chance.
-    let mut by_digits: Vec<Vec<u32>> = Vec::new();
-    for &number in order.iter().rev() {
-        let digits = number.max(1).ilog10() as usize;
-        by_digits.resize(by_digits.len().max(digits + 1), Vec::new());
-        by_digits[digits].push(number);
-    }
+    let by_digits = |is_in: fn(u32) -> bool| -> Vec<Vec<u32>> {
+        let mut queues: Vec<Vec<u32>> = Vec::new();
+        for &number in order.iter().rev().filter(|&&number| is_in(number)) {
+            let digits = number.max(1).ilog10() as usize;
+            queues.resize(queues.len().max(digits + 1), Vec::new());
+            queues[digits].push(number);
+        }
+        queues.retain(|queue| !queue.is_empty());
+        queues
+    };
+    let mut kinds = [by_digits(|_| true), by_digits(is_round)];
     let mut taken = vec![false; maximum as usize + 1];
-    let mut left = order.into_iter();
+    let mut left = order.iter().copied();
     let mut drawn = Vec::with_capacity(count);
     while drawn.len() < count {
-        let next = if drawn.len() % 2 == 0 || by_digits.is_empty() {
+        let kind = drawn.len() % 3;
+        let next = if kind == 0 || kinds[kind - 1].is_empty() {
             left.find(|&number| !taken[number as usize])
         } else {
-            let digits = generator.below(by_digits.len() as u64) as usize;
-            let queue = &mut by_digits[digits];
+            let queues = &mut kinds[kind - 1];
+            let digits = generator.below(queues.len() as u64) as usize;
+            let queue = &mut queues[digits];
             let next = std::iter::from_fn(|| queue.pop()).find(|&number| !taken[number as usize]);
             if next.is_none() {
-                by_digits.swap_remove(digits);
+                queues.swap_remove(digits);
                 continue;
             }
             next
@@ -344,32 +411,96 @@ mod tests {
     }
 
     #[test]
-    fn small_training_numbers_come_once_more() {
+    fn short_training_numbers_come_once_more() {
         let splits = splits(&options()).unwrap();
         let names: Vec<&str> = splits.iter().map(|split| split.name).collect();
-        assert_eq!(names, ["train", "valid", "test", "train.small"]);
-        let small: HashSet<(String, String)> = (0..SMALL).map(|number| (english(number), german(number))).collect();
-        let expected: Vec<_> = splits[0]
-            .pairs
-            .iter()
-            .filter(|pair| small.contains(*pair))
-            .cloned()
-            .collect();
-        assert!(expected.contains(&("five".into(), "fünf".into())));
-        assert!(splits[3].pairs == expected);
+        let expected = [
+            "train",
+            "valid",
+            "test",
+            "train.short",
+            "unseen.round",
+            "all.round",
+            "unseen.small",
+            "all.small",
+        ];
+        assert_eq!(names, expected);
+        let sources = |split: usize| -> Vec<String> {
+            splits[split]
+                .pairs
+                .iter()
+                .map(|(source, _)| source.to_lowercase())
+                .collect()
+        };
+        let train: HashSet<String> = sources(0).into_iter().collect();
+        let short = sources(3);
+        // Each once as it is and once with a capital letter.
+        assert!(
+            short
+                .chunks(2)
+                .all(|pair| pair[0] == pair[1] && train.contains(&pair[0]))
+        );
+        for pair in [
+            ("five", "fünf"),
+            ("Five", "fünf"),
+            ("One thousand", "eintausend"),
+            ("one hundred", "einhundert"),
+        ] {
+            assert!(splits[3].pairs.contains(&(pair.0.into(), pair.1.into())), "{pair:?}");
+        }
+        // Of 100 to 900, 1,000 to 9,900, 10,000 to 99,900 and 100,000 to 999,000.
+        assert_eq!(
+            (splits[5].pairs.len(), splits[7].pairs.len()),
+            (9 + 90 + 900 + 900, 1_000)
+        );
+        for (unseen, all) in [(4, 5), (6, 7)] {
+            let all = sources(all);
+            let expected: Vec<&String> = all.iter().filter(|source| !train.contains(*source)).collect();
+            assert_eq!(sources(unseen).iter().collect::<Vec<_>>(), expected);
+            assert!(expected.len() > 40);
+        }
     }
 
     #[test]
-    fn small_numbers_have_their_share() {
+    fn one_source_in_six_begins_with_a_capital_letter() {
+        for split in splits(&options()).unwrap().iter().take(3) {
+            let capitals = split
+                .pairs
+                .iter()
+                .filter(|(source, _)| source.starts_with(char::is_uppercase));
+            assert_eq!(capitals.count(), split.pairs.len().div_ceil(CAPITAL), "{}", split.name);
+            assert!(
+                split
+                    .pairs
+                    .iter()
+                    .all(|(_, target)| target.starts_with(char::is_lowercase))
+            );
+        }
+    }
+
+    #[test]
+    fn round_numbers() {
+        for number in [100, 900, 1_000, 9_900, 12_300, 99_900, 100_000, 123_000, 999_000] {
+            assert!(is_round(number), "{number}");
+        }
+        for number in [0, 10, 90, 110, 1_010, 12_340, 100_100, 123_400] {
+            assert!(!is_round(number), "{number}");
+        }
+    }
+
+    #[test]
+    fn small_and_round_numbers_have_their_share() {
         let mut generator = SplitMix64::keyed(3, Purpose::ToyNumbers, &[]);
         let drawn = draw(6_000, MAXIMUM, &mut generator);
         assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 6_000);
         let share = |range: std::ops::Range<u32>| drawn.iter().filter(|number| range.contains(number)).count();
-        // The 72 numbers of two digits that are no atoms go first, within about 360 of the 3,000 odd draws. The others
-        // are shared by four numbers of digits: about 72 + 660 each. Uniform draws add 5 and 27.
+        // Of the 2,000 draws by digits, the 72 numbers of two digits that are no atoms go first, within about 360. The others
+        // are shared by four numbers of digits: about 72 + 410 each. Uniform draws add 2 and 18, round ones 8 and 89.
         assert_eq!(share(21..100), 72);
-        assert!((650..820).contains(&share(100..1_000)), "{}", share(100..1_000));
-        assert!((680..840).contains(&share(1_000..10_000)), "{}", share(1_000..10_000));
+        assert!((440..550).contains(&share(100..1_000)), "{}", share(100..1_000));
+        assert!((530..640).contains(&share(1_000..10_000)), "{}", share(1_000..10_000));
+        // All of the 1,899 but four atoms.
+        assert_eq!(drawn.iter().filter(|number| is_round(**number)).count(), 1_895);
     }
 
     #[test]
