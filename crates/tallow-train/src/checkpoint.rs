@@ -1,6 +1,7 @@
 //! Checkpoints: a model directory plus everything a run needs to go on.
 
 use crate::checksum;
+use crate::finiteness::not_finite_in_words;
 use crate::run_directory::{self, replace_directory};
 use crate::{Ema, ModelCard, Optimizer, RunDirectory, TrainError, TrainState};
 use candle_core::{Device, Tensor};
@@ -195,6 +196,10 @@ impl Saved {
         } else {
             None
         };
+        // Versions before this one saved whatever there was.
+        if let Some(what) = not_finite_in_words(&opened.params, &optimizer, ema.as_ref())? {
+            return Err(damaged(directory, &format!("{what} are not finite numbers")));
+        }
         Ok(Self {
             params: opened.params,
             logits_bias: opened.logits_bias,

@@ -159,6 +159,11 @@ impl Workers {
     }
 }
 
+/// Whether a number is finite in the 32 bits that weights are updated in.
+fn fits(value: f64) -> bool {
+    (value as f32).is_finite()
+}
+
 /// A weight of R-Drop above this is taken for a mistake; the paper has 0.5 to 5.
 const MOST_R_DROP: f64 = 1000.0;
 
@@ -333,12 +338,22 @@ impl TrainConfig {
             ("weight_decay", self.weight_decay),
             ("r_drop", self.r_drop),
             ("clip_norm", self.clip_norm),
-            ("epsilon", self.epsilon),
         ];
         for (key, value) in amounts {
-            if !value.is_finite() || value < 0.0 {
-                faults.push(format!("train.{key}: {value} is not a number of at least 0"));
+            if !fits(value) || value < 0.0 {
+                faults.push(format!(
+                    "train.{key}: {value} is not a number of at least 0 that 32 bits can hold"
+                ));
             }
+        }
+        // A smaller one is zero in 32 bits, or on its way there: the step of a weight that has had no gradient is zero
+        // divided by it.
+        if !fits(self.epsilon) || self.epsilon < f64::from(f32::MIN_POSITIVE) {
+            faults.push(format!(
+                "train.epsilon: {} is not a number of at least 1.2e-38; weights without a gradient would be divided by zero. \
+                 1e-9 is usual",
+                self.epsilon
+            ));
         }
         if self.r_drop > MOST_R_DROP {
             faults.push(format!("train.r_drop: {} is more than {MOST_R_DROP}", self.r_drop));
@@ -346,9 +361,9 @@ impl TrainConfig {
         if !(self.back_off > 0.0 && self.back_off < 1.0) {
             faults.push(format!("train.back_off: {} is not between 0 and 1", self.back_off));
         }
-        if !self.learning_rate.is_finite() || self.learning_rate <= 0.0 {
+        if !fits(self.learning_rate) || self.learning_rate <= 0.0 {
             faults.push(format!(
-                "train.learning_rate: {} is not a positive number",
+                "train.learning_rate: {} is not a positive number that 32 bits can hold",
                 self.learning_rate
             ));
         }
@@ -416,6 +431,37 @@ mod tests {
         ] {
             assert!(faults.contains(&format!("train.{key}")), "{faults}");
         }
+    }
+
+    #[test]
+    fn what_32_bits_cannot_hold_is_refused() {
+        let faults = |config: TrainConfig| config.validate().join("\n");
+        let default = TrainConfig::default();
+        for epsilon in [0.0, 1e-50, 1e-39, 1e39, f64::NAN, -1e-9] {
+            let config = TrainConfig {
+                epsilon,
+                ..default.clone()
+            };
+            assert!(faults(config).starts_with("train.epsilon: "), "{epsilon}");
+        }
+        for (learning_rate, epsilon) in [(1e-3, 1.2e-38), (3e38, 1e-9)] {
+            let config = TrainConfig {
+                learning_rate,
+                epsilon,
+                ..default.clone()
+            };
+            assert_eq!(faults(config), "");
+        }
+        let config = TrainConfig {
+            learning_rate: 1e39,
+            weight_decay: 1e39,
+            ..default
+        };
+        let faults = faults(config);
+        assert!(
+            faults.contains("train.learning_rate: ") && faults.contains("train.weight_decay: "),
+            "{faults}"
+        );
     }
 
     #[test]

@@ -41,28 +41,32 @@ pub enum TrainError {
     /// The run cannot be continued under what has changed since.
     #[error("this run cannot be resumed: {0}")]
     Resume(String),
-    /// The loss or the gradient was not a finite number several times in a row.
-    #[error(
-        "update {update}: loss or gradient were not finite {times} times in a row (train.max_skipped). Lower \
-         train.learning_rate, raise train.warmup_updates or lower train.clip_norm, and resume: the run goes on from its last \
-         checkpoint. With train.on_divergence = \"go-back\" it would do so by itself, up to {MOST_SETBACKS} times"
-    )]
+    /// The loss or the gradient was not a finite number several times in a row, or what came of finite ones was not finite.
+    #[error("update {update}: {fault}. {advice}")]
     Diverged {
         /// The update.
         update: u64,
-        /// Attempts in a row.
-        times: u64,
+        /// What was not finite.
+        fault: String,
+        /// What may have caused it, and the way out.
+        advice: String,
     },
     /// The run has gone back from divergence as often as it may.
     #[error(
-        "update {update}: the run has diverged again, after it has gone back {MOST_SETBACKS} times with a lower learning rate. \
-         Lower train.learning_rate, raise train.warmup_updates or lower train.clip_norm, and resume: it then goes on from its \
-         last checkpoint with what the config says, and may go back as often again"
+        "update {update}: the run has diverged again, after it has gone back {MOST_SETBACKS} times with a lower learning rate: \
+         {fault}. {advice}"
     )]
     Hopeless {
         /// The update.
         update: u64,
+        /// What was not finite.
+        fault: String,
+        /// What may have caused it, and the way out.
+        advice: String,
     },
+    /// The weights that training is to begin with are of no use.
+    #[error("the weights that training begins with are not finite numbers, first those of {0}; begin with another model")]
+    NotFinite(String),
     /// A worker thread ended before its work was done.
     #[error("a training worker ended unexpectedly")]
     Worker,

@@ -11,6 +11,7 @@ mod config;
 mod ema;
 mod error;
 mod event;
+mod finiteness;
 mod gradient;
 mod log;
 mod loss_watch;

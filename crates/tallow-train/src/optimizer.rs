@@ -68,12 +68,16 @@ impl Optimizer {
         })
     }
 
+    /// The moments with the names of the parameters.
+    pub(crate) fn moments<'a>(&'a self, params: &'a Params) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
+        let states = self.states.iter().map(AdamState::as_tensor);
+        params.iter().map(|parameter| parameter.name.as_str()).zip(states)
+    }
+
     /// The moments by the names of the parameters, to be saved.
     pub fn tensors(&self, params: &Params) -> HashMap<String, Tensor> {
-        params
-            .iter()
-            .zip(&self.states)
-            .map(|(p, state)| (p.name.clone(), state.as_tensor().clone()))
+        self.moments(params)
+            .map(|(name, moments)| (name.to_string(), moments.clone()))
             .collect()
     }
 

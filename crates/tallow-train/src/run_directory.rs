@@ -1,5 +1,6 @@
 //! The directory of a run: what lies where.
 
+use crate::log::write_json;
 use crate::{TrainError, checksum};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ const OLD: &str = "replaced";
 const REMOVED: &str = "removed";
 /// The file that whoever trains in a directory holds a lock on.
 const LOCK: &str = "run.lock";
+/// The file of a checkpoint that says that nothing came of it.
+const DIVERGED: &str = "state/diverged.json";
 
 /// A run directory: `config.toml`, `run.json`, the tokenizer, `metrics.jsonl`, `timing.jsonl`, `events/`,
 /// `checkpoints/<update>/` and `best/`.
@@ -128,8 +131,26 @@ impl RunDirectory {
         }
     }
 
-    /// The most recent checkpoint whose files are what was written, as far as there are checksums, and what is wrong with
-    /// those after it, newest first.
+    /// Marks a checkpoint after which no update was finite any more until the run diverged: it is not resumed from.
+    ///
+    /// # Errors
+    /// When the mark cannot be written.
+    pub(crate) fn mark_diverged(&self, update: u64, diverged_at: u64) -> Result<(), TrainError> {
+        write_json(
+            &self.checkpoint(update).join(DIVERGED),
+            &serde_json::json!({ "update": diverged_at }),
+        )
+    }
+
+    /// What is wrong with a checkpoint that has such a mark.
+    pub(crate) fn divergence(&self, update: u64) -> Option<String> {
+        self.checkpoint(update).join(DIVERGED).exists().then(|| {
+            format!("no update after it was finite, and the run diverged ({DIVERGED}; without that file it is used)")
+        })
+    }
+
+    /// The most recent checkpoint whose files are what was written, as far as there are checksums, and after which the run
+    /// did not diverge at once; and what is wrong with those after it, newest first.
     ///
     /// # Errors
     /// When the directory of checkpoints cannot be read.
@@ -137,6 +158,10 @@ impl RunDirectory {
         let mut damaged = Vec::new();
         for update in self.saved_updates()?.into_iter().rev() {
             let path = self.checkpoint(update);
+            if let Some(fault) = self.divergence(update) {
+                damaged.push(format!("{}: {fault}", path.display()));
+                continue;
+            }
             // One that was written before there were checksums is used unchecked.
             if !checksum::has(&path) {
                 return Ok((Some(update), damaged));
@@ -350,6 +375,24 @@ mod tests {
         assert_eq!(run.intact_update().unwrap().0, Some(10));
         run.remove_checkpoint(5).unwrap();
         assert_eq!(run.saved_updates().unwrap(), [10, 20]);
+    }
+
+    #[test]
+    fn what_led_to_divergence_is_passed_over() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDirectory::new(root.path());
+        for update in [5, 10] {
+            write(&run.checkpoint(update).join("state"), "good");
+            checksum::write(&run.checkpoint(update)).unwrap();
+        }
+        run.mark_diverged(10, 21).unwrap();
+        let (update, faults) = run.intact_update().unwrap();
+        assert_eq!((update, faults.len()), (Some(5), 1));
+        assert!(faults[0].contains("10: no update after it was finite"), "{faults:?}");
+        run.mark_diverged(5, 21).unwrap();
+        assert_eq!(run.intact_update().unwrap().0, None);
+        std::fs::remove_file(run.checkpoint(10).join(DIVERGED)).unwrap();
+        assert_eq!(run.intact_update().unwrap(), (Some(10), vec![]));
     }
 
     #[test]

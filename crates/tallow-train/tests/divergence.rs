@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tallow_train::proof::different_files;
 use tallow_train::{
-    Ending, Event, Metric, Observer, OnDivergence, Outcome, RunDirectory, Silent, TrainConfig, TrainError, Trainer,
+    Ending, Event, Metric, Observer, OnDivergence, OptimizerKind, Outcome, RunDirectory, Silent, TrainConfig, TrainError, Trainer,
 };
 use toy::{parts, train_config};
 
@@ -162,7 +162,8 @@ fn a_run_stops_where_it_is_told_to_or_cannot_be_helped() {
     let place = tempfile::tempdir().unwrap();
     begin(place.path());
     let error = go_on(place.path(), &explosive(OnDivergence::Stop), Moment::Never).unwrap_err();
-    assert!(matches!(error, TrainError::Diverged { update: 9, times: 2 }), "{error}");
+    assert!(matches!(error, TrainError::Diverged { update: 9, .. }), "{error}");
+    assert!(error.to_string().contains("not finite 2 times in a row"), "{error}");
     assert!(error.to_string().contains("go-back"), "{error}");
     // The checkpoint before the fault is there, and the run goes on from it.
     assert_eq!(RunDirectory::new(place.path()).saved_updates().unwrap(), [3, 6]);
@@ -173,7 +174,7 @@ fn a_run_stops_where_it_is_told_to_or_cannot_be_helped() {
     };
     let error = go_on(place.path(), &hopeless, Moment::Never).unwrap_err();
     assert!(matches!(error, TrainError::Hopeless { .. }), "{error}");
-    assert!(error.to_string().contains("Lower train.learning_rate"), "{error}");
+    assert!(error.to_string().contains("lower train.learning_rate"), "{error}");
     let setbacks = log(place.path())
         .iter()
         .filter(|line| !line["gone_back_to"].is_null())
@@ -225,4 +226,121 @@ fn a_damaged_checkpoint_is_passed_over() {
         .filter_map(|line| line["gone_back_to"].as_u64())
         .collect();
     assert_eq!(to, [3]);
+}
+
+fn files_of(place: &Path) -> Vec<u64> {
+    let run = RunDirectory::new(place);
+    assert!(!run.best().exists());
+    run.saved_updates().unwrap()
+}
+
+/// Weights that are not finite are in no checkpoint and not in the best model, and the error names what is known to have
+/// made them so.
+#[test]
+fn what_is_not_finite_is_not_saved() {
+    // A row of the embeddings has no gradient: its step is 0 / 0.
+    let epsilon = TrainConfig {
+        epsilon: 0.0,
+        ..sound()
+    };
+    // Weights times 1 - 1e40.
+    let decay = TrainConfig {
+        optimizer: OptimizerKind::AdamW,
+        learning_rate: 100.0,
+        weight_decay: 1e38,
+        ..sound()
+    };
+    for (config, part) in [(epsilon, "train.epsilon (0e0)"), (decay, "train.weight_decay (1e38)")] {
+        for every in [1, 100] {
+            let place = tempfile::tempdir().unwrap();
+            let config = TrainConfig {
+                checkpoint_every: every,
+                validate_every: every,
+                max_updates: 1,
+                ..config.clone()
+            };
+            let mut trainer = Trainer::new(parts(place.path(), config, 0.1)).unwrap();
+            let error = trainer.run(&Silent, &AtomicBool::new(false)).unwrap_err();
+            assert!(matches!(error, TrainError::Diverged { update: 1, .. }), "{error}");
+            let error = error.to_string();
+            for part in [part, "its weights of model.", "--overwrite"] {
+                assert!(error.contains(part), "{part} is not in: {error}");
+            }
+            assert!(files_of(place.path()).is_empty());
+        }
+    }
+    // Nor is it saved because somebody stops the run.
+    let place = tempfile::tempdir().unwrap();
+    let config = TrainConfig {
+        epsilon: 0.0,
+        checkpoint_every: 100,
+        validate_every: 100,
+        ..sound()
+    };
+    let stop = AtomicBool::new(false);
+    let mut trainer = Trainer::new(parts(place.path(), config, 0.1)).unwrap();
+    let error = trainer.run(&StopAt(Moment::Updated(1), &stop), &stop).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+    assert!(files_of(place.path()).is_empty());
+    // Nor begun with.
+    let place = tempfile::tempdir().unwrap();
+    let parts = parts(place.path(), sound(), 0.1);
+    let nan = (parts.params.iter().next().unwrap().var.as_tensor() * f64::NAN).unwrap();
+    parts.params.iter().next().unwrap().var.set(&nan).unwrap();
+    assert!(matches!(Trainer::new(parts), Err(TrainError::NotFinite(_))));
+}
+
+/// A checkpoint with numbers that are not finite, as versions before this one wrote them, cannot be resumed from.
+#[test]
+fn a_checkpoint_that_is_not_finite() {
+    let place = tempfile::tempdir().unwrap();
+    begin(place.path());
+    let run = RunDirectory::new(place.path());
+    let path = run.checkpoint(GOOD).join("state/moments.safetensors");
+    let mut moments = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
+    let name = "model.encoder.layers.0.feed_forward";
+    moments.insert(name.into(), (&moments[name] * f64::INFINITY).unwrap());
+    candle_core::safetensors::save(&moments, &path).unwrap();
+    let error = Trainer::resume(parts(place.path(), sound(), 0.1), GOOD, |_| true);
+    let error = error.map(|_| ()).unwrap_err().to_string();
+    for part in ["checkpoints/6", name, "not finite", "older checkpoint"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+/// With a checkpoint after every update, the last one has the weights that exploded, and no finite loss comes of them. Who
+/// does what the error says gets a run that goes on from the one before.
+#[test]
+fn what_exploded_is_not_resumed_from() {
+    let place = tempfile::tempdir().unwrap();
+    begin(place.path());
+    let config = TrainConfig {
+        checkpoint_every: 1,
+        ..explosive(OnDivergence::Stop)
+    };
+    for _ in 0..2 {
+        let error = go_on(place.path(), &config, Moment::Never).unwrap_err().to_string();
+        assert!(error.contains("goes on from its checkpoint of update 6"), "{error}");
+        let run = RunDirectory::new(place.path());
+        assert_eq!(run.saved_updates().unwrap(), [3, 6, 7]);
+        let (update, faults) = run.intact_update().unwrap();
+        assert_eq!((update, faults.len()), (Some(6), 1));
+        assert!(faults[0].contains("checkpoints/7: no update after it was finite"), "{faults:?}");
+    }
+    let outcome = go_on(place.path(), &sound(), Moment::Never).unwrap();
+    assert_eq!((outcome.ending, outcome.update), (Ending::Finished, 14));
+    assert_eq!(RunDirectory::new(place.path()).saved_updates().unwrap(), [3, 6, 9, 12, 14]);
+    // Nor gone back to.
+    let place = tempfile::tempdir().unwrap();
+    begin(place.path());
+    let config = TrainConfig {
+        checkpoint_every: 1,
+        ..explosive(OnDivergence::GoBack)
+    };
+    go_on(place.path(), &config, Moment::Never).unwrap();
+    let to: Vec<u64> = log(place.path())
+        .iter()
+        .filter_map(|line| line["gone_back_to"].as_u64())
+        .collect();
+    assert_eq!(to, [6, 3]);
 }

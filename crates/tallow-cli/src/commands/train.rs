@@ -259,12 +259,12 @@ fn place_to_begin(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<O
         if let Some(update) = update {
             damaged
                 .iter()
-                .for_each(|fault| eprintln!("damaged, and not used: {fault}"));
+                .for_each(|fault| eprintln!("not used: {fault}"));
             return Ok(Some(update));
         }
         if !damaged.is_empty() {
             bail!(
-                "{path}: every checkpoint is damaged; begin anew with --overwrite:\n  {}",
+                "{path}: every checkpoint is damaged or led to divergence; begin anew with --overwrite:\n  {}",
                 damaged.join("\n  ")
             );
         }

@@ -4,8 +4,9 @@ use super::Trainer;
 use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
 use crate::error::MOST_SETBACKS;
+use crate::finiteness::not_finite_in_words;
 use crate::log::Log;
-use crate::{Event, Observer, OnDivergence, TrainError, TrainState};
+use crate::{Event, Observer, OnDivergence, OptimizerKind, RunDirectory, TrainConfig, TrainError, TrainState};
 use serde_json::json;
 
 /// Keys of the config that decide how fast weights change.
@@ -41,21 +42,139 @@ pub(super) fn after_setbacks(state: &mut TrainState, changes: &[String]) -> Opti
     ))
 }
 
+/// Sets right what the state of a checkpoint knows of the best model, if the run went on from there and diverged: a better one
+/// has taken its place since. That stays the best unless it was the one that led to the divergence, which is said.
+pub(super) fn best_before_divergence(run: &RunDirectory, state: &mut TrainState) -> Result<Option<String>, TrainError> {
+    let later = run.saved_updates()?.into_iter().rev();
+    let mut diverged = later.filter(|update| *update > state.update && run.divergence(*update).is_some());
+    let newest = diverged.next().and_then(|update| read_state(&run.checkpoint(update)).ok());
+    match newest.and_then(|newest| newest.selection.best) {
+        Some((of, _)) if of > state.update && run.divergence(of).is_some() => {
+            state.selection.best = None;
+            Ok(Some(format!(
+                "{} is not the best model any more: it is of update {of}, which led to divergence",
+                run.best().display()
+            )))
+        }
+        Some(best) if best.0 > state.update => {
+            state.selection.best = Some(best);
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Learning rates above this are no rates for Adam, whose steps have their size.
+const HIGH_RATE: f64 = 1.0;
+/// An epsilon below this does not keep the step of a weight with tiny gradients from being a large one.
+const SMALL_EPSILON: f64 = 1e-20;
+/// Gradients of a greater norm have squares that are near the end of 32 bits.
+const LARGE_NORM: f64 = 1e18;
+
+/// What the settings of an update are known to do to weights that are not finite any more.
+fn causes(train: &TrainConfig, learning_rate: f64) -> Vec<String> {
+    let mut causes = Vec::new();
+    if learning_rate > HIGH_RATE {
+        causes.push(format!(
+            "The learning rate was {learning_rate:e}: lower train.learning_rate"
+        ));
+    }
+    let decay = train.weight_decay;
+    match train.optimizer {
+        OptimizerKind::AdamW if learning_rate * decay > 2.0 => causes.push(format!(
+            "train.weight_decay ({decay:e}) times the learning rate ({learning_rate:e}) is more than 2, with which every update \
+             enlarges all weights: lower train.weight_decay"
+        )),
+        OptimizerKind::Adam if decay > LARGE_NORM => causes.push(format!(
+            "train.weight_decay ({decay:e}) times a weight is a gradient whose square is not finite: lower train.weight_decay"
+        )),
+        _ => {}
+    }
+    if train.clip_norm == 0.0 || train.clip_norm > LARGE_NORM {
+        causes.push(format!(
+            "train.clip_norm ({}) lets gradients through whose squares are not finite: 1 is usual",
+            train.clip_norm
+        ));
+    }
+    if train.epsilon < SMALL_EPSILON {
+        causes.push(format!(
+            "train.epsilon ({:e}) lets weights with tiny gradients make large steps: 1e-9 is usual",
+            train.epsilon
+        ));
+    }
+    causes
+}
+
 impl Trainer {
+    /// What is not finite, if anything is, of what the present update is to keep.
+    pub(super) fn not_finite(&self) -> Result<Option<String>, TrainError> {
+        not_finite_in_words(&self.parts.params, &self.optimizer, self.ema.as_ref())
+    }
+
+    /// Whether no update after a checkpoint was finite: from there, the run would come to the present divergence again,
+    /// whatever its learning rate.
+    fn led_nowhere(&self, update: u64) -> bool {
+        update >= self.state.update - self.state.skipped_in_a_row.min(self.state.update)
+    }
+
+    /// Ends a run that has diverged: marks the checkpoints that lead to this again, and says what to do.
+    pub(super) fn give_up(&self, fault: String) -> TrainError {
+        let (run, train, update) = (&self.parts.run, &self.parts.train, self.state.update);
+        let mark = || -> Result<Option<u64>, TrainError> {
+            for saved in run.saved_updates()?.into_iter().filter(|saved| self.led_nowhere(*saved)) {
+                run.mark_diverged(saved, update)?;
+            }
+            Ok(run.intact_update()?.0)
+        };
+        let from = match mark() {
+            Ok(from) => from,
+            Err(error) => return error,
+        };
+        let is_hopeless = self.is_hopeless();
+        let mut advice = causes(train, self.learning_rate());
+        let is_known = !advice.is_empty();
+        advice.push(format!(
+            "{} train.learning_rate, raise train.warmup_updates or lower train.clip_norm",
+            if is_known { "Or lower" } else { "Lower" }
+        ));
+        let again = match is_hopeless {
+            true => " with what the config says, and may go back as often again",
+            false => "",
+        };
+        let mut advice = advice.join(". ");
+        advice += &match from {
+            Some(from) => format!(", and resume: the run goes on from its checkpoint of update {from}{again}"),
+            None => ", and begin anew with --overwrite: no checkpoint is left that does not lead here".to_string(),
+        };
+        if train.on_divergence == OnDivergence::Stop && from.is_some() {
+            advice += &format!(
+                ". With train.on_divergence = \"go-back\" it would do so by itself, up to {MOST_SETBACKS} times"
+            );
+        }
+        match is_hopeless {
+            true => TrainError::Hopeless { update, fault, advice },
+            false => TrainError::Diverged { update, fault, advice },
+        }
+    }
+
     /// Whether the run has gone back as often as it may.
-    pub(super) fn is_hopeless(&self) -> bool {
+    fn is_hopeless(&self) -> bool {
         self.parts.train.on_divergence == OnDivergence::GoBack && self.state.setbacks >= MOST_SETBACKS
     }
 
-    /// Whether the config asks for it, and there is a checkpoint.
+    /// Whether the config asks for it, it has not been done too often, and there is a checkpoint that leads elsewhere.
     pub(super) fn may_go_back(&self) -> bool {
-        self.parts.train.on_divergence == OnDivergence::GoBack && !self.state.selection.checkpoints.is_empty()
+        let mut updates = self.state.selection.checkpoints.iter().map(|kept| kept.0);
+        self.parts.train.on_divergence == OnDivergence::GoBack
+            && !self.is_hopeless()
+            && updates.any(|update| !self.led_nowhere(update))
     }
 
-    /// The most recent checkpoint that is intact; the one before it, if the run has diverged from that one without getting
-    /// any further.
+    /// The most recent checkpoint that is intact and was followed by a finite update; the one before it, if the run has
+    /// diverged from that one without getting any further.
     fn last_good(&self) -> Option<u64> {
-        let mut updates: Vec<u64> = self.state.selection.checkpoints.iter().map(|kept| kept.0).collect();
+        let kept = self.state.selection.checkpoints.iter().map(|kept| kept.0);
+        let mut updates: Vec<u64> = kept.filter(|update| !self.led_nowhere(*update)).collect();
         updates.sort_unstable();
         if updates.len() > 1 && self.state.gone_back_to == updates.last().copied() {
             updates.pop();

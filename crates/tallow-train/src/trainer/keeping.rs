@@ -178,6 +178,13 @@ impl Trainer {
             .writer()
             .save(&self.parts.run, &self.state, &self.optimizer, self.ema.as_ref())?;
         let update = self.state.update;
+        // Those that led to divergence before the run was resumed: it goes another way now.
+        let run = &self.parts.run;
+        for saved in run.saved_updates()? {
+            if saved > update && run.divergence(saved).is_some() {
+                run.remove_checkpoint(saved)?;
+            }
+        }
         observer.observe(&Event::Saved { update, path });
         Ok(())
     }
@@ -206,11 +213,8 @@ impl Trainer {
         let (is_best, validation) = if self.parts.valid.is_some() {
             let validation = self.measure(&params)?;
             let value = validation.value(metric);
-            let is_best = self
-                .state
-                .selection
-                .best
-                .is_none_or(|(_, best)| metric.is_better(value, best));
+            let best = self.state.selection.best;
+            let is_best = value.is_finite() && best.is_none_or(|(_, best)| metric.is_better(value, best));
             if is_best {
                 self.state.selection.best = Some((self.state.update, value));
             }

@@ -5,6 +5,7 @@ mod keeping;
 
 use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
+use crate::finiteness::not_finite;
 use crate::gradient::accumulated;
 use crate::log::Log;
 use crate::tensorboard::EventWriter;
@@ -100,6 +101,9 @@ impl Trainer {
     /// # Errors
     /// When the parts do not fit each other.
     pub fn new(parts: TrainerParts) -> Result<Self, TrainError> {
+        if let Some(name) = not_finite(&parts.params)? {
+            return Err(TrainError::NotFinite(name.to_string()));
+        }
         let state = TrainState::new(parts.fingerprint.clone());
         let optimizer = Optimizer::new(&parts.params)?;
         let ema = match parts.train.ema_decay {
@@ -141,9 +145,10 @@ impl Trainer {
             Err(faults) if !path.exists() || checksum::has(path) => Some(faults.join(", ")),
             _ => None,
         };
+        changes.extend(divergence::best_before_divergence(&parts.run, &mut state)?);
         state.selection.checkpoints.retain(|(kept, _)| {
             let path = parts.run.checkpoint(*kept);
-            let fault = damage(&path);
+            let fault = parts.run.divergence(*kept).or_else(|| damage(&path));
             changes.extend(
                 fault
                     .iter()
@@ -222,17 +227,17 @@ impl Trainer {
             let begin = Instant::now();
             let done = self.one_update(&mut stream, &mut log, &mut events, observer);
             profile::set_running(false);
-            match done {
-                Ok(()) => {}
-                Err(TrainError::Diverged { update, .. }) if self.is_hopeless() => {
-                    return Err(TrainError::Hopeless { update });
+            let done = done.and_then(|divergence| match divergence {
+                None if self.is_kept() => self.not_finite_fault(),
+                other => Ok(other),
+            });
+            if let Some(fault) = done? {
+                if !self.may_go_back() {
+                    return Err(self.give_up(fault));
                 }
-                Err(TrainError::Diverged { .. }) if self.may_go_back() => {
-                    self.go_back(&mut log, observer)?;
-                    stream = self.batches()?;
-                    continue;
-                }
-                Err(error) => return Err(error),
+                self.go_back(&mut log, observer)?;
+                stream = self.batches()?;
+                continue;
             }
             if let Some(profile) = self.profile.as_mut().filter(|_| !is_first) {
                 profile.updates += 1;
@@ -257,6 +262,9 @@ impl Trainer {
         }
         if ending == Ending::Interrupted {
             if !self.is_saved() {
+                if let Some(fault) = self.not_finite_fault()? {
+                    return Err(self.give_up(fault));
+                }
                 // Not one of those that are kept: which these are must not depend on when somebody stopped the run.
                 self.save(&mut log, observer)?;
             }
@@ -282,10 +290,35 @@ impl Trainer {
         Ok(BatchStream::start(sampler, self.state.cursor, ahead)?)
     }
 
+    /// Whether all updates or epochs are done.
+    fn is_done(&self) -> bool {
+        let (train, state) = (&self.parts.train, &self.state);
+        state.update >= train.max_updates || (train.max_epochs > 0 && state.cursor.epoch >= train.max_epochs)
+    }
+
+    /// Whether the present update is one that something is saved after.
+    fn is_kept(&self) -> bool {
+        let (train, update) = (&self.parts.train, self.state.update);
+        update.is_multiple_of(train.validate_every) || update.is_multiple_of(train.checkpoint_every) || self.is_done()
+    }
+
+    /// What must not be saved, as the fault of a divergence.
+    fn not_finite_fault(&self) -> Result<Option<String>, TrainError> {
+        Ok(self
+            .not_finite()?
+            .map(|what| format!("its {what} are not finite numbers, and not saved")))
+    }
+
+    /// The learning rate of the present update.
+    fn learning_rate(&self) -> f64 {
+        let d_model = self.parts.architecture.model.d_model;
+        self.parts.train.learning_rate_at(self.state.update, d_model) * self.state.learning_rate_factor
+    }
+
     /// Whether it is time to end.
     fn ending(&self, stop: &AtomicBool) -> Option<Ending> {
         let (train, state) = (&self.parts.train, &self.state);
-        if state.update >= train.max_updates || (train.max_epochs > 0 && state.cursor.epoch >= train.max_epochs) {
+        if self.is_done() {
             Some(Ending::Finished)
         } else if train.patience > 0 && state.selection.validations_without_improvement >= train.patience {
             Some(Ending::Converged)
@@ -296,14 +329,14 @@ impl Trainer {
         }
     }
 
-    /// One update: gradients of `accumulate` batches, clipped, applied, logged.
+    /// One update: gradients of `accumulate` batches, clipped, applied, logged. If the run has diverged, it says how.
     fn one_update(
         &mut self,
         stream: &mut BatchStream,
         log: &mut Log,
         events: &mut EventWriter,
         observer: &dyn Observer,
-    ) -> Result<(), TrainError> {
+    ) -> Result<Option<String>, TrainError> {
         let begin = Instant::now();
         let train = &self.parts.train;
         let update = self.state.update + 1;
@@ -330,10 +363,9 @@ impl Trainer {
         )?;
         let loss = sum.loss / sum.target_tokens as f64;
         let norm = sum.norm(self.workers)?;
-        let learning_rate =
-            train.learning_rate_at(update, self.parts.architecture.model.d_model) * self.state.learning_rate_factor;
         self.state.update = update;
         self.state.cursor = cursor;
+        let learning_rate = self.learning_rate();
         if loss.is_finite() && norm.is_finite() {
             self.optimizer.update(
                 &self.parts.params,
@@ -357,10 +389,10 @@ impl Trainer {
                 gradient_norm: norm,
             });
             log.metric(&json!({ "update": update, "skipped": true, "loss": number(loss) }))?;
-            return match self.state.skipped_in_a_row {
-                times if times >= train.max_skipped => Err(TrainError::Diverged { update, times }),
-                _ => Ok(()),
-            };
+            let times = self.state.skipped_in_a_row;
+            return Ok((times >= train.max_skipped).then(|| {
+                format!("loss or gradient were not finite {times} times in a row (train.max_skipped)")
+            }));
         }
         let usual = self.state.loss_watch.take(loss);
         let seconds = begin.elapsed().as_secs_f64();
@@ -396,7 +428,7 @@ impl Trainer {
             ];
             self.scalars(events, &scalars)?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The metric that decides.

@@ -216,7 +216,7 @@ impl Probe<'_> {
         let path = self.place.join("killed.log");
         let log = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let count = |start: &str| log.lines().filter(|line| line.starts_with(start)).count() as u64;
-        let (resumed, damaged) = (count("resuming "), count("damaged, and not used"));
+        let (resumed, damaged) = (count("resuming "), count("not used: "));
         let mut found = Vec::new();
         // Some were killed before they said so, some before there was a checkpoint.
         if 2 * resumed <= attempts {

@@ -1,0 +1,85 @@
+//! Whether numbers are finite.
+
+use crate::{Ema, Optimizer, TrainError};
+use candle_core::{CpuStorage, DType, Storage, Tensor};
+use tallow_model::Params;
+
+/// Numbers that are looked at together: long enough for vector instructions, short enough to stop early.
+const CHUNK: usize = 4096;
+
+/// The tensor of these that holds a number which is not finite, if one does.
+///
+/// # Errors
+/// Those of the tensor operations.
+pub(crate) fn not_finite(params: &Params) -> Result<Option<&str>, TrainError> {
+    for parameter in params.iter() {
+        if !is_finite(parameter.var.as_tensor())? {
+            return Ok(Some(&parameter.name));
+        }
+    }
+    Ok(None)
+}
+
+/// Says in words which of the numbers that make up a run are not finite, if any are not.
+///
+/// # Errors
+/// Those of the tensor operations.
+pub(crate) fn not_finite_in_words(
+    params: &Params,
+    optimizer: &Optimizer,
+    ema: Option<&Ema>,
+) -> Result<Option<String>, TrainError> {
+    if let Some(name) = not_finite(params)? {
+        return Ok(Some(format!("weights of {name}")));
+    }
+    for (name, moments) in optimizer.moments(params) {
+        if !is_finite(moments)? {
+            return Ok(Some(format!("moments of {name}")));
+        }
+    }
+    match ema.map(|ema| not_finite(ema.params())).transpose()?.flatten() {
+        Some(name) => Ok(Some(format!("averaged weights of {name}"))),
+        None => Ok(None),
+    }
+}
+
+/// Whether every number of a tensor is finite.
+fn is_finite(tensor: &Tensor) -> Result<bool, TrainError> {
+    {
+        let (storage, layout) = tensor.storage_and_layout();
+        if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
+            let are_finite = |chunk: &[f32]| chunk.iter().fold(true, |finite, value| finite & value.is_finite());
+            return Ok(values[start..end].chunks(CHUNK).all(are_finite));
+        }
+    }
+    // Zero times a number that is not finite is none.
+    let zeros = (tensor.detach().to_dtype(DType::F32)? * 0.0)?;
+    Ok(zeros.sum_all()?.to_scalar::<f32>()? == 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn one_number_among_many_is_found() {
+        let count = 2 * CHUNK + 7;
+        for (place, value) in [
+            (0, f32::NAN),
+            (CHUNK, f32::INFINITY),
+            (count - 1, f32::NEG_INFINITY),
+            (5, f32::MAX),
+        ] {
+            let mut values = vec![-0.5f32; count];
+            values[place] = value;
+            let tensor = Tensor::from_vec(values, count, &Device::Cpu).unwrap();
+            assert_eq!(is_finite(&tensor).unwrap(), value.is_finite(), "{value}");
+            // With gaps, it goes another way.
+            let rows = Tensor::stack(&[&tensor, &tensor], 1).unwrap();
+            let column = rows.narrow(1, 1, 1).unwrap();
+            assert!(!column.is_contiguous());
+            assert_eq!(is_finite(&column).unwrap(), value.is_finite(), "{value}");
+        }
+    }
+}
