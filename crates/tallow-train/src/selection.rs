@@ -31,6 +31,18 @@ impl Selection {
         better
     }
 
+    /// Forgets what validations have found, and says whether there was anything: what comes is measured in another way.
+    pub fn forget_scores(&mut self) -> bool {
+        let had_any = self.best.is_some() || self.latest.is_some();
+        self.best = None;
+        self.latest = None;
+        self.validations_without_improvement = 0;
+        for (_, value) in &mut self.checkpoints {
+            *value = None;
+        }
+        had_any
+    }
+
     /// Whether the most recent validation was the one after this update.
     pub fn is_validated(&self, update: u64) -> bool {
         self.latest.is_some_and(|(latest, _)| latest == update)

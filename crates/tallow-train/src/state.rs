@@ -1,6 +1,6 @@
 //! Everything a run needs to go on, besides its tensors.
 
-use crate::{LossWatch, Selection};
+use crate::{LossWatch, Metric, Selection};
 use serde::{Deserialize, Serialize};
 use tallow_data::Cursor;
 
@@ -40,15 +40,13 @@ impl Fingerprint {
         if self.seed != before.seed {
             fatal.push(format!("seed: {} instead of {}", self.seed, before.seed));
         }
-        let find = |list: &[(String, String)], key: &str| list.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
         let mut keys: Vec<&String> = self.config.iter().chain(&before.config).map(|(key, _)| key).collect();
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
-            let (now, then) = (find(&self.config, key), find(&before.config, key));
-            let then = then.or_else(|| find(&self.defaults, key));
+            let (now, then) = (value(&self.config, key), self.value_in(before, key));
             if now != then {
-                let text = |value: Option<String>| value.unwrap_or_else(|| "(unset)".into());
+                let text = |value: Option<&str>| value.unwrap_or("(unset)").to_string();
                 let line = format!("{key}: {} instead of {}", text(now), text(then));
                 if may_change(key) {
                     harmless.push(line)
@@ -58,7 +56,7 @@ impl Fingerprint {
             }
         }
         if self.valid != before.valid {
-            harmless.push("the validation corpus: the best model so far was chosen by another".to_string());
+            harmless.push("the validation corpus".to_string());
         }
         if self.workers != before.workers {
             harmless.push(format!(
@@ -72,6 +70,56 @@ impl Fingerprint {
         }
         (fatal, harmless)
     }
+}
+
+impl Fingerprint {
+    /// What a key was in the run that this one continues.
+    fn value_in<'a>(&'a self, before: &'a Fingerprint, key: &str) -> Option<&'a str> {
+        value(&before.config, key).or_else(|| value(&self.defaults, key))
+    }
+
+    /// Why values of the metric from validations before and after cannot be compared, if they cannot: other text, or another
+    /// search for the translations that the metric looks at.
+    pub fn other_measure(&self, before: &Fingerprint, metric: Metric) -> Option<&'static str> {
+        if self.valid != before.valid {
+            return Some("the validation corpus");
+        }
+        if matches!(metric, Metric::Loss | Metric::Perplexity) {
+            return None;
+        }
+        let beams = [value(&self.config, BEAM), self.value_in(before, BEAM)];
+        let keys = match beams.iter().all(|beam| beam.is_none_or(|beam| beam == "1")) {
+            true => &SEARCH_KEYS[OF_BEAMS..],
+            false => &SEARCH_KEYS[..],
+        };
+        // Validations split long lines where they would be an error elsewhere.
+        let in_effect = |value: Option<&str>| value.map(|value| value.replace("fail", "split"));
+        let is_other = |key: &&str| in_effect(value(&self.config, key)) != in_effect(self.value_in(before, key));
+        keys.iter().any(is_other).then_some("the search of validations")
+    }
+}
+
+/// The beam of validations.
+const BEAM: &str = "train.valid_beam";
+/// Keys that change what validations find; the first ones if their beam is wider than one.
+const SEARCH_KEYS: [&str; 10] = [
+    "decode.length_penalty",
+    "decode.length_normalization",
+    "decode.patience",
+    "decode.early_stopping",
+    BEAM,
+    "decode.max_length",
+    "decode.min_length",
+    "decode.no_repeat_ngram",
+    "decode.max_source_length",
+    "decode.long_lines",
+];
+/// How many of them are about beams alone.
+const OF_BEAMS: usize = 4;
+
+/// The value of a key in a flat config.
+fn value<'a>(config: &'a [(String, String)], key: &str) -> Option<&'a str> {
+    config.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
 }
 
 /// The state of a run after an update.
@@ -180,6 +228,7 @@ mod tests {
             ..before.clone()
         };
         assert!(other.differences(&before, |_| false).1[0].contains("validation corpus"));
+        assert_eq!(other.other_measure(&before, Metric::Loss), Some("the validation corpus"));
         assert_eq!(before.differences(&before, |_| false), (vec![], vec![]));
         // A key that did not exist yet had its default.
         let with_defaults = |value| Fingerprint {
@@ -191,5 +240,36 @@ mod tests {
         assert!(!fatal.join("\n").contains("model.heads"), "{fatal:?}");
         let (fatal, _) = with_defaults("4").differences(&before, |_| false);
         assert!(fatal.join("\n").contains("model.heads: 2 instead of 4"), "{fatal:?}");
+    }
+
+    #[test]
+    fn a_search_that_finds_something_else() {
+        let of = |pairs: &[(&str, &str)]| Fingerprint {
+            config: pairs
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+            ..Fingerprint::default()
+        };
+        let other = |now: &[(&str, &str)], then: &[(&str, &str)], metric| of(now).other_measure(&of(then), metric);
+        let (greedy, beam) = (("train.valid_beam", "1"), ("train.valid_beam", "4"));
+        let penalties = [("decode.length_penalty", "1.0"), ("decode.length_penalty", "0.6")];
+        let found = Some("the search of validations");
+        assert_eq!(other(&[beam], &[greedy], Metric::Bleu), found);
+        assert_eq!(other(&[beam], &[greedy], Metric::Loss), None);
+        // A length penalty changes nothing where there is one hypothesis.
+        for (beams, expected) in [(greedy, None), (beam, found)] {
+            assert_eq!(
+                other(&[beams, penalties[0]], &[beams, penalties[1]], Metric::Chrf),
+                expected
+            );
+        }
+        let lines = |value| [("decode.long_lines", value)];
+        assert_eq!(other(&lines("\"fail\""), &lines("\"split\""), Metric::Bleu), None);
+        assert_eq!(other(&lines("\"truncate\""), &lines("\"split\""), Metric::Bleu), found);
+        assert_eq!(
+            other(&[("decode.beam", "2")], &[("decode.beam", "5")], Metric::Bleu),
+            None
+        );
     }
 }

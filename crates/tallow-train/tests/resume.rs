@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use tallow_data::ParallelText;
 use tallow_train::{Ending, Metric, RunDirectory, TrainConfig, TrainError, Trainer};
 use tempfile::TempDir;
 use toy::{StopDuring, parts, train_config};
@@ -252,6 +253,61 @@ fn what_may_change_and_what_must_not() {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }
+}
+
+/// What one validation set found says nothing beside what another one finds: the best model, patience, the scores of
+/// checkpoints and the average begin anew, and the best model on disk stays until there is another one.
+#[test]
+fn another_validation_set() {
+    let place = TempDir::new().unwrap();
+    let until = |max_updates| TrainConfig {
+        max_updates,
+        average_last: 2,
+        keep_last: 2,
+        ..config()
+    };
+    let run = RunDirectory::new(place.path());
+    let weights = |path: &Path| std::fs::read(path.join("model.safetensors")).unwrap();
+    begin(place.path(), until(40), u64::MAX);
+    let read = |update| -> Value {
+        let path = run.checkpoint(update).join("state/state.json");
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let (first, best_before) = (read(40), weights(&run.best()));
+    let loss_before = first["selection"]["best"][1].as_f64().unwrap();
+    // Nobody can translate this: each line into the one before it.
+    let other = |max_updates| {
+        let mut parts = parts(place.path(), until(max_updates), DROPOUT);
+        let valid = parts.valid.as_mut().unwrap();
+        valid.target.rotate_right(1);
+        let text = ParallelText {
+            target: valid.target.clone(),
+            ..toy::text(valid.source.clone())
+        };
+        valid.corpus = toy::corpus(text, &parts.tokenizers);
+        parts.fingerprint.valid = vec!["other lines".into()];
+        parts
+    };
+    let stop = AtomicBool::new(false);
+    let (trainer, changed) = Trainer::resume(other(60), 40, |_| true).unwrap();
+    let told = changed.join("\n");
+    for part in ["the validation corpus", "compared with nothing any more", "best stays until a validation"] {
+        assert!(told.contains(part), "{part} is not in: {told}");
+    }
+    assert_eq!(weights(&run.best()), best_before);
+    drop(trainer);
+    // A run that was finished is validated and averaged once more.
+    let (mut trainer, _) = Trainer::resume(other(40), 40, |_| true).unwrap();
+    let outcome = trainer.run(&tallow_train::Silent, &stop).unwrap();
+    let (update, loss) = outcome.best.unwrap();
+    assert!(update == 40 && loss > loss_before, "{loss} {loss_before}");
+    let second = read(40);
+    assert_eq!(second["averaged"], 40);
+    assert_eq!(second["selection"]["checkpoints"][0][1], Value::Null);
+    // It goes on with the same set, of which nothing is forgotten.
+    let (mut trainer, changed) = Trainer::resume(other(60), 40, |_| true).unwrap();
+    assert!(!changed.join("\n").contains("compared with"), "{changed:?}");
+    assert!(trainer.run(&tallow_train::Silent, &stop).unwrap().best.unwrap().1 <= loss);
 }
 
 /// Every file of a checkpoint, missing, cut short, emptied or overwritten: the error names the file, nothing panics,

@@ -136,7 +136,6 @@ impl Trainer {
         let saved = Saved::open(&directory, &parts.architecture, parts.train.ema_decay, &parts.device)?;
         parts.params = saved.params;
         parts.logits_bias = saved.logits_bias;
-        state.fingerprint = parts.fingerprint.clone();
         let mut changes = harmless;
         changes.extend(divergence::after_setbacks(&mut state, &changes));
         // What this run would have removed, had it not died after it wrote the checkpoint.
@@ -146,6 +145,22 @@ impl Trainer {
             _ => None,
         };
         changes.extend(divergence::best_before_divergence(&parts.run, &mut state)?);
+        let of_measure = parts.fingerprint.other_measure(&state.fingerprint, parts.train.metric);
+        state.fingerprint = parts.fingerprint.clone();
+        if let Some(what) = of_measure {
+            // An average was chosen, or not, by what it was compared with.
+            state.averaged = None;
+            if state.selection.forget_scores() {
+                let until = match parts.valid {
+                    Some(_) => "a validation chooses another one",
+                    None => "the last weights take its place",
+                };
+                changes.push(format!(
+                    "what was found before the change of {what} is compared with nothing any more; {} stays until {until}",
+                    parts.run.best().display()
+                ));
+            }
+        }
         state.selection.checkpoints.retain(|(kept, _)| {
             let path = parts.run.checkpoint(*kept);
             let fault = parts.run.divergence(*kept).or_else(|| damage(&path));
