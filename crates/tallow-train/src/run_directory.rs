@@ -131,7 +131,8 @@ impl RunDirectory {
         }
     }
 
-    /// Marks a checkpoint after which no update was finite any more until the run diverged: it is not resumed from.
+    /// Marks a checkpoint after which no loss was finite, or all were of exploded weights, until the run diverged: it is not
+    /// resumed from.
     ///
     /// # Errors
     /// When the mark cannot be written.
@@ -145,7 +146,7 @@ impl RunDirectory {
     /// What is wrong with a checkpoint that has such a mark.
     pub(crate) fn divergence(&self, update: u64) -> Option<String> {
         self.checkpoint(update).join(DIVERGED).exists().then(|| {
-            format!("no update after it was finite, and the run diverged ({DIVERGED}; without that file it is used)")
+            format!("it led to divergence, whatever the learning rate ({DIVERGED}; without that file it is used)")
         })
     }
 
@@ -388,7 +389,7 @@ mod tests {
         run.mark_diverged(10, 21).unwrap();
         let (update, faults) = run.intact_update().unwrap();
         assert_eq!((update, faults.len()), (Some(5), 1));
-        assert!(faults[0].contains("10: no update after it was finite"), "{faults:?}");
+        assert!(faults[0].contains("10: it led to divergence"), "{faults:?}");
         run.mark_diverged(5, 21).unwrap();
         assert_eq!(run.intact_update().unwrap().0, None);
         std::fs::remove_file(run.checkpoint(10).join(DIVERGED)).unwrap();

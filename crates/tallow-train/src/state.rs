@@ -147,6 +147,9 @@ pub struct TrainState {
     /// The update to which it has most recently.
     #[serde(default)]
     pub gone_back_to: Option<u64>,
+    /// The last update whose loss was that of weights which had not exploded.
+    #[serde(default)]
+    pub last_sound: Option<u64>,
     /// The usual loss.
     #[serde(default)]
     pub loss_watch: LossWatch,
@@ -168,7 +171,7 @@ fn one() -> f64 {
 
 impl TrainState {
     /// The version that this program writes. It reads older ones, too: what they lack has a default.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
     /// The state before the first update.
     pub fn new(fingerprint: Fingerprint) -> Self {
@@ -182,6 +185,7 @@ impl TrainState {
             learning_rate_factor: 1.0,
             setbacks: 0,
             gone_back_to: None,
+            last_sound: None,
             loss_watch: LossWatch::default(),
             averaged: None,
             selection: Selection::default(),

@@ -174,7 +174,7 @@ fn a_run_stops_where_it_is_told_to_or_cannot_be_helped() {
     };
     let error = go_on(place.path(), &hopeless, Moment::Never).unwrap_err();
     assert!(matches!(error, TrainError::Hopeless { .. }), "{error}");
-    assert!(error.to_string().contains("lower train.learning_rate"), "{error}");
+    assert!(error.to_string().contains("lower train.learning_rate. Mend that, and resume"), "{error}");
     let setbacks = log(place.path())
         .iter()
         .filter(|line| !line["gone_back_to"].is_null())
@@ -325,11 +325,32 @@ fn what_exploded_is_not_resumed_from() {
         assert_eq!(run.saved_updates().unwrap(), [3, 6, 7]);
         let (update, faults) = run.intact_update().unwrap();
         assert_eq!((update, faults.len()), (Some(6), 1));
-        assert!(faults[0].contains("checkpoints/7: no update after it was finite"), "{faults:?}");
+        assert!(faults[0].contains("checkpoints/7: it led to divergence"), "{faults:?}");
     }
     let outcome = go_on(place.path(), &sound(), Moment::Never).unwrap();
     assert_eq!((outcome.ending, outcome.update), (Ending::Finished, 14));
     assert_eq!(RunDirectory::new(place.path()).saved_updates().unwrap(), [3, 6, 9, 12, 14]);
+    // Where weights explode by steps and their losses stay finite for a while, those are not saved in place of good ones.
+    let place = tempfile::tempdir().unwrap();
+    begin(place.path());
+    let slower = TrainConfig {
+        learning_rate: 1e9,
+        keep_last: 2,
+        ..config
+    };
+    let error = go_on(place.path(), &slower, Moment::Never).unwrap_err().to_string();
+    assert!(error.contains("goes on from its checkpoint of update 6"), "{error}");
+    let lost: Vec<u64> = log(place.path())
+        .iter()
+        .filter(|line| line["loss"].as_f64().is_some_and(|loss| loss > 1e6))
+        .filter_map(|line| line["update"].as_u64())
+        .collect();
+    assert!(lost.len() > 1 && lost[0] == 8, "{lost:?}");
+    assert_eq!(RunDirectory::new(place.path()).saved_updates().unwrap(), [6, 7]);
+    assert_eq!(
+        go_on(place.path(), &sound(), Moment::Never).unwrap().ending,
+        Ending::Finished
+    );
     // Nor gone back to.
     let place = tempfile::tempdir().unwrap();
     begin(place.path());

@@ -64,6 +64,8 @@ pub(super) fn best_before_divergence(run: &RunDirectory, state: &mut TrainState)
     }
 }
 
+/// How many times the loss of a model that takes all pieces for equally likely is a loss of exploded weights.
+const EXPLODED: f64 = 16.0;
 /// Learning rates above this are no rates for Adam, whose steps have their size.
 const HIGH_RATE: f64 = 1.0;
 /// An epsilon below this does not keep the step of a weight with tiny gradients from being a large one.
@@ -76,7 +78,7 @@ fn causes(train: &TrainConfig, learning_rate: f64) -> Vec<String> {
     let mut causes = Vec::new();
     if learning_rate > HIGH_RATE {
         causes.push(format!(
-            "The learning rate was {learning_rate:e}: lower train.learning_rate"
+            "the learning rate was {learning_rate:e}, where Adam needs far less than 1: lower train.learning_rate"
         ));
     }
     let decay = train.weight_decay;
@@ -111,10 +113,23 @@ impl Trainer {
         not_finite_in_words(&self.parts.params, &self.optimizer, self.ema.as_ref())
     }
 
-    /// Whether no update after a checkpoint was finite: from there, the run would come to the present divergence again,
-    /// whatever its learning rate.
+    /// Whether a loss is far above that of a model which knows nothing: so are those of weights that have exploded, and still
+    /// finite.
+    pub(super) fn is_exploded(&self, loss: f64) -> bool {
+        let pieces = self.parts.architecture.target_vocabulary as f64;
+        loss > EXPLODED * pieces.ln() * (1.0 + self.parts.train.r_drop)
+    }
+
+    /// Whether the weights before the present update had not exploded, as far as its loss tells.
+    pub(super) fn is_sound(&self) -> bool {
+        self.state.skipped_in_a_row == 0 && self.state.last_sound.is_none_or(|update| update == self.state.update)
+    }
+
+    /// Whether no update after a checkpoint was a finite one of weights that had not exploded: from there, the run would come
+    /// to the present divergence again, whatever its learning rate.
     fn led_nowhere(&self, update: u64) -> bool {
-        update >= self.state.update - self.state.skipped_in_a_row.min(self.state.update)
+        let finite = self.state.update.saturating_sub(self.state.skipped_in_a_row);
+        update >= self.state.last_sound.map_or(finite, |sound| sound.min(finite))
     }
 
     /// Ends a run that has diverged: marks the checkpoints that lead to this again, and says what to do.
@@ -131,17 +146,15 @@ impl Trainer {
             Err(error) => return error,
         };
         let is_hopeless = self.is_hopeless();
-        let mut advice = causes(train, self.learning_rate());
-        let is_known = !advice.is_empty();
-        advice.push(format!(
-            "{} train.learning_rate, raise train.warmup_updates or lower train.clip_norm",
-            if is_known { "Or lower" } else { "Lower" }
-        ));
+        let causes = causes(train, self.learning_rate());
         let again = match is_hopeless {
             true => " with what the config says, and may go back as often again",
             false => "",
         };
-        let mut advice = advice.join(". ");
+        let mut advice = match causes.is_empty() {
+            true => "Lower train.learning_rate, raise train.warmup_updates or lower train.clip_norm".to_string(),
+            false => format!("What may have caused it: {}. Mend that", causes.join("; ")),
+        };
         advice += &match from {
             Some(from) => format!(", and resume: the run goes on from its checkpoint of update {from}{again}"),
             None => ", and begin anew with --overwrite: no checkpoint is left that does not lead here".to_string(),
@@ -203,6 +216,7 @@ impl Trainer {
         state.update = before.update;
         state.cursor = before.cursor;
         state.target_tokens = before.target_tokens;
+        state.last_sound = before.last_sound;
         state.loss_watch = before.loss_watch;
         state.skipped_in_a_row = 0;
         state.learning_rate_factor *= parts.train.back_off;

@@ -262,8 +262,9 @@ impl Trainer {
             let update = self.state.update;
             let is_best = update.is_multiple_of(self.parts.train.validate_every)
                 && self.validate(&mut log, &mut events, observer)?;
-            // Weights that lead to no finite loss are not worth to be gone back to.
-            if update.is_multiple_of(self.parts.train.checkpoint_every) && self.state.skipped_in_a_row == 0 {
+            // Weights that lead to no finite loss, or that have exploded, are not worth to be gone back to, and must not take
+            // the place of those before.
+            if update.is_multiple_of(self.parts.train.checkpoint_every) && self.is_sound() {
                 self.checkpoint(&mut log, observer)?;
             } else if is_best {
                 // What stands in best/ must be what the run knows as its best, whatever happens next.
@@ -395,6 +396,9 @@ impl Trainer {
             }
             self.state.target_tokens += sum.target_tokens as u64;
             self.state.skipped_in_a_row = 0;
+            if !self.is_exploded(loss) {
+                self.state.last_sound = Some(update);
+            }
         } else {
             self.state.skipped += 1;
             self.state.skipped_in_a_row += 1;
