@@ -65,7 +65,9 @@ pub enum TrainError {
         advice: String,
     },
     /// The weights that training is to begin with are of no use.
-    #[error("the weights that training begins with are not finite numbers, first those of {0}; begin with another model")]
+    #[error(
+        "the weights that training begins with are not finite numbers, first those of {0}; begin with another model"
+    )]
     NotFinite(String),
     /// A worker thread ended before its work was done.
     #[error("a training worker ended unexpectedly")]

@@ -152,25 +152,27 @@ pub fn gradients(
     Ok(sum)
 }
 
-/// The sum of the gradients of an update: of `batches` batches, each with dropout masks of its own.
+/// The sum of the gradients of an update: of `batches` batches, or as many as there are left, each with dropout masks of its
+/// own.
 ///
 /// # Errors
-/// Those of `next`, which hands out the batches, and when the model fails.
+/// Those of `next`, which hands out the batches until none is left; when there was none at all, and when the model fails.
 pub(crate) fn accumulated(
     model: &Transformer,
     params: &Params,
     batches: u64,
     options: GradientOptions,
-    mut next: impl FnMut() -> Result<Batch, TrainError>,
+    mut next: impl FnMut() -> Result<Option<Batch>, TrainError>,
     device: &Device,
 ) -> Result<Gradients, TrainError> {
     let mut sum: Option<Gradients> = None;
     for micro_batch in 0..batches {
+        let Some(batch) = next()? else { break };
         let options = GradientOptions {
             dropout: options.dropout.map(|key| DropoutKey { micro_batch, ..key }),
             ..options
         };
-        let gradient = gradients(model, params, next()?, options, device)?;
+        let gradient = gradients(model, params, batch, options, device)?;
         match &mut sum {
             Some(sum) => sum.add(&gradient)?,
             None => sum = Some(gradient),

@@ -45,7 +45,7 @@ pub fn measure_speed(
         let options = subject.train.gradient_options(subject.seed, update, subject.workers);
         let batch = || {
             next.next()
-                .map_or(Err(TrainError::Worker), |indices| Ok(sampler.batch(0, indices)))
+                .map_or(Err(TrainError::Worker), |indices| Ok(Some(sampler.batch(0, indices))))
         };
         let sum = accumulated(&model, &params, accumulate, options, batch, subject.device)?;
         let norm = sum.norm(subject.workers)?;

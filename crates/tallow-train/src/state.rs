@@ -119,7 +119,10 @@ const OF_BEAMS: usize = 4;
 
 /// The value of a key in a flat config.
 fn value<'a>(config: &'a [(String, String)], key: &str) -> Option<&'a str> {
-    config.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+    config
+        .iter()
+        .find(|(known, _)| known == key)
+        .map(|(_, value)| value.as_str())
 }
 
 /// The state of a run after an update.
@@ -232,7 +235,10 @@ mod tests {
             ..before.clone()
         };
         assert!(other.differences(&before, |_| false).1[0].contains("validation corpus"));
-        assert_eq!(other.other_measure(&before, Metric::Loss), Some("the validation corpus"));
+        assert_eq!(
+            other.other_measure(&before, Metric::Loss),
+            Some("the validation corpus")
+        );
         assert_eq!(before.differences(&before, |_| false), (vec![], vec![]));
         // A key that did not exist yet had its default.
         let with_defaults = |value| Fingerprint {

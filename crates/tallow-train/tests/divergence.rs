@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tallow_train::proof::different_files;
 use tallow_train::{
-    Ending, Event, Metric, Observer, OnDivergence, OptimizerKind, Outcome, RunDirectory, Silent, TrainConfig, TrainError, Trainer,
+    Ending, Event, Metric, Observer, OnDivergence, OptimizerKind, Outcome, RunDirectory, Silent, TrainConfig,
+    TrainError, Trainer,
 };
 use toy::{parts, train_config};
 
@@ -174,7 +175,12 @@ fn a_run_stops_where_it_is_told_to_or_cannot_be_helped() {
     };
     let error = go_on(place.path(), &hopeless, Moment::Never).unwrap_err();
     assert!(matches!(error, TrainError::Hopeless { .. }), "{error}");
-    assert!(error.to_string().contains("lower train.learning_rate. Mend that, and resume"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("lower train.learning_rate. Mend that, and resume"),
+        "{error}"
+    );
     let setbacks = log(place.path())
         .iter()
         .filter(|line| !line["gone_back_to"].is_null())
@@ -329,7 +335,10 @@ fn what_exploded_is_not_resumed_from() {
     }
     let outcome = go_on(place.path(), &sound(), Moment::Never).unwrap();
     assert_eq!((outcome.ending, outcome.update), (Ending::Finished, 14));
-    assert_eq!(RunDirectory::new(place.path()).saved_updates().unwrap(), [3, 6, 9, 12, 14]);
+    assert_eq!(
+        RunDirectory::new(place.path()).saved_updates().unwrap(),
+        [3, 6, 9, 12, 14]
+    );
     // Where weights explode by steps and their losses stay finite for a while, those are not saved in place of good ones.
     let place = tempfile::tempdir().unwrap();
     begin(place.path());

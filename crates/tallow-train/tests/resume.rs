@@ -152,6 +152,23 @@ fn a_run_that_died_repeats_what_was_lost() {
     assert!(!half_written.exists());
 }
 
+/// The last update of the last epoch is short in a resumed run, too.
+#[test]
+fn a_resumed_run_ends_with_the_last_epoch() {
+    let (whole, stopped) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let config = TrainConfig {
+        max_epochs: 2,
+        accumulate: 7,
+        ..config()
+    };
+    assert_eq!(begin(whole.path(), config.clone(), u64::MAX), Ending::Finished);
+    let last = *RunDirectory::new(whole.path()).saved_updates().unwrap().last().unwrap();
+    assert!((2..20).contains(&last), "{last}");
+    begin(stopped.path(), config.clone(), last - 1);
+    go_on(stopped.path(), config, last - 1, u64::MAX);
+    assert_equal(&result(stopped.path(), last), &result(whole.path(), last));
+}
+
 /// A run that is finished does nothing more when it is resumed, and its files stay as they are: whether it ended with
 /// a validation or between two.
 #[test]
@@ -291,7 +308,11 @@ fn another_validation_set() {
     let stop = AtomicBool::new(false);
     let (trainer, changed) = Trainer::resume(other(60), 40, |_| true).unwrap();
     let told = changed.join("\n");
-    for part in ["the validation corpus", "compared with nothing any more", "best stays until a validation"] {
+    for part in [
+        "the validation corpus",
+        "compared with nothing any more",
+        "best stays until a validation",
+    ] {
         assert!(told.contains(part), "{part} is not in: {told}");
     }
     assert_eq!(weights(&run.best()), best_before);

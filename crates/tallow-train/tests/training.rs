@@ -262,6 +262,34 @@ fn epochs_end_training() {
     );
 }
 
+/// An update does not reach beyond the last epoch, whatever it accumulates: the last one is short, or the only one. Between
+/// epochs it goes on.
+#[test]
+fn updates_end_with_the_last_epoch() {
+    let corpus = parts(tempfile::tempdir().unwrap().path(), train_config(1), 0.0).corpus;
+    let of_an_epoch: u64 = corpus.pairs().map(|pair| pair.target.len() as u64).sum();
+    let train = |max_epochs, accumulate| {
+        let place = tempfile::tempdir().unwrap();
+        let config = TrainConfig {
+            max_epochs,
+            accumulate,
+            ..train_config(1000)
+        };
+        let outcome = run(place.path(), config, 0.1);
+        assert_eq!(outcome.ending, Ending::Finished);
+        let updates = metrics(place.path());
+        let tokens = updates.iter().filter_map(|line| line["target_tokens"].as_u64());
+        (outcome.update, tokens.collect::<Vec<u64>>())
+    };
+    let (batches, _) = train(1, 1);
+    assert!(batches > 4);
+    for (max_epochs, accumulate) in [(1, 1000), (1, 3), (2, batches - 1), (3, 4)] {
+        let (updates, tokens) = train(max_epochs, accumulate);
+        assert_eq!(updates, (max_epochs * batches).div_ceil(accumulate));
+        assert_eq!(tokens.iter().sum::<u64>(), max_epochs * of_an_epoch, "{tokens:?}");
+    }
+}
+
 /// Without a validation set, `best/` holds the last weights.
 #[test]
 fn runs_without_validation() {

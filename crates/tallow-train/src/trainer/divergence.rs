@@ -47,7 +47,9 @@ pub(super) fn after_setbacks(state: &mut TrainState, changes: &[String]) -> Opti
 pub(super) fn best_before_divergence(run: &RunDirectory, state: &mut TrainState) -> Result<Option<String>, TrainError> {
     let later = run.saved_updates()?.into_iter().rev();
     let mut diverged = later.filter(|update| *update > state.update && run.divergence(*update).is_some());
-    let newest = diverged.next().and_then(|update| read_state(&run.checkpoint(update)).ok());
+    let newest = diverged
+        .next()
+        .and_then(|update| read_state(&run.checkpoint(update)).ok());
     match newest.and_then(|newest| newest.selection.best) {
         Some((of, _)) if of > state.update && run.divergence(of).is_some() => {
             state.selection.best = None;
@@ -136,7 +138,11 @@ impl Trainer {
     pub(super) fn give_up(&self, fault: String) -> TrainError {
         let (run, train, update) = (&self.parts.run, &self.parts.train, self.state.update);
         let mark = || -> Result<Option<u64>, TrainError> {
-            for saved in run.saved_updates()?.into_iter().filter(|saved| self.led_nowhere(*saved)) {
+            for saved in run
+                .saved_updates()?
+                .into_iter()
+                .filter(|saved| self.led_nowhere(*saved))
+            {
                 run.mark_diverged(saved, update)?;
             }
             Ok(run.intact_update()?.0)

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tallow_data::{BatchStream, Corpus, DataConfig, Sampler};
+use tallow_data::{BatchStream, Corpus, Cursor, DataConfig, Sampler};
 use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Params, Transformer};
 use tallow_ops::profile::{self, Operation, span};
@@ -357,7 +357,12 @@ impl Trainer {
         let train = &self.parts.train;
         let update = self.state.update + 1;
         let (epoch, mut cursor) = (self.state.cursor.epoch, self.state.cursor);
+        // The last update of the last epoch may be a short one: it does not reach into epochs that nobody asked for.
+        let is_over = |cursor: Cursor| train.max_epochs > 0 && cursor.epoch >= train.max_epochs;
         let next = || {
+            if is_over(cursor) {
+                return Ok(None);
+            }
             let of_batching = span(Operation::Batching);
             let Some(next) = stream.next() else {
                 return Err(TrainError::Worker);
@@ -365,7 +370,7 @@ impl Trainer {
             drop(of_batching);
             let (batch, after) = next?;
             cursor = after;
-            Ok(batch)
+            Ok(Some(batch))
         };
         let options = train.gradient_options(self.parts.fingerprint.seed, update, self.workers);
         let parts = &self.parts;
