@@ -151,6 +151,12 @@ impl Observer for Progress {
                      {learning_rate_factor} of the learning rate"
                 ));
             }
+            Event::Decides { by: Metric::Bleu, .. } => {
+                self.say("BLEU has reached 5: from now on it decides which model is best")
+            }
+            Event::Decides { .. } => {
+                self.say("BLEU is below 5, where its differences are noise: until it is not, the loss decides which model is best");
+            }
             Event::Validated {
                 update,
                 validation,

@@ -1,6 +1,6 @@
 //! The `[train]` section of a config.
 
-use crate::{DropoutKey, GradientOptions};
+use crate::{DropoutKey, GradientOptions, Metric};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tallow_model::Initialisation;
 use tallow_ops::Compute;
@@ -32,33 +32,6 @@ pub enum OptimizerKind {
     /// AdamW; weight decay shrinks the weights directly.
     #[serde(rename = "adamw")]
     AdamW,
-}
-
-/// What decides which checkpoint is best, and when training has stopped to improve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Metric {
-    /// Cross-entropy per target token in nats, without label smoothing; less is better.
-    Loss,
-    /// The exponential of the cross-entropy; less is better.
-    Perplexity,
-    /// BLEU of translations; more is better.
-    #[default]
-    Bleu,
-    /// chrF of translations; more is better.
-    Chrf,
-    /// Percent of translations that equal their reference; more is better.
-    ExactMatch,
-}
-
-impl Metric {
-    /// Whether `a` is a better value than `b`.
-    pub fn is_better(self, a: f64, b: f64) -> bool {
-        match self {
-            Metric::Loss | Metric::Perplexity => a < b,
-            Metric::Bleu | Metric::Chrf | Metric::ExactMatch => a > b,
-        }
-    }
 }
 
 /// What products of matrices are computed in while training. Weights, moments, sums, softmax, normalisation and loss

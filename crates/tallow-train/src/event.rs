@@ -62,6 +62,14 @@ pub enum Event {
         /// What the learning rate is multiplied by from now on.
         learning_rate_factor: f64,
     },
+    /// Something else decides from this validation on which model is best: the loss in place of a BLEU that is too low for
+    /// it, or BLEU, which has reached what it takes.
+    Decides {
+        /// After which update.
+        update: u64,
+        /// What decides now.
+        by: Metric,
+    },
     /// The model was validated.
     Validated {
         /// After which update.

@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
-    /// The best validation so far: update and value of the metric.
+    /// The best validation so far: update and standing ([`Metric::standing`]).
     pub best: Option<(u64, f64)>,
-    /// The most recent validation: update and value of the metric, if that was a finite number.
+    /// The most recent validation: update and standing, if that was a finite number.
     pub latest: Option<(u64, Option<f64>)>,
     /// Validations since the best one.
     pub validations_without_improvement: u64,
-    /// Checkpoints on disk, oldest first: update, and the metric if it was validated.
+    /// Checkpoints on disk, oldest first: update, and the standing if it was validated.
     pub checkpoints: Vec<(u64, Option<f64>)>,
 }
 
 impl Selection {
     /// Takes note of a validation and says whether it is the best so far.
-    pub fn validated(&mut self, update: u64, value: f64, metric: Metric) -> bool {
-        self.latest = Some((update, Some(value).filter(|value| value.is_finite())));
-        let better = value.is_finite() && self.best.is_none_or(|(_, best)| metric.is_better(value, best));
+    pub fn validated(&mut self, update: u64, standing: f64, metric: Metric) -> bool {
+        self.latest = Some((update, Some(standing).filter(|value| value.is_finite())));
+        let better = metric.beats(standing, self.best.map(|best| best.1));
         if better {
-            self.best = Some((update, value));
+            self.best = Some((update, standing));
             self.validations_without_improvement = 0;
         } else {
             self.validations_without_improvement += 1;
@@ -63,15 +63,7 @@ impl Selection {
             .filter_map(|(u, v)| v.map(|v| (*u, v)))
             .collect();
         // Among equals the earlier one is better, as it is for `validated`.
-        scored.sort_by(|a, b| {
-            let order = a.1.total_cmp(&b.1);
-            (if metric.is_better(1.0, 0.0) {
-                order.reverse()
-            } else {
-                order
-            })
-            .then(a.0.cmp(&b.0))
-        });
+        scored.sort_by(|a, b| metric.best_first(a.1, b.1).then(a.0.cmp(&b.0)));
         scored.truncate(best);
         let recent = self.checkpoints.len().saturating_sub(last);
         let keep: Vec<u64> = self.checkpoints[recent..]
@@ -97,19 +89,36 @@ mod tests {
     #[test]
     fn best_and_patience() {
         let mut selection = Selection::default();
-        assert!(selection.validated(10, 1.0, Metric::Bleu));
-        assert!(!selection.validated(20, 1.0, Metric::Bleu));
+        assert!(selection.validated(10, 11.0, Metric::Bleu));
+        assert!(!selection.validated(20, 11.0, Metric::Bleu));
         assert!(!selection.validated(30, f64::NAN, Metric::Bleu));
         assert!(selection.is_validated(30) && !selection.is_validated(20));
         selection.saved(30, Metric::Bleu, 1, 1);
         assert_eq!(selection.checkpoints, [(30, None)]);
         assert_eq!(selection.validations_without_improvement, 2);
-        assert!(selection.validated(40, 2.0, Metric::Bleu));
+        assert!(selection.validated(40, 12.0, Metric::Bleu));
         assert_eq!(
             (selection.best, selection.validations_without_improvement),
-            (Some((40, 2.0)), 0)
+            (Some((40, 12.0)), 0)
         );
         assert!(selection.validated(50, 1.0, Metric::Loss));
+    }
+
+    #[test]
+    fn checkpoints_of_low_bleu_are_kept_by_their_loss() {
+        // Losses of 6, 5 and 7, then BLEU of 9, 8 and below 5 again, then a loss of 4.
+        let standings = [-6.0, -5.0, -7.0, 9.0, 8.0, -4.0];
+        let kept = |count: usize| -> Vec<u64> {
+            let mut selection = Selection::default();
+            for (update, standing) in (0..).zip(&standings[..count]) {
+                selection.validated(update, *standing, Metric::Bleu);
+                selection.saved(update, Metric::Bleu, 2, 1);
+            }
+            selection.checkpoints.iter().map(|kept| kept.0).collect()
+        };
+        assert_eq!(kept(3), [0, 1, 2]);
+        assert_eq!(kept(4), [1, 3]);
+        assert_eq!(kept(6), [3, 4, 5]);
     }
 
     #[test]

@@ -88,6 +88,7 @@ fn everything_is_observed() {
             let text = match event {
                 Event::Started { update, workers, .. } => format!("started {update} {workers}"),
                 Event::Updated { update, loss, .. } if loss.is_finite() => format!("updated {update}"),
+                Event::Decides { update, by } => format!("{by:?} decides {update}"),
                 Event::Validated { update, .. } => format!("validated {update}"),
                 Event::Saved { update, path } if path.is_dir() => format!("saved {update}"),
                 Event::Averaged { checkpoints, .. } => format!("averaged {checkpoints}"),
@@ -110,6 +111,8 @@ fn everything_is_observed() {
         "started 0 2",
         "updated 1",
         "updated 2",
+        // No BLEU that could.
+        "Loss decides 2",
         "validated 2",
         // The best so far, and not at a checkpoint of its own.
         "saved 2",
@@ -117,6 +120,7 @@ fn everything_is_observed() {
         "saved 3",
         "updated 4",
         "validated 4",
+        "saved 4",
         "updated 5",
         "updated 6",
         "validated 6",
@@ -260,6 +264,44 @@ fn epochs_end_training() {
         tokens,
         2 * corpus.pairs().map(|pair| pair.target.len() as u64).sum::<u64>()
     );
+}
+
+/// While no translation is any good, the loss decides which model is best, which is said once, also over a resumption; BLEU does
+/// once it has reached 5, and is not beaten by the loss of a validation below that.
+#[test]
+fn a_low_bleu_does_not_decide() {
+    let place = tempfile::tempdir().unwrap();
+    let config = |max_updates| TrainConfig {
+        learning_rate: 5e-3,
+        validate_every: 5,
+        patience: 0,
+        ..train_config(max_updates)
+    };
+    let decides = |by: &str| -> Vec<u64> {
+        let lines = metrics(place.path());
+        let lines = lines.iter().filter(|line| line["decides"] == by);
+        lines.filter_map(|line| line["update"].as_u64()).collect()
+    };
+    let first = run(place.path(), config(15), 0.0);
+    let bleu = validations(place.path(), "bleu");
+    assert!(
+        bleu.len() == 3 && bleu.iter().all(|validation| validation.1 < 5.0),
+        "{bleu:?}"
+    );
+    let of_loss = validations(place.path(), "loss").into_iter();
+    let least = of_loss.fold((0, f64::MAX), |best, found| if found.1 < best.1 { found } else { best });
+    assert_eq!((first.best, first.metric), (Some(least), Metric::Loss));
+    assert_eq!((decides("loss"), decides("bleu")), (vec![5], vec![]));
+
+    let resumed = Trainer::resume(parts(place.path(), config(240), 0.0), 15, |_| true);
+    let last = resumed.unwrap().0.run(&Silent, &AtomicBool::new(false)).unwrap();
+    let bleu = validations(place.path(), "bleu");
+    let most = bleu
+        .iter()
+        .fold((0, f64::MIN), |best, v| if v.1 > best.1 { *v } else { best });
+    assert_eq!((last.best, last.metric), (Some(most), Metric::Bleu));
+    let reached = bleu.iter().find(|validation| validation.1 >= 5.0).unwrap().0;
+    assert_eq!((decides("loss"), decides("bleu")), (vec![5], vec![reached]));
 }
 
 /// An update does not reach beyond the last epoch, whatever it accumulates: the last one is short, or the only one. Between

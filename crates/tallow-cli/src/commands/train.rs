@@ -217,7 +217,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         Ending::Finished => eprintln!("training ends after update {}", outcome.update),
     }
     let mut results = json!({ "update": outcome.update, "best": outcome.best.map(|(update, value)| {
-        json!({ "update": update, "metric": trainer.metric(), "value": value })
+        json!({ "update": update, "metric": outcome.metric, "value": value })
     }), "skipped": outcome.skipped, "setbacks": outcome.setbacks });
     if let Some(text) = test_text {
         let (scores, exact) = test(&config, text, &run, &device, workers)?;
@@ -257,9 +257,7 @@ fn place_to_begin(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<O
         run.recover()?;
         let (update, damaged) = run.intact_update()?;
         if let Some(update) = update {
-            damaged
-                .iter()
-                .for_each(|fault| eprintln!("not used: {fault}"));
+            damaged.iter().for_each(|fault| eprintln!("not used: {fault}"));
             return Ok(Some(update));
         }
         if !damaged.is_empty() {

@@ -4,7 +4,7 @@ use super::{Trainer, wall_time};
 use crate::checkpoint::Checkpoint;
 use crate::log::{Log, write_json};
 use crate::tensorboard::EventWriter;
-use crate::{Ema, Event, Observer, RunDirectory, TrainError, TrainState, Validation, average};
+use crate::{Ema, Event, Metric, Observer, RunDirectory, TrainError, TrainState, Validation, average};
 use serde_json::json;
 use std::time::Instant;
 use tallow_decode::DecodeConfig;
@@ -81,8 +81,17 @@ impl Trainer {
         let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
         let validation = self.measure(weights)?;
         let (update, metric) = (self.state.update, self.parts.train.metric);
-        let value = validation.value(metric);
-        let is_best = self.state.selection.validated(update, value, metric);
+        let before = self.decides();
+        let is_best = self
+            .state
+            .selection
+            .validated(update, metric.standing(&validation), metric);
+        let by = self.decides();
+        // The loss from the first validation on, or BLEU instead of it.
+        if by != before {
+            log.metric(&json!({ "update": update, "decides": by }))?;
+            observer.observe(&Event::Decides { update, by });
+        }
         if is_best {
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
             let told = format!("Weights: {}; {}", self.which_weights(), self.told(&validation));
@@ -109,11 +118,18 @@ impl Trainer {
         observer.observe(&Event::Validated {
             update,
             validation,
-            metric,
+            metric: by,
             is_best,
             seconds,
         });
         Ok(is_best)
+    }
+
+    /// What decides at present which model is best: the metric of the config, or the loss in place of a low BLEU.
+    fn decides(&self) -> Metric {
+        let metric = self.parts.train.metric;
+        let best = self.state.selection.best;
+        best.map_or(metric, |(_, standing)| metric.of_standing(standing).0)
     }
 
     pub(super) fn measure(&self, weights: &Params) -> Result<Validation, TrainError> {
@@ -212,11 +228,10 @@ impl Trainer {
         let metric = self.parts.train.metric;
         let (is_best, validation) = if self.parts.valid.is_some() {
             let validation = self.measure(&params)?;
-            let value = validation.value(metric);
-            let best = self.state.selection.best;
-            let is_best = value.is_finite() && best.is_none_or(|(_, best)| metric.is_better(value, best));
+            let standing = metric.standing(&validation);
+            let is_best = metric.beats(standing, self.state.selection.best.map(|best| best.1));
             if is_best {
-                self.state.selection.best = Some((self.state.update, value));
+                self.state.selection.best = Some((self.state.update, standing));
             }
             (is_best, Some(validation))
         } else {
@@ -239,7 +254,7 @@ impl Trainer {
             observer.observe(&Event::Averaged {
                 checkpoints: updates.len(),
                 validation,
-                metric,
+                metric: self.decides(),
                 is_best,
             });
         }

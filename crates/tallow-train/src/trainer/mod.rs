@@ -75,8 +75,10 @@ pub struct Outcome {
     pub ending: Ending,
     /// Updates done in all.
     pub update: u64,
-    /// The best validation: update and value of the metric.
+    /// The best validation: update and value of what decided it.
     pub best: Option<(u64, f64)>,
+    /// What decided which validation is the best: the metric of the config, or the loss in place of a low BLEU.
+    pub metric: Metric,
     /// Updates that were left out because loss or gradient were not finite.
     pub skipped: u64,
     /// How often the run went back from divergence.
@@ -287,11 +289,13 @@ impl Trainer {
         } else {
             self.finish(&mut log, &mut events, observer)?;
         }
-        let update = self.state.update;
+        let (update, metric) = (self.state.update, self.parts.train.metric);
+        let best = self.state.selection.best;
         Ok(Outcome {
             ending,
             update,
-            best: self.state.selection.best,
+            best: best.map(|(update, standing)| (update, metric.of_standing(standing).1)),
+            metric: best.map_or(metric, |(_, standing)| metric.of_standing(standing).0),
             skipped: self.state.skipped,
             setbacks: self.state.setbacks,
         })
@@ -414,9 +418,8 @@ impl Trainer {
             });
             log.metric(&json!({ "update": update, "skipped": true, "loss": number(loss) }))?;
             let times = self.state.skipped_in_a_row;
-            return Ok((times >= train.max_skipped).then(|| {
-                format!("loss or gradient were not finite {times} times in a row (train.max_skipped)")
-            }));
+            return Ok((times >= train.max_skipped)
+                .then(|| format!("loss or gradient were not finite {times} times in a row (train.max_skipped)")));
         }
         let usual = self.state.loss_watch.take(loss);
         let seconds = begin.elapsed().as_secs_f64();
@@ -453,11 +456,6 @@ impl Trainer {
             self.scalars(events, &scalars)?;
         }
         Ok(None)
-    }
-
-    /// The metric that decides.
-    pub fn metric(&self) -> Metric {
-        self.parts.train.metric
     }
 }
 
