@@ -95,14 +95,46 @@ pub(crate) fn sections() -> [(&'static str, &'static [&'static str], Check); 7] 
 impl Config {
     /// Reads a file, lays `--set section.key=value` over it, and checks everything. All faults are reported at once.
     pub(crate) fn compose(path: &Path, set: &[String]) -> Result<Composed> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
-        let file: Table = toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let file = Self::read(path)?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         Self::layer(file, set, &path.display().to_string(), stem.unwrap_or_default())
     }
 
+    /// Reads the config of a run whose model is to be used. What only training looks at is not checked: it may be from a version
+    /// that allowed more.
+    pub(crate) fn of_run(path: &Path) -> Result<Self> {
+        let (name, file) = (path.display().to_string(), Self::read(path)?);
+        let config = Self::merge(file, &[], &name, String::new())?.config;
+        let checked = Self {
+            train: TrainConfig::default(),
+            ..config.clone()
+        };
+        checked.refuse_faults(&name)?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Table> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
+        toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+    }
+
     fn layer(file: Table, set: &[String], name: &str, default_name: String) -> Result<Composed> {
+        let composed = Self::merge(file, set, name, default_name)?;
+        composed.config.refuse_faults(name)?;
+        Ok(composed)
+    }
+
+    fn refuse_faults(&self, name: &str) -> Result<()> {
+        let faults = self.validate(self.init.is_none());
+        if !faults.is_empty() {
+            bail!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
+        }
+        Ok(())
+    }
+
+    /// The layers put together, each value of the right type.
+    fn merge(file: Table, set: &[String], name: &str, default_name: String) -> Result<Composed> {
         let mut faults = Vec::new();
         let mut command_line = Table::new();
         for assignment in set {
@@ -126,10 +158,6 @@ impl Config {
         let config: Config = merged
             .try_into()
             .with_context(|| format!("{name}: this config cannot be used"))?;
-        let faults = config.validate(config.init.is_none());
-        if !faults.is_empty() {
-            bail!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
-        }
         Ok(Composed {
             config,
             file,

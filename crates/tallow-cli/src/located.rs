@@ -125,8 +125,5 @@ impl Located {
 }
 
 fn run_config(run: &RunDirectory) -> Result<Config> {
-    let composed = Config::compose(&run.config(), &[]);
-    Ok(composed
-        .with_context(|| format!("{}: the run's config", run.path().display()))?
-        .config)
+    Config::of_run(&run.config()).with_context(|| format!("{}: the run's config", run.path().display()))
 }

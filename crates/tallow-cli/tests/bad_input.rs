@@ -141,6 +141,30 @@ fn model_directories() {
     assert_says(&error_of(at, &["translate", "runs/run"]), &["tokenizer.json"]);
 }
 
+/// What training does not accept any more is no reason not to use the model of a run that had it.
+#[test]
+fn runs_of_before() {
+    let (folder, run) = trained();
+    let at = folder.path();
+    let config = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    let changed = |line: &str| match line.split(" = ").next() {
+        Some("epsilon") => "epsilon = 0.0\n".to_string(),
+        Some("min_learning_rate") => "min_learning_rate = 0.5\n".to_string(),
+        Some("schedule") => "schedule = \"linear\"\n".to_string(),
+        _ => format!("{line}\n"),
+    };
+    let config: String = config.lines().map(changed).collect();
+    std::fs::write(run.join("config.toml"), &config).unwrap();
+    std::fs::write(at.join("before.toml"), &config).unwrap();
+    let output = tallow(at, &["eval", "runs/run", "--source", "a.en", "--target", "a.de"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let error = error_of(at, &["train", "before.toml", "--resume"]);
+    assert_says(
+        &error,
+        &["train.epsilon: 0 is not", "train.min_learning_rate: 0.5 is above"],
+    );
+}
+
 #[test]
 fn commands() {
     let (folder, _) = trained();

@@ -340,6 +340,13 @@ impl TrainConfig {
                 self.learning_rate
             ));
         }
+        let falls_to_least = matches!(self.schedule, Schedule::Cosine | Schedule::Linear);
+        if falls_to_least && self.min_learning_rate > self.learning_rate {
+            faults.push(format!(
+                "train.min_learning_rate: {} is above train.learning_rate ({}), from which the schedule falls to it",
+                self.min_learning_rate, self.learning_rate
+            ));
+        }
         if self.schedule == Schedule::Noam && self.warmup_updates == 0 {
             faults.push("train.warmup_updates: the noam schedule needs a warmup of at least 1".into());
         }
@@ -435,6 +442,31 @@ mod tests {
             faults.contains("train.learning_rate: ") && faults.contains("train.weight_decay: "),
             "{faults}"
         );
+    }
+
+    #[test]
+    fn no_schedule_rises_to_its_least_rate() {
+        let faults = |schedule, min_learning_rate| {
+            let config = TrainConfig {
+                schedule,
+                min_learning_rate,
+                learning_rate: 1e-3,
+                ..TrainConfig::default()
+            };
+            config.validate().join("\n")
+        };
+        for schedule in [Schedule::Cosine, Schedule::Linear] {
+            let fault = faults(schedule, 0.5);
+            assert!(
+                fault.contains("train.min_learning_rate: 0.5 is above train.learning_rate (0.001)"),
+                "{fault}"
+            );
+            assert_eq!(faults(schedule, 1e-3), "");
+        }
+        // Where nothing falls to it, it means nothing.
+        for schedule in [Schedule::InverseSqrt, Schedule::Noam, Schedule::Constant] {
+            assert_eq!(faults(schedule, 0.5), "");
+        }
     }
 
     #[test]
