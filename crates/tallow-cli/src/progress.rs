@@ -199,7 +199,7 @@ impl Observer for Progress {
     }
 }
 
-fn describe(validation: &Validation, metric: Metric) -> String {
+pub(crate) fn describe(validation: &Validation, metric: Metric) -> String {
     let mut text = format!("loss {:.3}  ppl {:.2}", validation.loss, validation.perplexity);
     let scores = [
         (Metric::Bleu, "BLEU", validation.bleu),

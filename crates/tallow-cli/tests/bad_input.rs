@@ -196,6 +196,11 @@ fn commands() {
         &error_of(at, &["average", "runs/run", "--output", "runs"]),
         &["runs", "exists"],
     );
+    for last in ["0", "1"] {
+        let error = error_of(at, &["average", "runs/run", "--last", last, "--output", "none"]);
+        assert_says(&error, &[&format!("--last {last}"), "at least 2"]);
+        assert!(!at.join("none").exists());
+    }
     if !cfg!(feature = "cuda") {
         let said = error_of(at, &["translate", "runs/run", "--device", "cuda"]);
         assert_says(&said, &["without CUDA", "--device cpu"]);

@@ -237,7 +237,16 @@ fn numbers_that_were_never_seen() {
     tallow(at, &["export", "runs/run", "--output", "exported"], "");
     let exported = std::fs::read_to_string(at.join("exported/README.md")).unwrap();
     assert!(exported.contains("| exact match | "), "{exported}");
-    tallow(at, &["average", "runs/run", "--last", "2", "--output", "averaged"], "");
+    let average = tallow(at, &["average", "runs/run", "--last", "9", "--output", "averaged"], "");
+    let said = text(&average.stderr);
+    assert!(said.contains("runs/run keeps 2 checkpoints, not 9 (--last)"), "{said}");
+    // It is worth what the end of training found the same average to be worth.
+    let record = std::fs::read_to_string(at.join("runs/run/average.json")).unwrap();
+    let found: Value = serde_json::from_str(&record).unwrap();
+    let [loss, exact] = ["loss", "exact_match"].map(|key| found["valid"][key].as_f64().unwrap());
+    let line = text(&average.stdout);
+    assert!(line.starts_with(&format!("valid loss {loss:.3}  ppl ")), "{line}");
+    assert!(line.ends_with(&format!("exact* {exact:.1}\n")), "{line}");
     for directory in ["runs/run/best", "exported", "averaged"] {
         let generation = std::fs::read_to_string(at.join(directory).join("generation_config.json")).unwrap();
         let generation: Value = serde_json::from_str(&generation).unwrap();
@@ -256,7 +265,22 @@ fn numbers_that_were_never_seen() {
         1
     );
     let card = std::fs::read_to_string(at.join("averaged/README.md")).unwrap();
-    assert!(card.contains("the average of `200`, `400`, not validated"), "{card}");
+    assert!(
+        card.contains("the average of `200`, `400`; validation set, greedy: BLEU "),
+        "{card}"
+    );
+    // A run among several models is its best one.
+    let models = ["runs/run", "runs/run/checkpoints/200"];
+    tallow(at, &["average", models[0], models[1], "--output", "mixed"], "");
+    let card = std::fs::read_to_string(at.join("mixed/README.md")).unwrap();
+    assert!(card.contains("the average of `best`, `200`; validation"), "{card}");
+    // Without its text, the average is made all the same.
+    std::fs::rename(at.join("valid.en"), at.join("elsewhere")).unwrap();
+    let average = tallow(at, &["average", "runs/run", "--last", "2", "--output", "unscored"], "");
+    let said = text(&average.stderr);
+    assert!(said.contains("not validated: ") && said.contains("valid.en"), "{said}");
+    let card = std::fs::read_to_string(at.join("unscored/README.md")).unwrap();
+    assert!(card.contains("the average of `200`, `400`, not validated."), "{card}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::{DropoutKey, GradientOptions, Metric};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tallow_decode::DecodeConfig;
 use tallow_model::Initialisation;
 use tallow_ops::Compute;
 
@@ -268,6 +269,16 @@ impl TrainConfig {
             }),
             compute: self.compute.into(),
             workers,
+        }
+    }
+
+    /// How validation searches, where a model is searched in this way otherwise.
+    pub fn valid_search(&self, decode: &DecodeConfig) -> DecodeConfig {
+        DecodeConfig {
+            beam: self.valid_beam.max(1),
+            n_best: 1,
+            sample: false,
+            ..decode.without_failing()
         }
     }
 

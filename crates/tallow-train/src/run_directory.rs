@@ -150,6 +150,16 @@ impl RunDirectory {
         })
     }
 
+    /// Why a checkpoint is not to be used, if it is not: it led to divergence, or its files are not what was written. One that
+    /// is from before there were checksums is used unchecked.
+    pub fn fault(&self, update: u64) -> Option<String> {
+        let path = self.checkpoint(update);
+        self.divergence(update).or_else(|| match checksum::check(&path) {
+            Err(faults) if checksum::has(&path) => Some(faults.join(", ")),
+            _ => None,
+        })
+    }
+
     /// The most recent checkpoint whose files are what was written, as far as there are checksums, and after which the run
     /// did not diverge at once; and what is wrong with those after it, newest first.
     ///
@@ -158,18 +168,9 @@ impl RunDirectory {
     pub fn intact_update(&self) -> Result<(Option<u64>, Vec<String>), TrainError> {
         let mut damaged = Vec::new();
         for update in self.saved_updates()?.into_iter().rev() {
-            let path = self.checkpoint(update);
-            if let Some(fault) = self.divergence(update) {
-                damaged.push(format!("{}: {fault}", path.display()));
-                continue;
-            }
-            // One that was written before there were checksums is used unchecked.
-            if !checksum::has(&path) {
-                return Ok((Some(update), damaged));
-            }
-            match checksum::check(&path) {
-                Ok(()) => return Ok((Some(update), damaged)),
-                Err(faults) => damaged.push(format!("{}: {}", self.checkpoint(update).display(), faults.join(", "))),
+            match self.fault(update) {
+                None => return Ok((Some(update), damaged)),
+                Some(fault) => damaged.push(format!("{}: {fault}", self.checkpoint(update).display())),
             }
         }
         Ok((None, damaged))

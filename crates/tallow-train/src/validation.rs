@@ -58,7 +58,7 @@ impl Validation {
     }
 
     /// The scores in words, for a model card: with the signatures of what measured them, and how it was searched for them.
-    pub(crate) fn told(&self, score: &ScoreConfig, search: &DecodeConfig) -> String {
+    pub fn told(&self, score: &ScoreConfig, search: &DecodeConfig) -> String {
         let shown = |name: &str, value: Option<f64>, signature: String| {
             value.map(|value| format!("{name} {value:.2} (`{signature}`)"))
         };

@@ -1,29 +1,39 @@
 //! `tallow average`.
 
 use crate::arguments::AverageArguments;
+use crate::config::Config;
+use crate::ingredients::{position_limit, validation_set};
 use crate::located::Located;
+use crate::progress::describe;
 use crate::{card, record, threads};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use candle_core::Device;
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tallow_data::ParallelText;
+use tallow_model::Opened;
 use tallow_text::Tokenizers;
-use tallow_train::{ModelCard, RunDirectory, average};
+use tallow_train::{ModelCard, RunDirectory, Validation, average};
 
 pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
+    if arguments.last < 2 {
+        bail!("--last {}: an average is of at least 2 checkpoints", arguments.last);
+    }
     if arguments.output.exists() {
         bail!(
             "{}: exists already; choose another --output",
             arguments.output.display()
         );
     }
-    let directories = directories(&arguments)?;
-    let located = directories
+    let located = chosen(&arguments)?
         .iter()
         .map(|directory| Located::at(directory))
         .collect::<Result<Vec<_>>>()?;
-    let tokenizers = Tokenizers::open(&directories[0])?;
+    // Of a run among several models, its best one.
+    let directories: Vec<&PathBuf> = located.iter().map(|located| &located.directory).collect();
+    let tokenizers = Tokenizers::open(directories[0])?;
     for directory in &directories[1..] {
         let other = Tokenizers::open(directory)?;
         if (other.source.sha256(), other.target.sha256()) != (tokenizers.source.sha256(), tokenizers.target.sha256()) {
@@ -35,6 +45,12 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         }
     }
     let mean = average(&directories, &Device::Cpu)?;
+    let run = |located: &Located| located.run.as_ref().map(|run| run.path().canonicalize().ok());
+    let is_one_run = run(&located[0]).is_some() && located.iter().all(|other| run(other) == run(&located[0]));
+    let validated = match (&located[0].config, &located[0].run) {
+        (Some(config), Some(run)) if is_one_run => validated(config, run, &mean, &tokenizers),
+        _ => Err(anyhow::anyhow!("these are not models of one run")),
+    };
     tallow_model::save(
         &arguments.output,
         &mean.architecture,
@@ -43,8 +59,6 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         located[0].decode_config().search_settings(),
     )?;
     tokenizers.save_all(&arguments.output)?;
-    let run = |located: &Located| located.run.as_ref().map(|run| run.path().to_path_buf());
-    let is_one_run = run(&located[0]).is_some() && located.iter().all(|other| run(other) == run(&located[0]));
     let card = match (&located[0].config, &located[0].run) {
         (Some(config), Some(run)) if is_one_run => {
             let record = record::read(&run.record());
@@ -57,15 +71,20 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
     };
-    let name = |(directory, located): (&PathBuf, &Located)| match &located.run {
-        Some(run) if !is_one_run => format!("`{}/{}`", last(run.path()), last(directory)),
-        _ => format!("`{}`", last(directory)),
+    let name = |located: &Located| match &located.run {
+        Some(run) if !is_one_run => format!("`{}/{}`", last(run.path()), last(&located.directory)),
+        _ => format!("`{}`", last(&located.directory)),
     };
-    let averaged: Vec<String> = directories.iter().zip(&located).map(name).collect();
-    card.write(
-        &arguments.output,
-        &format!("Weights: the average of {}, not validated.", averaged.join(", ")),
-    )?;
+    let averaged = located.iter().map(name).collect::<Vec<String>>().join(", ");
+    let told = match &validated {
+        Ok((validation, config)) => {
+            let search = config.train.valid_search(&config.decode);
+            format!("{averaged}; {}", validation.told(&config.score, &search))
+        }
+        // Why, a reader of the card need not know: it would tell where files lie.
+        Err(_) => format!("{averaged}, not validated."),
+    };
+    card.write(&arguments.output, &format!("Weights: the average of {told}"))?;
     let names: Vec<String> = directories
         .iter()
         .map(|directory| directory.display().to_string())
@@ -75,10 +94,64 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         arguments.output.display(),
         names.join("\n  ")
     );
+    match validated {
+        Ok((validation, config)) => {
+            let decided_by = config
+                .train
+                .metric
+                .of_standing(config.train.metric.standing(&validation))
+                .0;
+            writeln!(stdout(), "valid {}", describe(&validation, decided_by))?;
+        }
+        Err(reason) => eprintln!("not validated: {reason:#}"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn directories(arguments: &AverageArguments) -> Result<Vec<PathBuf>> {
+/// What the average is worth on the validation set of its run, searched and scored as the run does it; or why that cannot be
+/// told, which is no reason not to make it.
+fn validated<'a>(
+    config: &'a Config,
+    run: &RunDirectory,
+    mean: &Opened,
+    tokenizers: &Tokenizers,
+) -> Result<(Validation, &'a Config)> {
+    let files = config.data.valid.as_ref().context("the run has no data.valid")?;
+    let text = ParallelText::open(files).context("data.valid of the run cannot be read")?;
+    let record = record::read(&run.record());
+    let recorded = record["data"].as_array().into_iter().flatten();
+    let recorded: Vec<&str> = recorded
+        .filter(|file| file["part"] == "valid")
+        .filter_map(|file| file["sha256"].as_str())
+        .collect();
+    let is_same = text.files.iter().map(|file| &file.sha256).eq(&recorded);
+    if !recorded.is_empty() && !is_same {
+        eprintln!("note: data.valid is not the text that the run began with; its scores are others");
+    }
+    let set = validation_set(
+        text,
+        tokenizers,
+        config.data.batch_tokens,
+        position_limit(&mean.architecture.model),
+        &config.score,
+    )?;
+    let search = config.train.valid_search(&config.decode);
+    let validation = set.validate(
+        &mean.for_inference()?,
+        tokenizers,
+        &search,
+        0,
+        threads::cores(),
+        &Device::Cpu,
+    )?;
+    if !validation.loss.is_finite() {
+        bail!("its scores are not finite numbers");
+    }
+    Ok((validation, config))
+}
+
+/// The models to average: those that were named, or the last checkpoints of a run.
+fn chosen(arguments: &AverageArguments) -> Result<Vec<PathBuf>> {
     let [only] = arguments.models.as_slice() else {
         return Ok(arguments.models.clone());
     };
@@ -86,14 +159,31 @@ fn directories(arguments: &AverageArguments) -> Result<Vec<PathBuf>> {
     if !run.is_run() {
         bail!("{}: not a run; give a run, or at least two checkpoints", only.display());
     }
-    let saved = run.saved_updates()?;
-    if saved.len() < 2 {
+    let mut recent = Vec::new();
+    for update in run.saved_updates()?.into_iter().rev() {
+        if recent.len() == arguments.last {
+            break;
+        }
+        match run.fault(update) {
+            Some(fault) => eprintln!("not used: {}: {fault}", run.checkpoint(update).display()),
+            None => recent.push(run.checkpoint(update)),
+        }
+    }
+    if recent.len() < 2 {
         bail!(
             "{}: this run keeps {} checkpoints; train.keep_last keeps more",
             only.display(),
-            saved.len()
+            recent.len()
         );
     }
-    let recent = saved.len().saturating_sub(arguments.last.max(2));
-    Ok(saved[recent..].iter().map(|update| run.checkpoint(*update)).collect())
+    if recent.len() < arguments.last {
+        eprintln!(
+            "note: {} keeps {} checkpoints, not {} (--last); these are averaged",
+            only.display(),
+            recent.len(),
+            arguments.last
+        );
+    }
+    recent.reverse();
+    Ok(recent)
 }

@@ -7,7 +7,6 @@ use crate::tensorboard::EventWriter;
 use crate::{Ema, Event, Metric, Observer, RunDirectory, TrainError, TrainState, Validation, average};
 use serde_json::json;
 use std::time::Instant;
-use tallow_decode::DecodeConfig;
 use tallow_model::{Params, Transformer};
 
 /// Removes the checkpoints before the present update that the run does not keep.
@@ -135,23 +134,13 @@ impl Trainer {
     pub(super) fn measure(&self, weights: &Params) -> Result<Validation, TrainError> {
         let parts = &self.parts;
         let model = Transformer::for_inference(&parts.architecture, weights, parts.logits_bias.clone())?;
-        let decode = self.valid_decode();
+        let decode = self.parts.train.valid_search(&self.parts.decode);
         match &parts.valid {
             Some(valid) => {
                 let samples = parts.train.samples;
                 valid.validate(&model, &parts.tokenizers, &decode, samples, self.workers, &parts.device)
             }
             None => Err(TrainError::Average("there is no validation set".into())),
-        }
-    }
-
-    /// How validation searches.
-    fn valid_decode(&self) -> DecodeConfig {
-        DecodeConfig {
-            beam: self.parts.train.valid_beam,
-            n_best: 1,
-            sample: false,
-            ..self.parts.decode.without_failing()
         }
     }
 
@@ -170,7 +159,7 @@ impl Trainer {
     /// A validation in the words of a model card.
     fn told(&self, validation: &Validation) -> String {
         match &self.parts.valid {
-            Some(valid) => validation.told(&valid.score, &self.valid_decode()),
+            Some(valid) => validation.told(&valid.score, &self.parts.train.valid_search(&self.parts.decode)),
             None => String::new(),
         }
     }
