@@ -33,6 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub(crate) const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    threads::survive_size_limit();
     let arguments = Arguments::parse();
     // A reader that has seen enough (`| head`) is no error.
     match dispatch(arguments.command) {

@@ -1,4 +1,7 @@
-//! What is set for the whole process before its work begins: threads and memory.
+//! What is set for the whole process before its work begins: threads, memory, signals.
+
+#[cfg(unix)]
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sets how many threads work inside each operation. Must be called before the first tensor and the first thread.
 ///
@@ -28,6 +31,45 @@ pub(crate) fn keep_freed_memory() {
         libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1);
     }
 }
+
+/// Lets a file that grows beyond the limit on the size of files (`ulimit -f`) be an error of writing like any other: the
+/// signal that comes first would end the process without a word.
+#[cfg(unix)]
+pub(crate) fn survive_size_limit() {
+    // SAFETY: ignoring a signal installs no handler, and may be done at any time.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// Lets the signal of the limit on time (`ulimit -S -t`) ask for the end like SIGTERM. It comes again every second; only the
+/// first one counts, because a second SIGTERM does not wait for anything.
+#[cfg(unix)]
+pub(crate) fn stop_at_time_limit() {
+    extern "C" fn ask_for_the_end(_: libc::c_int) {
+        static HAS_ASKED: AtomicBool = AtomicBool::new(false);
+        if !HAS_ASKED.swap(true, Ordering::Relaxed) {
+            // SAFETY: a handler of a signal may raise another one.
+            #[allow(unsafe_code)]
+            unsafe {
+                libc::raise(libc::SIGTERM);
+            }
+        }
+    }
+    let handler = ask_for_the_end as extern "C" fn(libc::c_int);
+    // SAFETY: the handler does nothing but what handlers may do, and lives as long as the process.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGXCPU, handler as libc::sighandler_t);
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn survive_size_limit() {}
+
+#[cfg(not(unix))]
+pub(crate) fn stop_at_time_limit() {}
 
 /// The cores that this process may use.
 pub(crate) fn cores() -> usize {

@@ -342,6 +342,27 @@ fn signals() {
     assert_eq!(output.status.code(), Some(130), "{}", said(&output));
 }
 
+/// The limit on time asks for the end, as SIGTERM does, and only once although its signal is repeated.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_time() {
+    let folder = project();
+    let at = folder.path();
+    let script = format!(
+        "ulimit -S -t 1; exec {} train run.toml --set train.max_updates=1000000 --set train.accumulate=3000",
+        env!("CARGO_BIN_EXE_tallow")
+    );
+    let output = Command::new("sh")
+        .current_dir(at)
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert!(told.contains("stopped after update 1; everything is saved"), "{told}");
+    assert!(at.join("runs/run/checkpoints/1").exists());
+}
+
 /// No room for a checkpoint: the error names the file, the checkpoint before stays, and with room the run goes on.
 #[cfg(unix)]
 #[test]
@@ -357,7 +378,7 @@ fn no_room() {
     // Files may not grow beyond a quarter or half of what the moments take, which is what the weights take: `ulimit` counts
     // blocks of 512 or 1024 bytes. The best model of the next validation is the first that does not fit.
     let script = format!(
-        "trap '' XFSZ; ulimit -f {}; exec {} train run.toml --resume",
+        "ulimit -f {}; exec {} train run.toml --resume",
         size / 2048,
         env!("CARGO_BIN_EXE_tallow")
     );

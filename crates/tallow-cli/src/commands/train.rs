@@ -388,6 +388,7 @@ fn stop_at_signals() -> Result<Arc<AtomicBool>> {
         eprintln!("\nfinishing this update and saving; Ctrl-C again stops at once");
     };
     ctrlc::set_handler(handler).context("Ctrl-C cannot be caught")?;
+    threads::stop_at_time_limit();
     Ok(stop)
 }
 
