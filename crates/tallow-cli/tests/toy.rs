@@ -97,6 +97,18 @@ fn numbers_that_were_never_seen() {
     let exact = record["results"]["test"]["exact_match"].as_f64().unwrap();
     assert!(exact >= 95.0, "{exact} % of unseen numbers are right\n{said}");
     assert_eq!(record["workers"], 2);
+    // What was scored is there to be looked at, and scored again.
+    assert_eq!(record["results"]["test"]["translations"], "test.translations.txt");
+    let translations = std::fs::read_to_string(at.join("runs/run/test.translations.txt")).unwrap();
+    let references = std::fs::read_to_string(at.join("test.de")).unwrap();
+    let (lines, right) = translations
+        .lines()
+        .zip(references.lines())
+        .fold((0, 0), |(lines, right), (a, b)| (lines + 1, right + i32::from(a == b)));
+    assert_eq!(
+        (translations.lines().count(), lines, f64::from(right)),
+        (100, 100, exact)
+    );
     let parts = record["data"]
         .as_array()
         .unwrap()

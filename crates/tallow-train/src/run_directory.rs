@@ -13,6 +13,8 @@ const OLD: &str = "replaced";
 const REMOVED: &str = "removed";
 /// The file that whoever trains in a directory holds a lock on.
 const LOCK: &str = "run.lock";
+/// The translations of the test set.
+const TEST_TRANSLATIONS: &str = "test.translations.txt";
 /// The file of a checkpoint that says that nothing came of it.
 const DIVERGED: &str = "state/diverged.json";
 
@@ -53,6 +55,11 @@ impl RunDirectory {
     /// The log of times and speeds.
     pub fn timing(&self) -> PathBuf {
         self.0.join("timing.jsonl")
+    }
+
+    /// The translations of the test set by the best model, one line for each of its source lines.
+    pub fn test_translations(&self) -> PathBuf {
+        self.0.join(TEST_TRANSLATIONS)
     }
 
     /// TensorBoard's events.

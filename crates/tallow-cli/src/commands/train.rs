@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -221,7 +221,11 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     }), "skipped": outcome.skipped, "setbacks": outcome.setbacks });
     if let Some(text) = test_text {
         let (scores, exact) = test(&config, text, &run, &device, workers)?;
-        results["test"] = json!({ "scores": tallow_score::to_json(&scores, 4), "exact_match": exact });
+        let translations = run.test_translations();
+        let translations = translations.file_name().map(|name| name.to_string_lossy());
+        results["test"] = json!({
+            "scores": tallow_score::to_json(&scores, 4), "exact_match": exact, "translations": translations
+        });
         if !card::add_scores(&config, &run.best(), &scores, exact)? {
             eprintln!(
                 "note: {} is missing or has no place for these scores; {} has them",
@@ -229,6 +233,11 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
                 run.record().display()
             );
         }
+    }
+    // Those of a test set that the config does not name any more would be taken for present ones.
+    if config.data.test.is_none() && run.test_translations().exists() {
+        let path = run.test_translations();
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     record["results"] = results;
     record::write(&run.record(), &record)?;
@@ -303,11 +312,16 @@ fn has_results(run: &RunDirectory) -> bool {
     has_checkpoints || has(run.best()) || has(run.replaced_best())
 }
 
-/// Writes the config that is run, aside first: the one before is not lost if there is no room.
+/// Writes the config that is run.
 fn write_config(run: &RunDirectory, config: &Config) -> Result<()> {
-    let path = run.config();
-    let aside = path.with_extension("toml.partial");
-    let written = std::fs::write(&aside, config.to_toml()?).and_then(|()| std::fs::rename(&aside, &path));
+    write_text(&run.config(), &config.to_toml()?)
+}
+
+/// Writes a file, aside first: the one before is not lost if there is no room.
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".partial");
+    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -326,6 +340,7 @@ fn clear(run: &RunDirectory) -> Result<()> {
         run.metrics(),
         run.timing(),
         run.path().join("average.json"),
+        run.test_translations(),
         run.record(),
     ];
     for file in tokenizers.chain(others).filter(|file| file.exists()) {
@@ -345,7 +360,7 @@ fn report_corpus(corpus: &Corpus) {
     eprintln!("{pairs} training pairs, {source} source and {target} target tokens");
 }
 
-/// Translates the test set with the best model, prints the scores and returns them.
+/// Translates the test set with the best model, keeps the translations, prints the scores and returns them.
 fn test(
     config: &Config,
     text: ParallelText,
@@ -360,6 +375,10 @@ fn test(
     let translator = Translator::new(&model, &tokenizers, &decode, device, config.seed, workers)?;
     let translations = translator.translate(&text.source, 0)?;
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
+    write_text(
+        &run.test_translations(),
+        &hypotheses.iter().flat_map(|line| [*line, "\n"]).collect::<String>(),
+    )?;
     let mut shortcomings = Shortcomings::default();
     translations
         .iter()
