@@ -282,6 +282,14 @@ pub(crate) fn weights(
     })
 }
 
+/// Refuses a number of workers that cannot share an update on this device.
+pub(crate) fn check_workers(config: &Config, device: &Device) -> Result<()> {
+    match config.train.workers.fault_on_gpu() {
+        Some(fault) if !device.is_cpu() => bail!("{fault}"),
+        _ => Ok(()),
+    }
+}
+
 /// How many workers share an update of a model with this many numbers.
 pub(crate) fn workers(config: &Config, device: &Device, elements: usize) -> usize {
     let cores = if device.is_cpu() {

@@ -124,6 +124,17 @@ impl<'de> Deserialize<'de> for Workers {
 const GRADIENT_MEMORY: usize = 4 << 30;
 
 impl Workers {
+    /// What is wrong with this number on a GPU, if anything is: operations of several threads have no order there, so a worker
+    /// could see weights that are being updated.
+    pub fn fault_on_gpu(self) -> Option<String> {
+        match self {
+            Workers::Count(count) if count > 1 => Some(format!(
+                "train.workers: {count}, but on a GPU one worker alone can train; set it to 1 or \"auto\""
+            )),
+            _ => None,
+        }
+    }
+
     /// The number of workers for a model of `elements` parameters on a machine with `cores`.
     pub fn resolve(self, cores: usize, elements: usize) -> usize {
         match self {
@@ -478,6 +489,14 @@ mod tests {
         for schedule in [Schedule::InverseSqrt, Schedule::Noam, Schedule::Constant] {
             assert_eq!(faults(schedule, 0.5), "");
         }
+    }
+
+    #[test]
+    fn one_worker_on_a_gpu() {
+        assert_eq!(Workers::Auto.fault_on_gpu(), None);
+        assert_eq!(Workers::Count(1).fault_on_gpu(), None);
+        let fault = Workers::Count(2).fault_on_gpu().unwrap();
+        assert!(fault.starts_with("train.workers: 2, but"), "{fault}");
     }
 
     #[test]

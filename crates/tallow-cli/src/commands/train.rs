@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     threads::set_operation_threads(composed.config.train.threads_per_worker);
     threads::keep_freed_memory();
     let device = arguments.device.device.open()?;
+    ingredients::check_workers(&composed.config, &device)?;
     let missing = composed.config.data.missing_files();
     if !missing.is_empty() {
         bail!(

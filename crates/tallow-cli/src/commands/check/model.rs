@@ -30,6 +30,7 @@ pub(super) fn check(
     let Encoded { tokenizers, corpus } = encoded;
     let architecture = ingredients::architecture(config, &tokenizers)?;
     let (params, logits_bias) = ingredients::weights(config, init, &architecture, device)?;
+    ingredients::check_workers(config, device)?;
     let workers = ingredients::workers(config, device, params.elements());
     let subject = ModelSubject {
         architecture: &architecture,
