@@ -58,7 +58,8 @@ impl<'de> Deserializer<'de> for Probe {
 pub(crate) fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |known: &&&str| strsim::damerau_levenshtein(key, known);
     let nearest = known.iter().min_by_key(distance)?;
-    (distance(&nearest) <= (key.chars().count() / 3).max(2)).then_some(nearest)
+    // A slip for every three letters: with more, short words are all alike.
+    (distance(&nearest) <= key.chars().count().div_ceil(3)).then_some(nearest)
 }
 
 #[cfg(test)]
@@ -81,5 +82,7 @@ mod tests {
         assert_eq!(nearest("learning_rte", &known), Some("learning_rate"));
         assert_eq!(nearest("worker", &known), Some("workers"));
         assert_eq!(nearest("banana", &known), None);
+        assert_eq!(nearest("lr", &["tie", "dev"]), None);
+        assert_eq!(nearest("sed", &["name", "seed"]), Some("seed"));
     }
 }

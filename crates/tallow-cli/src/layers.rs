@@ -2,6 +2,7 @@
 
 use crate::config::{Config, sections};
 use crate::keys::{keys_of, nearest};
+use crate::synonyms::{known_elsewhere, section_elsewhere};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -57,7 +58,9 @@ pub(crate) fn faults_of(table: &Table) -> Vec<String> {
     for (key, value) in table {
         let Some((name, keys, check)) = sections.iter().find(|section| section.0 == key) else {
             let single = Table::from_iter([(key.clone(), value.clone())]);
-            if !known.contains(&key.as_str()) {
+            if let (Value::Table(section), false) = (value, known.contains(&key.as_str())) {
+                faults.extend(unknown_section(key, section));
+            } else if !known.contains(&key.as_str()) {
                 faults.push(unknown(key, known));
             } else if let Err(error) = Config::deserialize(Value::Table(single)) {
                 faults.push(format!("{key}: {}", error.message()));
@@ -83,19 +86,134 @@ fn qualified(section: &str, keys: &[&str]) -> Vec<String> {
     keys.iter().map(|key| format!("{section}.{key}")).collect()
 }
 
-/// The fault of a key that does not exist, with the nearest one that does, in its own section or another.
+/// The fault of a section that does not exist, and of those of its keys that the section that was meant lacks.
+fn unknown_section(name: &str, section: &Table) -> Vec<String> {
+    let sections = sections();
+    let names: Vec<&str> = sections.iter().map(|section| section.0).collect();
+    let meant = section_elsewhere(name).or_else(|| nearest(name, &names));
+    let Some((meant, keys, _)) = sections.iter().find(|section| Some(section.0) == meant) else {
+        return vec![format!("{name}: unknown key; the sections are {}", names.join(", "))];
+    };
+    let foreign = section.keys().filter(|key| !keys.contains(&key.as_str()));
+    let of_keys = foreign.map(|key| unknown(&format!("{name}.{key}"), &qualified(meant, keys)));
+    std::iter::once(format!("{name}: unknown key; did you mean {meant}?"))
+        .chain(of_keys)
+        .collect()
+}
+
+/// The fault of a key that does not exist, with what it may be: a key of another section, one that other programs call
+/// so, or the nearest of those that were possible.
 fn unknown<S: AsRef<str>>(key: &str, known: &[S]) -> String {
-    let here: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
     let name = key.rsplit('.').next().unwrap_or(key);
-    let elsewhere: Vec<String> = sections()
+    let here: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    // Two sections may have a key of this name.
+    let mut elsewhere: Vec<String> = sections()
         .iter()
         .filter(|section| section.1.contains(&name))
-        .map(|s| format!("{}.{name}", s.0))
+        .map(|section| format!("{}.{name}", section.0))
         .collect();
-    let suggestion = match (elsewhere.first(), nearest(key, &here)) {
-        (Some(found), _) => format!("; there is {found}"),
-        (None, Some(found)) => format!("; did you mean {found}?"),
-        (None, None) => "; FORMAT.md lists all keys".into(),
+    let is_section = |name: &str| sections().iter().any(|section| section.0 == name);
+    elsewhere.extend((keys_of::<Config>().contains(&name) && !is_section(name)).then(|| name.to_owned()));
+    let named_alike = match elsewhere.as_slice() {
+        [] => None,
+        [one] => Some(format!("there is {one}")),
+        several => Some(format!("there are {}", several.join(" and "))),
     };
-    format!("{key}: unknown key{suggestion}")
+    // A section that both names have says nothing about how close they are.
+    let own = |known: &str| known.rsplit('.').next().unwrap_or(known).to_owned();
+    let names: Vec<String> = here.iter().map(|known| own(known)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let closest = nearest(name, &names).and_then(|found| here.iter().find(|known| own(known) == found));
+    let suggestion = known_elsewhere(key)
+        .or(named_alike)
+        .or_else(|| closest.map(|found| format!("did you mean {found}?")))
+        .unwrap_or_else(|| "FORMAT.md lists all keys".into());
+    format!("{key}: unknown key; {suggestion}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        faults_of(&toml::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn what_a_key_may_be() {
+        for (key, suggestion) in [
+            // Of another section, or of none.
+            (
+                "[train]\ndropout = 0.1",
+                "train.dropout: unknown key; there is model.dropout",
+            ),
+            ("heads = 4", "heads: unknown key; there is model.heads"),
+            ("[train]\nseed = 4", "train.seed: unknown key; there is seed"),
+            (
+                "[train]\nbatch_tokens = 4",
+                "train.batch_tokens: unknown key; there are data.batch_tokens and decode.batch_tokens",
+            ),
+            // Of other programs.
+            ("[train]\nlr = 1", "train.lr: unknown key; there is train.learning_rate"),
+            (
+                "[model]\nlayers = 6",
+                "model.layers: unknown key; there are model.encoder_layers and model.decoder_layers",
+            ),
+            (
+                "[model]\nd_ff = 6",
+                "model.d_ff: unknown key; there is model.feed_forward",
+            ),
+            ("[data]\ndev = 6", "data.dev: unknown key; there is data.valid"),
+            (
+                "epochs = 6",
+                "epochs: unknown key; there is train.max_epochs; training ends after train.max_updates, too",
+            ),
+            (
+                "[train]\nbatch_size = 6",
+                "train.batch_size: unknown key; there is data.batch_tokens; it counts tokens, padding included, not sentences",
+            ),
+            (
+                "[train]\ndevice = 6",
+                "train.device: unknown key; it is no key: say --device cpu, cuda or cuda:N on the command line",
+            ),
+            // Mistyped.
+            (
+                "[train]\npatence = 6",
+                "train.patence: unknown key; did you mean train.patience?",
+            ),
+            (
+                "[decode]\nbean = 6",
+                "decode.bean: unknown key; did you mean decode.beam?",
+            ),
+            // The name of its section makes no key closer.
+            (
+                "[train]\nbanana = 6",
+                "train.banana: unknown key; FORMAT.md lists all keys",
+            ),
+            ("[decode]\nx = 6", "decode.x: unknown key; FORMAT.md lists all keys"),
+        ] {
+            assert_eq!(faults(key), [suggestion], "{key}");
+        }
+    }
+
+    /// All of it at once: nobody wants to mend a config line by line.
+    #[test]
+    fn a_section_of_another_program() {
+        assert_eq!(
+            faults("[training]\nlr = 1\npatience = 3\nepochs = 2"),
+            [
+                "training: unknown key; did you mean train?",
+                "training.lr: unknown key; there is train.learning_rate",
+                "training.epochs: unknown key; there is train.max_epochs; training ends after train.max_updates, too",
+            ]
+        );
+        assert_eq!(
+            faults("[modle]\nheads = 1"),
+            ["modle: unknown key; did you mean model?"]
+        );
+        assert_eq!(
+            faults("[banana]\nheads = 1"),
+            ["banana: unknown key; the sections are text, data, model, train, decode, score, card"]
+        );
+    }
 }

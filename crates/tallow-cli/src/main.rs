@@ -18,6 +18,7 @@ mod located;
 mod profile;
 mod progress;
 mod record;
+mod synonyms;
 mod threads;
 
 use arguments::{Arguments, Command};

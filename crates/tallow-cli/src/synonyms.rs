@@ -1,0 +1,172 @@
+//! What other trainers call the sections and keys of a config.
+
+/// Keys under their names elsewhere; its first lines say how to read it.
+const KEYS: &str = include_str!("synonyms.txt");
+
+/// Sections under their names elsewhere.
+const SECTIONS: [(&str, &str); 6] = [
+    (
+        "text",
+        "tokenizer tokenization vocabulary vocab subword preprocessing bpe sentencepiece",
+    ),
+    ("data", "dataset datasets corpus corpora task"),
+    ("model", "network transformer encoder decoder architecture arch"),
+    (
+        "train",
+        "training trainer optimization optimizer optim checkpoint checkpointing",
+    ),
+    (
+        "decode",
+        "testing generation inference search beam_search translate translation",
+    ),
+    ("score", "scoring evaluation eval metric metrics bleu"),
+];
+
+/// A setting under its names elsewhere.
+#[derive(Debug, Default)]
+struct Synonym {
+    /// The keys here, with their sections; none where it is no key.
+    keys: Vec<&'static str>,
+    /// What else to know about it; all there is to say where there is no key.
+    note: &'static str,
+    names: Vec<&'static str>,
+}
+
+fn synonyms() -> Vec<Synonym> {
+    let mut all: Vec<Synonym> = Vec::new();
+    for line in KEYS.lines().filter(|line| !line.starts_with('#')) {
+        if let Some((keys, note)) = line.split_once('|') {
+            all.push(Synonym {
+                keys: keys.split_whitespace().collect(),
+                note: note.trim(),
+                names: Vec::new(),
+            });
+        } else if let Some(entry) = all.last_mut() {
+            entry.names.extend(line.split_whitespace());
+        }
+    }
+    all
+}
+
+/// What a key that is none may be here, if other programs call something so: the end of a sentence about it.
+pub(crate) fn known_elsewhere(key: &str) -> Option<String> {
+    let plain = plain(key);
+    let name = plain.rsplit('.').next().unwrap_or(&plain);
+    let all = synonyms();
+    let find = |wanted: &str| all.iter().find(|synonym| synonym.names.contains(&wanted));
+    let Synonym { keys, note, .. } = find(&plain).or_else(|| find(name))?;
+    let there = match keys.split_last() {
+        None => return Some((*note).to_owned()),
+        Some((one, [])) => format!("there is {one}"),
+        Some((last, others)) => format!("there are {} and {last}", others.join(", ")),
+    };
+    Some(if note.is_empty() {
+        there
+    } else {
+        format!("{there}; {note}")
+    })
+}
+
+/// The section that other programs call so.
+pub(crate) fn section_elsewhere(name: &str) -> Option<&'static str> {
+    let plain = plain(name);
+    let found = SECTIONS
+        .iter()
+        .find(|(_, names)| names.split(' ').any(|known| known == plain));
+    found.map(|(section, _)| *section)
+}
+
+/// As the tables have it: other programs write `--max-len` and `maxLen`.
+fn plain(name: &str) -> String {
+    let mut plain = String::new();
+    for c in name.trim_start_matches('-').chars() {
+        let after_lower = plain.ends_with(|last: char| last.is_ascii_lowercase());
+        if c.is_ascii_uppercase() && after_lower {
+            plain.push('_');
+        }
+        plain.push(if c == '-' { '_' } else { c.to_ascii_lowercase() });
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, sections};
+    use crate::keys::keys_of;
+    use std::collections::BTreeSet;
+
+    /// Every key with its section, and the names of sections.
+    fn keys() -> BTreeSet<String> {
+        let inner = sections()
+            .into_iter()
+            .flat_map(|(section, keys, _)| keys.iter().map(move |key| format!("{section}.{key}")));
+        let outer = keys_of::<Config>().iter().map(|key| (*key).to_owned());
+        inner.chain(outer).collect()
+    }
+
+    #[test]
+    fn every_synonym_leads_to_keys_and_is_none() {
+        let keys = keys();
+        let ends: BTreeSet<&str> = keys.iter().filter_map(|key| key.rsplit('.').next()).collect();
+        let mut seen = BTreeSet::new();
+        assert!(synonyms().len() > 50);
+        for Synonym { keys: to, note, names } in synonyms() {
+            for key in &to {
+                assert!(keys.contains(*key), "{key} of {names:?} is no key");
+            }
+            assert!(
+                !names.is_empty() && !(to.is_empty() && note.is_empty()),
+                "{to:?} {names:?}"
+            );
+            for name in names {
+                let is_key = keys.contains(name) || (!name.contains('.') && ends.contains(name));
+                assert!(!is_key, "{name} is a key");
+                assert!(seen.insert(name), "{name} stands there twice");
+                assert_eq!(plain(name), name, "it would never be found");
+            }
+        }
+    }
+
+    #[test]
+    fn every_section_elsewhere_leads_to_one_here() {
+        let mut seen = BTreeSet::new();
+        for (to, names) in SECTIONS {
+            assert!(sections().iter().any(|section| section.0 == to), "{to} is no section");
+            for name in names.split(' ') {
+                assert!(!keys().contains(name), "{name} is a key");
+                assert!(seen.insert(name), "{name} stands there twice");
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_other_programs() {
+        for (name, expected) in [
+            ("train.lr", "there is train.learning_rate"),
+            (
+                "model.layers",
+                "there are model.encoder_layers and model.decoder_layers",
+            ),
+            ("model.d_ff", "there is model.feed_forward"),
+            ("data.dev", "there is data.valid"),
+            ("maxGradNorm", "there is train.clip_norm"),
+            (
+                "--mini-batch-words",
+                "there is data.batch_tokens; it counts tokens, padding included, not sentences",
+            ),
+            (
+                "train.device",
+                "it is no key: say --device cpu, cuda or cuda:N on the command line",
+            ),
+            ("train.early_stopping", "there is train.patience; it counts validations"),
+        ] {
+            assert_eq!(known_elsewhere(name).as_deref(), Some(expected), "{name}");
+        }
+        assert_eq!(known_elsewhere("train.banana"), None);
+        // A name with a section is meant in that section alone.
+        assert_eq!(known_elsewhere("score.early_stopping"), None);
+        assert_eq!(section_elsewhere("Training"), Some("train"));
+        assert_eq!(section_elsewhere("banana"), None);
+    }
+}
