@@ -6,6 +6,7 @@
 
 mod arguments;
 mod card;
+mod colour;
 mod commands;
 mod config;
 mod device;
@@ -20,9 +21,10 @@ mod progress;
 mod record;
 mod synonyms;
 mod threads;
+mod usage;
 
-use arguments::{Arguments, Command};
-use clap::Parser;
+use arguments::Command;
+use colour::{Stream, Tone};
 use std::process::ExitCode;
 
 /// The system's allocator returns large buffers to the kernel and faults them in again; this one keeps them, which
@@ -35,13 +37,16 @@ pub(crate) const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     threads::survive_size_limit();
-    let arguments = Arguments::parse();
+    let arguments = match usage::arguments() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     // A reader that has seen enough (`| head`) is no error.
     match dispatch(arguments.command) {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            eprintln!("{} {}", Stream::Error.paint(Tone::Bad, "error:"), message(&error));
             ExitCode::FAILURE
         }
     }
