@@ -19,6 +19,7 @@ mod located;
 mod profile;
 mod progress;
 mod record;
+mod status_line;
 mod synonyms;
 mod threads;
 mod usage;

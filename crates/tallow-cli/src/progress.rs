@@ -1,20 +1,31 @@
 //! What a person sees of training.
 
+use crate::colour::{Stream, Tone, warning};
 use crate::profile::table;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::status_line::{Bar, Part, fit, status_line, terminal_width};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::cell::RefCell;
+use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tallow_train::{Event, Metric, Observer, Validation};
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// Columns of a sample that are shown where there is no terminal, whose width would say.
+const SAMPLE_COLUMNS: usize = 200;
+
+/// Who is told to wait for longer than a year is told nothing.
+const MOST_SECONDS: f64 = 365.0 * 86400.0;
+
 /// A progress bar on a terminal, lines elsewhere; both on standard error.
 pub(crate) struct Progress {
     bar: ProgressBar,
     terminal: bool,
     state: RefCell<State>,
+    standing: Arc<Mutex<Standing>>,
 }
 
 /// Sums since the last line, and the speed of the last updates.
@@ -28,17 +39,52 @@ struct State {
     begin: Instant,
 }
 
+/// How far a run is, as its bar says it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    update: u64,
+    max_updates: u64,
+    seconds_left: Option<f64>,
+    /// None before the first update.
+    latest: Option<Latest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Latest {
+    loss: f64,
+    target_tokens_per_second: f64,
+    epoch: u64,
+}
+
+impl Standing {
+    /// The line for a terminal of this width. How far it is matters most, then the loss, the time that is left, the bar, the
+    /// speed, and the epoch.
+    fn line(&self, width: usize) -> String {
+        let max = self.max_updates.to_string();
+        let count = format!("{:>width$}/{max}", self.update, width = max.len());
+        let mut parts = vec![Part::new(6, 0, count)];
+        if let Some(latest) = self.latest {
+            let speed = format!("{} tok/s", thousands(latest.target_tokens_per_second));
+            parts.push(Part::new(5, 10, format!("loss {:.3}", latest.loss)));
+            parts.push(Part::new(2, 12, speed));
+            parts.push(Part::new(1, 8, format!("epoch {}", latest.epoch + 1)));
+        }
+        if let Some(seconds) = self.seconds_left {
+            parts.push(Part::new(4, 14, format!("{} left", duration(seconds))));
+        }
+        let share = self.update as f64 / self.max_updates.max(1) as f64;
+        status_line(width, Some(Bar { share, weight: 3 }), &parts)
+    }
+}
+
 impl Progress {
     pub(crate) fn new() -> Self {
-        let terminal = stderr().is_terminal();
-        let target = if terminal {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
         let now = Instant::now();
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        // Also where there is a terminal that cannot move its cursor.
+        let terminal = !bar.is_hidden();
         Self {
-            bar: ProgressBar::with_draw_target(None, target),
+            bar,
             terminal,
             state: RefCell::new(State {
                 last_line: now,
@@ -49,6 +95,7 @@ impl Progress {
                 first_update: 0,
                 begin: now,
             }),
+            standing: Arc::default(),
         }
     }
 
@@ -64,6 +111,30 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
+    /// Shows a bar that is as wide as the terminal whenever it is drawn.
+    fn show(&self) {
+        let standing = self.standing.clone();
+        let line = move |state: &ProgressState, out: &mut dyn Write| {
+            let mut standing = standing
+                .lock()
+                .map_or_else(|broken| *broken.into_inner(), |found| *found);
+            let left = state.eta().as_secs_f64();
+            // Nothing is known before the first updates.
+            let is_known = (left > 0.0 || standing.update == standing.max_updates) && left < MOST_SECONDS;
+            let is_known = is_known && standing.latest.is_some();
+            standing.seconds_left = is_known.then_some(left);
+            // A line that cannot be written is missing until the next one.
+            let _ = out.write_str(&standing.line(terminal_width()));
+        };
+        if let Ok(style) = ProgressStyle::with_template("{line}") {
+            self.bar.set_style(style.with_key("line", line));
+        }
+    }
+
+    fn stand(&self, change: impl FnOnce(&mut Standing)) {
+        change(&mut self.standing.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
     fn updated(&self, update: u64, epoch: u64, loss: f64, target_tokens: usize, seconds: f64) {
         let mut state = self.state.borrow_mut();
         // A moving average over some twenty updates keeps the numbers readable.
@@ -73,13 +144,15 @@ impl Progress {
         state.seconds += weight * (seconds - state.seconds);
         let speed = state.target_tokens / state.seconds;
         if self.terminal {
+            self.stand(|standing| {
+                standing.update = update;
+                standing.latest = Some(Latest {
+                    loss: state.loss,
+                    target_tokens_per_second: speed,
+                    epoch,
+                });
+            });
             self.bar.set_position(update);
-            self.bar.set_message(format!(
-                "loss {:.3}  {} tok/s  epoch {}",
-                state.loss,
-                thousands(speed),
-                epoch + 1
-            ));
         } else if state.last_line.elapsed() >= LINE_EVERY || update == 1 {
             let done = (update - state.first_update).max(1) as f64;
             let left = state.begin.elapsed().as_secs_f64() / done * (state.max_updates - update) as f64;
@@ -90,6 +163,21 @@ impl Progress {
                 epoch + 1
             );
             state.last_line = Instant::now();
+        }
+    }
+
+    /// A sample of a validation, a line for each of its texts.
+    fn say_sample(&self, [source, hypothesis, reference]: &[String; 3]) {
+        let mark = "     -> ";
+        let width = if stderr().is_terminal() {
+            terminal_width().saturating_sub(mark.len())
+        } else {
+            SAMPLE_COLUMNS
+        };
+        self.say(&format!("        {}", fit(source, width)));
+        self.say(&format!("{mark}{}", fit(hypothesis, width)));
+        if hypothesis != reference {
+            self.say(&format!("     != {}", fit(reference, width)));
         }
     }
 }
@@ -110,13 +198,11 @@ impl Observer for Progress {
                 self.say(&format!(
                     "training {millions:.1} M parameters with {workers} workers, to update {max_updates}"
                 ));
+                self.stand(|standing| (standing.update, standing.max_updates) = (*update, *max_updates));
+                self.show();
                 self.bar.set_length(*max_updates);
                 self.bar.set_position(*update);
                 self.bar.reset_eta();
-                let template = "{bar:24} {pos}/{len}  {msg}  {eta} left";
-                if let Ok(style) = ProgressStyle::with_template(template) {
-                    self.bar.set_style(style);
-                }
             }
             Event::Updated {
                 update,
@@ -134,11 +220,13 @@ impl Observer for Progress {
                 gradient_norm,
             } => {
                 let what = format!("loss {loss}, gradient norm {gradient_norm}");
-                self.say(&format!("warning: update {update} was left out: not finite ({what})"));
+                let warning = warning();
+                self.say(&format!("{warning} update {update} was left out: not finite ({what})"));
             }
             Event::Spiked { update, loss, usual } => {
+                let warning = warning();
                 self.say(&format!(
-                    "warning: update {update} has a loss of {loss:.3}; {usual:.3} is usual"
+                    "{warning} update {update} has a loss of {loss:.3}; {usual:.3} is usual"
                 ));
             }
             Event::WentBack {
@@ -146,8 +234,9 @@ impl Observer for Progress {
                 to,
                 learning_rate_factor,
             } => {
+                let warning = warning();
                 self.say(&format!(
-                    "warning: the run has diverged at update {from}; it goes on from the checkpoint of update {to} with \
+                    "{warning} the run has diverged at update {from}; it goes on from the checkpoint of update {to} with \
                      {learning_rate_factor} of the learning rate"
                 ));
             }
@@ -164,18 +253,16 @@ impl Observer for Progress {
                 is_best,
                 seconds,
             } => {
-                let best = if *is_best { "  best so far" } else { "" };
+                let best = match is_best {
+                    true => format!("  {}", Stream::Error.paint(Tone::Good, "best so far")),
+                    false => String::new(),
+                };
                 let took = duration(*seconds);
                 self.say(&format!(
                     "update {update:>6}  valid {}  ({took}){best}",
                     describe(validation, *metric)
                 ));
-                for [source, hypothesis, reference] in &validation.samples {
-                    self.say(&format!("        {source}\n     -> {hypothesis}"));
-                    if hypothesis != reference {
-                        self.say(&format!("     != {reference}"));
-                    }
-                }
+                validation.samples.iter().for_each(|sample| self.say_sample(sample));
             }
             Event::Saved { .. } => {}
             Event::Profiled(profile) => self.say(&table(profile)),
@@ -186,9 +273,9 @@ impl Observer for Progress {
                 is_best,
             } => {
                 let verdict = if *is_best {
-                    "better: it is the best model now"
+                    Stream::Error.paint(Tone::Good, "better: it is the best model now")
                 } else {
-                    "not better"
+                    "not better".to_owned()
                 };
                 let what = describe(validation, *metric);
                 self.say(&format!(
@@ -259,5 +346,54 @@ mod tests {
         assert_eq!(duration(3.21), "3.2 s");
         assert_eq!(duration(185.0), "3:05 min");
         assert_eq!(duration(7800.0), "2:10 h");
+    }
+
+    #[test]
+    fn the_bar_fits_the_terminal() {
+        let standing = Standing {
+            update: 1234,
+            max_updates: 10_000,
+            seconds_left: Some(3725.0),
+            latest: Some(Latest {
+                loss: 3.1234,
+                target_tokens_per_second: 12_345.6,
+                epoch: 2,
+            }),
+        };
+        let bar = |full: usize, empty: usize| "█".repeat(full) + &"░".repeat(empty);
+        let all = " 1234/10000  loss 3.123  12,346 tok/s  epoch 3  1:02 h left";
+        for (width, expected) in [
+            // 65 columns are kept for the rest, and 0.1234 of the others are full.
+            (200, format!("{}  {all}", bar(16, 119))),
+            (140, format!("{}  {all}", bar(9, 66))),
+            (80, format!("{}  {all}", bar(1, 14))),
+            (75, format!("{}  {all}", bar(1, 9))),
+            // Without the epoch 55, without the speed 41.
+            (74, format!("{}  {}", bar(2, 17), all.replace("  epoch 3", ""))),
+            (60, format!("{}   1234/10000  loss 3.123  1:02 h left", bar(2, 17))),
+            (51, format!("{}   1234/10000  loss 3.123  1:02 h left", bar(1, 9))),
+            // No bar: room for the speed.
+            (50, "1234/10000  loss 3.123  12,346 tok/s  1:02 h left".into()),
+            (40, "1234/10000  loss 3.123  1:02 h left".into()),
+            (30, "1234/10000  loss 3.123".into()),
+            (12, "1234/10000".into()),
+            (9, "1234/100…".into()),
+        ] {
+            assert_eq!(standing.line(width), expected, "{width}");
+        }
+        let begun = Standing {
+            latest: None,
+            seconds_left: None,
+            ..standing
+        };
+        assert_eq!(begun.line(40), format!("{}   1234/10000", bar(3, 24)));
+        let long = Standing {
+            update: u64::MAX,
+            max_updates: u64::MAX,
+            ..standing
+        };
+        for (width, standing) in (0..300).flat_map(|width| [standing, begun, long].map(|standing| (width, standing))) {
+            assert!(console::measure_text_width(&standing.line(width)) <= width, "{width}");
+        }
     }
 }
