@@ -4,6 +4,7 @@
 //! output, talk to standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // This is the crate that talks.
 
+mod activity;
 mod arguments;
 mod card;
 mod colour;

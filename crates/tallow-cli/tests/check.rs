@@ -73,6 +73,8 @@ fn check(at: &Path, extra: &[&str]) -> (Option<i32>, Value) {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!said.contains("panicked"), "{said}");
+    // What is being done is told, but not in the report.
+    assert!(said.starts_with("reading data.train[0] ...\n"), "{said}");
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
     (output.status.code(), report)
 }

@@ -1,18 +1,20 @@
 //! `tallow eval`.
 
+use crate::activity::{Activity, summary};
 use crate::arguments::EvalArguments;
 use crate::commands::searching::Shortcomings;
+use crate::commands::translate::{BLOCK_LINES, target_tokens};
 use crate::ingredients::{position_limit, validation_set};
 use crate::located::Located;
-use crate::progress::{duration, thousands};
+use crate::progress::thousands;
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tallow_data::{CorpusFiles, ParallelText, read_lines};
-use tallow_decode::Translator;
+use tallow_decode::{Translation, Translator};
 use tallow_train::perplexity;
 
 /// Padded tokens of a batch whose perplexity is measured.
@@ -33,24 +35,20 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     let model = opened.for_inference()?;
     let workers = arguments.search.workers(&device);
     let translator = Translator::new(&model, &tokenizers, &config, &device, arguments.search.seed, workers)?;
-    let begin = Instant::now();
-    let translations = translator.translate(&text.source, 0)?;
-    let seconds = begin.elapsed().as_secs_f64();
+    let mut activity = Activity::new(true);
+    let (translations, spent) = translate(&translator, &text.source, &mut activity)?;
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
     let mut shortcomings = Shortcomings::default();
     translations
         .iter()
         .for_each(|translation| shortcomings.count(translation));
-    shortcomings.warn(&config);
+    activity.aside(|| shortcomings.warn(&config));
     if let Some(path) = &arguments.output {
         let lines: String = hypotheses.iter().flat_map(|line| [line, "\n"]).collect();
         std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let tokens: usize = translations
-        .iter()
-        .flat_map(|t| t.candidates.first())
-        .map(|best| best.hypothesis.tokens.len() + 1)
-        .sum();
+    let tokens = translations.iter().map(target_tokens).sum();
+    activity.begin("measuring the perplexity");
     let set = validation_set(
         text,
         &tokenizers,
@@ -59,14 +57,9 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         &score,
     )?;
     let (nats, target_tokens) = perplexity(&model, &set.corpus, BATCH_TOKENS, workers, &device)?;
-    eprintln!(
-        "{}: {} lines, beam {}, {} tokens/s, {}",
-        located.directory.display(),
-        hypotheses.len(),
-        config.beam,
-        thousands(tokens as f64 / seconds),
-        duration(seconds)
-    );
+    activity.end();
+    let lines = hypotheses.len() as u64;
+    eprintln!("{}", summary(&located.directory, lines, config.beam, tokens, spent));
     let scores = arguments.metric.scores(&score, &hypotheses, &references)?;
     let exact_match = tallow_score::exact_match(&hypotheses, &references)?;
     let perplexity = (nats / target_tokens as f64).exp();
@@ -84,6 +77,31 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         writeln!(stdout(), "perplexity = {perplexity:.3} per target token")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Translates all lines, and says how far it is. In blocks, but large ones: what a line becomes does not depend on the lines
+/// beside it, but batches are filled best from many lines.
+fn translate(
+    translator: &Translator,
+    lines: &[String],
+    activity: &mut Activity,
+) -> Result<(Vec<Translation>, Duration)> {
+    let begin = Instant::now();
+    let mut translations = Vec::with_capacity(lines.len());
+    let all = lines.len() as u64;
+    if lines.len() > BLOCK_LINES {
+        activity.begin("translating");
+        activity.count(0, Some(all), "lines");
+    } else {
+        activity.begin(format!("translating {} lines", thousands(all as f64)));
+    }
+    for block in lines.chunks(BLOCK_LINES) {
+        translations.extend(translator.translate(block, translations.len() as u64)?);
+        activity.count(translations.len() as u64, Some(all), "lines");
+        let tokens: usize = translations.iter().map(target_tokens).sum();
+        activity.speed(tokens as f64 / begin.elapsed().as_secs_f64());
+    }
+    Ok((translations, begin.elapsed()))
 }
 
 /// The lines to translate with their first references, and all references.

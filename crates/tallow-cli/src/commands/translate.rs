@@ -1,5 +1,6 @@
 //! `tallow translate`.
 
+use crate::activity::{Activity, summary};
 use crate::arguments::{OutputFormat, TranslateArguments};
 use crate::commands::searching::Shortcomings;
 use crate::lines::{input, warn_of_repairs};
@@ -7,13 +8,14 @@ use crate::located::Located;
 use crate::threads;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use std::io::{BufWriter, IsTerminal, Write, stdin, stdout};
+use std::io::{BufWriter, IsTerminal, Write, stderr, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 use tallow_decode::{Translation, Translator};
 
 /// Lines that are translated together: enough to sort them by length, few enough to hold and to wait for.
-const BLOCK_LINES: usize = 4096;
+pub(super) const BLOCK_LINES: usize = 4096;
 /// And so many bytes of text, but for the last line.
 const BLOCK_BYTES: usize = 16 << 20;
 
@@ -42,6 +44,11 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     let mut reader = input(&arguments.input)?;
     let mut writer = BufWriter::new(stdout().lock());
     let (mut shortcomings, mut first_line) = (Shortcomings::default(), 0u64);
+    let (mut tokens, mut spent) = (0, Duration::ZERO);
+    let is_to_terminal = stdout().is_terminal();
+    // Who types waits for no more than a line.
+    let mut activity = Activity::beside_output(!from_terminal);
+    activity.begin("translating");
     loop {
         let mut block: Vec<String> = Vec::new();
         let mut bytes = 0;
@@ -54,21 +61,50 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
         if block.is_empty() {
             break;
         }
+        let begin = Instant::now();
         let translations = translator.translate(&block, first_line)?;
-        for (i, (line, translation)) in block.iter().zip(&translations).enumerate() {
+        spent += begin.elapsed();
+        for translation in &translations {
             shortcomings.count(translation);
-            let output = match arguments.format {
-                OutputFormat::Text => as_text(first_line + i as u64, translation, config.n_best),
-                OutputFormat::Json => as_json(line, translation, &translator, arguments.attention)?.to_string(),
-            };
-            writeln!(writer, "{output}")?;
+            tokens += target_tokens(translation);
         }
-        writer.flush()?;
+        let mut write = || -> Result<()> {
+            for (i, (line, translation)) in block.iter().zip(&translations).enumerate() {
+                let output = match arguments.format {
+                    OutputFormat::Text => as_text(first_line + i as u64, translation, config.n_best),
+                    OutputFormat::Json => as_json(line, translation, &translator, arguments.attention)?.to_string(),
+                };
+                writeln!(writer, "{output}")?;
+            }
+            Ok(writer.flush()?)
+        };
+        // On a terminal they stand where the activity is shown.
+        if is_to_terminal {
+            activity.aside(write)?;
+        } else {
+            write()?;
+        }
         first_line += block.len() as u64;
+        activity.count(first_line, None, "lines");
+        activity.speed(tokens as f64 / spent.as_secs_f64());
     }
+    activity.end();
     warn_of_repairs(&reader);
     shortcomings.warn(&config);
+    // Pipelines stay quiet.
+    if !from_terminal && stderr().is_terminal() {
+        eprintln!(
+            "{}",
+            summary(&located.directory, first_line, config.beam, tokens, spent)
+        );
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Target tokens that were searched for, `</s>` included.
+pub(super) fn target_tokens(translation: &Translation) -> usize {
+    let best = translation.candidates.first();
+    best.map_or(0, |best| best.hypothesis.tokens.len() + 1)
 }
 
 /// The translation; if several were asked for, Moses' n-best format.

@@ -1,6 +1,7 @@
 //! `tallow verify`.
 
 use crate::arguments::VerifyArguments;
+use crate::colour::{Stream, Tone};
 use crate::located::Located;
 use crate::threads;
 use anyhow::{Context, Result};
@@ -37,7 +38,11 @@ pub(crate) fn run(arguments: VerifyArguments) -> Result<ExitCode> {
     writeln!(out, "{}", directory.display())?;
     let mut failed = 0;
     for check in &checks {
-        let mark = if check.faults.is_empty() { "ok    " } else { "FAULTY" };
+        let (tone, mark) = match check.faults.is_empty() {
+            true => (Tone::Good, "ok    "),
+            false => (Tone::Bad, "FAULTY"),
+        };
+        let mark = Stream::Output.paint(tone, mark);
         writeln!(out, "{mark}  {}", check.what)?;
         for fault in &check.faults {
             writeln!(out, "          {fault}")?;

@@ -55,6 +55,7 @@ pub(super) fn texts(config: &Config, report: &mut Report) -> Result<Option<Texts
     let is_complete = train.len() == config.data.train.len();
     if is_complete {
         for (key, text) in &held_out {
+            report.stage(&format!("looking for {key} in the training text"));
             overlap(key, text, &train, report)?;
         }
     }
@@ -80,6 +81,7 @@ fn open(
     surveys: &mut Vec<Survey>,
     report: &mut Report,
 ) -> Result<Option<ParallelText>> {
+    report.stage(&format!("reading {key}"));
     let text = match ParallelText::open(files) {
         Ok(text) => text,
         Err(error) => {

@@ -5,7 +5,9 @@ mod model;
 mod resume;
 mod tokens;
 
+use crate::activity::Activity;
 use crate::arguments::CheckArguments;
+use crate::colour::{Stream, Tone};
 use crate::config::Config;
 use crate::ingredients::Initial;
 use crate::threads;
@@ -80,17 +82,44 @@ struct Finding {
     advice: Option<String>,
 }
 
-/// Prints findings as they come, or collects them for JSON.
+impl Finding {
+    fn print(&self) -> std::io::Result<()> {
+        let mut out = stdout().lock();
+        // A message of several lines stays below its mark.
+        let (mark, found) = (self.verdict.mark(), self.found.replace('\n', "\n          "));
+        writeln!(out, "{mark}  {}: {found}", self.of)?;
+        if let Some(advice) = &self.advice {
+            writeln!(out, "          {advice}")?;
+        }
+        out.flush()
+    }
+}
+
+/// Prints findings as they come, or collects them for JSON, and says what is being done on standard error.
 struct Report {
     is_json: bool,
+    activity: Activity,
     findings: Vec<Finding>,
     figures: Map<String, Value>,
+}
+
+impl Verdict {
+    /// The mark of a line, all of the same width, with its colour on a terminal.
+    fn mark(self) -> String {
+        let (tone, mark) = match self {
+            Self::Ok => (Tone::Good, "ok    "),
+            Self::Look => (Tone::Doubtful, "look  "),
+            Self::Faulty => (Tone::Bad, "FAULTY"),
+        };
+        Stream::Output.paint(tone, mark)
+    }
 }
 
 impl Report {
     fn new(is_json: bool) -> Self {
         Self {
             is_json,
+            activity: Activity::new(true),
             findings: Vec::new(),
             figures: Map::new(),
         }
@@ -104,21 +133,21 @@ impl Report {
             advice: advice.map(str::to_owned),
         };
         if !self.is_json {
-            let mark = match verdict {
-                Verdict::Ok => "ok    ",
-                Verdict::Look => "look  ",
-                Verdict::Faulty => "FAULTY",
-            };
-            let mut out = stdout().lock();
-            // A message of several lines stays below its mark.
-            writeln!(out, "{mark}  {of}: {}", finding.found.replace('\n', "\n          "))?;
-            if let Some(advice) = &finding.advice {
-                writeln!(out, "          {advice}")?;
-            }
-            out.flush()?;
+            self.activity.aside(|| finding.print())?;
         }
         self.findings.push(finding);
         Ok(())
+    }
+
+    /// Says what is looked at now.
+    fn stage(&mut self, what: &str) {
+        self.activity.stage(what);
+    }
+
+    /// The same for what says something itself.
+    fn talking_stage(&mut self, what: &str) {
+        self.activity.end();
+        eprintln!("{what} ...");
     }
 
     fn ok(&mut self, of: &str, found: impl Into<String>) -> Result<()> {
@@ -136,7 +165,7 @@ impl Report {
     /// Text for people alone.
     fn plain(&self, text: &str) -> Result<()> {
         if !self.is_json {
-            writeln!(stdout().lock(), "{text}")?;
+            self.activity.aside(|| writeln!(stdout().lock(), "{text}"))?;
         }
         Ok(())
     }
@@ -148,7 +177,8 @@ impl Report {
         Ok(())
     }
 
-    fn end(self) -> Result<ExitCode> {
+    fn end(mut self) -> Result<ExitCode> {
+        self.activity.end();
         let count = |verdict| {
             self.findings
                 .iter()
@@ -159,7 +189,7 @@ impl Report {
         if self.is_json {
             let mut object = json!({ "checks": self.findings, "faulty": faulty, "look": look });
             if let Value::Object(object) = &mut object {
-                object.extend(self.figures);
+                object.append(&mut self.figures);
             }
             writeln!(stdout().lock(), "{object:#}")?;
         }

@@ -10,15 +10,18 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use serde_json::{Map, json};
 use std::time::Duration;
+use tallow_data::Example;
 use tallow_ops::Compute;
 use tallow_train::proof::{
-    ModelSubject, Proof, cached_decoding_is_exact, gradient_reaches_every_parameter, neighbours_change_nothing,
-    no_position_looks_ahead, one_batch_is_learned, resume_is_exact, sample,
+    ModelSubject, Proof, Subject, cached_decoding_is_exact, gradient_reaches_every_parameter,
+    neighbours_change_nothing, no_position_looks_ahead, one_batch_is_learned, resume_is_exact, sample,
 };
 use tallow_train::{ComputeKind, ModelCard, RunDirectory, TrainConfig, TrainError, TrainerParts, measure_speed};
 
 /// How long updates are timed.
 const PROBE: Duration = Duration::from_secs(5);
+
+type Prove = fn(&dyn Subject, &[Example]) -> Result<Proof, TrainError>;
 
 pub(super) fn check(
     config: &Config,
@@ -28,6 +31,7 @@ pub(super) fn check(
     report: &mut Report,
 ) -> Result<()> {
     let Encoded { tokenizers, corpus } = encoded;
+    report.stage("making the model");
     let architecture = ingredients::architecture(config, &tokenizers)?;
     let (params, logits_bias) = ingredients::weights(config, init, &architecture, device)?;
     ingredients::check_workers(config, device)?;
@@ -45,15 +49,18 @@ pub(super) fn check(
     speed(config, &subject, &corpus, report)?;
 
     let sample = sample(&corpus);
-    for prove in [
-        gradient_reaches_every_parameter,
-        neighbours_change_nothing,
-        no_position_looks_ahead,
-        cached_decoding_is_exact,
-        one_batch_is_learned,
-    ] {
+    let proofs: [(&str, Prove); 5] = [
+        ("that every parameter gets a gradient", gradient_reaches_every_parameter),
+        ("that neighbours change nothing", neighbours_change_nothing),
+        ("that no position looks ahead", no_position_looks_ahead),
+        ("that decoding with a cache is exact", cached_decoding_is_exact),
+        ("that one batch can be learned", one_batch_is_learned),
+    ];
+    for (what, prove) in proofs {
+        report.stage(&format!("proving {what}"));
         add(prove(&subject, &sample)?, report)?;
     }
+    report.stage("proving that a resumed run is the uninterrupted one");
     let place = place_of(config)?;
     std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
     let fingerprint = record::fingerprint(config, &corpus, None, &tokenizers, workers)?;
@@ -179,6 +186,7 @@ fn others(
             train: &train,
             ..*subject
         };
+        report.stage(&format!("timing updates in {} for {} s", kind.name(), PROBE.as_secs()));
         let speed = measure_speed(&subject, corpus, &config.data, PROBE)?.target_tokens_per_second;
         speeds.insert(kind.name().to_owned(), json!(speed));
         told.push(format!(
@@ -205,6 +213,7 @@ fn speed(
     corpus: &std::sync::Arc<tallow_data::Corpus>,
     report: &mut Report,
 ) -> Result<()> {
+    report.stage(&format!("timing updates for {} s", PROBE.as_secs()));
     let found = measure_speed(subject, corpus, &config.data, PROBE)?;
     let train = &config.train;
     let most = match train.max_epochs {

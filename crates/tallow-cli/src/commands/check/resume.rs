@@ -1,7 +1,8 @@
 //! `tallow check --resume`: a run that is killed again and again is the run that nothing happened to.
 
+use crate::activity::Activity;
 use crate::arguments::CheckArguments;
-use crate::commands::check::place_of;
+use crate::commands::check::{Verdict, place_of};
 use crate::config::Config;
 use crate::device::DeviceChoice;
 use anyhow::{Context, Result, bail};
@@ -40,19 +41,23 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
         arguments: &arguments,
         place: &place,
     };
-    let differences = probe.compare()?;
+    let mut activity = Activity::new(true);
+    let differences = probe.compare(&mut activity)?;
+    drop(activity);
     let mut out = stdout().lock();
     if differences.is_empty() {
         std::fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
         writeln!(
             out,
-            "ok      resume: weights, optimizer state, metrics.jsonl and the best model are those of the uninterrupted run"
+            "{}  resume: weights, optimizer state, metrics.jsonl and the best model are those of the uninterrupted run",
+            Verdict::Ok.mark()
         )?;
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(
         out,
-        "FAULTY  resume: these files are not those of the uninterrupted run"
+        "{}  resume: these files are not those of the uninterrupted run",
+        Verdict::Faulty.mark()
     )?;
     for name in differences {
         writeln!(out, "          {name}")?;
@@ -136,7 +141,9 @@ impl Probe<'_> {
     }
 
     /// Does both runs, and names the files that differ.
-    fn compare(&self) -> Result<Vec<String>> {
+    fn compare(&self, activity: &mut Activity) -> Result<Vec<String>> {
+        let updates = self.arguments.updates;
+        activity.stage(&format!("training for {updates} updates at a stretch"));
         let mut child = self.start("whole", false)?;
         let begin = Instant::now();
         while self.logged() == 0 && child.try_wait()?.is_none() {
@@ -144,9 +151,9 @@ impl Probe<'_> {
         }
         let beginning = begin.elapsed();
         self.finish("whole", child)?;
-        let updates = self.arguments.updates;
         let (seconds, an_update) = (begin.elapsed(), (begin.elapsed() - beginning).div_f64(updates as f64));
-        eprintln!("uninterrupted: {updates} updates in {:.1} s", seconds.as_secs_f64());
+        activity.aside(|| eprintln!("uninterrupted: {updates} updates in {:.1} s", seconds.as_secs_f64()));
+        activity.stage("killing and resuming");
         let whole = self.place.join("whole");
         std::fs::rename(self.run().path(), &whole).with_context(|| format!("cannot make {}", whole.display()))?;
 
@@ -154,6 +161,7 @@ impl Probe<'_> {
         let key = Key::new(self.arguments.seed, Purpose::Kills);
         let (mut kills, mut attempts, mut starting) = (0, 0, beginning);
         while kills < self.arguments.kills {
+            activity.count(kills, Some(self.arguments.kills), "kills");
             let before = self.logged();
             let mut child = self.start("killed", attempts > 0)?;
             attempts += 1;
@@ -195,6 +203,7 @@ impl Probe<'_> {
             *moments.entry(moment).or_default() += 1;
         }
         self.finish("killed", self.start("killed", true)?)?;
+        activity.end();
         let of = |moment| moments.get(&moment).copied().unwrap_or_default();
         eprintln!(
             "killed {} times and resumed: {} in an update, {} in a validation, {} while files were being replaced, {} while \

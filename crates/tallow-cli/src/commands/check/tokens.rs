@@ -35,12 +35,20 @@ pub(super) fn encoded(
 ) -> Result<Option<Encoded>> {
     let tokenizers = match init {
         Some(init) => init.tokenizers.clone(),
-        None => open_or_learn(config, &texts.train, offline)?,
+        None => {
+            // It says by itself what it has learned or fetched.
+            report.talking_stage(match config.text.learns() {
+                true => "learning the vocabulary",
+                false => "opening the vocabulary",
+            });
+            open_or_learn(config, &texts.train, offline)?
+        }
     };
     if let Err(error) = tokenizers.samplers(&config.text) {
         report.add("text", Verdict::Faulty, error.to_string(), None)?;
         return Ok(None);
     }
+    report.stage("encoding the training text");
     let corpus = match training_corpus(config, &texts.train, &tokenizers) {
         Ok(corpus) => corpus,
         Err(error) => {
@@ -73,6 +81,7 @@ pub(super) fn encoded(
     }
     all.extend(surveys);
     for (key, text) in texts.held_out {
+        report.stage(&format!("encoding {key}"));
         let corpus = encode(std::slice::from_ref(&text), &tokenizers, &Filters::NONE)?;
         for survey in survey(&corpus, &tokenizers) {
             tokens(key, &survey, report)?;

@@ -1,0 +1,219 @@
+//! What a command is doing, while it is doing it.
+
+use crate::progress::{duration, thousands};
+use crate::status_line::{Bar, Part, status_line, terminal_width};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::fmt::Write;
+use std::io::stdout;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often what moves on a terminal moves.
+const TICK: Duration = Duration::from_millis(120);
+
+const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+
+/// A line on standard error, where that is a terminal: what is being done, how far it is, and for how long already. It goes
+/// when this does.
+pub(crate) struct Activity {
+    is_shown: bool,
+    /// While something is being done.
+    bar: Option<ProgressBar>,
+    now: Arc<Mutex<Now>>,
+}
+
+/// What the line says.
+#[derive(Clone, Debug)]
+struct Now {
+    what: String,
+    begin: Instant,
+    /// Of something that is counted, how many are done, of how many, if that is known.
+    count: Option<(u64, Option<u64>)>,
+    /// The name of what is counted.
+    unit: &'static str,
+    tokens_per_second: Option<f64>,
+}
+
+impl Now {
+    fn new(what: String) -> Self {
+        Self {
+            what,
+            begin: Instant::now(),
+            count: None,
+            unit: "",
+            tokens_per_second: None,
+        }
+    }
+
+    /// For a terminal of this width. What is done matters most, then the count, the time, the bar, and the speed.
+    fn line(&self, width: usize, elapsed: Duration) -> String {
+        let frame = FRAMES[(elapsed.as_millis() / TICK.as_millis()) as usize % FRAMES.len()];
+        let mut parts = vec![Part::new(4, 0, format!("{frame} {}", self.what))];
+        let mut share = None;
+        if let Some((done, all)) = self.count {
+            let count = match all {
+                Some(all) => format!("{}/{}", thousands(done as f64), thousands(all as f64)),
+                None => thousands(done as f64),
+            };
+            parts.push(Part::new(3, 0, format!("{count} {}", self.unit)));
+            share = all.map(|all| done as f64 / all.max(1) as f64);
+        }
+        if let Some(speed) = self.tokens_per_second {
+            parts.push(Part::new(0, 12, format!("{} tok/s", thousands(speed))));
+        }
+        let seconds = elapsed.as_secs();
+        match seconds {
+            0 => {}
+            1..60 => parts.push(Part::new(2, 14, format!("{seconds} s"))),
+            _ => parts.push(Part::new(2, 14, duration(seconds as f64))),
+        }
+        status_line(width, share.map(|share| Bar { share, weight: 1 }), &parts)
+    }
+}
+
+impl Activity {
+    /// Shows nothing before something begins, and nothing at all if it may not, or if there is no terminal.
+    pub(crate) fn new(may_show: bool) -> Self {
+        Self {
+            is_shown: may_show && !ProgressDrawTarget::stderr().is_hidden(),
+            bar: None,
+            now: Arc::new(Mutex::new(Now::new(String::new()))),
+        }
+    }
+
+    /// For a command that writes while it works: nothing is shown if its output goes into a pipe, because what reads that
+    /// may write to the same terminal.
+    pub(crate) fn beside_output(may_show: bool) -> Self {
+        Self::new(may_show && !is_pipe())
+    }
+
+    /// Begins something, in place of what there was.
+    pub(crate) fn begin(&mut self, what: impl Into<String>) {
+        self.end();
+        self.change(|now| *now = Now::new(what.into()));
+        let now = self.now.clone();
+        let line = move |_: &ProgressState, out: &mut dyn Write| {
+            let now = now.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            // A line that cannot be written is missing until the next one.
+            let _ = out.write_str(&now.line(terminal_width(), now.begin.elapsed()));
+        };
+        if let (true, Ok(style)) = (self.is_shown, ProgressStyle::with_template("{line}")) {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(style.with_key("line", line));
+            bar.enable_steady_tick(TICK);
+            self.bar = Some(bar);
+        }
+    }
+
+    /// Begins something that is also told, as a line of its own, where there is no terminal.
+    pub(crate) fn stage(&mut self, what: &str) {
+        if self.is_shown {
+            self.begin(what);
+        } else {
+            eprintln!("{what} ...");
+        }
+    }
+
+    /// So many are done of what is counted.
+    pub(crate) fn count(&self, done: u64, all: Option<u64>, unit: &'static str) {
+        self.change(|now| (now.count, now.unit) = (Some((done, all)), unit));
+    }
+
+    pub(crate) fn speed(&self, tokens_per_second: f64) {
+        self.change(|now| now.tokens_per_second = Some(tokens_per_second));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Now)) {
+        change(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Takes the line away while something else is written.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Takes the line away until something else begins.
+    pub(crate) fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What has been translated, and how fast.
+pub(crate) fn summary(model: &Path, lines: u64, beam: usize, tokens: usize, spent: Duration) -> String {
+    let seconds = spent.as_secs_f64();
+    let speed = if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
+    format!(
+        "{}: {lines} lines, beam {beam}, {} tokens/s, {}",
+        model.display(),
+        thousands(speed),
+        duration(seconds)
+    )
+}
+
+/// Whether standard output goes to another program.
+fn is_pipe() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        use std::os::unix::fs::FileTypeExt;
+        let output = stdout().as_fd().try_clone_to_owned().map(std::fs::File::from);
+        let kind = output
+            .and_then(|output| output.metadata())
+            .map(|found| found.file_type());
+        kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
+    }
+    #[cfg(not(unix))]
+    {
+        !std::io::IsTerminal::is_terminal(&stdout())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_line_says() {
+        let now = |count, tokens_per_second| Now {
+            count,
+            tokens_per_second,
+            unit: "lines",
+            ..Now::new("translating".into())
+        };
+        let line = |now: &Now, width, seconds| now.line(width, Duration::from_secs(seconds));
+        let begun = now(None, None);
+        assert_eq!(line(&begun, 80, 0), "⠋ translating");
+        // 25 s are 208 ticks of 120 ms, and the pictures of a turn are ten.
+        assert_eq!(line(&begun, 80, 25), "⠇ translating  25 s");
+        assert_eq!(line(&begun, 18, 25), "⠇ translating");
+        assert_eq!(line(&begun, 8, 25), "⠇ trans…");
+        // How many there are is not known of a stream.
+        let stream = now(Some((8192, None)), Some(1234.0));
+        assert_eq!(
+            line(&stream, 80, 85),
+            "⠇ translating  8,192 lines  1,234 tok/s  1:25 min"
+        );
+        // It is of a file: 13 + 18 + 12 + 14 and gaps of 2 beside the bar.
+        let file = now(Some((4096, Some(10_000))), Some(1234.0));
+        let bar = "██████░░░░░░░░░";
+        assert_eq!(
+            line(&file, 80, 25),
+            format!("{bar}  ⠇ translating  4,096/10,000 lines  1,234 tok/s  25 s")
+        );
+        for width in 0..200 {
+            assert!(console::measure_text_width(&line(&file, width, 100_000)) <= width);
+        }
+    }
+}
