@@ -13,5 +13,6 @@ pub(crate) mod train;
 pub(crate) mod translate;
 pub(crate) mod verify;
 
+mod resumable;
 mod scoring;
 mod searching;

@@ -1,6 +1,7 @@
 //! `tallow train`.
 
 use crate::arguments::{ConfigArguments, TrainArguments};
+use crate::commands::resumable::no_run;
 use crate::commands::searching::Shortcomings;
 use crate::config::{Config, may_change};
 use crate::ingredients::{self, Initial, open_or_learn, position_limit, rewritten_references, validation_set};
@@ -38,11 +39,8 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     }
     let run = RunDirectory::new(composed.config.run_directory());
     let offline = arguments.hub.offline;
-    if arguments.resume && !run.path().exists() {
-        bail!(
-            "{}: there is no run to resume; leave out --resume to begin",
-            run.path().display()
-        );
+    if arguments.resume && !run.record().exists() && !has_results(&run) {
+        return Err(no_run(&run, &composed.config, &arguments.config));
     }
     // Taken before anything is looked at, and held until the process ends.
     std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {}", run.path().display()))?;
@@ -247,7 +245,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
 }
 
 /// What a person types to go on: the same config with the same changes.
-fn resume_command(arguments: &ConfigArguments) -> String {
+pub(super) fn resume_command(arguments: &ConfigArguments) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
     let quoted = |text: &str| match text.chars().all(plain) {
         true => text.to_string(),

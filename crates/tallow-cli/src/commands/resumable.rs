@@ -1,0 +1,169 @@
+//! The runs that `tallow train --resume` may have meant, where there is none of the config's own name.
+
+use crate::arguments::ConfigArguments;
+use crate::commands::train::resume_command;
+use crate::config::Config;
+use crate::layers::parse_value;
+use anyhow::{Error, anyhow};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use tallow_train::RunDirectory;
+use toml::Value;
+
+/// Runs that are named, the newest ones.
+const MOST: usize = 5;
+
+/// Values of a run that are given on the command line; more of them, or longer ones, are better read from its own config.
+const MOST_CHANGES: usize = 3;
+const LONGEST_CHANGE: usize = 60;
+
+/// That there is no run to resume, and which others there are, with what to type for each.
+pub(super) fn no_run(named: &RunDirectory, config: &Config, arguments: &ConfigArguments) -> Error {
+    let mut message = format!(
+        "{}: there is no run to resume; leave out --resume to begin",
+        named.path().display()
+    );
+    let found = candidates(named.path(), config, &arguments.config);
+    if !found.is_empty() {
+        message += ". These runs beside it are saved, the newest first; go on with one of them by";
+    }
+    for candidate in found.iter().take(MOST) {
+        let command = candidate.command(config, arguments);
+        message += &format!("\n  {command}      # update {}", candidate.update);
+    }
+    if found.len() > MOST {
+        message += &format!("\nand {} older ones", found.len() - MOST);
+    }
+    anyhow!(message)
+}
+
+/// A run that can be resumed.
+struct Candidate {
+    path: PathBuf,
+    config: Config,
+    update: u64,
+    changed: Option<SystemTime>,
+}
+
+/// The saved runs beside the one that was named which train on the same text, or whose name begins with that of the config.
+fn candidates(named: &Path, config: &Config, file: &Path) -> Vec<Candidate> {
+    let parent = match named.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let mut found: Vec<Candidate> = std::fs::read_dir(parent)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Candidate::open(named.with_file_name(entry.file_name())))
+        .filter(|candidate| {
+            let name = candidate.path.file_name().unwrap_or_default().to_string_lossy();
+            candidate.path != named && (candidate.config.data.train == config.data.train || name.starts_with(&*stem))
+        })
+        .collect();
+    found.sort_by(|a, b| b.changed.cmp(&a.changed).then_with(|| a.path.cmp(&b.path)));
+    found
+}
+
+impl Candidate {
+    fn open(path: PathBuf) -> Option<Self> {
+        let run = RunDirectory::new(&path);
+        if !run.record().exists() {
+            return None;
+        }
+        let config = toml::from_str(&std::fs::read_to_string(run.config()).ok()?).ok()?;
+        let update = run.saved_updates().ok()?.into_iter().max()?;
+        let changed = |file: PathBuf| file.metadata().ok()?.modified().ok();
+        let changed = changed(run.metrics()).or_else(|| changed(run.config()));
+        Some(Self {
+            path,
+            config,
+            update,
+            changed,
+        })
+    }
+
+    /// What to type to go on with this run as it was: the config that was given, with what of this run is other than it;
+    /// where that is much, the config that the run has kept.
+    fn command(&self, given: &Config, arguments: &ConfigArguments) -> String {
+        let is_place = |set: &&String| ["name", "output"].contains(&key_of(set));
+        let kept: Vec<String> = arguments.set.iter().filter(|set| !is_place(set)).cloned().collect();
+        let (config, mut set) = match self.changes(given, &kept) {
+            Some(changes) => (arguments.config.clone(), [kept, changes].concat()),
+            None => (RunDirectory::new(&self.path).config(), Vec::new()),
+        };
+        let is_own = set.is_empty() && config != arguments.config;
+        if !is_own || self.config.run_directory() != self.path {
+            set.extend(self.place(given.output.is_some() || is_own));
+        }
+        resume_command(&ConfigArguments { config, set })
+    }
+
+    /// The setting that leads to this run, by its name if that is enough.
+    fn place(&self, needs_output: bool) -> Option<String> {
+        let name = self.path.file_name()?.to_string_lossy();
+        let (key, value) = if !needs_output && Path::new("runs").join(&*name) == self.path {
+            ("name", name)
+        } else {
+            ("output", self.path.to_string_lossy())
+        };
+        Some(format!("{key}={}", literal(&value)))
+    }
+
+    /// What of this run is other than what was given, as settings; none if these would be many or long.
+    fn changes(&self, given: &Config, set: &[String]) -> Option<Vec<String>> {
+        let (ours, theirs) = (self.config.flat().ok()?, given.flat().ok()?);
+        let is_compared = |key: &str| {
+            !["name", "output"].contains(&key)
+                // What the model of `init` is stands in the config of the run alone.
+                && !(given.init.is_some() && key.starts_with("model."))
+                && !set.iter().any(|set| key_of(set) == key)
+        };
+        let value =
+            |of: &[(String, String)], key: &str| of.iter().find(|(known, _)| known == key).map(|(_, v)| v.clone());
+        let mut changes = Vec::new();
+        for (key, theirs) in theirs.iter().filter(|(key, _)| is_compared(key)) {
+            // What is set cannot be unset on the command line.
+            let ours = value(&ours, key)?;
+            if ours != *theirs {
+                changes.push(format!("{key}={ours}"));
+            }
+        }
+        for (key, ours) in ours
+            .iter()
+            .filter(|(key, _)| is_compared(key) && value(&theirs, key).is_none())
+        {
+            changes.push(format!("{key}={ours}"));
+        }
+        let is_short = changes.len() <= MOST_CHANGES && changes.iter().all(|change| change.len() <= LONGEST_CHANGE);
+        is_short.then_some(changes)
+    }
+}
+
+/// The key of `section.key=value`.
+fn key_of(set: &str) -> &str {
+    set.split('=').next().unwrap_or(set).trim()
+}
+
+/// A text as `--set` takes it: with quotes only where it would be read as something else.
+fn literal(text: &str) -> String {
+    let value = Value::String(text.to_owned());
+    if parse_value(text) == value {
+        text.to_owned()
+    } else {
+        value.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals() {
+        assert_eq!(literal("short"), "short");
+        assert_eq!(literal("2024"), "\"2024\"");
+        assert_eq!(literal("true"), "\"true\"");
+    }
+}
