@@ -1,7 +1,7 @@
 //! What can be typed.
 
 use crate::device::DeviceChoice;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use tallow_data::toy::Toy;
 
@@ -147,7 +147,8 @@ EXAMPLES
 const COMPLETION_EXAMPLES: &str = "\
 EXAMPLES
   tallow completions bash > ~/.local/share/bash-completion/completions/tallow
-  tallow completions zsh > ~/.zfunc/_tallow";
+  tallow completions zsh > ~/.zfunc/_tallow
+Those for bash, zsh and fish know the keys of --set, and propose configs and directories of models.";
 
 /// `--set` of every command that takes a config.
 #[derive(Debug, Args)]
@@ -250,6 +251,7 @@ pub(crate) enum OutputFormat {
 #[derive(Debug, Args)]
 pub(crate) struct TranslateArguments {
     /// A run, a checkpoint, a model directory or owner/name on the Hub
+    #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) model: String,
     /// The lines to translate; - is standard input
     #[arg(long, default_value = "-")]
@@ -320,6 +322,7 @@ pub(crate) struct MetricArguments {
 #[derive(Debug, Args)]
 pub(crate) struct EvalArguments {
     /// A run, a checkpoint, a model directory or owner/name on the Hub
+    #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) model: String,
     /// The lines to translate; default: the test set of the run's config
     #[arg(long, requires = "target")]
@@ -357,7 +360,7 @@ pub(crate) struct ScoreArguments {
 #[derive(Debug, Args)]
 pub(crate) struct AverageArguments {
     /// A run, or two or more checkpoints or model directories
-    #[arg(required = true)]
+    #[arg(required = true, value_hint = ValueHint::DirPath)]
     pub(crate) models: Vec<PathBuf>,
     /// Average the last checkpoints of a run
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -395,6 +398,7 @@ pub(crate) struct CheckArguments {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
     /// A run, a checkpoint, a model directory or owner/name on the Hub
+    #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) model: String,
     /// Lines whose token ids are compared, besides those that come with the program
     #[arg(long, value_name = "FILE")]
@@ -415,6 +419,7 @@ pub(crate) enum ExportForm {
 #[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
     /// A run, a checkpoint, a model directory or owner/name on the Hub
+    #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) model: String,
     /// Where it is written; it must not exist
     #[arg(long, short)]

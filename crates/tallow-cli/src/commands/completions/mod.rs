@@ -1,0 +1,117 @@
+//! `tallow completions`.
+
+use crate::arguments::{Arguments, CompletionsArguments};
+use crate::config::{Config, sections};
+use crate::keys::keys_of;
+use anyhow::Result;
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+pub(crate) fn run(arguments: CompletionsArguments) -> Result<ExitCode> {
+    stdout().write_all(script(arguments.shell).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What clap generates, and for the shells that can be taught, how to complete the values that only this program knows.
+fn script(shell: Shell) -> String {
+    let mut command = Arguments::command();
+    // Into memory first: the generator panics when a pipe is closed.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "tallow", &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    let with = |values: &str| fill(values, &command, shell);
+    match shell {
+        Shell::Bash => script + &with(include_str!("values.bash")),
+        Shell::Fish => script + &with(include_str!("values.fish")),
+        Shell::Zsh => {
+            let start = "autoload -U is-at-least\n";
+            let lines = script.split_inclusive('\n').map(zsh_line).collect::<String>();
+            lines.replacen(start, &format!("{start}{}", with(include_str!("values.zsh"))), 1)
+        }
+        _ => script,
+    }
+}
+
+/// A line of the script for zsh, with the right action for keys and configs.
+fn zsh_line(line: &str) -> String {
+    if line.starts_with("'*--set=") {
+        let keys = match line.contains("decode.key=value") {
+            true => ":_tallow_decode_keys'",
+            false => ":_tallow_keys'",
+        };
+        line.replace(":_default'", keys)
+    } else if line.starts_with("':config -- ") {
+        line.replace(":_files'", ":_files -g \"*.toml\"'")
+    } else {
+        line.to_owned()
+    }
+}
+
+/// Puts keys, commands and options into their places in a script.
+fn fill(values: &str, command: &Command, shell: Shell) -> String {
+    let separator = if shell == Shell::Bash { "|" } else { " " };
+    let decode: Vec<String> = keys().into_iter().filter(|key| key.starts_with("decode.")).collect();
+    let of = |is_one: &dyn Fn(&Command) -> bool| commands_with(command, is_one, shell).join(separator);
+    [
+        ("@KEYS@", keys().join(" ")),
+        ("@DECODE_KEYS@", decode.join(" ")),
+        ("@CONFIG_COMMANDS@", of(&|command| takes(command, "config"))),
+        (
+            "@MODEL_COMMANDS@",
+            of(&|command| takes(command, "model") || takes(command, "models")),
+        ),
+        (
+            "@SEARCH_COMMANDS@",
+            of(&|command| takes(command, "set") && !takes(command, "config")),
+        ),
+        ("@OPTIONS@", options(command).join(separator)),
+    ]
+    .iter()
+    .fold(values.to_owned(), |text, (place, value)| text.replace(place, value))
+}
+
+/// Every key that can be set, as it begins a `--set`.
+fn keys() -> Vec<String> {
+    let sections = sections();
+    let is_section = |key: &&&str| sections.iter().any(|section| section.0 == **key);
+    let outer = keys_of::<Config>().iter().filter(|key| !is_section(key));
+    let inner = sections
+        .iter()
+        .flat_map(|(name, keys, _)| keys.iter().map(move |key| format!("{name}.{key}=")));
+    outer.map(|key| format!("{key}=")).chain(inner).collect()
+}
+
+fn takes(command: &Command, argument: &str) -> bool {
+    command.get_arguments().any(|known| known.get_id() == argument)
+}
+
+/// The commands of which something is true; in bash also commands of commands, in quotes.
+fn commands_with(command: &Command, is_one: &dyn Fn(&Command) -> bool, shell: Shell) -> Vec<String> {
+    let mut found = Vec::new();
+    for outer in command.get_subcommands() {
+        found.extend(is_one(outer).then(|| outer.get_name().to_owned()));
+        let inner = outer
+            .get_subcommands()
+            .filter(|inner| shell == Shell::Bash && is_one(inner));
+        found.extend(inner.map(|inner| format!("\"{} {}\"", outer.get_name(), inner.get_name())));
+    }
+    found
+}
+
+/// The options that a value follows, of all commands.
+fn options(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter(|known| !known.is_positional());
+    let with_value = own.filter(|known| known.get_action().takes_values());
+    let mut found: Vec<String> = with_value
+        .flat_map(|known| {
+            let long = known.get_long().map(|name| format!("--{name}"));
+            long.into_iter().chain(known.get_short().map(|name| format!("-{name}")))
+        })
+        .collect();
+    found.extend(command.get_subcommands().flat_map(options));
+    found.sort();
+    found.dedup();
+    found
+}
