@@ -15,7 +15,7 @@ use tallow_data::{Corpus, Filters, ParallelText, Recut};
 use tallow_decode::says_nothing;
 use tallow_model::{Architecture, ModelConfig, Opened, Params, Positions};
 use tallow_score::ScoreConfig;
-use tallow_text::{SubwordSampler, Tokenizer, Tokenizers};
+use tallow_text::{Normalization, SubwordSampler, Tokenizer, Tokenizers, written_language_tag};
 use tallow_train::ValidationSet;
 
 /// The model that a run begins with.
@@ -80,6 +80,9 @@ pub(crate) fn open_or_learn(config: &Config, texts: &[ParallelText], offline: bo
             if let Some(tags) = language_tags(&tokenizers) {
                 eprintln!("lines begin with language tags, which are pieces of their own: {tags}");
             }
+            if let Some(note) = cut_tags(config, texts, &tokenizers) {
+                eprintln!("note: {note}");
+            }
             tokenizers
         }
     })
@@ -99,9 +102,12 @@ pub(crate) fn language_tags(tokenizers: &Tokenizers) -> Option<String> {
     }
 }
 
-/// What there is to say of references that a vocabulary can only write in another way, if there are any: no translation
-/// equals them.
-pub(crate) fn rewritten_references(part: &str, text: &ParallelText, tokenizers: &Tokenizers) -> Result<Option<String>> {
+/// References that a vocabulary can only write in another way, so that no translation equals them, if there are any; and the
+/// way out.
+pub(crate) fn rewritten_references(
+    text: &ParallelText,
+    tokenizers: &Tokenizers,
+) -> Result<Option<(String, &'static str)>> {
     let (mut count, mut first) = (0, None);
     for (line, reference) in (1..).zip(&text.target) {
         if let Some(written) = tokenizers.target.rewritten(reference)? {
@@ -111,20 +117,37 @@ pub(crate) fn rewritten_references(part: &str, text: &ParallelText, tokenizers: 
     }
     Ok(first.map(|(line, reference, written): (u64, _, _)| {
         let references = if count == 1 { "1 reference".into() } else { format!("{count} references") };
-        let all = text.target.len();
         let excerpt = |text: &str| text.chars().take(EXCERPT).collect::<String>();
-        format!(
-            "{part}: {references} of {all} cannot be written by this vocabulary as they are, and no translation will equal \
-             them: line {line}, {:?}, is {:?} to it. With text.normalization = \"none\", a vocabulary leaves text as it is; \
-             or normalize the references, too",
+        let found = format!(
+            "{references} of {} cannot be written with this vocabulary: line {line}, {:?}, becomes {:?}; no translation will \
+             equal them",
+            text.target.len(),
             excerpt(reference),
             excerpt(&written)
-        )
+        );
+        let advice = "with text.normalization = \"none\" a vocabulary leaves text as it is; or normalize the references, too";
+        (found, advice)
     }))
 }
 
 /// Characters of a line that are shown in a message.
 const EXCERPT: usize = 60;
+
+/// What there is to say if lines begin with language tags that the vocabulary cuts.
+fn cut_tags(config: &Config, texts: &[ParallelText], tokenizers: &Tokenizers) -> Option<String> {
+    if config.text.normalization == Normalization::None || tokenizers.source.language_tags().next().is_some() {
+        return None;
+    }
+    let sources = texts.iter().flat_map(|text| &text.source);
+    let mut tags = sources.filter_map(|line| written_language_tag(line));
+    let first = tags.next()?;
+    Some(format!(
+        "{} source lines begin with a language tag, such as {first}, which text.normalization = \"{}\" cuts like any text; \
+         with \"none\" tags are pieces of their own",
+        tags.count() + 1,
+        config.text.normalization
+    ))
+}
 
 /// Learns the tokenizers that a config asks for from its training text. A corpus counts as often as training takes it,
 /// at least once: words that matter by their weight get pieces by it.

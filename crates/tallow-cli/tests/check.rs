@@ -382,6 +382,45 @@ fn what_is_odd_but_sane_passes() {
     assert_eq!(found.iter().filter(expected).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
+/// Characters that nobody sees, and references that the vocabulary cannot write.
+#[test]
+fn what_cannot_be_seen_is_found() {
+    let folder = project();
+    let at = folder.path();
+    let mut source = read(at, "train.en");
+    source[7].insert(0, '\u{feff}');
+    source[9] = "\u{200b}".into();
+    write(at, "train.en", &source);
+    let mut target = read(at, "valid.de");
+    target[4] = "drei … ﬁnf".into();
+    write(at, "valid.de", &target);
+    let set = [
+        "--set",
+        "text.kind=char",
+        "--set",
+        "text.vocabulary=80",
+        "--set",
+        "text.normalization=nfkc",
+    ];
+    let (_, report) = check(at, &set);
+    assert_eq!(
+        report["corpora"][0]["invisible"],
+        serde_json::json!({ "count": 1, "lines": [8] })
+    );
+    assert_eq!(
+        report["corpora"][0]["empty"],
+        serde_json::json!({ "count": 1, "lines": [10] })
+    );
+    let found = findings(&report, "look").join("\n");
+    for part in [
+        "1 pair with invisible characters: byte order marks",
+        "1 pair with an empty side (line 10)",
+        "1 reference of 60 cannot be written with this vocabulary: line 5, \"drei … ﬁnf\", becomes \"drei ... finf\"",
+    ] {
+        assert!(found.contains(part), "{part}\n{found}");
+    }
+}
+
 /// A check that cannot begin leaves what it finds alone.
 #[test]
 fn what_lies_in_its_way_is_not_touched() {

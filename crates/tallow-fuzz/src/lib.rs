@@ -35,6 +35,8 @@ mod layers;
 #[path = "../../tallow-cli/src/located.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]
 mod located;
+#[path = "../../tallow-cli/src/synonyms.rs"]
+mod synonyms;
 
 mod message;
 mod specimen;

@@ -15,7 +15,7 @@ pub(crate) fn split(line: &str) -> Option<(&str, &str)> {
 }
 
 /// The tag that a line begins with, if it looks like one that a person wrote: a code of letters, digits, `_`, `-` and `@`.
-pub(crate) fn written(line: &str) -> Option<&str> {
+pub fn written(line: &str) -> Option<&str> {
     let (tag, _) = split(line)?;
     let code = tag.strip_prefix(OPEN)?.strip_suffix(CLOSE)?;
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '@');

@@ -53,6 +53,7 @@ mod words;
 pub use config::TextConfig;
 pub use error::TextError;
 pub use kind::{Kind, Normalization};
+pub use language_tag::written as written_language_tag;
 pub use lines::Lines;
 pub use pair::Tokenizers;
 pub use regularization::SubwordSampler;

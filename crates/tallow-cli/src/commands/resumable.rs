@@ -115,10 +115,10 @@ impl Candidate {
     fn changes(&self, given: &Config, set: &[String]) -> Option<Vec<String>> {
         let (ours, theirs) = (self.config.flat().ok()?, given.flat().ok()?);
         let is_compared = |key: &str| {
-            !["name", "output"].contains(&key)
-                // What the model of `init` is stands in the config of the run alone.
-                && !(given.init.is_some() && key.starts_with("model."))
-                && !set.iter().any(|set| key_of(set) == key)
+            // What the model of `init` is stands in the config of the run alone.
+            let is_of_init = given.init.is_some() && key.starts_with("model.");
+            let is_set = set.iter().any(|set| key_of(set) == key);
+            !(is_of_init || is_set || ["name", "output"].contains(&key))
         };
         let value =
             |of: &[(String, String)], key: &str| of.iter().find(|(known, _)| known == key).map(|(_, v)| v.clone());

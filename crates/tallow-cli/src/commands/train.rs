@@ -77,9 +77,9 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     };
     for (part, text) in [("data.valid", &valid_text), ("data.test", &test_text)] {
         if let Some(text) = text
-            && let Some(note) = rewritten_references(part, text, &tokenizers)?
+            && let Some((found, advice)) = rewritten_references(text, &tokenizers)?
         {
-            eprintln!("note: {note}");
+            eprintln!("note: {part}: {found}; {advice}");
         }
     }
     let corpus = Arc::new(ingredients::training_corpus(&config, &texts, &tokenizers)?);

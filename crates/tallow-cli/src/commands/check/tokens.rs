@@ -3,7 +3,9 @@
 use crate::commands::check::corpus::{Texts, pairs_of};
 use crate::commands::check::{FEW, Report, Verdict};
 use crate::config::Config;
-use crate::ingredients::{Initial, beyond_positions, encode, open_or_learn, position_limit, training_corpus};
+use crate::ingredients::{
+    Initial, beyond_positions, encode, open_or_learn, position_limit, rewritten_references, training_corpus,
+};
 use crate::progress::thousands;
 use anyhow::Result;
 use std::sync::Arc;
@@ -82,6 +84,9 @@ pub(super) fn encoded(
     all.extend(surveys);
     for (key, text) in texts.held_out {
         report.stage(&format!("encoding {key}"));
+        if let Some((found, advice)) = rewritten_references(&text, &tokenizers)? {
+            report.look(key, found, advice)?;
+        }
         let corpus = encode(std::slice::from_ref(&text), &tokenizers, &Filters::NONE)?;
         for survey in survey(&corpus, &tokenizers) {
             tokens(key, &survey, report)?;
