@@ -90,7 +90,11 @@ impl Form {
             decoders.push(ByteFallback::new().into());
         }
         decoders.push(Fuse::new().into());
-        decoders.push(Strip::new(' ', 1, 0).into());
+        decoders.push(match trim {
+            // As SentencePiece does, whatever a model says.
+            true => Replace::new(ReplacePattern::Regex(r"\A +| +\z".to_owned()), "")?.into(),
+            false => Strip::new(' ', 1, 0).into(),
+        });
 
         Ok(Self {
             normalizer,

@@ -121,7 +121,7 @@ struct Split {
 }
 
 /// Writes a toy corpus into a directory, which is created if need be: `train.*`, `valid.*` and `test.*`, for
-/// numbers with the endings `en` and `de` and with the training numbers below 100 once more as `train.small.*`, for
+/// numbers with the endings `en` and `de` and with what [`numbers`] writes beside them, for
 /// sequences with the endings `source` and `target` and with the parts `test.inside.*` and `test.beyond.*` of the test
 /// set beside it.
 ///
