@@ -72,7 +72,7 @@ pub(crate) fn open(directory: &Path) -> Result<Tokenizers, TextError> {
     for name in FILES {
         let path = directory.join(name);
         match fs::read(&path) {
-            Ok(bytes) => contents.push((name, bytes)),
+            Ok(bytes) => contents.push((name, files::without_mark(bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !REQUIRED.contains(&name) => {}
             Err(source) => return Err(TextError::Read { path, source }),
         }
@@ -82,7 +82,7 @@ pub(crate) fn open(directory: &Path) -> Result<Tokenizers, TextError> {
         Some(bytes) => {
             let config: Value = serde_json::from_slice(bytes).map_err(|error| TextError::Vocabulary {
                 path: directory.join(CONFIG),
-                reason: error.to_string(),
+                reason: files::reason_of_json(bytes, &error),
             })?;
             config["separate_vocabs"].as_bool().unwrap_or(false)
         }
@@ -131,7 +131,8 @@ impl Files {
 
 impl Vocabulary {
     fn read(bytes: &[u8]) -> Result<Self, String> {
-        let ids: HashMap<String, u32> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let ids: HashMap<String, u32> =
+            serde_json::from_slice(bytes).map_err(|error| files::reason_of_json(bytes, &error))?;
         let pieces = foreign::by_id(ids.iter().map(|(piece, id)| (piece.clone(), *id)))?;
         let find = |name: &str| ids.get(name).copied().ok_or_else(|| format!("it has no {name:?}"));
         let (end, unknown, padding) = (find(special::END)?, find(special::UNKNOWN)?, find(special::PADDING)?);
