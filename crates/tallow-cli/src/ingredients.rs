@@ -12,7 +12,7 @@ use std::iter::repeat_n;
 use std::path::PathBuf;
 use std::time::Instant;
 use tallow_data::{Corpus, Filters, ParallelText, Recut};
-use tallow_model::{Architecture, ModelConfig, Opened, Params, Positions};
+use tallow_model::{Architecture, ModelConfig, Opened, Params};
 use tallow_score::ScoreConfig;
 use tallow_text::{SubwordSampler, Tokenizers};
 use tallow_train::ValidationSet;
@@ -160,7 +160,7 @@ pub(crate) fn validation_set(
 
 /// The longest sentence of a model that has learned its positions.
 pub(crate) fn position_limit(model: &ModelConfig) -> Option<usize> {
-    (model.positions == Positions::Learned).then_some(model.max_positions)
+    model.position_limit()
 }
 
 /// The first pair that a model has no positions for. Nothing can be known of it, not even the loss.

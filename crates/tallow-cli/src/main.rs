@@ -8,6 +8,7 @@ mod arguments;
 mod card;
 mod commands;
 mod config;
+mod count;
 mod device;
 mod hub;
 mod ingredients;
@@ -19,10 +20,12 @@ mod profile;
 mod progress;
 mod record;
 mod threads;
+mod usage;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
 use std::process::ExitCode;
+use usage::UsageError;
 
 /// The system's allocator returns large buffers to the kernel and faults them in again; this one keeps them, which
 /// doubles the speed of operations with large results.
@@ -32,6 +35,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code of a run that was interrupted and can be resumed: 128 + SIGINT, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// The exit code of wrong usage, which clap has too.
+const WRONG_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A reader that has seen enough (`| head`) is no error.
@@ -40,7 +46,11 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", message(&error));
-            ExitCode::FAILURE
+            if error.is::<UsageError>() {
+                ExitCode::from(WRONG_USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Text to text: tokenise, batch, search, detokenise, in the order of the input.
 
 use crate::source::{Reader, Source};
-use crate::{DecodeConfig, DecodeError, Hypothesis, Part, search};
+use crate::{DecodeConfig, DecodeError, Hypothesis, Part};
 use candle_core::Device;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_model::{AttentionRecord, Block, Pass, Tokens, Transformer};
@@ -48,7 +48,7 @@ impl Translation {
 pub struct Alignment {
     /// Source pieces, `</s>` last.
     pub source: Vec<String>,
-    /// Target pieces, `</s>` last.
+    /// Target pieces, `</s>` last; without it if the translation was cut at the last position that the model has learned.
     pub target: Vec<String>,
     /// Weights by target and source piece: the last decoder layer's cross-attention, the mean of its heads.
     pub weights: Vec<Vec<f32>>,
@@ -72,7 +72,8 @@ impl<'a> Translator<'a> {
     /// Brings the parts together. `workers` threads translate a batch each; `seed` is for sampling.
     ///
     /// # Errors
-    /// When the settings make no sense or the vocabularies are not those of the model.
+    /// When the settings make no sense, go beyond the positions of the model, or the vocabularies are not those of the
+    /// model.
     pub fn new(
         model: &'a Transformer,
         tokenizers: &'a Tokenizers,
@@ -81,11 +82,12 @@ impl<'a> Translator<'a> {
         seed: u64,
         workers: usize,
     ) -> Result<Self, DecodeError> {
-        let faults = config.validate();
+        let architecture = model.architecture();
+        let mut faults = config.validate();
+        faults.extend(config.position_faults(architecture.model.position_limit()));
         if !faults.is_empty() {
             return Err(DecodeError::Config(faults));
         }
-        let architecture = model.architecture();
         let sides = [
             (
                 "source",
@@ -282,6 +284,10 @@ impl<'a> Translator<'a> {
         let architecture = self.model.architecture();
         let mut input = vec![architecture.target_pad_id()];
         input.extend_from_slice(target);
+        // A translation that was cut at the last learned position has none for its end.
+        let limit = architecture.model.position_limit();
+        let is_whole = limit.is_none_or(|limit| input.len() <= limit);
+        input.truncate(limit.unwrap_or(input.len()));
         let record = AttentionRecord::new();
         let source_tokens = Tokens::new(&[source], self.device)?;
         let target_tokens = Tokens::new(&[input], self.device)?;
@@ -308,7 +314,7 @@ impl<'a> Translator<'a> {
                 .collect::<Vec<_>>()
         };
         let mut ended = target.to_vec();
-        ended.push(architecture.eos_id);
+        ended.extend(is_whole.then_some(architecture.eos_id));
         Ok(Alignment {
             source: pieces(&self.tokenizers.source, source),
             target: pieces(&self.tokenizers.target, &ended),

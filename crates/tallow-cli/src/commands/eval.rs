@@ -2,7 +2,8 @@
 
 use crate::arguments::EvalArguments;
 use crate::commands::searching::Shortcomings;
-use crate::ingredients::{position_limit, validation_set};
+use crate::count::counted;
+use crate::ingredients::encode;
 use crate::located::Located;
 use crate::progress::{duration, thousands};
 use crate::threads;
@@ -11,8 +12,9 @@ use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Instant;
-use tallow_data::{CorpusFiles, ParallelText, read_lines};
+use tallow_data::{Corpus, CorpusFiles, DataError, Filters, ParallelText, read_lines};
 use tallow_decode::Translator;
+use tallow_text::Tokenizers;
 use tallow_train::perplexity;
 
 /// Padded tokens of a batch whose perplexity is measured.
@@ -51,25 +53,23 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         .flat_map(|t| t.candidates.first())
         .map(|best| best.hypothesis.tokens.len() + 1)
         .sum();
-    let set = validation_set(
-        text,
-        &tokenizers,
-        BATCH_TOKENS,
-        position_limit(&model.architecture().model),
-        &score,
-    )?;
-    let (nats, target_tokens) = perplexity(&model, &set.corpus, BATCH_TOKENS, workers, &device)?;
+    let perplexity = match measurable(text, &tokenizers, model.architecture().model.position_limit())? {
+        Some(corpus) => {
+            let (nats, target_tokens) = perplexity(&model, &corpus, BATCH_TOKENS, workers, &device)?;
+            Some((nats / target_tokens as f64).exp())
+        }
+        None => None,
+    };
     eprintln!(
-        "{}: {} lines, beam {}, {} tokens/s, {}",
+        "{}: {}, beam {}, {} tokens/s, {}",
         located.directory.display(),
-        hypotheses.len(),
+        counted(hypotheses.len(), "line"),
         config.beam,
         thousands(tokens as f64 / seconds),
         duration(seconds)
     );
     let scores = arguments.metric.scores(&score, &hypotheses, &references)?;
     let exact_match = tallow_score::exact_match(&hypotheses, &references)?;
-    let perplexity = (nats / target_tokens as f64).exp();
     if arguments.metric.json {
         let mut objects: Vec<Value> = scores
             .iter()
@@ -81,9 +81,37 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     } else {
         writeln!(stdout(), "{}", arguments.metric.print(&scores))?;
         writeln!(stdout(), "exact match = {exact_match:.1} %")?;
-        writeln!(stdout(), "perplexity = {perplexity:.3} per target token")?;
+        if let Some(perplexity) = perplexity {
+            writeln!(stdout(), "perplexity = {perplexity:.3} per target token")?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The pairs whose perplexity can be measured, if there are any: a model that has learned its positions knows nothing of
+/// longer ones.
+fn measurable(text: ParallelText, tokenizers: &Tokenizers, position_limit: Option<usize>) -> Result<Option<Corpus>> {
+    let filters = Filters {
+        max_length: position_limit,
+        ..Filters::NONE
+    };
+    let pairs = text.source.len() as u64;
+    let (corpus, left_out) = match encode(&[text], tokenizers, &filters) {
+        Ok(corpus) => {
+            let left_out = corpus.reports().map(|report| report.too_long.count).sum();
+            (Some(corpus), left_out)
+        }
+        Err(error) if matches!(error.downcast_ref(), Some(DataError::AllDropped { .. })) => (None, pairs),
+        Err(error) => return Err(error),
+    };
+    if left_out > 0 {
+        let limit = position_limit.unwrap_or_default();
+        eprintln!(
+            "note: the perplexity leaves out {left_out} of {}, longer than the {limit} positions that this model has learned",
+            counted(pairs, "pair")
+        );
+    }
+    Ok(corpus)
 }
 
 /// The lines to translate with their first references, and all references.
@@ -111,9 +139,9 @@ fn test_set(arguments: &EvalArguments, located: &Located) -> Result<(ParallelTex
         let more = read_lines(path)?.lines;
         if more.len() != text.source.len() {
             bail!(
-                "{}: {} lines, but {} to translate",
+                "{}: {}, but {} to translate",
                 path.display(),
-                more.len(),
+                counted(more.len(), "line"),
                 text.source.len()
             );
         }

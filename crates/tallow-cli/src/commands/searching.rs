@@ -1,10 +1,12 @@
 //! From search flags to a [`DecodeConfig`], and what there is to say about translations.
 
 use crate::arguments::SearchArguments;
+use crate::keys::{keys_of, nearest};
 use crate::layers::parse_value;
 use crate::located::Located;
 use crate::threads;
-use anyhow::{Result, bail};
+use crate::usage::UsageError;
+use anyhow::Result;
 use candle_core::Device;
 use serde::Deserialize;
 use tallow_decode::{DecodeConfig, Translation};
@@ -12,20 +14,18 @@ use toml::{Table, Value};
 
 impl SearchArguments {
     /// The settings of the model's run with the flags on top.
+    ///
+    /// # Errors
+    /// Of usage: what cannot be set, settings that make no sense together, and lengths that the model has no positions for.
     pub(crate) fn decode_config(&self, located: &Located) -> Result<DecodeConfig> {
         let mut table = Table::try_from(located.decode_config())?;
         for assignment in &self.set {
-            let Some((key, value)) = assignment.split_once('=') else {
-                bail!("--set {assignment}: write it as decode.key=value");
-            };
-            let Some(key) = key.trim().strip_prefix("decode.") else {
-                bail!("--set {assignment}: only keys of [decode] can be set here, as decode.key=value");
-            };
-            table.insert(key.to_string(), parse_value(value.trim()));
+            let (key, value) = decode_key(assignment)?;
+            table.insert(key.to_owned(), parse_value(value));
         }
         let mut config = match DecodeConfig::deserialize(Value::Table(table)) {
             Ok(config) => config,
-            Err(error) => bail!("--set: {}", error.message()),
+            Err(error) => return Err(UsageError::of(self.named_by_key(&error))),
         };
         let set = |to: &mut usize, from: Option<usize>| *to = from.unwrap_or(*to);
         set(&mut config.beam, self.beam);
@@ -42,11 +42,66 @@ impl SearchArguments {
             // Who asks for ten translations and says nothing of the beam wants one that is wide enough.
             config.beam = config.n_best;
         }
-        let faults = config.validate();
+        let mut faults = config.validate();
+        faults.extend(config.position_faults(located.position_limit()));
         if !faults.is_empty() {
-            bail!("these search settings make no sense:\n  {}", faults.join("\n  "));
+            let named: Vec<String> = faults.iter().map(|fault| self.named(fault)).collect();
+            return Err(UsageError::of(match named.as_slice() {
+                [one] => one.clone(),
+                more => format!("these search settings make no sense:\n  {}", more.join("\n  ")),
+            }));
         }
         Ok(config)
+    }
+
+    /// A fault of a key, with the flag that has set it.
+    fn named(&self, fault: &str) -> String {
+        let flags = [
+            ("beam", self.beam.is_some()),
+            ("length_penalty", self.length_penalty.is_some()),
+            ("max_length", self.max_length.is_some()),
+            ("min_length", self.min_length.is_some()),
+            ("n_best", self.n_best.is_some()),
+            ("no_repeat_ngram", self.no_repeat_ngram.is_some()),
+            ("temperature", self.temperature.is_some()),
+            ("top_k", self.top_k.is_some()),
+            ("top_p", self.top_p.is_some()),
+        ];
+        let key = fault.split(':').next().and_then(|path| path.strip_prefix("decode."));
+        let flag = flags.iter().find(|(name, is_given)| *is_given && key == Some(name));
+        let is_set = |key: &str| {
+            self.set
+                .iter()
+                .any(|set| decode_key(set).is_ok_and(|(other, _)| other == key))
+        };
+        match (flag, key) {
+            (Some((name, _)), _) => format!("--{} ({fault})", name.replace('_', "-")),
+            (None, Some(key)) if is_set(key) => format!("--set {fault}"),
+            _ => fault.to_owned(),
+        }
+    }
+
+    /// What is wrong with the value or the name of a key: each assignment by itself, because the error of all of them
+    /// together names none.
+    fn named_by_key(&self, error: &toml::de::Error) -> String {
+        for assignment in &self.set {
+            let Ok((key, value)) = decode_key(assignment) else {
+                continue;
+            };
+            let known = keys_of::<DecodeConfig>();
+            if !known.contains(&key) {
+                let guess = nearest(key, known).map_or_else(
+                    || "FORMAT.md lists all keys".to_owned(),
+                    |guess| format!("did you mean decode.{guess}?"),
+                );
+                return format!("--set decode.{key}: unknown key; {guess}");
+            }
+            let alone = Table::from_iter([(key.to_owned(), parse_value(value))]);
+            if let Err(error) = DecodeConfig::deserialize(Value::Table(alone)) {
+                return format!("--set decode.{key}: {}", error.message());
+            }
+        }
+        format!("--set: {}", error.message())
     }
 
     /// Threads that translate.
@@ -55,6 +110,21 @@ impl SearchArguments {
             .unwrap_or_else(|| if device.is_cpu() { threads::cores() } else { 1 })
             .max(1)
     }
+}
+
+/// Key and value of a `decode.key=value`.
+fn decode_key(assignment: &str) -> Result<(&str, &str)> {
+    let Some((key, value)) = assignment.split_once('=') else {
+        return Err(UsageError::of(format!(
+            "--set {assignment}: write it as decode.key=value"
+        )));
+    };
+    let Some(key) = key.trim().strip_prefix("decode.") else {
+        return Err(UsageError::of(format!(
+            "--set {assignment}: only keys of [decode] can be set here, as decode.key=value"
+        )));
+    };
+    Ok((key, value.trim()))
 }
 
 /// Lines that were not translated as they are.

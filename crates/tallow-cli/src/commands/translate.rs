@@ -5,7 +5,8 @@ use crate::commands::searching::Shortcomings;
 use crate::lines::{input, warn_of_repairs};
 use crate::located::Located;
 use crate::threads;
-use anyhow::{Result, bail};
+use crate::usage::UsageError;
+use anyhow::Result;
 use serde_json::{Value, json};
 use std::io::{BufWriter, IsTerminal, Write, stdin, stdout};
 use std::path::Path;
@@ -20,7 +21,7 @@ const BLOCK_BYTES: usize = 16 << 20;
 pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     if arguments.attention && arguments.format != OutputFormat::Json {
-        bail!("--attention needs --format json");
+        return Err(UsageError::of("--attention needs --format json"));
     }
     let device = arguments.device.device.open()?;
     let located = Located::find(&arguments.model, arguments.hub.offline)?;
