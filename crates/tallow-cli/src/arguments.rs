@@ -213,6 +213,9 @@ pub(crate) struct SearchArguments {
     /// Translations for each line
     #[arg(long)]
     pub(crate) n_best: Option<usize>,
+    /// Of translations of a line with the same text, list the best one alone (with --n-best)
+    #[arg(long)]
+    pub(crate) distinct: bool,
     /// No sequence of this many tokens occurs twice
     #[arg(long)]
     pub(crate) no_repeat_ngram: Option<usize>,

@@ -41,14 +41,17 @@ pub struct DecodeConfig {
     pub max_length: usize,
     /// Fewest target tokens, `</s>` included. Default 1.
     pub min_length: usize,
-    /// A sentence is done once `beam * patience` hypotheses are finished (Kasai et al. 2022) and none that is alive is
-    /// ahead of the best of them. Default 1.0.
+    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished (Kasai et al. 2022) and none
+    /// that is alive is ahead of the best of them. Default 1.0.
     pub patience: f64,
-    /// A sentence is done once `beam * patience` hypotheses are finished, even if a better one is alive, as with Hugging
-    /// Face's setting of this name. Default false.
+    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished, even if a better one is
+    /// alive, as with Hugging Face's setting of this name. Default false.
     pub early_stopping: bool,
     /// Translations returned for each sentence, as far as there are so many. Default 1.
     pub n_best: usize,
+    /// Of translations that have the same text, cut into pieces in another way, the best one is returned alone, and beam
+    /// search goes on for others. Default false.
+    pub distinct: bool,
     /// No sequence of this many tokens occurs twice in a translation; 0 allows all. Default 0.
     pub no_repeat_ngram: usize,
     /// Draws tokens at random instead of searching for the best. Default false.
@@ -78,6 +81,7 @@ impl Default for DecodeConfig {
             patience: 1.0,
             early_stopping: false,
             n_best: 1,
+            distinct: false,
             no_repeat_ngram: 0,
             sample: false,
             temperature: 1.0,

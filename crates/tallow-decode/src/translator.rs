@@ -1,5 +1,7 @@
 //! Text to text: tokenise, batch, search, detokenise, in the order of the input.
 
+use crate::hypothesis::TextOf;
+use crate::search::search_of_texts;
 use crate::source::{Reader, Source};
 use crate::{DecodeConfig, DecodeError, Hypothesis, Part};
 use candle_core::Device;
@@ -162,7 +164,7 @@ impl<'a> Translator<'a> {
             |hypotheses: &Vec<Hypothesis>| hypotheses.first().map(|best| best.tokens.clone()).unwrap_or_default();
         let targets = found.iter().map(best).collect();
         let most = found.iter().map(Vec::len).max().unwrap_or_default();
-        let mut candidates = Vec::with_capacity(most);
+        let mut candidates: Vec<Candidate> = Vec::with_capacity(most);
         for rank in 0..most {
             let mut text = String::new();
             let mut whole = empty_hypothesis();
@@ -181,10 +183,13 @@ impl<'a> Translator<'a> {
                     append(&mut whole, hypothesis, self.config);
                 }
             }
-            candidates.push(Candidate {
-                text,
-                hypothesis: whole,
-            });
+            // Parts that differ may be one text together.
+            if !self.tells_texts_apart() || candidates.iter().all(|other| other.text != text) {
+                candidates.push(Candidate {
+                    text,
+                    hypothesis: whole,
+                });
+            }
         }
         if candidates.is_empty() {
             candidates.push(Candidate {
@@ -240,7 +245,10 @@ impl<'a> Translator<'a> {
                 let sentences: Vec<&[u32]> = batch.iter().map(|sentence| encoded[*sentence]).collect();
                 let source = Tokens::new(&sentences, self.device)?;
                 let numbers: Vec<u64> = batch.iter().map(|sentence| numbers[*sentence]).collect();
-                done.push((index, search(self.model, &source, self.config, self.seed, &numbers)?));
+                let text_of = |tokens: &[u32]| self.text_of(tokens);
+                let text_of: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
+                let found = search_of_texts(self.model, &source, self.config, self.seed, &numbers, text_of)?;
+                done.push((index, found));
             }
         };
         let workers = self.workers.min(batches.len());
@@ -258,6 +266,11 @@ impl<'a> Translator<'a> {
         };
         all.sort_by_key(|(index, _)| *index);
         Ok(all.into_iter().map(|(_, results)| results).collect())
+    }
+
+    /// Whether candidates of one text are one candidate. Where there is but one, there is nothing to tell apart.
+    fn tells_texts_apart(&self) -> bool {
+        self.config.distinct && self.config.n_best > 1
     }
 
     /// The text of target tokens, on one line.

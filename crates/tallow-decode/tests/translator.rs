@@ -231,6 +231,54 @@ fn a_long_line_is_translated_sentence_by_sentence() {
     }
 }
 
+/// Where `distinct` is asked for, candidates of one text, in other pieces, are one candidate: the best of them; others take
+/// the places that this leaves, and the first is what it was.
+#[test]
+fn distinct_texts() {
+    let tokenizers = tokenizers(Kind::Char, 400, true);
+    // Two ways to spell one letter.
+    let spellings = [("a", 9.0), ("<0x61>", 9.0), ("b", 8.5), ("</s>", 8.5)];
+    let model = model(&tokenizers, &spellings);
+    let translate = |config: &DecodeConfig, lines: &[&str]| -> Vec<Vec<String>> {
+        let translator = Translator::new(&model, &tokenizers, config, &Device::Cpu, 4, 1).unwrap();
+        let translations = translator.translate(lines, 0).unwrap();
+        let texts = |translation: Translation| translation.candidates.into_iter().map(|one| one.text).collect();
+        translations.into_iter().map(texts).collect()
+    };
+    let repeats = |texts: &[String]| (1..texts.len()).any(|i| texts[..i].contains(&texts[i]));
+    let long = LINES.join(". ");
+    let lines: Vec<&str> = LINES.into_iter().chain([long.as_str()]).collect();
+    for (early_stopping, sample) in [(false, false), (true, false), (false, true)] {
+        let config = DecodeConfig {
+            beam: 6,
+            n_best: 4,
+            early_stopping,
+            sample,
+            max_length: 6,
+            max_source_length: 30,
+            ..config()
+        };
+        let before = translate(&config, &lines);
+        assert!(
+            before.iter().any(|texts| repeats(texts)),
+            "{before:?}: the test shows nothing"
+        );
+        let distinct = DecodeConfig {
+            distinct: true,
+            ..config.clone()
+        };
+        let after = translate(&distinct, &lines);
+        for (before, after) in before.iter().zip(&after) {
+            assert!(!repeats(after), "{after:?}");
+            assert_eq!(before[0], after[0]);
+            assert!(sample || after.len() == 4, "{before:?} {after:?}");
+        }
+        let single = DecodeConfig { n_best: 1, ..distinct };
+        let usual = DecodeConfig { n_best: 1, ..config };
+        assert_eq!(translate(&single, &lines), translate(&usual, &lines));
+    }
+}
+
 /// Lengths beyond the positions that a model has learned are refused before anything is translated.
 #[test]
 fn learned_positions() {
