@@ -10,6 +10,8 @@ mod commands;
 mod config;
 mod count;
 mod device;
+mod examples;
+mod flags;
 mod hub;
 mod ingredients;
 mod keys;
@@ -22,8 +24,7 @@ mod record;
 mod threads;
 mod usage;
 
-use arguments::{Arguments, Command};
-use clap::Parser;
+use arguments::Command;
 use std::process::ExitCode;
 use usage::UsageError;
 
@@ -39,7 +40,14 @@ pub(crate) const INTERRUPTED: u8 = 130;
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match flags::parse(std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Where it cannot be printed, nobody reads.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 });
+        }
+    };
     // A reader that has seen enough (`| head`) is no error.
     match dispatch(arguments.command) {
         Ok(code) => code,

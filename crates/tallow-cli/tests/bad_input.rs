@@ -217,6 +217,16 @@ fn search_settings() {
     );
     assert_says(&error(&["--set", "beam=2"]), &["only keys of [decode]"]);
     assert_says(&error(&["--set", "decode.beam"]), &["decode.key=value"]);
+    // A negative number is a value, with a reason of its own.
+    assert_says(
+        &error(&["--length-penalty", "-1"]),
+        &["--length-penalty (decode.length_penalty: -1 is not between 0 and 10)"],
+    );
+    assert_says(
+        &error(&["--max-length", "-1"]),
+        &["--max-length", "whole number, 0 or more"],
+    );
+    assert_says(&error(&["--num-beams", "4"]), &["here it is '--beam'"]);
     assert_says(&error(&["--attention"]), &["--format json"]);
     let two = error(&["--temperature", "0", "--top-p", "7"]);
     assert_says(
