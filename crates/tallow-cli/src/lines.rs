@@ -1,5 +1,6 @@
 //! Lines of input that may hold anything.
 
+use crate::count::counted;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, stdin};
@@ -22,6 +23,10 @@ pub(crate) fn input(path: &Path) -> Result<LineReader<Box<dyn BufRead>>> {
 pub(crate) fn warn_of_repairs(reader: &LineReader<Box<dyn BufRead>>) {
     let repaired = reader.report().repaired;
     if repaired > 0 {
-        eprintln!("warning: {repaired} lines were not valid UTF-8; bad bytes were read as U+FFFD");
+        let were = if repaired == 1 { "was" } else { "were" };
+        eprintln!(
+            "warning: {} {were} not valid UTF-8; bad bytes were read as U+FFFD",
+            counted(repaired, "line")
+        );
     }
 }

@@ -310,3 +310,40 @@ fn learned_positions() {
     let scores = String::from_utf8(output.stdout).unwrap();
     assert!(scores.contains("\"score\": null"), "{scores}");
 }
+
+/// What is no text is refused by name, before anything is translated, scored or trained on.
+#[test]
+fn files_that_are_no_text() {
+    let (folder, _) = trained();
+    let at = folder.path();
+    for (name, bytes, way_out) in [
+        ("x.zst", &b"\x28\xb5\x2f\xfd\x04\x50\x29\0\0one\n"[..], "`zstd -dc`"),
+        ("x.xz", b"\xfd7zXZ\0\0\x04\n", "`xz -dc`"),
+        ("x.bz2", b"BZh91AY&SY\n", "`bzip2 -dc`"),
+        ("x.txt", b"\xff\xfeo\0n\0e\0\n\0", "UTF-16"),
+    ] {
+        std::fs::write(at.join(name), bytes).unwrap();
+        for command in [
+            &["translate", "runs/run", "--input", name][..],
+            &["eval", "runs/run", "--source", name, "--target", "a.de"],
+            &["score", name, "--reference", "a.de"],
+            &["score", "a.de", "--reference", name],
+        ] {
+            let said = error_of(at, command);
+            assert_says(&said, &[name, way_out]);
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        let corpus = format!("data.train=[{{source=\"{name}\", target=\"a.de\"}}]");
+        assert_says(
+            &error_of(at, &["train", "run.toml", "--set", "name=other", "--set", &corpus]),
+            &[name, way_out],
+        );
+    }
+    // A single bad byte is repaired, and counted in the right number.
+    std::fs::write(at.join("latin1"), b"gr\xfcn\n").unwrap();
+    let output = tallow(at, &["translate", "runs/run", "--input", "latin1"]);
+    assert_says(
+        &String::from_utf8(output.stderr).unwrap(),
+        &["1 line was not valid UTF-8"],
+    );
+}

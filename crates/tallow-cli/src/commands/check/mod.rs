@@ -7,6 +7,7 @@ mod tokens;
 
 use crate::arguments::CheckArguments;
 use crate::config::Config;
+use crate::count::counted;
 use crate::ingredients::Initial;
 use crate::threads;
 use anyhow::{Context, Result, bail};
@@ -163,7 +164,7 @@ impl Report {
             }
             writeln!(stdout().lock(), "{object:#}")?;
         }
-        eprintln!("{all} checks: {faulty} faulty, {look} worth a look");
+        eprintln!("{}: {faulty} faulty, {look} worth a look", counted(all, "check"));
         Ok(if faulty > 0 {
             ExitCode::FAILURE
         } else {

@@ -3,6 +3,7 @@
 use crate::arguments::CheckArguments;
 use crate::commands::check::place_of;
 use crate::config::Config;
+use crate::count::counted;
 use crate::device::DeviceChoice;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -146,7 +147,11 @@ impl Probe<'_> {
         self.finish("whole", child)?;
         let updates = self.arguments.updates;
         let (seconds, an_update) = (begin.elapsed(), (begin.elapsed() - beginning).div_f64(updates as f64));
-        eprintln!("uninterrupted: {updates} updates in {:.1} s", seconds.as_secs_f64());
+        eprintln!(
+            "uninterrupted: {} in {:.1} s",
+            counted(updates, "update"),
+            seconds.as_secs_f64()
+        );
         let whole = self.place.join("whole");
         std::fs::rename(self.run().path(), &whole).with_context(|| format!("cannot make {}", whole.display()))?;
 
