@@ -1,6 +1,11 @@
 //! What can be typed.
 
 use crate::device::DeviceChoice;
+use crate::examples::{
+    AVERAGE_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, SCORE_EXAMPLES,
+    TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
+};
+use crate::flags::{number, some, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use tallow_data::toy::Toy;
@@ -67,89 +72,6 @@ pub(crate) enum Command {
     Completions(CompletionsArguments),
 }
 
-const TRAIN_EXAMPLES: &str = "\
-EXAMPLES
-  tallow train configs/numbers-en-de.toml
-  tallow train configs/numbers-en-de.toml --set train.max_updates=100 --set name=short
-  tallow train configs/numbers-en-de.toml --resume      # after Ctrl-C
-  tallow train my-texts.toml --set init=Helsinki-NLP/opus-mt-en-de      # goes on from another model
-
-Ctrl-C finishes the update, writes a checkpoint and exits with code 130; a second one stops at once.
-The run lies in runs/<name>: best/ is the best model, metrics.jsonl the log, events/ is for TensorBoard.";
-
-const TRANSLATE_EXAMPLES: &str = "\
-EXAMPLES
-  echo 'A dog runs.' | tallow translate runs/multi30k-en-de-plain
-  tallow translate runs/multi30k-en-de-plain --beam 1 < test.en > test.de
-  tallow translate runs/multi30k-en-de-plain --n-best 5 --format json < test.en
-  tallow translate runs/multi30k-en-de-plain --sample --temperature 0.7 --seed 3 < test.en
-  tallow translate Helsinki-NLP/opus-mt-en-de < test.en
-
-MODEL is a run (its best model), a checkpoint, a model directory, or owner/name on the Hugging Face Hub, also as
-owner/name@revision. What has been fetched lies in the Hub's cache, below HF_HOME.
-Every input line gives one output line. From a terminal, each line is translated when you press Enter.";
-
-const EVAL_EXAMPLES: &str = "\
-EXAMPLES
-  tallow eval runs/numbers-en-de                        # the test set of its config
-  tallow eval runs/multi30k-en-de-plain --source test.en --target test.de --beam 5
-  tallow eval runs/multi30k-en-de/checkpoints/500 --valid --metrics bleu,chrf,ter --json";
-
-const SCORE_EXAMPLES: &str = "\
-EXAMPLES
-  tallow score output.de --reference test.de
-  tallow translate MODEL < test.en | tallow score - --reference test.de --metrics bleu,chrf
-  tallow score output.de --reference a.de --reference b.de --lowercase --tokenize intl --json
-
-The numbers are those of sacreBLEU 2.6 with the same settings; the signature names the settings.";
-
-const AVERAGE_EXAMPLES: &str = "\
-EXAMPLES
-  tallow average runs/multi30k-en-de --last 5 --output averaged
-  tallow average runs/a/checkpoints/900 runs/a/checkpoints/1000 --output averaged";
-
-const CHECK_EXAMPLES: &str = "\
-EXAMPLES
-  tallow check configs/numbers-en-de.toml
-  tallow check my-texts.toml --json > report.json
-  tallow check configs/multi30k-en-de.toml --resume --updates 120 --kills 30
-
-Without --resume: reports on the corpora (alignment, encoding, duplicates, overlap, lengths, unknown pieces), on the model
-(parameters, memory, time to expect) and on proofs of training on the model and data themselves. Every line says ok, look
-(worth a look), or FAULTY and what to do. Nothing is trained that stays.
-
---resume trains for some updates twice: once at a stretch, and once killed (SIGKILL) at random moments and resumed after
-each. Weights, optimizer state, metrics.jsonl and the best model must be the same, byte by byte. That is promised on the CPU.
-
-The exit code is 1 if anything is FAULTY.";
-
-const VERIFY_EXAMPLES: &str = "\
-EXAMPLES
-  tallow verify runs/multi30k-en-de
-  tallow verify runs/multi30k-en-de-plain/best --sample data/multi30k/val.en
-  tallow verify Helsinki-NLP/opus-mt-en-de
-
-One line per check on standard output; the exit code is 1 if one fails. scripts/check_marian.py compares translations with
-those of transformers and CTranslate2.";
-
-const EXPORT_EXAMPLES: &str = "\
-EXAMPLES
-  tallow export runs/multi30k-en-de --output my-model           # a directory for Hugging Face transformers
-  tallow export runs/pre-norm --form marian --output marian     # model.npz for ct2-marian-converter
-
-A run's best/ is such a directory already if transformers can express the model: post-norm, sinusoidal positions.";
-
-const TOY_EXAMPLES: &str = "\
-EXAMPLES
-  tallow toy numbers --output data/numbers-en-de        # the shipped corpus
-  tallow toy reverse --output data/reverse";
-
-const COMPLETION_EXAMPLES: &str = "\
-EXAMPLES
-  tallow completions bash > ~/.local/share/bash-completion/completions/tallow
-  tallow completions zsh > ~/.zfunc/_tallow
-Those for bash, zsh and fish know the keys of --set, and propose configs and directories of models.";
-
 /// `--set` of every command that takes a config.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArguments {
@@ -200,43 +122,46 @@ pub(crate) struct TrainArguments {
 #[command(next_help_heading = "Search")]
 pub(crate) struct SearchArguments {
     /// Hypotheses kept at every step; 1 is greedy
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<usize>)]
     pub(crate) beam: Option<usize>,
     /// Exponent of the length in a hypothesis' score
-    #[arg(long)]
+    #[arg(long, value_parser = number)]
     pub(crate) length_penalty: Option<f64>,
     /// Most target tokens
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<usize>)]
     pub(crate) max_length: Option<usize>,
     /// Fewest target tokens
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<usize>)]
     pub(crate) min_length: Option<usize>,
     /// Translations for each line
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<usize>)]
     pub(crate) n_best: Option<usize>,
-    /// No sequence of this many tokens occurs twice
+    /// Of translations of a line with the same text, list the best one alone (with --n-best)
     #[arg(long)]
+    pub(crate) distinct: bool,
+    /// No sequence of this many tokens occurs twice
+    #[arg(long, value_parser = whole::<usize>)]
     pub(crate) no_repeat_ngram: Option<usize>,
     /// Draw tokens at random instead of searching
     #[arg(long)]
     pub(crate) sample: bool,
     /// What logits are divided by before sampling
-    #[arg(long)]
+    #[arg(long, value_parser = number)]
     pub(crate) temperature: Option<f64>,
     /// Sample among this many most probable pieces
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<usize>)]
     pub(crate) top_k: Option<usize>,
     /// Sample among the fewest pieces whose probabilities reach this sum
-    #[arg(long)]
+    #[arg(long, value_parser = number)]
     pub(crate) top_p: Option<f64>,
     /// Seed of sampling
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole::<u64>)]
     pub(crate) seed: u64,
     /// Set any other key of the decode section, as decode.key=value
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Threads that translate a batch each; default: one for each core
-    #[arg(long)]
+    #[arg(long, value_parser = some::<usize>)]
     pub(crate) workers: Option<usize>,
 }
 
@@ -306,7 +231,7 @@ pub(crate) struct MetricArguments {
     #[arg(long)]
     pub(crate) lowercase: bool,
     /// Word n-grams of chrF; 2 is chrF++
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole::<usize>)]
     pub(crate) chrf_word_order: usize,
     /// Let TER see case
     #[arg(long)]
@@ -315,7 +240,7 @@ pub(crate) struct MetricArguments {
     #[arg(long)]
     pub(crate) json: bool,
     /// Digits after the decimal point
-    #[arg(long, short, default_value_t = 1)]
+    #[arg(long, short, default_value_t = 1, value_parser = whole::<u8>)]
     pub(crate) width: u8,
 }
 
@@ -363,7 +288,7 @@ pub(crate) struct AverageArguments {
     #[arg(required = true, value_hint = ValueHint::DirPath)]
     pub(crate) models: Vec<PathBuf>,
     /// Average the last checkpoints of a run
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<usize>)]
     pub(crate) last: usize,
     /// Where the average is written; it must not exist
     #[arg(long, short)]
@@ -381,13 +306,13 @@ pub(crate) struct CheckArguments {
     #[arg(long)]
     pub(crate) resume: bool,
     /// With --resume: updates of the runs that are compared
-    #[arg(long, default_value_t = 80, requires = "resume")]
+    #[arg(long, default_value_t = 80, requires = "resume", value_parser = whole::<u64>)]
     pub(crate) updates: u64,
     /// With --resume: how many times the second run is killed
-    #[arg(long, default_value_t = 20, requires = "resume", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 20, requires = "resume", value_parser = some::<u64>)]
     pub(crate) kills: u64,
     /// With --resume: seed of the moments at which it is killed
-    #[arg(long, default_value_t = 1, requires = "resume")]
+    #[arg(long, default_value_t = 1, requires = "resume", value_parser = whole::<u64>)]
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) hub: HubArguments,
@@ -470,19 +395,19 @@ pub(crate) struct ToyArguments {
     #[arg(long, short)]
     pub(crate) output: PathBuf,
     /// Seed of all random choices
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<u64>)]
     pub(crate) seed: Option<u64>,
     /// Training pairs
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<usize>)]
     pub(crate) train: Option<usize>,
     /// Validation pairs
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<usize>)]
     pub(crate) valid: Option<usize>,
     /// Test pairs
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<usize>)]
     pub(crate) test: Option<usize>,
     /// The greatest number or value
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<u32>)]
     pub(crate) maximum: Option<u32>,
 }
 

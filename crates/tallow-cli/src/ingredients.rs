@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tallow_data::{Corpus, Filters, ParallelText, Recut};
 use tallow_decode::says_nothing;
-use tallow_model::{Architecture, ModelConfig, Opened, Params, Positions};
+use tallow_model::{Architecture, ModelConfig, Opened, Params};
 use tallow_score::ScoreConfig;
 use tallow_text::{Normalization, SubwordSampler, Tokenizer, Tokenizers, written_language_tag};
 use tallow_train::ValidationSet;
@@ -242,7 +242,7 @@ pub(crate) fn validation_set(
 
 /// The longest sentence of a model that has learned its positions.
 pub(crate) fn position_limit(model: &ModelConfig) -> Option<usize> {
-    (model.positions == Positions::Learned).then_some(model.max_positions)
+    model.position_limit()
 }
 
 /// The first pair that a model has no positions for. Nothing can be known of it, not even the loss.

@@ -1,6 +1,7 @@
 //! Lines of input that may hold anything.
 
 use crate::colour::warning;
+use crate::count::counted;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, stdin};
@@ -23,9 +24,11 @@ pub(crate) fn input(path: &Path) -> Result<LineReader<Box<dyn BufRead>>> {
 pub(crate) fn warn_of_repairs(reader: &LineReader<Box<dyn BufRead>>) {
     let repaired = reader.report().repaired;
     if repaired > 0 {
+        let were = if repaired == 1 { "was" } else { "were" };
         eprintln!(
-            "{} {repaired} lines were not valid UTF-8; bad bytes were read as U+FFFD",
-            warning()
+            "{} {} {were} not valid UTF-8; bad bytes were read as U+FFFD",
+            warning(),
+            counted(repaired, "line")
         );
     }
 }

@@ -7,7 +7,7 @@ use candle_core::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tallow_decode::DecodeConfig;
-use tallow_model::{CONFIG_FILE, Opened};
+use tallow_model::{CONFIG_FILE, Opened, read_json};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
@@ -94,16 +94,27 @@ impl Located {
         Ok((opened, tokenizers))
     }
 
+    /// The most tokens of a sentence, if the model has learned its positions.
+    pub(crate) fn position_limit(&self) -> Option<usize> {
+        // A config that cannot be read is refused where the model is opened.
+        tallow_model::read_architecture(&self.directory)
+            .ok()?
+            .model
+            .position_limit()
+    }
+
     /// The search settings that the model comes with: those of its run, or those of `generation_config.json`, which older
-    /// models have in `config.json`.
+    /// models have in `config.json`. No length is beyond the positions of the model.
     pub(crate) fn decode_config(&self) -> DecodeConfig {
-        if let Some(config) = &self.config {
-            return config.decode.clone();
-        }
-        let read = |name: &str| -> Value {
-            let text = std::fs::read_to_string(self.directory.join(name)).unwrap_or_default();
-            serde_json::from_str(&text).unwrap_or_default()
+        let recommended = match &self.config {
+            Some(config) => config.decode.clone(),
+            None => self.recommended(),
         };
+        recommended.within(self.position_limit())
+    }
+
+    fn recommended(&self) -> DecodeConfig {
+        let read = |name: &str| -> Value { read_json(&self.directory.join(name)).unwrap_or_default() };
         let files = ["generation_config.json", CONFIG_FILE].map(read);
         let value = |key: &str| files.iter().map(|file| &file[key]).find(|value| !value.is_null());
         let size = |key: &str| value(key)?.as_u64().and_then(|n| usize::try_from(n).ok());

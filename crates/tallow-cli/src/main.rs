@@ -8,9 +8,13 @@ mod activity;
 mod arguments;
 mod card;
 mod colour;
+mod command_line;
 mod commands;
 mod config;
+mod count;
 mod device;
+mod examples;
+mod flags;
 mod hub;
 mod ingredients;
 mod keys;
@@ -28,6 +32,7 @@ mod usage;
 use arguments::Command;
 use colour::{Stream, Tone};
 use std::process::ExitCode;
+use usage::UsageError;
 
 /// The system's allocator returns large buffers to the kernel and faults them in again; this one keeps them, which
 /// doubles the speed of operations with large results.
@@ -37,9 +42,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code of a run that was interrupted and can be resumed: 128 + SIGINT, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// The exit code of wrong usage, which clap has too.
+pub(crate) const WRONG_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     threads::survive_size_limit();
-    let arguments = match usage::arguments() {
+    let arguments = match command_line::arguments() {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
@@ -49,7 +57,11 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{} {}", Stream::Error.paint(Tone::Bad, "error:"), message(&error));
-            ExitCode::FAILURE
+            if error.is::<UsageError>() {
+                ExitCode::from(WRONG_USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The table that `train --profile` ends with.
 
+use crate::count::counted;
 use tallow_train::Profile;
 
 /// One line for every operation, the dearest first, and one for the time in which workers waited for each other.
@@ -20,8 +21,9 @@ pub(crate) fn table(profile: &Profile) -> String {
     rows.push(("waiting for other workers", (whole - measured).max(0.0), 0));
     rows.sort_by(|a, b| b.1.total_cmp(&a.1));
     let mut text = format!(
-        "profile of {updates} updates by {workers} worker{}, {:.0} ms each\n{:<36}{:>8}{:>12}{:>20}\n",
-        if *workers == 1 { "" } else { "s" },
+        "profile of {} by {}, {:.0} ms each\n{:<36}{:>8}{:>12}{:>20}\n",
+        counted(*updates, "update"),
+        counted(*workers, "worker"),
         per_update(whole),
         "operation",
         "share",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use tallow_data::{Corpus, FileRecord};
-use tallow_model::{CONFIG_FILE, PYTORCH_FILE, WEIGHTS_FILE};
+use tallow_model::{CONFIG_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
 use tallow_ops::Compute;
 use tallow_text::Tokenizers;
 use tallow_train::{Fingerprint, sha256};
@@ -112,11 +112,20 @@ pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Resul
 /// What a run began with: the model's name, its commit if it came from the Hub, and the hashes of its files.
 pub(crate) fn init(name: &str, located: &Located) -> Result<Value> {
     let mut hashes = serde_json::Map::new();
-    for file in [CONFIG_FILE, WEIGHTS_FILE, PYTORCH_FILE] {
-        let path = located.directory.join(file);
+    let mut files: Vec<String> = [CONFIG_FILE]
+        .into_iter()
+        .chain(WEIGHTS_FILES)
+        .map(str::to_owned)
+        .collect();
+    for index in [WEIGHTS_INDEX_FILE, PYTORCH_INDEX_FILE] {
+        // What is not used need not be sound.
+        files.extend(shard_names(&located.directory.join(index)).unwrap_or_default());
+    }
+    for file in files {
+        let path = located.directory.join(&file);
         if path.exists() {
             let digest = sha256(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            hashes.insert(file.to_string(), digest.into());
+            hashes.insert(file, digest.into());
         }
     }
     Ok(json!({ "model": name, "commit": located.commit, "sha256": hashes }))

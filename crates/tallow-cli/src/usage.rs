@@ -1,74 +1,22 @@
-//! The command line as it is typed: what it means, or what is said about it.
+//! Wrong usage that only shows once the flags are taken together.
 
-use crate::arguments::Arguments;
-use crate::colour::Stream;
-use crate::keys::nearest;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory, Parser};
-use std::io::{Write, stderr, stdout};
-use std::process::ExitCode;
+use std::fmt;
 
-/// What was typed. If it cannot be understood, or asks for help, everything has been said, and the exit code is left.
-pub(crate) fn arguments() -> Result<Arguments, ExitCode> {
-    let mut error = match Arguments::try_parse() {
-        Ok(arguments) => return Ok(arguments),
-        Err(error) => error,
-    };
-    let words: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    if error.kind() == ErrorKind::InvalidSubcommand
-        && let Some(name) = command_meant(Arguments::command(), &words)
-    {
-        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name]));
-    }
-    let (text, code) = (error.render(), error.exit_code());
-    let plain = |stream: Stream| match stream.has_colours() {
-        true => text.ansi().to_string(),
-        false => text.to_string(),
-    };
-    // Who has closed the stream wants to hear no more.
-    let _ = if error.use_stderr() {
-        stderr().write_all(plain(Stream::Error).as_bytes())
-    } else {
-        stdout().write_all(plain(Stream::Output).as_bytes())
-    };
-    Err(ExitCode::from(u8::try_from(code).unwrap_or(2)))
-}
+/// An error after which the program exits as it does for a flag that does not exist.
+#[derive(Debug)]
+pub(crate) struct UsageError(String);
 
-/// The command that was meant. Clap has no suggestion for `help trian`, and for `trian` it has `translate` as well.
-fn command_meant(mut command: Command, words: &[String]) -> Option<String> {
-    for word in words.iter().filter(|word| *word != "help" && !word.starts_with('-')) {
-        let Some(next) = command.find_subcommand(word) else {
-            let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
-            return nearest(word, &names).map(str::to_owned);
-        };
-        command = next.clone();
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_that_are_meant() {
-        for (words, expected) in [
-            ("trian", Some("train")),
-            ("help trian", Some("train")),
-            ("help tokenizer trian", Some("train")),
-            ("help tokenizr", Some("tokenizer")),
-            ("help banana", None),
-            ("help train", None),
-        ] {
-            let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-            assert_eq!(
-                command_meant(Arguments::command(), &words).as_deref(),
-                expected,
-                "{words:?}"
-            );
-        }
+impl UsageError {
+    /// The error, ready to be returned.
+    pub(crate) fn of(message: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self(message.into()))
     }
 }
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}

@@ -15,9 +15,18 @@ fn tallow(directory: &Path, arguments: &[&str]) -> Output {
 
 /// Runs a command that must fail, and returns what it said.
 fn error_of(directory: &Path, arguments: &[&str]) -> String {
+    refusal(directory, arguments, 1)
+}
+
+/// Runs a command whose usage is wrong, and returns what it said.
+fn usage_error_of(directory: &Path, arguments: &[&str]) -> String {
+    refusal(directory, arguments, 2)
+}
+
+fn refusal(directory: &Path, arguments: &[&str], code: i32) -> String {
     let output = tallow(directory, arguments);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
     assert!(output.stdout.is_empty(), "{arguments:?} wrote data before it failed");
     assert!(!said.contains("panicked"), "{said}");
     said
@@ -185,14 +194,6 @@ fn commands() {
     );
     assert_says(&error_of(at, &["eval", "runs/run"]), &["data.test", "--source"]);
     assert_says(
-        &error_of(at, &["translate", "runs/run", "--beam", "0"]),
-        &["decode.beam"],
-    );
-    assert_says(
-        &error_of(at, &["translate", "runs/run", "--set", "decode.bean=2"]),
-        &["bean"],
-    );
-    assert_says(
         &error_of(at, &["average", "runs/run", "--output", "runs"]),
         &["runs", "exists"],
     );
@@ -213,4 +214,165 @@ fn commands() {
     ] {
         assert_eq!(tallow(at, wrong).status.code(), Some(2), "{wrong:?}");
     }
+}
+
+/// What is set for a search and makes no sense is wrong usage, also where it only shows once all is taken together; the
+/// flag is named.
+#[test]
+fn search_settings() {
+    let (folder, _) = trained();
+    let at = folder.path();
+    let error = |flags: &[&str]| usage_error_of(at, &[&["translate", "runs/run"], flags].concat());
+    assert_says(
+        &error(&["--beam", "0"]),
+        &["--beam (decode.beam: 0 is not between 1 and 1024)"],
+    );
+    assert_says(
+        &error(&["--n-best", "9", "--beam", "4"]),
+        &["--n-best (decode.n_best: 9 is not between 1 and decode.beam = 4)"],
+    );
+    assert_says(
+        &error(&["--min-length", "9", "--max-length", "8"]),
+        &["--min-length", "between 1 and decode.max_length = 8"],
+    );
+    assert_says(&error(&["--set", "decode.beam=wide"]), &["--set decode.beam: ", "wide"]);
+    assert_says(
+        &error(&["--set", "decode.patience=0"]),
+        &["--set decode.patience: 0 is not between"],
+    );
+    assert_says(
+        &error(&["--set", "decode.bean=2"]),
+        &["--set decode.bean: unknown key; did you mean decode.beam?"],
+    );
+    assert_says(&error(&["--set", "beam=2"]), &["only keys of [decode]"]);
+    assert_says(&error(&["--set", "decode.beam"]), &["decode.key=value"]);
+    // A negative number is a value, with a reason of its own.
+    assert_says(
+        &error(&["--length-penalty", "-1"]),
+        &["--length-penalty (decode.length_penalty: -1 is not between 0 and 10)"],
+    );
+    assert_says(
+        &error(&["--max-length", "-1"]),
+        &["--max-length", "whole number, 0 or more"],
+    );
+    assert_says(&error(&["--num-beams", "4"]), &["here it is '--beam'"]);
+    assert_says(&error(&["--attention"]), &["--format json"]);
+    let two = error(&["--temperature", "0", "--top-p", "7"]);
+    assert_says(
+        &two,
+        &["--temperature (decode.temperature: 0", "--top-p (decode.top_p: 7"],
+    );
+    let evaluated = [
+        "eval", "runs/run", "--source", "a.en", "--target", "a.de", "--beam", "0",
+    ];
+    assert_says(&usage_error_of(at, &evaluated), &["--beam (decode.beam"]);
+}
+
+/// A model that has learned twelve positions, copied away from its run: what is longer is split or cut, and nothing can be
+/// set beyond them.
+#[test]
+fn learned_positions() {
+    let folder = project(b"one\ntwo\nthree\n", b"eins\nzwei\ndrei\n");
+    let at = folder.path();
+    let mut training = vec!["train", "run.toml", "--set", "model.positions=learned"];
+    for set in [
+        "model.max_positions=12",
+        "data.max_length=12",
+        "decode.max_length=12",
+        "decode.max_source_length=12",
+    ] {
+        training.extend(["--set", set]);
+    }
+    let output = tallow(at, &training);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(at.join("runs/run/best"), at.join("alone")).unwrap();
+    // What other programs are told may go beyond the table.
+    let path = at.join("alone/generation_config.json");
+    let settings = std::fs::read_to_string(&path).unwrap();
+    assert!(settings.contains("\"max_length\": 12"), "{settings}");
+    std::fs::write(&path, settings.replace("\"max_length\": 12", "\"max_length\": 512")).unwrap();
+
+    std::fs::write(at.join("long"), "two\none one one one one one one one one one\nthree\n").unwrap();
+    for (flags, lines) in [
+        (&[][..], 3),
+        (&["--beam", "1"], 3),
+        (&["--sample"], 3),
+        (&["--n-best", "2"], 6),
+        // Never ends by itself: cut at the last position.
+        (&["--min-length", "12", "--format", "json", "--attention"], 3),
+        (&["--set", "decode.long_lines=truncate"], 3),
+    ] {
+        let output = tallow(at, &[&["translate", "alone", "--input", "long"], flags].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{flags:?}: {said}");
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap().lines().count(),
+            lines,
+            "{flags:?}"
+        );
+        assert_says(&said, &["longer than 12 tokens"]);
+    }
+    let error = |flags: &[&str]| usage_error_of(at, &[&["translate", "alone", "--input", "long"], flags].concat());
+    assert_says(
+        &error(&["--max-length", "13"]),
+        &["--max-length (decode.max_length: 13 is more than the 12 positions"],
+    );
+    assert_says(
+        &error(&["--set", "decode.max_source_length=13"]),
+        &["--set decode.max_source_length: 13 is more than the 12 positions"],
+    );
+    // A test set with a line that is too long has scores, and a perplexity of the others.
+    std::fs::write(at.join("short"), "eins\neins eins eins eins\ndrei\n").unwrap();
+    let evaluation = ["eval", "alone", "--source", "long", "--target", "short"];
+    let output = tallow(at, &evaluation);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_says(&said, &["leaves out 1 of 3 pairs"]);
+    assert_says(&String::from_utf8(output.stdout).unwrap(), &["BLEU", "perplexity = "]);
+    assert_says(
+        &usage_error_of(at, &[&evaluation[..], &["--max-length", "13"]].concat()),
+        &["--max-length"],
+    );
+    std::fs::write(at.join("short"), "eins\n".repeat(3)).unwrap();
+    std::fs::write(at.join("long"), "one one one one one\n".repeat(3)).unwrap();
+    let output = tallow(at, &[&evaluation[..], &["--json"]].concat());
+    let scores = String::from_utf8(output.stdout).unwrap();
+    assert!(scores.contains("\"score\": null"), "{scores}");
+}
+
+/// What is no text is refused by name, before anything is translated, scored or trained on.
+#[test]
+fn files_that_are_no_text() {
+    let (folder, _) = trained();
+    let at = folder.path();
+    for (name, bytes, way_out) in [
+        ("x.zst", &b"\x28\xb5\x2f\xfd\x04\x50\x29\0\0one\n"[..], "`zstd -dc`"),
+        ("x.xz", b"\xfd7zXZ\0\0\x04\n", "`xz -dc`"),
+        ("x.bz2", b"BZh91AY&SY\n", "`bzip2 -dc`"),
+        ("x.txt", b"\xff\xfeo\0n\0e\0\n\0", "UTF-16"),
+    ] {
+        std::fs::write(at.join(name), bytes).unwrap();
+        for command in [
+            &["translate", "runs/run", "--input", name][..],
+            &["eval", "runs/run", "--source", name, "--target", "a.de"],
+            &["score", name, "--reference", "a.de"],
+            &["score", "a.de", "--reference", name],
+        ] {
+            let said = error_of(at, command);
+            assert_says(&said, &[name, way_out]);
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        let corpus = format!("data.train=[{{source=\"{name}\", target=\"a.de\"}}]");
+        assert_says(
+            &error_of(at, &["train", "run.toml", "--set", "name=other", "--set", &corpus]),
+            &[name, way_out],
+        );
+    }
+    // A single bad byte is repaired, and counted in the right number.
+    std::fs::write(at.join("latin1"), b"gr\xfcn\n").unwrap();
+    let output = tallow(at, &["translate", "runs/run", "--input", "latin1"]);
+    assert_says(
+        &String::from_utf8(output.stderr).unwrap(),
+        &["1 line was not valid UTF-8"],
+    );
 }

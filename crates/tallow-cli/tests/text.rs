@@ -87,7 +87,7 @@ fn a_model_without_tags_says_so() {
     let folder = project(&number, &number);
     tallow(folder.path(), &["train", "run.toml"], "");
     let (_, said) = tallow(folder.path(), &["translate", "runs/run"], ">>deu<< a b 1\n>>> 1 << 2\n");
-    let warning = "warning: 1 line begins with a language tag that the model does not have (>>deu<<); it has none, and read it as text";
+    let warning = "warning: 1 line begins with a language tag that the model does not have (>>deu<<); it has none, and reads them as text";
     assert!(said.contains(warning), "{said}");
 }
 

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::count::counted;
+use crate::foreign::Format;
+
 /// An error of the caller's encoder, whatever its type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -17,6 +20,15 @@ pub enum DataError {
         path: PathBuf,
         /// The system's reason.
         error: io::Error,
+    },
+
+    /// A file that is no text.
+    #[error("{}: {format}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        format: Format,
     },
 
     /// A file breaks off or its compressed data is damaged.
@@ -67,10 +79,11 @@ pub enum DataError {
 
     /// The two sides of a parallel corpus differ in length.
     #[error(
-        "{}: line {} is missing: this file has {shorter_lines} lines, {} has {longer_lines}; \
+        "{}: line {} is missing: this file has {}, {} has {longer_lines}; \
          line N of both must be translations of each other",
         shorter.display(),
         shorter_lines + 1,
+        counted(*shorter_lines, "line"),
         longer.display()
     )]
     LineCounts {
@@ -86,8 +99,9 @@ pub enum DataError {
 
     /// A line of a TSV file does not hold two columns.
     #[error(
-        "{}: line {line}: {columns} column(s) where a source, one tab and a target are expected{}",
+        "{}: line {line}: {} where a source, one tab and a target are expected{}",
         path.display(),
+        counted(*columns as u64, "column"),
         if *columns > 2 { "; `cut -f1,2` keeps the first two" } else { "" }
     )]
     Columns {
@@ -152,7 +166,7 @@ pub enum DataError {
     },
 
     /// The caller's encoder returned another number of sequences than it was given.
-    #[error("{file}: lines {first} to {last}: the encoder returned {got} sequences for {expected} lines")]
+    #[error("{file}: lines {first} to {last}: the encoder returned {} for {}", counted(*got as u64, "sequence"), counted(*expected as u64, "line"))]
     EncodedCount {
         /// The file the text came from.
         file: String,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::count::counted;
 use crate::tally::Tally;
 
 /// What [`crate::Corpus::build`] drops. [`Filters::NONE`] keeps every line, as scoring a test set needs.
@@ -60,7 +61,13 @@ impl FilterReport {
 /// One line such as `train.tsv: kept 7 of 10 pairs; dropped 2 empty (lines 3, 9), 1 too long (line 4)`.
 impl fmt::Display for FilterReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: kept {} of {} pairs", self.corpus, self.kept, self.read)?;
+        write!(
+            f,
+            "{}: kept {} of {}",
+            self.corpus,
+            self.kept,
+            counted(self.read, "pair")
+        )?;
         let reasons = [
             (&self.empty, "empty"),
             (&self.duplicate, "duplicate"),

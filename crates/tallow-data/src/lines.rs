@@ -16,7 +16,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
+use crate::count::counted;
 use crate::error::DataError;
+use crate::foreign::Format;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -53,7 +55,7 @@ impl AddAssign for ReadReport {
 
 impl fmt::Display for ReadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} lines", self.lines)?;
+        write!(f, "{}", counted(self.lines, "line"))?;
         if self.empty > 0 {
             write!(f, ", {} empty", self.empty)?;
         }
@@ -61,7 +63,7 @@ impl fmt::Display for ReadReport {
             write!(f, ", {} ended in a carriage return (stripped)", self.carriage_returns)?;
         }
         if self.byte_order_marks > 0 {
-            write!(f, ", {} byte order mark(s) (stripped)", self.byte_order_marks)?;
+            write!(f, ", {} (stripped)", counted(self.byte_order_marks, "byte order mark"))?;
         }
         if self.repaired > 0 {
             write!(f, ", {} not UTF-8 (bad bytes became U+FFFD)", self.repaired)?;
@@ -221,6 +223,15 @@ impl<R: BufRead> LineReader<R> {
             return Ok(None);
         }
         self.digest.update(&bytes);
+        // No such beginning reaches beyond the first line feed.
+        if number == 1
+            && let Some(format) = Format::of(&bytes)
+        {
+            return Err(DataError::Foreign {
+                path: self.name.clone(),
+                format,
+            });
+        }
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
         } else if read as u64 == LONGEST_LINE {
@@ -250,7 +261,7 @@ impl<R: BufRead> LineReader<R> {
                     line: number,
                     byte: error.utf8_error().valid_up_to() + 1,
                     hint: if number == 1 {
-                        foreign_format(error.as_bytes())
+                        "; convert the file, for example with `iconv -f LATIN1 -t UTF-8`"
                     } else {
                         ""
                     },
@@ -284,18 +295,6 @@ pub fn is_blank(line: &str) -> bool {
     use GeneralCategory::{Control, Format};
     let is_invisible = |c: char| c.is_whitespace() || matches!(get_general_category(c), Control | Format);
     line.chars().all(is_invisible)
-}
-
-/// Names what the start of a file that is not UTF-8 looks like.
-fn foreign_format(bytes: &[u8]) -> &'static str {
-    match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "; this looks like UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "; this looks like zstd: only gzip is decompressed here",
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => "; this looks like xz: only gzip is decompressed here",
-        [b'P', b'K', 3, 4, ..] => "; this looks like a zip archive: only gzip is decompressed here",
-        [0x1f, 0x8b, ..] => "; this was compressed by gzip twice: decompress it once",
-        _ => "; convert the file, for example with `iconv -f LATIN1 -t UTF-8`",
-    }
 }
 
 #[cfg(test)]
@@ -376,7 +375,6 @@ mod tests {
             )
             .ends_with("UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`")
         );
-        assert!(message(b"\x28\xb5\x2f\xfd\x04").contains("zstd"));
         assert!(message(b"gr\xfcn\n").contains("iconv -f LATIN1"));
     }
 
@@ -389,6 +387,35 @@ mod tests {
             assert_eq!(lines, ["one", "", "\u{fffd}\u{fffd} x", "a\0b", "last"]);
             assert_eq!((reader.report().repaired, reader.report().lines), (1, 5));
         }
+    }
+
+    /// Also by a reader that lets every line pass, and inside of gzip: nobody wants translations of compressed bytes.
+    #[test]
+    fn what_is_no_text_is_refused_by_name() {
+        for (bytes, way_out) in [
+            (&b"\x28\xb5\x2f\xfd\x04\x0a"[..], "zstd -dc"),
+            (b"\xfd7zXZ\0\0\x04", "xz -dc"),
+            (b"BZh91AY&SY\x0a", "bzip2 -dc"),
+            (b"PK\x03\x04\x14", "unzip -p"),
+            (b"\xff\xfeh\0i\0\x0a\0", "iconv -f UTF-16"),
+            (b"\xfe\xff\0h\0i\0\x0a", "iconv -f UTF-16"),
+        ] {
+            for input in [bytes.to_vec(), gzip(bytes)] {
+                assert!(message(&input).starts_with("x.txt: this is "), "{}", message(&input));
+                assert!(message(&input).contains(way_out), "{}", message(&input));
+                let mut reader = LineReader::new(&input[..], Path::new("x.txt")).unwrap().repairing();
+                assert_eq!(reader.next().unwrap().unwrap_err().to_string(), message(&input));
+                assert!(reader.next().is_none());
+            }
+        }
+        let twice = gzip(&gzip(b"text\n"));
+        assert!(message(&twice).contains("twice"), "{}", message(&twice));
+        // What is no beginning of a file is none of a later line either.
+        for text in [&b"BZh\n"[..], b"PK\n", b"(\n", b"\xef\xbb\xbfBZh9\n"] {
+            assert_eq!(read(text).unwrap().lines.len(), 1);
+        }
+        let later = [b"one\n", &b"\xff\xfe\n"[..]].concat();
+        assert!(message(&later).contains("line 2: not UTF-8"), "{}", message(&later));
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn repairs_and_empty_pairs_are_counted() {
             repaired: 0
         }
     );
-    let shown = "5 lines, 3 empty, 3 ended in a carriage return (stripped), 2 byte order mark(s) (stripped)";
+    let shown = "5 lines, 3 empty, 3 ended in a carriage return (stripped), 2 byte order marks (stripped)";
     assert_eq!(text.report.to_string(), shown);
     let tsv = open_tsv(b"a\tA\r\n\nb\t\n\t\n").unwrap();
     assert_eq!(tsv.target, ["A", "", "", ""]);
@@ -133,10 +133,10 @@ fn repairs_and_empty_pairs_are_counted() {
 
 #[test]
 fn bad_files_are_one_error_with_file_and_line() {
-    let expected = "a.de: line 2 is missing: this file has 1 lines, a.en has 3; \
+    let expected = "a.de: line 2 is missing: this file has 1 line, a.en has 3; \
                     line N of both must be translations of each other";
     assert_eq!(message(open(b"a\nb\nc\n", b"A\n")), expected);
-    assert!(message(open(b"a\n", b"A\nB\n")).starts_with("a.en: line 2 is missing: this file has 1 lines, a.de has 2"));
+    assert!(message(open(b"a\n", b"A\nB\n")).starts_with("a.en: line 2 is missing: this file has 1 line, a.de has 2"));
     assert!(message(open(b"a\nb\n", b"A\nB\xc3\n")).starts_with("a.de: line 2: not UTF-8 at byte 2 of the line"));
     assert_eq!(message(open(b"", b"A\n")), "a.en: line 1 is missing: the file is empty");
     assert_eq!(
@@ -146,11 +146,11 @@ fn bad_files_are_one_error_with_file_and_line() {
     assert_eq!(message(open_tsv(b"")), "a.tsv: line 1 is missing: the file is empty");
     assert_eq!(
         message(open_tsv(b"a\tA\nb B\n")),
-        "a.tsv: line 2: 1 column(s) where a source, one tab and a target are expected"
+        "a.tsv: line 2: 1 column where a source, one tab and a target are expected"
     );
     assert_eq!(
         message(open_tsv(b"a\tA\tCC-BY\n")),
-        "a.tsv: line 1: 3 column(s) where a source, one tab and a target are expected; `cut -f1,2` keeps the first two"
+        "a.tsv: line 1: 3 columns where a source, one tab and a target are expected; `cut -f1,2` keeps the first two"
     );
     assert!(message(open_tsv(b"a\tA\nb\t\xff\n")).starts_with("a.tsv: line 2: not UTF-8 at byte 3 of the line"));
     let cut_off = gzip(&b"a line of text that is long enough\n".repeat(1000));

@@ -2,8 +2,10 @@
 
 use crate::constraint::constrain;
 use crate::distribution::log_probabilities;
+use crate::hypothesis::TextOf;
 use crate::{DecodeConfig, DecodeError, Hypothesis};
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use tallow_model::{Pass, Tokens, Transformer};
 
 /// A live hypothesis of a beam.
@@ -19,6 +21,30 @@ struct Beam {
     sentence: usize,
     live: Vec<Live>,
     finished: Vec<Hypothesis>,
+    /// Which of the finished has a text, where texts are told apart.
+    texts: HashMap<String, usize>,
+}
+
+impl Beam {
+    /// Puts a hypothesis among the finished. Of those with the same text, only the best one is kept.
+    fn finish(&mut self, ended: Hypothesis, text_of: Option<&TextOf>) -> Result<(), DecodeError> {
+        if let Some(text_of) = text_of {
+            let next = self.finished.len();
+            let place = *self.texts.entry(text_of(&ended.tokens)?).or_insert(next);
+            if let Some(same) = self.finished.get_mut(place) {
+                if best_first(&ended, same).is_lt() {
+                    *same = ended;
+                }
+                return Ok(());
+            }
+        }
+        self.finished.push(ended);
+        Ok(())
+    }
+}
+
+fn best_first(a: &Hypothesis, b: &Hypothesis) -> Ordering {
+    b.score.total_cmp(&a.score).then_with(|| a.tokens.cmp(&b.tokens))
 }
 
 /// A continuation of one live hypothesis by one token.
@@ -44,8 +70,9 @@ impl Candidate {
 ///
 /// At each step the `2 * beam` best continuations of all hypotheses of a sentence are looked at. Those that end the
 /// sentence and are among the `beam` best are finished; the `beam` best of the others live on. A sentence is done when
-/// no live hypothesis can overtake the best finished ones any more; when `beam * patience` are finished and (without
-/// `early_stopping`) none of the live is ahead of the best of them; or at the maximum length, where live ones are cut.
+/// no live hypothesis can overtake the best finished ones any more; when `beam * patience`, but at least `n_best`, are
+/// finished and (without `early_stopping`) none of the live is ahead of the best of them; or at the maximum length, where
+/// live ones are cut.
 ///
 /// # Errors
 /// When the model fails or its scores are not finite.
@@ -53,6 +80,16 @@ pub fn beam_search(
     model: &Transformer,
     source: &Tokens,
     config: &DecodeConfig,
+) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
+    beam_search_of_texts(model, source, config, None)
+}
+
+/// The same search, in which hypotheses of one text count as one.
+pub(crate) fn beam_search_of_texts(
+    model: &Transformer,
+    source: &Tokens,
+    config: &DecodeConfig,
+    text_of: Option<&TextOf>,
 ) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
     let architecture = model.architecture();
     let eos = architecture.eos_id;
@@ -69,6 +106,7 @@ pub fn beam_search(
             sentence,
             live: vec![root.clone()],
             finished: Vec::new(),
+            texts: HashMap::new(),
         })
         .collect();
     let mut last = vec![architecture.target_pad_id(); sentences * width];
@@ -80,7 +118,7 @@ pub fn beam_search(
         last.clear();
         for (index, beam) in beams.iter_mut().enumerate() {
             let rows: Vec<Vec<f32>> = next.by_ref().take(width).collect();
-            let chosen = advance(beam, rows, eos, length, config);
+            let chosen = advance(beam, rows, eos, length, config, text_of)?;
             // A beam that is not full yet (or empties) repeats its first row, whose result is never read.
             for row in 0..width {
                 let (parent, token) = chosen.get(row).copied().unwrap_or((0, eos));
@@ -103,7 +141,7 @@ pub fn beam_search(
                 .partition(|(i, _)| open.binary_search(&(*i as u32)).is_ok());
             for (_, beam) in done {
                 let sentence = beam.sentence;
-                results[sentence] = best(beam, config);
+                results[sentence] = best(beam, config, text_of)?;
             }
             beams = still.into_iter().map(|(_, beam)| beam).collect();
             if beams.is_empty() {
@@ -116,7 +154,14 @@ pub fn beam_search(
 }
 
 /// Takes one step in one beam and returns the parent and token of every live hypothesis.
-fn advance(beam: &mut Beam, rows: Vec<Vec<f32>>, eos: u32, length: usize, config: &DecodeConfig) -> Vec<(usize, u32)> {
+fn advance(
+    beam: &mut Beam,
+    rows: Vec<Vec<f32>>,
+    eos: u32,
+    length: usize,
+    config: &DecodeConfig,
+    text_of: Option<&TextOf>,
+) -> Result<Vec<(usize, u32)>, DecodeError> {
     let mut candidates = Vec::new();
     for (parent, (live, mut row)) in beam.live.iter().zip(rows).enumerate() {
         constrain(&mut row, &live.tokens, eos, config);
@@ -150,7 +195,7 @@ fn advance(beam: &mut Beam, rows: Vec<Vec<f32>>, eos: u32, length: usize, config
                     score,
                     finished: true,
                 };
-                beam.finished.push(ended);
+                beam.finish(ended, text_of)?;
             }
         } else if live.len() < config.beam {
             tokens.push(candidate.token);
@@ -163,7 +208,7 @@ fn advance(beam: &mut Beam, rows: Vec<Vec<f32>>, eos: u32, length: usize, config
         }
     }
     beam.live = live;
-    chosen
+    Ok(chosen)
 }
 
 /// Calls `found` with the `count` most probable tokens of a row, in no particular order.
@@ -193,28 +238,26 @@ fn is_done(beam: &Beam, length: usize, config: &DecodeConfig) -> bool {
     };
     // Enough finished hypotheses alone are no good reason to stop: under label smoothing an early `</s>` is as probable as
     // any other wrong token, and would end the search while the right hypothesis is alive and far ahead.
-    let enough = beam.finished.len() as f64 >= config.beam as f64 * config.patience;
+    let enough = beam.finished.len() as f64 >= (config.beam as f64 * config.patience).max(config.n_best as f64);
     // A beam of one is greedy search, which ends with its first `</s>`.
     let early = config.early_stopping || config.beam == 1;
     beaten(&hope) || (enough && (early || beaten(&now)))
 }
 
 /// The best hypotheses of a beam that is done, finished ones and those cut at the maximum length.
-fn best(mut beam: Beam, config: &DecodeConfig) -> Vec<Hypothesis> {
-    let cut = beam
-        .live
-        .into_iter()
-        .filter(|live| live.tokens.len() >= config.max_length)
-        .map(|live| Hypothesis {
+fn best(mut beam: Beam, config: &DecodeConfig, text_of: Option<&TextOf>) -> Result<Vec<Hypothesis>, DecodeError> {
+    let live = std::mem::take(&mut beam.live);
+    for live in live.into_iter().filter(|live| live.tokens.len() >= config.max_length) {
+        let cut = Hypothesis {
             score: config.score(live.log_probability, live.tokens.len()),
             tokens: live.tokens,
             token_log_probabilities: live.token_log_probabilities,
             log_probability: live.log_probability,
             finished: false,
-        });
-    beam.finished.extend(cut);
-    beam.finished
-        .sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.tokens.cmp(&b.tokens)));
+        };
+        beam.finish(cut, text_of)?;
+    }
+    beam.finished.sort_by(best_first);
     beam.finished.truncate(config.n_best);
-    beam.finished
+    Ok(beam.finished)
 }

@@ -41,14 +41,17 @@ pub struct DecodeConfig {
     pub max_length: usize,
     /// Fewest target tokens, `</s>` included. Default 1.
     pub min_length: usize,
-    /// A sentence is done once `beam * patience` hypotheses are finished (Kasai et al. 2022) and none that is alive is
-    /// ahead of the best of them. Default 1.0.
+    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished (Kasai et al. 2022) and none
+    /// that is alive is ahead of the best of them. Default 1.0.
     pub patience: f64,
-    /// A sentence is done once `beam * patience` hypotheses are finished, even if a better one is alive, as with Hugging
-    /// Face's setting of this name. Default false.
+    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished, even if a better one is
+    /// alive, as with Hugging Face's setting of this name. Default false.
     pub early_stopping: bool,
-    /// Translations returned for each sentence. Default 1.
+    /// Translations returned for each sentence, as far as there are so many. Default 1.
     pub n_best: usize,
+    /// Of translations that have the same text, cut into pieces in another way, the best one is returned alone, and beam
+    /// search goes on for others. Default false.
+    pub distinct: bool,
     /// No sequence of this many tokens occurs twice in a translation; 0 allows all. Default 0.
     pub no_repeat_ngram: usize,
     /// Draws tokens at random instead of searching for the best. Default false.
@@ -78,6 +81,7 @@ impl Default for DecodeConfig {
             patience: 1.0,
             early_stopping: false,
             n_best: 1,
+            distinct: false,
             no_repeat_ngram: 0,
             sample: false,
             temperature: 1.0,
@@ -94,22 +98,29 @@ impl DecodeConfig {
     /// Every fault of the section, each beginning with the key's path; empty if there is none.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        let of_beam = if self.sample {
+            (1 << 10, "")
+        } else {
+            (self.beam.max(1), "decode.beam = ")
+        };
         let sizes = [
-            ("beam", self.beam, 1, 1 << 10),
-            ("max_length", self.max_length, 1, 1 << 16),
-            ("min_length", self.min_length, 1, self.max_length.max(1)),
+            ("beam", self.beam, 1, (1 << 10, "")),
+            ("max_length", self.max_length, 1, (1 << 16, "")),
             (
-                "n_best",
-                self.n_best,
+                "min_length",
+                self.min_length,
                 1,
-                if self.sample { 1 << 10 } else { self.beam.max(1) },
+                (self.max_length.max(1), "decode.max_length = "),
             ),
-            ("max_source_length", self.max_source_length, 2, 1 << 16),
-            ("batch_tokens", self.batch_tokens, 1, 1 << 24),
+            ("n_best", self.n_best, 1, of_beam),
+            ("max_source_length", self.max_source_length, 2, (1 << 16, "")),
+            ("batch_tokens", self.batch_tokens, 1, (1 << 24, "")),
         ];
-        for (key, value, least, most) in sizes {
+        for (key, value, least, (most, whose)) in sizes {
             if value < least || value > most {
-                faults.push(format!("decode.{key}: {value} is not between {least} and {most}"));
+                faults.push(format!(
+                    "decode.{key}: {value} is not between {least} and {whose}{most}"
+                ));
             }
         }
         if !(0.0..=10.0).contains(&self.length_penalty) {
@@ -137,6 +148,40 @@ impl DecodeConfig {
             ));
         }
         faults
+    }
+
+    /// The same settings for a model that has positions for this many tokens, if there is a limit: no length is beyond it.
+    #[must_use]
+    pub fn within(&self, position_limit: Option<usize>) -> Self {
+        let Some(limit) = position_limit else {
+            return self.clone();
+        };
+        let max_length = self.max_length.min(limit);
+        Self {
+            max_length,
+            min_length: self.min_length.min(max_length),
+            // Less than a piece and `</s>` is no sentence.
+            max_source_length: self.max_source_length.min(limit.max(2)),
+            ..self.clone()
+        }
+    }
+
+    /// Lengths beyond the positions that a model has, each fault beginning with the key's path; empty if there is none.
+    pub fn position_faults(&self, position_limit: Option<usize>) -> Vec<String> {
+        let lengths = [
+            ("max_length", self.max_length),
+            ("max_source_length", self.max_source_length),
+        ];
+        let Some(limit) = position_limit else {
+            return Vec::new();
+        };
+        lengths
+            .into_iter()
+            .filter(|(_, length)| *length > limit)
+            .map(|(key, length)| {
+                format!("decode.{key}: {length} is more than the {limit} positions that this model has learned")
+            })
+            .collect()
     }
 
     /// The same settings for a corpus to be scored: what does not fit is split, because a long line must not end hours of

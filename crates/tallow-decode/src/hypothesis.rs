@@ -1,5 +1,10 @@
 //! A translation in the making.
 
+use crate::DecodeError;
+
+/// The text that tokens stand for, by which hypotheses are told apart.
+pub(crate) type TextOf<'a> = dyn Fn(&[u32]) -> Result<String, DecodeError> + Sync + 'a;
+
 /// A target sentence with its scores.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hypothesis {

@@ -2,7 +2,9 @@
 
 use crate::constraint::constrain;
 use crate::distribution::{argmax, log_probabilities};
+use crate::hypothesis::TextOf;
 use crate::{DecodeConfig, DecodeError, Hypothesis};
+use std::collections::HashSet;
 use tallow_model::{Pass, Tokens, Transformer};
 use tallow_ops::{Key, Purpose};
 
@@ -109,6 +111,25 @@ pub fn sample(
         hypotheses.sort_by(|a, b| b.score.total_cmp(&a.score));
     }
     Ok(done)
+}
+
+/// Of samples that stand best first, those whose text has not come before, for each sentence.
+pub(crate) fn without_repeats(
+    drawn: Vec<Vec<Hypothesis>>,
+    text_of: Option<&TextOf>,
+) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
+    let Some(text_of) = text_of else { return Ok(drawn) };
+    let distinct = |samples: Vec<Hypothesis>| {
+        let mut texts = HashSet::new();
+        let mut kept = Vec::new();
+        for sample in samples {
+            if texts.insert(text_of(&sample.tokens)?) {
+                kept.push(sample);
+            }
+        }
+        Ok(kept)
+    };
+    drawn.into_iter().map(distinct).collect()
 }
 
 fn rows_of(rows: &[Option<Live>], sentence: u32, samples: usize) -> &[Option<Live>] {

@@ -1,7 +1,9 @@
 //! Text to text: tokenise, batch, search, detokenise, in the order of the input.
 
+use crate::hypothesis::TextOf;
+use crate::search::search_of_texts;
 use crate::source::{Reader, Source};
-use crate::{DecodeConfig, DecodeError, Hypothesis, Part, search};
+use crate::{DecodeConfig, DecodeError, Hypothesis, Part};
 use candle_core::Device;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_model::{AttentionRecord, Block, Pass, Tokens, Transformer};
@@ -51,7 +53,7 @@ impl Translation {
 pub struct Alignment {
     /// Source pieces, `</s>` last.
     pub source: Vec<String>,
-    /// Target pieces, `</s>` last.
+    /// Target pieces, `</s>` last; without it if the translation was cut at the last position that the model has learned.
     pub target: Vec<String>,
     /// Weights by target and source piece: the last decoder layer's cross-attention, the mean of its heads.
     pub weights: Vec<Vec<f32>>,
@@ -75,7 +77,8 @@ impl<'a> Translator<'a> {
     /// Brings the parts together. `workers` threads translate a batch each; `seed` is for sampling.
     ///
     /// # Errors
-    /// When the settings make no sense or the vocabularies are not those of the model.
+    /// When the settings make no sense, go beyond the positions of the model, or the vocabularies are not those of the
+    /// model.
     pub fn new(
         model: &'a Transformer,
         tokenizers: &'a Tokenizers,
@@ -84,11 +87,12 @@ impl<'a> Translator<'a> {
         seed: u64,
         workers: usize,
     ) -> Result<Self, DecodeError> {
-        let faults = config.validate();
+        let architecture = model.architecture();
+        let mut faults = config.validate();
+        faults.extend(config.position_faults(architecture.model.position_limit()));
         if !faults.is_empty() {
             return Err(DecodeError::Config(faults));
         }
-        let architecture = model.architecture();
         let sides = [
             (
                 "source",
@@ -163,7 +167,7 @@ impl<'a> Translator<'a> {
             |hypotheses: &Vec<Hypothesis>| hypotheses.first().map(|best| best.tokens.clone()).unwrap_or_default();
         let targets = found.iter().map(best).collect();
         let most = found.iter().map(Vec::len).max().unwrap_or_default();
-        let mut candidates = Vec::with_capacity(most);
+        let mut candidates: Vec<Candidate> = Vec::with_capacity(most);
         for rank in 0..most {
             let mut text = String::new();
             let mut whole = empty_hypothesis();
@@ -182,10 +186,13 @@ impl<'a> Translator<'a> {
                     append(&mut whole, hypothesis, self.config);
                 }
             }
-            candidates.push(Candidate {
-                text,
-                hypothesis: whole,
-            });
+            // Parts that differ may be one text together.
+            if !self.tells_texts_apart() || candidates.iter().all(|other| other.text != text) {
+                candidates.push(Candidate {
+                    text,
+                    hypothesis: whole,
+                });
+            }
         }
         if candidates.is_empty() {
             candidates.push(Candidate {
@@ -242,7 +249,10 @@ impl<'a> Translator<'a> {
                 let sentences: Vec<&[u32]> = batch.iter().map(|sentence| encoded[*sentence]).collect();
                 let source = Tokens::new(&sentences, self.device)?;
                 let numbers: Vec<u64> = batch.iter().map(|sentence| numbers[*sentence]).collect();
-                done.push((index, search(self.model, &source, self.config, self.seed, &numbers)?));
+                let text_of = |tokens: &[u32]| self.text_of(tokens);
+                let text_of: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
+                let found = search_of_texts(self.model, &source, self.config, self.seed, &numbers, text_of)?;
+                done.push((index, found));
             }
         };
         let workers = self.workers.min(batches.len());
@@ -260,6 +270,11 @@ impl<'a> Translator<'a> {
         };
         all.sort_by_key(|(index, _)| *index);
         Ok(all.into_iter().map(|(_, results)| results).collect())
+    }
+
+    /// Whether candidates of one text are one candidate. Where there is but one, there is nothing to tell apart.
+    fn tells_texts_apart(&self) -> bool {
+        self.config.distinct && self.config.n_best > 1
     }
 
     /// The text of target tokens, on one line.
@@ -286,6 +301,10 @@ impl<'a> Translator<'a> {
         let architecture = self.model.architecture();
         let mut input = vec![architecture.target_pad_id()];
         input.extend_from_slice(target);
+        // A translation that was cut at the last learned position has none for its end.
+        let limit = architecture.model.position_limit();
+        let is_whole = limit.is_none_or(|limit| input.len() <= limit);
+        input.truncate(limit.unwrap_or(input.len()));
         let record = AttentionRecord::new();
         let source_tokens = Tokens::new(&[source], self.device)?;
         let target_tokens = Tokens::new(&[input], self.device)?;
@@ -312,7 +331,7 @@ impl<'a> Translator<'a> {
                 .collect::<Vec<_>>()
         };
         let mut ended = target.to_vec();
-        ended.push(architecture.eos_id);
+        ended.extend(is_whole.then_some(architecture.eos_id));
         Ok(Alignment {
             source: pieces(&self.tokenizers.source, source),
             target: pieces(&self.tokenizers.target, &ended),

@@ -159,6 +159,41 @@ fn stopping_early_loses_nothing() {
     }
 }
 
+/// As many translations as were asked for, whatever makes the search stop early: models that end at once are done with one
+/// otherwise. Each has the probability that the enumeration gives it.
+#[test]
+fn as_many_as_asked_for() {
+    for seed in 0..5 {
+        for bias_of_end in [0.0, 6.0] {
+            let model = model_of(VOCABULARY, seed, 1.5, bias_of_end, DType::F32);
+            let source = sentence(&model, seed, 3);
+            let sequences = enumerate(&model, &source);
+            for (early_stopping, patience) in [(true, 1.0), (true, 0.01), (false, 0.01), (false, 1.0)] {
+                for (beam, n_best) in [(5, 5), (5, 2), (3, 3)] {
+                    let config = DecodeConfig {
+                        beam,
+                        n_best,
+                        early_stopping,
+                        patience,
+                        max_length: MAX_LENGTH,
+                        ..DecodeConfig::default()
+                    };
+                    let found = beam_search(&model, &batch(&[&source, &source]), &config).unwrap();
+                    for hypotheses in found {
+                        assert_eq!(hypotheses.len(), n_best, "model {seed}, {config:?}");
+                        assert!(hypotheses.windows(2).all(|pair| pair[0].score >= pair[1].score));
+                        for (i, one) in hypotheses.iter().enumerate() {
+                            assert!(hypotheses[..i].iter().all(|other| other.tokens != one.tokens));
+                            let same = sequences.iter().find(|sequence| sequence.tokens == one.tokens).unwrap();
+                            assert!((one.log_probability - same.log_probability).abs() < 1e-5);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// A beam of one is greedy search, token by token and score by score, for the translations that end; both take the
 /// most probable token at every step, which the enumeration confirms.
 #[test]

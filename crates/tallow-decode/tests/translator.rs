@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use tallow_decode::{DecodeConfig, LongLines, Translation, Translator};
-use tallow_model::{Architecture, Initialisation, ModelConfig, Params, Tie, Transformer};
+use tallow_model::{Architecture, Initialisation, ModelConfig, Params, Positions, Tie, Transformer};
 use tallow_text::{Kind, TextConfig, Tokenizers};
 
 const LINES: [&str; 6] = [
@@ -229,6 +229,94 @@ fn a_long_line_is_translated_sentence_by_sentence() {
             }
         }
     }
+}
+
+/// Where `distinct` is asked for, candidates of one text, in other pieces, are one candidate: the best of them; others take
+/// the places that this leaves, and the first is what it was.
+#[test]
+fn distinct_texts() {
+    let tokenizers = tokenizers(Kind::Char, 400, true);
+    // Two ways to spell one letter.
+    let spellings = [("a", 9.0), ("<0x61>", 9.0), ("b", 8.5), ("</s>", 8.5)];
+    let model = model(&tokenizers, &spellings);
+    let translate = |config: &DecodeConfig, lines: &[&str]| -> Vec<Vec<String>> {
+        let translator = Translator::new(&model, &tokenizers, config, &Device::Cpu, 4, 1).unwrap();
+        let translations = translator.translate(lines, 0).unwrap();
+        let texts = |translation: Translation| translation.candidates.into_iter().map(|one| one.text).collect();
+        translations.into_iter().map(texts).collect()
+    };
+    let repeats = |texts: &[String]| (1..texts.len()).any(|i| texts[..i].contains(&texts[i]));
+    let long = LINES.join(". ");
+    let lines: Vec<&str> = LINES.into_iter().chain([long.as_str()]).collect();
+    for (early_stopping, sample) in [(false, false), (true, false), (false, true)] {
+        let config = DecodeConfig {
+            beam: 6,
+            n_best: 4,
+            early_stopping,
+            sample,
+            max_length: 6,
+            max_source_length: 30,
+            ..config()
+        };
+        let before = translate(&config, &lines);
+        assert!(
+            before.iter().any(|texts| repeats(texts)),
+            "{before:?}: the test shows nothing"
+        );
+        let distinct = DecodeConfig {
+            distinct: true,
+            ..config.clone()
+        };
+        let after = translate(&distinct, &lines);
+        for (before, after) in before.iter().zip(&after) {
+            assert!(!repeats(after), "{after:?}");
+            assert_eq!(before[0], after[0]);
+            assert!(sample || after.len() == 4, "{before:?} {after:?}");
+        }
+        let single = DecodeConfig { n_best: 1, ..distinct };
+        let usual = DecodeConfig { n_best: 1, ..config };
+        assert_eq!(translate(&single, &lines), translate(&usual, &lines));
+    }
+}
+
+/// Lengths beyond the positions that a model has learned are refused before anything is translated.
+#[test]
+fn learned_positions() {
+    let tokenizers = subwords();
+    let usual = model(&tokenizers, &[]);
+    let architecture = Architecture {
+        model: ModelConfig {
+            positions: Positions::Learned,
+            max_positions: 10,
+            ..usual.architecture().model.clone()
+        },
+        ..usual.architecture().clone()
+    };
+    let params = Params::initialise(&architecture, Initialisation::Xavier, 3, DType::F32, &Device::Cpu).unwrap();
+    let model = Transformer::for_inference(&architecture, &params, None).unwrap();
+    let wide = config();
+    let error = Translator::new(&model, &tokenizers, &wide, &Device::Cpu, 0, 1).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("decode.max_length: 12") && error.contains("10 positions"),
+        "{error}"
+    );
+    assert!(error.contains("decode.max_source_length: 512"), "{error}");
+    // As far as the table goes, everything works: also attention of a translation that was cut at its end.
+    let fitting = DecodeConfig { min_length: 12, ..wide }.within(Some(10));
+    assert_eq!(
+        (fitting.max_length, fitting.min_length, fitting.max_source_length),
+        (10, 10, 10)
+    );
+    let translator = Translator::new(&model, &tokenizers, &fitting, &Device::Cpu, 0, 1).unwrap();
+    let translation = translator.translate(&[LINES.join(" ")], 0).unwrap().remove(0);
+    assert!(translation.parts.len() > 1);
+    let cut = vec![2; 10];
+    let alignment = translator.align(&translation.parts[0].tokens, &cut).unwrap();
+    assert_eq!((alignment.target.len(), alignment.weights.len()), (10, 10));
+    let alignment = translator.align(&translation.parts[0].tokens, &cut[..9]).unwrap();
+    assert_eq!((alignment.target.len(), alignment.weights.len()), (10, 10));
+    assert_eq!(alignment.target.last().map(String::as_str), Some("</s>"));
 }
 
 /// A model that spells line breaks byte by byte still writes one line for each line: breaks become spaces.

@@ -19,7 +19,7 @@
 #[path = "../../tallow-cli/src/config.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]
 mod config;
-#[path = "../../tallow-cli/src/hub.rs"]
+#[path = "../../tallow-cli/src/hub/mod.rs"]
 #[allow(
     dead_code,
     clippy::print_stderr,

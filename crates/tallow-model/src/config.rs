@@ -174,6 +174,11 @@ impl ModelConfig {
         self.decoder_heads.unwrap_or(self.heads)
     }
 
+    /// The most tokens of a sentence on either side, `</s>` included, if positions are learned; others have no limit.
+    pub fn position_limit(&self) -> Option<usize> {
+        (self.positions == Positions::Learned).then_some(self.max_positions)
+    }
+
     /// Inner width of the decoder's feed-forward layers.
     pub fn decoder_feed_forward(&self) -> usize {
         self.decoder_feed_forward.unwrap_or(self.feed_forward)

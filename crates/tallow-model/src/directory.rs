@@ -1,8 +1,9 @@
 //! The model directory: `config.json`, `generation_config.json` and `model.safetensors`; in older directories
-//! `pytorch_model.bin` in place of the latter.
+//! `pytorch_model.bin` in place of the latter, and in those of large models either in several files.
 
-use crate::weights::Weights;
-use crate::{Architecture, ModelError, Params, Transformer, marian};
+use crate::tied::{is_redundant, stored_name};
+use crate::weights::{Weights, read_weights};
+use crate::{Architecture, ModelError, Params, Transformer, marian, read_json};
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
@@ -17,16 +18,6 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const PYTORCH_FILE: &str = "pytorch_model.bin";
 pub(crate) const GENERATION_FILE: &str = "generation_config.json";
 pub(crate) const LOGITS_BIAS: &str = "final_logits_bias";
-
-/// Names that Hugging Face writes although they repeat another tensor or are computed.
-const REDUNDANT: [&str; 6] = [
-    "lm_head.weight",
-    "model.encoder.embed_tokens.weight",
-    "model.decoder.embed_tokens.weight",
-    "model.encoder.embed_positions.weight",
-    "model.decoder.embed_positions.weight",
-    "model.shared.weight",
-];
 
 pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError + '_ {
     move |source| ModelError::File {
@@ -122,13 +113,8 @@ fn bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), ModelError> {
 /// When `config.json` is missing, no JSON, or describes something unsupported; all faults are listed.
 pub fn read_architecture(directory: &Path) -> Result<Architecture, ModelError> {
     let path = directory.join(CONFIG_FILE);
-    let text = std::fs::read_to_string(&path).map_err(file_error(&path))?;
-    let faults = |faults| ModelError::Config {
-        path: path.clone(),
-        faults,
-    };
-    let config: Value = serde_json::from_str(&text).map_err(|error| faults(vec![error.to_string()]))?;
-    marian::from_config(&config).map_err(faults)
+    let config = read_json(&path)?;
+    marian::from_config(&config).map_err(|faults| ModelError::Config { path, faults })
 }
 
 /// A model read from a directory.
@@ -154,42 +140,69 @@ impl Opened {
     }
 }
 
-/// Opens a model directory. Of a `pytorch_model.bin`, which is read if there is no `model.safetensors`, nothing is run.
+/// Opens a model directory. The weights are those of the first of [`WEIGHTS_FILES`] that there is; of PyTorch's files,
+/// nothing is run.
 ///
 /// # Errors
 /// When a file is missing or damaged, or tensors are missing, misshapen or surplus; all faults are listed.
+///
+/// [`WEIGHTS_FILES`]: crate::WEIGHTS_FILES
 pub fn open(directory: &Path, device: &Device) -> Result<Opened, ModelError> {
-    let architecture = read_architecture(directory)?;
-    let has = |name: &str| directory.join(name).exists();
-    let is_old = !has(WEIGHTS_FILE) && has(PYTORCH_FILE);
-    let weights_file = if is_old { PYTORCH_FILE } else { WEIGHTS_FILE };
-    let path = directory.join(weights_file);
-    let bytes = std::fs::read(&path).map_err(file_error(&path))?;
-    let faults = |faults| ModelError::Weights {
-        path: path.clone(),
-        faults,
-    };
-    let read = if is_old { Weights::pytorch } else { Weights::safetensors };
-    let weights = read(bytes).map_err(|fault| faults(vec![fault]))?;
-    check(&weights, &architecture).map_err(faults)?;
-    let params = Params::from_parts(&architecture, device, |name, _| Ok(weights.read(name)?))?;
-    let is_zero = |bias: &Tensor| -> Result<bool, ModelError> {
-        Ok(bias.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| *value == 0.0))
-    };
-    let logits_bias = match weights.shape(LOGITS_BIAS) {
-        Some(_) => Some(weights.read(LOGITS_BIAS)?),
-        None => None,
-    };
-    let logits_bias = match logits_bias {
-        Some(bias) if !is_zero(&bias)? => Some(bias.to_device(device)?),
-        _ => None,
-    };
-    Ok(Opened {
-        architecture,
-        params,
-        logits_bias,
-        weights_file,
-    })
+    Unopened::read(directory)?.open(device)
+}
+
+/// The files of a model directory.
+pub(crate) struct Unopened {
+    pub(crate) architecture: Architecture,
+    pub(crate) weights: Weights,
+    weights_file: &'static str,
+}
+
+impl Unopened {
+    /// Reads the files; their weights fit their config.
+    pub(crate) fn read(directory: &Path) -> Result<Self, ModelError> {
+        let architecture = read_architecture(directory)?;
+        let (weights, weights_file) = read_weights(directory)?;
+        check(&weights, &architecture).map_err(|faults| ModelError::Weights {
+            path: directory.join(weights_file),
+            faults,
+        })?;
+        Ok(Self {
+            architecture,
+            weights,
+            weights_file,
+        })
+    }
+
+    /// The model that they hold.
+    pub(crate) fn open(self, device: &Device) -> Result<Opened, ModelError> {
+        let Self {
+            architecture,
+            weights,
+            weights_file,
+        } = self;
+        let tie = architecture.model.tie;
+        let params = Params::from_parts(&architecture, device, |name, _| {
+            Ok(weights.read(stored_name(name, &weights, tie))?)
+        })?;
+        let is_zero = |bias: &Tensor| -> Result<bool, ModelError> {
+            Ok(bias.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| *value == 0.0))
+        };
+        let logits_bias = match weights.shape(LOGITS_BIAS) {
+            Some(_) => Some(weights.read(LOGITS_BIAS)?),
+            None => None,
+        };
+        let logits_bias = match logits_bias {
+            Some(bias) if !is_zero(&bias)? => Some(bias.to_device(device)?),
+            _ => None,
+        };
+        Ok(Opened {
+            architecture,
+            params,
+            logits_bias,
+            weights_file,
+        })
+    }
 }
 
 /// Compares the names and shapes of a file with those of an architecture.
@@ -202,6 +215,7 @@ fn check(weights: &Weights, architecture: &Architecture) -> Result<(), Vec<Strin
     expected.insert(LOGITS_BIAS.into(), vec![1, architecture.target_vocabulary]);
     let mut faults = Vec::new();
     for (name, shape) in &expected {
+        let name = stored_name(name, weights, architecture.model.tie);
         match weights.shape(name) {
             // Without one, nothing is added to the logits.
             None if name == LOGITS_BIAS => {}
@@ -216,7 +230,9 @@ fn check(weights: &Weights, architecture: &Architecture) -> Result<(), Vec<Strin
             }
         }
     }
-    let sizes = expected.keys().filter_map(|name| weights.size(name));
+    let sizes = expected
+        .keys()
+        .filter_map(|name| weights.size(stored_name(name, weights, architecture.model.tie)));
     let sum = sizes.fold(0usize, usize::saturating_add);
     if faults.is_empty() && sum > weights.file_size() {
         faults.push(format!(
@@ -225,15 +241,24 @@ fn check(weights: &Weights, architecture: &Architecture) -> Result<(), Vec<Strin
         ));
     }
     for name in weights.names() {
-        if !expected.contains_key(name) && !REDUNDANT.contains(&name) {
+        if !expected.contains_key(name) && !is_redundant(name) {
             faults.push(format!("{name} does not belong to this model"));
         }
     }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(shortened(faults))
+    }
+}
+
+/// The first faults of a long list, and how many more there are.
+pub(crate) fn shortened(mut faults: Vec<String>) -> Vec<String> {
     const SHOWN: usize = 12;
     if faults.len() > SHOWN {
         let more = faults.len() - SHOWN;
         faults.truncate(SHOWN);
         faults.push(format!("and {more} more"));
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    faults
 }

@@ -24,6 +24,14 @@ pub enum ModelError {
         /// Everything that is wrong or unsupported.
         faults: Vec<String>,
     },
+    /// A file is not what its name says.
+    #[error("{path}: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What it is, or what is wrong with it.
+        reason: String,
+    },
     /// The weights do not belong to the config beside them.
     #[error("{path}: the weights do not fit the config.json beside them:\n  {}", .faults.join("\n  "))]
     Weights {

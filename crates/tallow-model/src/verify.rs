@@ -1,9 +1,9 @@
 //! Looking a model directory over.
 
-use crate::directory::{CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS};
-use crate::{Architecture, ModelError, Opened, Params, SearchSettings, is_marian, marian, open};
+use crate::directory::{CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, Unopened};
+use crate::tied::contradictions;
+use crate::{Architecture, ModelError, Opened, Params, SearchSettings, is_marian, marian, read_json};
 use candle_core::Device;
-use serde_json::Value;
 use std::path::Path;
 
 /// One thing that was looked at.
@@ -28,7 +28,11 @@ impl Check {
 /// Looks over the config and the weights of a directory: that they are understood and fit each other, that all ids agree,
 /// that every number is finite, and that the embedding of `<pad>` is zero, which CTranslate2 takes for granted.
 pub fn verify(directory: &Path) -> Vec<Check> {
-    let opened = match open(directory, &Device::Cpu) {
+    let opened = Unopened::read(directory).and_then(|found| {
+        let copies = contradictions(&found.weights, &found.architecture)?;
+        Ok((found.open(&Device::Cpu)?, copies))
+    });
+    let (opened, (copies, contradictions)) = match opened {
         Ok(opened) => opened,
         Err(ModelError::Config { faults, .. }) => return vec![Check::new(CONFIG_FILE, faults)],
         Err(ModelError::Weights { path, faults }) => {
@@ -37,6 +41,10 @@ pub fn verify(directory: &Path) -> Vec<Check> {
                 Check::new(format!("{CONFIG_FILE}: every setting is known"), Vec::new()),
                 Check::new(name, faults),
             ];
+        }
+        Err(ModelError::Damaged { path, reason }) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            return vec![Check::new(name, vec![reason])];
         }
         Err(error) => return vec![Check::new("model", vec![error.to_string()])],
     };
@@ -49,7 +57,7 @@ pub fn verify(directory: &Path) -> Vec<Check> {
     let tensors: usize = params.iter().map(|parameter| parameter.parts.len()).sum();
     let model = &architecture.model;
     let kind = if is_marian(architecture) { "MarianMT" } else { "Tallow" };
-    vec![
+    let mut checks = vec![
         Check::new(
             format!(
                 "{CONFIG_FILE}: a {kind} model, {}+{} layers of width {}, {} and {} pieces",
@@ -77,7 +85,12 @@ pub fn verify(directory: &Path) -> Vec<Check> {
             format!("{weights}: the embedding of <pad> is zero"),
             pad_row_faults(params),
         ),
-    ]
+    ];
+    if copies > 0 {
+        let what = format!("{weights}: what it holds twice, or could be computed, is the same");
+        checks.push(Check::new(what, contradictions));
+    }
+    checks
 }
 
 type Values = Vec<f32>;
@@ -97,7 +110,11 @@ fn in_parameters(params: &Params, fault: impl Fn(&crate::Parameter, Values) -> O
 fn infinite_numbers(opened: &Opened) -> Vec<String> {
     let fault = |name: &str, values: &[f32]| {
         let count = values.iter().filter(|value| !value.is_finite()).count();
-        (count > 0).then(|| format!("{name}: {count} numbers are not"))
+        match count {
+            0 => None,
+            1 => Some(format!("{name}: 1 number is not")),
+            more => Some(format!("{name}: {more} numbers are not")),
+        }
     };
     let mut faults = in_parameters(&opened.params, |parameter, values| fault(&parameter.name, &values));
     let bias = opened.logits_bias.as_ref().map(|bias| bias.flatten_all()?.to_vec1());
@@ -129,14 +146,11 @@ pub fn pad_row_faults(params: &Params) -> Vec<String> {
 
 /// Keys of `generation_config.json` that say something else than the architecture.
 fn generation_faults(directory: &Path, architecture: &Architecture) -> Vec<String> {
-    let text = match std::fs::read_to_string(directory.join(GENERATION_FILE)) {
-        Ok(text) => text,
-        // Older models have none.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => return vec![error.to_string()],
-    };
-    let found: Value = match serde_json::from_str(&text) {
+    let found = match read_json(&directory.join(GENERATION_FILE)) {
         Ok(found) => found,
+        // Older models have none.
+        Err(ModelError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(ModelError::Damaged { reason, .. }) => return vec![reason],
         Err(error) => return vec![error.to_string()],
     };
     let expected = marian::to_generation_config(architecture, SearchSettings::new(1, 1));

@@ -48,7 +48,7 @@ fn faults_are_found() {
         let found = faults("tied-relu", |tensors| replace(tensors, name, 3, f32::NAN));
         assert_eq!(found.len(), 1, "{name}: {found:?}");
         assert!(
-            found[0].0.contains("finite") && found[0].1[0].contains("1 numbers are not"),
+            found[0].0.contains("finite") && found[0].1[0].contains("1 number is not"),
             "{name}: {found:?}"
         );
     }

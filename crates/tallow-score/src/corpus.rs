@@ -69,8 +69,8 @@ mod tests {
         );
         assert_eq!(
             mismatch.unwrap_err().to_string(),
-            "2 hypotheses cannot be scored against the 3 lines of reference stream 2; line i of every stream must \
-             translate the same sentence as hypothesis i"
+            "reference stream 2 has 3 lines, but there are 2 to score; line i of every stream must translate the same \
+             sentence as hypothesis i"
         );
     }
 }

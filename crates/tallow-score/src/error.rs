@@ -11,8 +11,9 @@ pub enum ScoreError {
     NoReferences,
     /// A reference stream has another number of lines than the hypotheses.
     #[error(
-        "{hypotheses} hypotheses cannot be scored against the {references} lines of reference stream {stream}; \
-         line i of every stream must translate the same sentence as hypothesis i"
+        "reference stream {stream} has {references} line{}, but there are {hypotheses} to score; \
+         line i of every stream must translate the same sentence as hypothesis i",
+        if *references == 1 { "" } else { "s" }
     )]
     CountMismatch {
         /// Which reference stream, counted from one.

@@ -1,4 +1,4 @@
-//! Writing files.
+//! Files: what they are that cannot be read, and writing them.
 
 use std::fs;
 use std::io::Write as _;
@@ -29,4 +29,39 @@ pub(crate) fn write(path: &Path, contents: &[u8]) -> Result<(), TextError> {
             source,
         }
     })
+}
+
+/// Contents without the byte order mark that some editors write at the start of JSON.
+pub(crate) fn without_mark(mut contents: Vec<u8>) -> Vec<u8> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    if contents.starts_with(BYTE_ORDER_MARK) {
+        contents.drain(..BYTE_ORDER_MARK.len());
+    }
+    contents
+}
+
+/// Why a file cannot be used: what it is, if it only stands in for another one after a download, or else this reason.
+pub(crate) fn reason_of(contents: &[u8], reason: String) -> String {
+    const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+    let start = contents.trim_ascii_start();
+    let begins_with = |text: &[u8]| start.len() >= text.len() && start[..text.len()].eq_ignore_ascii_case(text);
+    if contents.is_empty() {
+        "it is empty; download it again".to_owned()
+    } else if contents.starts_with(POINTER) {
+        "it is a pointer of Git LFS, not the file itself; `git lfs pull` fetches that".to_owned()
+    } else if begins_with(b"<!doctype html") || begins_with(b"<html") {
+        "it is a web page, not the file itself; download that again".to_owned()
+    } else {
+        reason
+    }
+}
+
+/// Why a file of JSON cannot be used.
+pub(crate) fn reason_of_json(contents: &[u8], error: &serde_json::Error) -> String {
+    let reason = if error.is_eof() {
+        format!("it is cut off ({error}); download it again")
+    } else {
+        error.to_string()
+    };
+    reason_of(contents, reason)
 }

@@ -82,7 +82,7 @@ pub(crate) fn open(directory: &Path) -> Result<Tokenizers, TextError> {
     for name in FILES {
         let path = directory.join(name);
         match fs::read(&path) {
-            Ok(bytes) => contents.push((name, bytes)),
+            Ok(bytes) => contents.push((name, files::without_mark(bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !REQUIRED.contains(&name) => {}
             Err(source) => return Err(TextError::Read { path, source }),
         }
@@ -136,14 +136,13 @@ fn contents_of(source: &Learned, target: Option<&Learned>) -> Result<Vec<(&'stat
 impl Files {
     /// The tokenizers of both sides. Messages say that the files lie in `directory`.
     fn tokenizers(self: &Arc<Self>, directory: &Path) -> Result<Tokenizers, TextError> {
-        let config: Option<Value> = self
-            .get(CONFIG)
-            .map(serde_json::from_slice)
-            .transpose()
-            .map_err(|error| TextError::Vocabulary {
+        let read = |bytes| {
+            serde_json::from_slice(bytes).map_err(|error| TextError::Vocabulary {
                 path: directory.join(CONFIG),
-                reason: error.to_string(),
-            })?;
+                reason: files::reason_of_json(bytes, &error),
+            })
+        };
+        let config: Option<Value> = self.get(CONFIG).map(read).transpose()?;
         let is_set = |key: &str| config.as_ref().map(|config| config[key].as_bool().unwrap_or(false));
         let is_separate = is_set("separate_vocabs").unwrap_or_else(|| self.get(TARGET_VOCABULARY).is_some());
         let trim = is_set(TRIM).unwrap_or(false);
@@ -191,7 +190,8 @@ impl Files {
 
 impl Vocabulary {
     fn read(bytes: &[u8]) -> Result<Self, String> {
-        let ids: HashMap<String, u32> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let ids: HashMap<String, u32> =
+            serde_json::from_slice(bytes).map_err(|error| files::reason_of_json(bytes, &error))?;
         let pieces = foreign::by_id(ids.iter().map(|(piece, id)| (piece.clone(), *id)))?;
         let find = |name: &str| ids.get(name).copied().ok_or_else(|| format!("it has no {name:?}"));
         let (end, unknown, padding) = (find(special::END)?, find(special::UNKNOWN)?, find(special::PADDING)?);

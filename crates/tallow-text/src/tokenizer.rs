@@ -148,10 +148,12 @@ impl Tokenizer {
     /// # Errors
     /// If the file cannot be read, is not a tokenizer, contradicts itself, or has no end of a sentence.
     pub fn open(path: &Path) -> Result<Self, TextError> {
-        let json = fs::read_to_string(path).map_err(|source| TextError::Read {
+        let unreadable = |source| TextError::Read {
             path: path.to_owned(),
             source,
-        })?;
+        };
+        let contents = files::without_mark(fs::read(path).map_err(unreadable)?);
+        let json = String::from_utf8(contents).map_err(|error| unreadable(std::io::Error::other(error)))?;
         Self::parse(json, &path.display().to_string())
     }
 
@@ -216,7 +218,8 @@ impl Tokenizer {
             origin: origin.to_owned(),
             reason,
         };
-        let value: Value = serde_json::from_str(&json).map_err(|error| malformed(error.to_string()))?;
+        let value: Value =
+            serde_json::from_str(&json).map_err(|error| malformed(files::reason_of_json(json.as_bytes(), &error)))?;
         fragile::check(&value).map_err(malformed)?;
         foreign::check_merges(&value).map_err(malformed)?;
         let mut model: tokenizers::Tokenizer = json

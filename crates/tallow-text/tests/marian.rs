@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tallow_text::{Tokenizer, Tokenizers};
+use tallow_text::{TextConfig, Tokenizer, Tokenizers};
 
 const DIRECTORIES: [&str; 4] = ["separate", "joint", "languages", "crafted"];
 
@@ -272,4 +272,72 @@ fn damaged_vocabularies() {
     std::fs::remove_file(place.path().join("target_vocab.json")).unwrap();
     let error = Tokenizers::open(place.path()).unwrap_err().to_string();
     assert!(error.contains("target_vocab.json"), "{error}");
+}
+
+/// What a download leaves behind in place of a file is called what it is, with the way out.
+#[test]
+fn what_downloads_leave_behind() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    let spm = std::fs::read(fixture("joint").join("source.spm")).unwrap();
+    let vocabulary = std::fs::read(fixture("joint").join("vocab.json")).unwrap();
+    let cases: [(&str, &[u8], &str); 8] = [
+        ("source.spm", pointer, "git lfs pull"),
+        ("vocab.json", pointer, "git lfs pull"),
+        ("tokenizer_config.json", pointer, "git lfs pull"),
+        ("source.spm", b"", "empty"),
+        ("vocab.json", b"", "empty"),
+        ("vocab.json", b"<html>Sign in", "web page"),
+        ("source.spm", &spm[..spm.len() / 2], "cut off"),
+        ("vocab.json", &vocabulary[..vocabulary.len() / 2], "cut off"),
+    ];
+    for (name, contents, part) in cases {
+        let place = copy("joint");
+        std::fs::write(place.path().join(name), contents).unwrap();
+        let error = Tokenizers::open(place.path()).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(part), "{name}: {error}");
+    }
+    // Wherever among the pieces it is cut, it is noticed.
+    for length in spm.len() / 4..spm.len() / 4 + 64 {
+        let place = copy("joint");
+        std::fs::write(place.path().join("source.spm"), &spm[..length]).unwrap();
+        let error = Tokenizers::open(place.path()).unwrap_err().to_string();
+        assert!(error.contains("cut off"), "{length}: {error}");
+    }
+}
+
+/// A byte order mark is no part of JSON; what is written lacks it.
+#[test]
+fn byte_order_marks() {
+    let marked = |place: &Path, name: &str| {
+        let text = std::fs::read(place.join(name)).unwrap();
+        std::fs::write(place.join(name), [b"\xef\xbb\xbf", text.as_slice()].concat()).unwrap();
+    };
+    let line = "Two children walk";
+    let place = copy("joint");
+    let before = Tokenizers::open(place.path()).unwrap();
+    marked(place.path(), "vocab.json");
+    marked(place.path(), "tokenizer_config.json");
+    let after = Tokenizers::open(place.path()).unwrap();
+    assert_eq!(before.source.encode(line).unwrap(), after.source.encode(line).unwrap());
+    let written = tempfile::tempdir().unwrap();
+    after.save(written.path()).unwrap();
+    let bytes = |place: &Path| std::fs::read(place.join("vocab.json")).unwrap();
+    assert_eq!(bytes(written.path()), bytes(&fixture("joint")));
+
+    let learned = Tokenizers::learn(
+        &TextConfig {
+            vocabulary: 300,
+            ..TextConfig::default()
+        },
+        [line],
+        [line],
+        1,
+    )
+    .unwrap();
+    learned.save(written.path()).unwrap();
+    let path = written.path().join("tokenizer.json");
+    let text = std::fs::read(&path).unwrap();
+    marked(written.path(), "tokenizer.json");
+    let opened = Tokenizer::open(&path).unwrap();
+    assert_eq!(opened.to_json().unwrap().as_bytes(), text);
 }

@@ -4,7 +4,8 @@ use crate::activity::{Activity, summary};
 use crate::arguments::EvalArguments;
 use crate::commands::searching::Shortcomings;
 use crate::commands::translate::{BLOCK_LINES, target_tokens};
-use crate::ingredients::{position_limit, validation_set};
+use crate::count::counted;
+use crate::ingredients::encode;
 use crate::located::Located;
 use crate::progress::thousands;
 use crate::threads;
@@ -13,8 +14,9 @@ use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tallow_data::{CorpusFiles, ParallelText, read_lines};
+use tallow_data::{Corpus, CorpusFiles, DataError, Filters, ParallelText, read_lines};
 use tallow_decode::{Translation, Translator};
+use tallow_text::Tokenizers;
 use tallow_train::perplexity;
 
 /// Padded tokens of a batch whose perplexity is measured.
@@ -42,27 +44,29 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     translations
         .iter()
         .for_each(|translation| shortcomings.count(translation));
-    activity.aside(|| shortcomings.warn(&config));
+    activity.aside(|| shortcomings.warn(&config, &tokenizers));
     if let Some(path) = &arguments.output {
         let lines: String = hypotheses.iter().flat_map(|line| [line, "\n"]).collect();
         std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let tokens = translations.iter().map(target_tokens).sum();
     activity.begin("measuring the perplexity");
-    let set = validation_set(
-        text,
-        &tokenizers,
-        BATCH_TOKENS,
-        position_limit(&model.architecture().model),
-        &score,
-    )?;
-    let (nats, target_tokens) = perplexity(&model, &set.corpus, BATCH_TOKENS, workers, &device)?;
+    let (corpus, left_out) = measurable(text, &tokenizers, model.architecture().model.position_limit())?;
+    let perplexity = match corpus {
+        Some(corpus) => {
+            let (nats, target_tokens) = perplexity(&model, &corpus, BATCH_TOKENS, workers, &device)?;
+            Some((nats / target_tokens as f64).exp())
+        }
+        None => None,
+    };
     activity.end();
+    if let Some(note) = left_out {
+        eprintln!("note: {note}");
+    }
     let lines = hypotheses.len() as u64;
     eprintln!("{}", summary(&located.directory, lines, config.beam, tokens, spent));
     let scores = arguments.metric.scores(&score, &hypotheses, &references)?;
     let exact_match = tallow_score::exact_match(&hypotheses, &references)?;
-    let perplexity = (nats / target_tokens as f64).exp();
     if arguments.metric.json {
         let mut objects: Vec<Value> = scores
             .iter()
@@ -74,7 +78,9 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     } else {
         writeln!(stdout(), "{}", arguments.metric.print(&scores))?;
         writeln!(stdout(), "exact match = {exact_match:.1} %")?;
-        writeln!(stdout(), "perplexity = {perplexity:.3} per target token")?;
+        if let Some(perplexity) = perplexity {
+            writeln!(stdout(), "perplexity = {perplexity:.3} per target token")?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -104,6 +110,36 @@ fn translate(
     Ok((translations, begin.elapsed()))
 }
 
+/// The pairs whose perplexity can be measured, if there are any, and what there is to say of others: a model that has learned
+/// its positions knows nothing of longer ones.
+fn measurable(
+    text: ParallelText,
+    tokenizers: &Tokenizers,
+    position_limit: Option<usize>,
+) -> Result<(Option<Corpus>, Option<String>)> {
+    let filters = Filters {
+        max_length: position_limit,
+        ..Filters::NONE
+    };
+    let pairs = text.source.len() as u64;
+    let (corpus, left_out) = match encode(&[text], tokenizers, &filters) {
+        Ok(corpus) => {
+            let left_out = corpus.reports().map(|report| report.too_long.count).sum();
+            (Some(corpus), left_out)
+        }
+        Err(error) if matches!(error.downcast_ref(), Some(DataError::AllDropped { .. })) => (None, pairs),
+        Err(error) => return Err(error),
+    };
+    let note = (left_out > 0).then(|| {
+        let limit = position_limit.unwrap_or_default();
+        format!(
+            "the perplexity leaves out {left_out} of {}, longer than the {limit} positions that this model has learned",
+            counted(pairs, "pair")
+        )
+    });
+    Ok((corpus, note))
+}
+
 /// The lines to translate with their first references, and all references.
 fn test_set(arguments: &EvalArguments, located: &Located) -> Result<(ParallelText, Vec<Vec<String>>)> {
     let files = match (&arguments.source, arguments.target.first(), &located.config) {
@@ -129,9 +165,9 @@ fn test_set(arguments: &EvalArguments, located: &Located) -> Result<(ParallelTex
         let more = read_lines(path)?.lines;
         if more.len() != text.source.len() {
             bail!(
-                "{}: {} lines, but {} to translate",
+                "{}: {}, but {} to translate",
                 path.display(),
-                more.len(),
+                counted(more.len(), "line"),
                 text.source.len()
             );
         }

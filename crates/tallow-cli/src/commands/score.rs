@@ -1,6 +1,7 @@
 //! `tallow score`.
 
 use crate::arguments::ScoreArguments;
+use crate::count::counted;
 use anyhow::{Result, bail};
 use std::io::{Write, stdin, stdout};
 use std::path::Path;
@@ -15,9 +16,9 @@ pub(crate) fn run(arguments: ScoreArguments) -> Result<ExitCode> {
         let lines = read_lines(path)?.lines;
         if lines.len() != hypotheses.len() {
             bail!(
-                "{}: {} lines, but {} has {}",
+                "{}: {}, but {} has {}",
                 path.display(),
-                lines.len(),
+                counted(lines.len(), "line"),
                 arguments.hypotheses.display(),
                 hypotheses.len()
             );

@@ -1,6 +1,7 @@
 //! `tallow toy`.
 
 use crate::arguments::ToyArguments;
+use crate::count::counted;
 use anyhow::Result;
 use std::process::ExitCode;
 use tallow_data::toy::write;
@@ -13,7 +14,7 @@ pub(crate) fn run(arguments: ToyArguments) -> Result<ExitCode> {
     options.test = arguments.test.unwrap_or(options.test);
     options.maximum = arguments.maximum.unwrap_or(options.maximum);
     for (path, lines) in write(arguments.toy, &options, &arguments.output)?.files {
-        eprintln!("{}: {lines} lines", path.display());
+        eprintln!("{}: {}", path.display(), counted(lines, "line"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -382,7 +382,7 @@ fn test(
     translations
         .iter()
         .for_each(|translation| shortcomings.count(translation));
-    shortcomings.warn(&config.decode);
+    shortcomings.warn(&config.decode, &tokenizers);
     let references = [text.target.clone()];
     eprintln!("test set, {} lines, beam {}:", hypotheses.len(), config.decode.beam);
     let scores = config.score.scores(&hypotheses, &references)?;

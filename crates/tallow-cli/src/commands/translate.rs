@@ -6,7 +6,8 @@ use crate::commands::searching::Shortcomings;
 use crate::lines::{input, warn_of_repairs};
 use crate::located::Located;
 use crate::threads;
-use anyhow::{Result, bail};
+use crate::usage::UsageError;
+use anyhow::Result;
 use serde_json::{Value, json};
 use std::io::{BufWriter, IsTerminal, Write, stderr, stdin, stdout};
 use std::path::Path;
@@ -22,7 +23,7 @@ const BLOCK_BYTES: usize = 16 << 20;
 pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     if arguments.attention && arguments.format != OutputFormat::Json {
-        bail!("--attention needs --format json");
+        return Err(UsageError::of("--attention needs --format json"));
     }
     let device = arguments.device.device.open()?;
     let located = Located::find(&arguments.model, arguments.hub.offline)?;
@@ -90,7 +91,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     }
     activity.end();
     warn_of_repairs(&reader);
-    shortcomings.warn(&config);
+    shortcomings.warn(&config, &tokenizers);
     // Pipelines stay quiet.
     if !from_terminal && stderr().is_terminal() {
         eprintln!(

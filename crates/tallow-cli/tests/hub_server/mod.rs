@@ -1,31 +1,46 @@
-//! As much of the Hugging Face Hub as fetching one model needs: what its branch has, and its files.
+//! As much of the Hugging Face Hub as fetching one model needs: what its branch has, and its files; if it is private, only for
+//! a token; if the files lie elsewhere, with redirections to there.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// The one commit of the one model, `some/model`.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
+/// A request: its path, and what it said about who asks.
+type Request = (String, Option<String>);
+
 pub(crate) struct Server {
     url: String,
-    requests: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+/// How a server answers.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    /// What opens the model, and the status for those who lack it.
+    pub(crate) token: Option<(&'static str, u16)>,
+    /// The server that has the files.
+    pub(crate) elsewhere: Option<String>,
 }
 
 impl Server {
     /// Serves the files of a folder for as long as the test runs.
     pub(crate) fn start(folder: PathBuf) -> Self {
+        Self::with(folder, Manner::default())
+    }
+
+    pub(crate) fn with(folder: PathBuf, manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(AtomicUsize::new(0));
-        let counter = requests.clone();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = requests.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                counter.fetch_add(1, Ordering::SeqCst);
                 // A client that goes away is its own affair.
-                let _ = answer(stream.unwrap(), &folder);
+                let _ = answer(stream.unwrap(), &folder, &manner, &seen);
             }
         });
         Self { url, requests }
@@ -35,52 +50,57 @@ impl Server {
         &self.url
     }
 
-    /// Requests so far.
-    pub(crate) fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+    /// The requests so far.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
-fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
+fn answer(
+    mut stream: TcpStream,
+    folder: &Path,
+    manner: &Manner,
+    requests: &Mutex<Vec<Request>>,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
-    let mut range = None;
+    let (mut range, mut authorization) = (None, None);
     for line in lines {
-        let line = line?.to_lowercase();
-        if line.is_empty() {
-            break;
+        let line = line?;
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        match name.to_lowercase().as_str() {
+            "range" => range = value.trim().strip_prefix("bytes=").map(str::to_owned),
+            "authorization" => authorization = Some(value.trim().to_owned()),
+            "" => break,
+            _ => {}
         }
-        range = line.strip_prefix("range: bytes=").map(str::to_owned).or(range);
     }
     let path = request.split(' ').nth(1).unwrap_or_default();
-    let not_found = ("404 Not Found".to_owned(), String::new(), Vec::new());
-    let (status, headers, body) = if ["main", COMMIT]
-        .iter()
-        .any(|r| path == format!("/api/models/some/model/revision/{r}"))
-    {
+    requests.lock().unwrap().push((path.to_owned(), authorization.clone()));
+    let empty = |status: &str, headers: String| (status.to_owned(), headers, Vec::new());
+    let refused = manner
+        .token
+        .filter(|(token, _)| authorization != Some(format!("Bearer {token}")));
+    let of_branch = |revision: &&str| path == format!("/api/models/some/model/revision/{revision}");
+    let of_commit = format!("/some/model/resolve/{COMMIT}/");
+    let (status, headers, body) = if let Some((_, status)) = refused {
+        empty(&format!("{status} Refused"), String::new())
+    } else if ["main", COMMIT].iter().any(of_branch) {
         let names = std::fs::read_dir(folder)?.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let files: Vec<_> = names.map(|name| serde_json::json!({ "rfilename": name })).collect();
         let info = serde_json::json!({ "sha": COMMIT, "siblings": files });
         ("200 OK".to_owned(), String::new(), info.to_string().into_bytes())
-    } else if let Some(name) = path.strip_prefix(&format!("/some/model/resolve/{COMMIT}/")) {
-        match std::fs::read(folder.join(name)) {
-            Err(_) => not_found,
-            Ok(bytes) => {
-                let (start, end) = range
-                    .as_deref()
-                    .and_then(|range| range.split_once('-'))
-                    .unwrap_or(("0", ""));
-                let (start, all) = (start.parse::<usize>().unwrap(), bytes.len());
-                let end = end.parse::<usize>().map_or(all, |last| all.min(last + 1));
-                let headers = format!(
-                    "x-repo-commit: {COMMIT}\r\netag: \"{name}\"\r\ncontent-range: bytes {start}-{}/{all}\r\n",
-                    end.saturating_sub(1)
-                );
-                ("206 Partial Content".to_owned(), headers, bytes[start..end].to_vec())
-            }
+    } else if let Some(name) = path.strip_prefix(&of_commit) {
+        match (std::fs::read(folder.join(name)), &manner.elsewhere) {
+            (Err(_), _) => empty("404 Not Found", "x-error-code: EntryNotFound\r\n".to_owned()),
+            (Ok(_), Some(server)) => empty(
+                "302 Found",
+                format!("location: {server}{path}\r\nx-linked-etag: \"linked-{name}\"\r\n"),
+            ),
+            (Ok(bytes), None) => part_of(&bytes, name, range.as_deref()),
         }
     } else {
-        not_found
+        empty("404 Not Found", String::new())
     };
     let length = body.len();
     write!(
@@ -88,4 +108,15 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
         "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n"
     )?;
     stream.write_all(&body)
+}
+
+fn part_of(bytes: &[u8], name: &str, range: Option<&str>) -> (String, String, Vec<u8>) {
+    let etag = format!("x-repo-commit: {COMMIT}\r\netag: \"{name}\"\r\n");
+    let Some((start, end)) = range.and_then(|range| range.split_once('-')) else {
+        return ("200 OK".to_owned(), etag, bytes.to_vec());
+    };
+    let (start, all) = (start.parse::<usize>().unwrap(), bytes.len());
+    let end = end.parse::<usize>().map_or(all, |last| all.min(last + 1));
+    let headers = format!("{etag}content-range: bytes {start}-{}/{all}\r\n", end.saturating_sub(1));
+    ("206 Partial Content".to_owned(), headers, bytes[start..end].to_vec())
 }

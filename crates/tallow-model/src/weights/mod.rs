@@ -1,19 +1,25 @@
-//! Files of named tensors: `model.safetensors`, and `pytorch_model.bin` as older models have it.
+//! Files of named tensors: `model.safetensors`, and `pytorch_model.bin` as older models have it; either may be split.
 //!
 //! A file is read whole; opening it checks that every tensor lies inside it, so that nothing larger than the file is ever
 //! asked for, whatever it claims. That the tensors of a model do not share their numbers, `directory.rs` checks.
 
+mod index;
 mod pickle;
 mod pytorch;
 
+pub(crate) use index::read_weights;
+pub use index::{PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
+
+use crate::stand_in::stand_in;
 use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// The tensors of a file.
+/// The tensors of a file, or of several.
 #[derive(Debug)]
 pub(crate) struct Weights {
-    bytes: Vec<u8>,
+    files: Vec<Vec<u8>>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -29,6 +35,8 @@ pub(crate) struct Entry {
     start: usize,
     /// From one number to the next along each dimension, in numbers.
     strides: Vec<usize>,
+    /// Which of the files.
+    file: usize,
 }
 
 /// Numbers per step along each dimension of a tensor that lies in one piece.
@@ -47,8 +55,9 @@ impl Weights {
     /// What is wrong with it.
     pub(crate) fn safetensors(bytes: Vec<u8>) -> Result<Self, String> {
         // Checks the header against the length of the file, and every tensor against its shape.
-        SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
+        SafeTensors::deserialize(&bytes).map_err(|error| fault_of_safetensors(&bytes, &error))?;
+        let (header, metadata) =
+            SafeTensors::read_metadata(&bytes).map_err(|error| fault_of_safetensors(&bytes, &error))?;
         let data = header + size_of::<u64>();
         let entry = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
             let dtype = match info.dtype {
@@ -63,11 +72,15 @@ impl Weights {
                 shape: info.shape.clone(),
                 start: data + info.data_offsets.0,
                 strides: contiguous(&info.shape),
+                file: 0,
             };
             (name, entry)
         };
         let entries = metadata.tensors().into_iter().map(entry).collect();
-        Ok(Self { bytes, entries })
+        Ok(Self {
+            files: vec![bytes],
+            entries,
+        })
     }
 
     /// The tensors of what PyTorch's `save` has written of a `state_dict`, without running anything of it.
@@ -75,8 +88,26 @@ impl Weights {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn pytorch(bytes: Vec<u8>) -> Result<Self, String> {
-        let entries = pytorch::entries(&bytes)?;
-        Ok(Self { bytes, entries })
+        let entries = pytorch::entries(&bytes).map_err(|fault| stand_in(&bytes).map_or(fault, str::to_owned))?;
+        Ok(Self {
+            files: vec![bytes],
+            entries,
+        })
+    }
+
+    /// The tensors of all parts together; no name occurs twice.
+    pub(crate) fn joined(parts: impl IntoIterator<Item = Self>) -> Self {
+        let (mut files, mut entries) = (Vec::new(), BTreeMap::new());
+        for part in parts {
+            let first = files.len();
+            let moved = |(name, entry): (String, Entry)| {
+                let file = first + entry.file;
+                (name, Entry { file, ..entry })
+            };
+            entries.extend(part.entries.into_iter().map(moved));
+            files.extend(part.files);
+        }
+        Self { files, entries }
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -95,9 +126,9 @@ impl Weights {
         Some(entry.dtype?.size_in_bytes() * entry.shape.iter().product::<usize>())
     }
 
-    /// Bytes of the file.
+    /// Bytes of the file, or of all together.
     pub(crate) fn file_size(&self) -> usize {
-        self.bytes.len()
+        self.files.iter().map(Vec::len).sum()
     }
 
     /// The type of a tensor that cannot be read, if it is one.
@@ -115,7 +146,7 @@ impl Weights {
         let entry = self.entries.get(name).ok_or_else(missing)?;
         let dtype = entry.dtype.ok_or_else(missing)?;
         let width = dtype.size_in_bytes();
-        let bytes = &self.bytes[entry.start..];
+        let bytes = &self.files[entry.file][entry.start..];
         let tensor = if entry.strides == contiguous(&entry.shape) {
             let size = width * entry.shape.iter().product::<usize>();
             Tensor::from_raw_buffer(&bytes[..size], dtype, &entry.shape, &Device::Cpu)?
@@ -124,6 +155,45 @@ impl Weights {
             Tensor::from_raw_buffer(&gathered, dtype, &entry.shape, &Device::Cpu)?
         };
         tensor.to_dtype(DType::F32)
+    }
+}
+
+/// What is wrong with a safetensors file, in words that say what to do about it.
+fn fault_of_safetensors(bytes: &[u8], error: &SafeTensorError) -> String {
+    if let Some(other) = stand_in(bytes) {
+        return other.to_owned();
+    }
+    let cut = |whole: u64| {
+        format!(
+            "it is cut off: {} of its {whole} bytes are here; download it again",
+            bytes.len()
+        )
+    };
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    let header = u64::from_le_bytes(*length);
+    match error {
+        SafeTensorError::HeaderTooSmall | SafeTensorError::HeaderTooLarge => {
+            "it is no safetensors file; download it again".to_owned()
+        }
+        SafeTensorError::InvalidHeaderLength => "it is cut off inside its header; download it again".to_owned(),
+        SafeTensorError::MetadataIncompleteBuffer => {
+            let header = usize::try_from(header).ok().and_then(|header| rest.get(..header));
+            let tensors: Map<String, Value> = serde_json::from_slice(header.unwrap_or_default()).unwrap_or_default();
+            let ends = tensors.values().filter_map(|tensor| tensor["data_offsets"][1].as_u64());
+            let whole = ends
+                .max()
+                .unwrap_or_default()
+                .saturating_add(8 + header.map_or(0, <[u8]>::len) as u64);
+            if whole > bytes.len() as u64 {
+                cut(whole)
+            } else {
+                format!(
+                    "it has {} bytes, but tensors for {whole} only; download it again",
+                    bytes.len()
+                )
+            }
+        }
+        other => format!("it is damaged ({other}); download it again"),
     }
 }
 

@@ -45,7 +45,7 @@ struct Machine<'a> {
     memo: HashMap<u32, Id>,
 }
 
-const CUT: &str = "the pickle ends too early";
+const CUT: &str = "it is cut off: its pickle ends too early; download it again";
 
 impl Values {
     /// Runs a program; returns what it made, the number of its result, and the bytes behind its end.

@@ -6,6 +6,7 @@ use super::{Entry, contiguous};
 use candle_core::DType;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
+use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 /// The pickle with which files of the older form begin: the number 0x1950a86a20f9469cfc6c.
@@ -27,14 +28,19 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     match bytes.strip_prefix(&OLDER) {
         Some(rest) => older(bytes, rest),
         None if bytes.starts_with(b"PK") => zipped(bytes),
+        None if OLDER.starts_with(bytes) => Err("it is cut off; download it again".to_owned()),
         None => Err("it is neither form of a file of PyTorch".to_owned()),
     }
 }
 
 fn zipped(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     const PICKLE: &str = "data.pkl";
-    let wrong = |error: zip::result::ZipError| error.to_string();
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(wrong)?;
+    let wrong = |error: ZipError| error.to_string();
+    // The list of what an archive holds stands at its end.
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| match error {
+        ZipError::InvalidArchive(_) => "it is cut off or damaged; download it again".to_owned(),
+        other => other.to_string(),
+    })?;
     let mut places = BTreeMap::new();
     for i in 0..archive.len() {
         let file = archive.by_index_raw(i).map_err(wrong)?;
@@ -79,7 +85,7 @@ fn older(bytes: &[u8], rest: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     let mut storages = Storages::new();
     for key in keys.sequence(list).ok_or("it has no list of storages")? {
         let key = keys.text(*key).ok_or("the key of a storage is no text")?;
-        let cut = || format!("the storage {key:?} is cut off");
+        let cut = || format!("it is cut off in the storage {key:?}; download it again");
         let (count, data) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
         let width = widths
             .get(key)
@@ -195,5 +201,6 @@ fn entry(values: &Values, tensor: &[Id; 4], storages: &Storages) -> Result<Entry
         // A dimension of one has any stride.
         strides: if is_whole { contiguous(&shape) } else { strides },
         shape,
+        file: 0,
     })
 }

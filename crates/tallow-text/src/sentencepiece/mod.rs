@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use prost::Message as _;
 
+use crate::files;
 use crate::special;
 use bpe::Bpe;
 pub(crate) use export::Learned;
@@ -68,7 +69,15 @@ impl Processor {
     /// # Errors
     /// What is wrong or not supported.
     pub(crate) fn new(bytes: &[u8]) -> Result<Self, String> {
-        let message = message::Model::decode(bytes).map_err(|error| error.to_string())?;
+        let message = message::Model::decode(bytes).map_err(|error| {
+            let damaged = format!("it is cut off or damaged ({error}); download it again");
+            files::reason_of(bytes, damaged)
+        })?;
+        if message.trainer.is_none() && message.normalizer.is_none() {
+            // Every model has these, after its pieces; a file that is cut off between two pieces has no other fault.
+            let cut = "it is cut off: it ends before its settings; download it again".to_owned();
+            return Err(files::reason_of(bytes, cut));
+        }
         let trainer = message.trainer.unwrap_or_default();
         let pieces = message
             .pieces

@@ -96,7 +96,7 @@ fn open(
     };
     let survey = Survey::of(&text);
     let pairs = text.source.len();
-    report.ok(key, format!("{}: {} pairs", survey.corpus, thousands(pairs as f64)))?;
+    report.ok(key, format!("{}: {}", survey.corpus, pairs_of(pairs as u64)))?;
     let (carriage_returns, marks) = (survey.reading.carriage_returns, survey.reading.byte_order_marks);
     let repaired = [
         (carriage_returns, "line ends in CR LF", "lines end in CR LF"),

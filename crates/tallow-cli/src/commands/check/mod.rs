@@ -9,6 +9,7 @@ use crate::activity::Activity;
 use crate::arguments::CheckArguments;
 use crate::colour::{Stream, Tone};
 use crate::config::Config;
+use crate::count::counted;
 use crate::ingredients::Initial;
 use crate::threads;
 use anyhow::{Context, Result, bail};
@@ -193,7 +194,7 @@ impl Report {
             }
             writeln!(stdout().lock(), "{object:#}")?;
         }
-        eprintln!("{all} checks: {faulty} faulty, {look} worth a look");
+        eprintln!("{}: {faulty} faulty, {look} worth a look", counted(all, "check"));
         Ok(if faulty > 0 {
             ExitCode::FAILURE
         } else {

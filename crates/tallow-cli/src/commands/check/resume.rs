@@ -4,6 +4,7 @@ use crate::activity::Activity;
 use crate::arguments::CheckArguments;
 use crate::commands::check::{Verdict, place_of};
 use crate::config::Config;
+use crate::count::counted;
 use crate::device::DeviceChoice;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -152,7 +153,13 @@ impl Probe<'_> {
         let beginning = begin.elapsed();
         self.finish("whole", child)?;
         let (seconds, an_update) = (begin.elapsed(), (begin.elapsed() - beginning).div_f64(updates as f64));
-        activity.aside(|| eprintln!("uninterrupted: {updates} updates in {:.1} s", seconds.as_secs_f64()));
+        activity.aside(|| {
+            eprintln!(
+                "uninterrupted: {} in {:.1} s",
+                counted(updates, "update"),
+                seconds.as_secs_f64()
+            );
+        });
         activity.stage("killing and resuming");
         let whole = self.place.join("whole");
         std::fs::rename(self.run().path(), &whole).with_context(|| format!("cannot make {}", whole.display()))?;

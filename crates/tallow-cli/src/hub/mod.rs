@@ -1,11 +1,15 @@
 //! Models and tokenizers from the Hugging Face Hub.
 
+mod cache;
+mod download;
+mod environment;
+
 use anyhow::{Context, Result, anyhow, bail};
-use hf_hub::api::sync::ApiBuilder;
-use hf_hub::{Cache, Repo, RepoType};
-use std::io::{IsTerminal, stderr};
+use cache::{CachedModel, is_commit};
+use download::Hub;
+use environment::Environment;
 use std::path::{Path, PathBuf};
-use tallow_model::{CONFIG_FILE, PYTORCH_FILE, WEIGHTS_FILE};
+use tallow_model::{CONFIG_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE};
 use tallow_text::Tokenizers;
 use tallow_train::CARD_FILE;
 
@@ -46,7 +50,7 @@ impl Wanted {
                     .iter()
                     .filter(|name| has(name)),
             );
-            wanted.extend([WEIGHTS_FILE, PYTORCH_FILE].into_iter().find(|name| has(name)));
+            wanted.extend(WEIGHTS_FILES.into_iter().find(|name| has(name)));
         }
         wanted.into_iter().map(str::to_owned).collect()
     }
@@ -62,10 +66,21 @@ impl Wanted {
         if self == Self::Model && !has(CONFIG_FILE) {
             return Err(format!("has no {CONFIG_FILE}"));
         }
-        if self == Self::Model && !has(WEIGHTS_FILE) && !has(PYTORCH_FILE) {
+        if self == Self::Model && !WEIGHTS_FILES.into_iter().any(has) {
             return Err(format!("has neither {WEIGHTS_FILE} nor {PYTORCH_FILE}"));
         }
         Ok(())
+    }
+
+    /// The files that an index of weights speaks of, if there is one in a folder and it is wanted.
+    fn shards(self, folder: &Path, files: &[String]) -> Result<Vec<String>> {
+        let index = [WEIGHTS_INDEX_FILE, PYTORCH_INDEX_FILE]
+            .into_iter()
+            .find(|index| files.iter().any(|file| file == index));
+        match index {
+            Some(index) => Ok(tallow_model::shard_names(&folder.join(index))?),
+            None => Ok(Vec::new()),
+        }
     }
 }
 
@@ -94,67 +109,75 @@ impl Reference {
         &self.name
     }
 
-    fn at(&self, revision: &str) -> Repo {
-        Repo::with_revision(self.name.clone(), RepoType::Model, revision.to_owned())
-    }
-
-    /// Brings files into the Hub's usual cache (below `HF_HOME`). The Hub is asked what the revision is and has now; what
-    /// lies in the cache is not fetched again. If the Hub cannot be reached, or `offline`, the cache alone must do.
+    /// Brings files into the Hub's usual cache. The Hub is asked what the revision is and has now; what lies in the cache is
+    /// not fetched again, and if all does, the cache need not be writable. If the Hub cannot be reached or gives nothing, or
+    /// `offline`, the cache alone must do.
     pub(crate) fn fetch(&self, wanted: Wanted, offline: bool) -> Result<Fetched> {
-        if offline || is_offline_by_environment() {
-            return self.cached(wanted).with_context(|| {
+        let environment = Environment::read();
+        let cache = CachedModel::new(&environment.cache, &self.name);
+        if offline || environment.offline {
+            return self.cached(wanted, &cache).with_context(|| {
                 format!(
-                    "{} at revision {:?} is not in the cache of the Hugging Face Hub, or not all of it; without \
-                     --offline and HF_HUB_OFFLINE it would be fetched",
-                    self.name, self.revision
+                    "{} at revision {:?} is not in the cache of the Hugging Face Hub, or not all of it: {} was looked for; \
+                     without --offline and HF_HUB_OFFLINE it would be fetched",
+                    self.name,
+                    self.revision,
+                    cache.folder().display()
                 )
             });
         }
-        let api = ApiBuilder::from_env()
-            .with_progress(stderr().is_terminal())
-            .build()
-            .context("the Hub's cache cannot be used")?;
-        let info = match api.repo(self.at(&self.revision)).info() {
+        let hub = Hub::new(&environment);
+        let info = match hub.info(&self.name, &self.revision) {
             Ok(info) => info,
-            Err(error) => match self.cached(wanted) {
+            Err(error) => match self.cached(wanted, &cache) {
                 Some(fetched) => {
                     eprintln!(
-                        "{}: the Hub does not answer ({error}); using what the cache has",
+                        "{}: nothing comes from the Hub ({error:#}); using what the cache has",
                         self.name
                     );
                     return Ok(fetched);
                 }
-                None => bail!(
-                    "{} is neither a path here nor a model that can be fetched from the Hugging Face Hub: {error}",
-                    self.name
-                ),
+                None => {
+                    return Err(error.context(format!(
+                        "{} is neither a path here nor a model that the Hugging Face Hub gives",
+                        self.name
+                    )));
+                }
             },
         };
         // By commit, not by branch: a branch could move between two files.
-        if info.sha.is_empty() || !info.sha.chars().all(|c| c.is_ascii_alphanumeric()) {
+        if !is_commit(&info.sha) {
             bail!("{}: the Hub's answer names no commit", self.name);
         }
-        let names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
+        let (names, folder) = (info.files(), cache.snapshot(&info.sha));
         let files = wanted.among(&names);
         wanted
             .check(&files)
             .map_err(|lacks| anyhow!("{}: this repository {lacks}", self.name))?;
-        let repository = api.repo(self.at(&info.sha));
-        let cache = Cache::from_env();
-        // What other programs have fetched of this commit lies there without this note, and would be fetched again.
-        let noted = cache.repo(self.at(&info.sha)).create_ref(&info.sha);
-        noted.context("the Hub's cache cannot be written")?;
-        let mut folder = None;
-        for file in files {
-            let path = repository
-                .get(&file)
-                .with_context(|| format!("{}: cannot fetch {file}", self.name))?;
-            folder = path.parent().map(Path::to_owned);
+        let fetch = |files: &[String]| -> Result<()> {
+            for file in files.iter().filter(|file| !folder.join(file).exists()) {
+                let fetched = hub.fetch(&self.name, &info.sha, file, &cache);
+                fetched.with_context(|| format!("{}: cannot fetch {file}", self.name))?;
+            }
+            Ok(())
+        };
+        fetch(&files)?;
+        let shards = wanted.shards(&folder, &files)?;
+        if let Some(missing) = shards.iter().find(|shard| !names.contains(shard)) {
+            bail!(
+                "{}: this repository has no {missing}, which its index of weights names",
+                self.name
+            );
         }
-        let folder = folder.with_context(|| format!("{}: nothing was fetched", self.name))?;
+        fetch(&shards)?;
         // What the branch is now, for the time without a network.
-        let noted = cache.repo(self.at(&self.revision)).create_ref(&info.sha);
-        noted.context("the Hub's cache cannot be written")?;
+        if let Err(error) = cache.note(&self.revision, &info.sha) {
+            eprintln!(
+                "note: {} cannot be written ({error}); what {:?} is now will not be known there without the network",
+                cache.folder().display(),
+                self.revision
+            );
+        }
         Ok(Fetched {
             folder,
             commit: info.sha,
@@ -162,30 +185,23 @@ impl Reference {
     }
 
     /// What the cache has, if it has everything that is needed.
-    fn cached(&self, wanted: Wanted) -> Option<Fetched> {
-        let repository = Cache::from_env().repo(self.at(&self.revision));
-        let known = Tokenizers::file_names().chain([CONFIG_FILE]);
-        let by_reference = known
-            .filter_map(|name| Some(repository.get(name)?.parent()?.to_owned()))
-            .next();
-        // A commit is the name of its own folder.
-        let by_commit = || Some(repository.pointer_path(&self.revision)).filter(|path| path.is_dir());
-        let folder = by_reference.or_else(by_commit)?;
+    fn cached(&self, wanted: Wanted, cache: &CachedModel) -> Option<Fetched> {
+        let commit = cache.commit(&self.revision)?;
+        let folder = cache.snapshot(&commit);
         let entries = std::fs::read_dir(&folder).ok()?;
         let names: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            // Not links that lead nowhere.
+            .filter(|name| folder.join(name).exists())
             .collect();
-        wanted.check(&wanted.among(&names)).ok()?;
-        let commit = folder.file_name()?.to_str()?.to_owned();
-        Some(Fetched { folder, commit })
+        let files = wanted.among(&names);
+        wanted.check(&files).ok()?;
+        let shards = wanted.shards(&folder, &files).ok()?;
+        shards
+            .iter()
+            .all(|shard| names.contains(shard))
+            .then_some(Fetched { folder, commit })
     }
-}
-
-/// Whether `HF_HUB_OFFLINE` is set, as Hugging Face's own programs understand it.
-#[allow(clippy::disallowed_methods)] // The command line may read the environment; FORMAT.md says what.
-fn is_offline_by_environment() -> bool {
-    let value = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
-    ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str())
 }
 
 #[cfg(test)]
@@ -239,6 +255,12 @@ mod tests {
         assert_eq!(found, model);
         let both = all(&["pytorch_model.bin", "model.safetensors"]);
         assert_eq!(Wanted::Model.among(&both), ["model.safetensors"]);
+        let split = all(&[
+            "pytorch_model.bin",
+            "model.safetensors.index.json",
+            "model-00001-of-00002.safetensors",
+        ]);
+        assert_eq!(Wanted::Model.among(&split), ["model.safetensors.index.json"]);
         assert_eq!(Wanted::Tokenizers.among(&names), ["source.spm", "vocab.json"]);
         let lacks = |wanted: Wanted, names: &[&str]| wanted.check(&all(names)).err().unwrap_or_default();
         assert!(lacks(Wanted::Tokenizers, &["source.spm", "vocab.json"]).contains("target.spm"));

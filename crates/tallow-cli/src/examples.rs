@@ -1,0 +1,85 @@
+//! What the long help of each command ends with.
+
+pub(crate) const TRAIN_EXAMPLES: &str = "\
+EXAMPLES
+  tallow train configs/numbers-en-de.toml
+  tallow train configs/numbers-en-de.toml --set train.max_updates=100 --set name=short
+  tallow train configs/numbers-en-de.toml --resume      # after Ctrl-C
+  tallow train my-texts.toml --set init=Helsinki-NLP/opus-mt-en-de      # goes on from another model
+
+Ctrl-C finishes the update, writes a checkpoint and exits with code 130; a second one stops at once.
+The run lies in runs/<name>: best/ is the best model, metrics.jsonl the log, events/ is for TensorBoard.";
+
+pub(crate) const TRANSLATE_EXAMPLES: &str = "\
+EXAMPLES
+  echo 'A dog runs.' | tallow translate runs/multi30k-en-de-plain
+  tallow translate runs/multi30k-en-de-plain --beam 1 < test.en > test.de
+  tallow translate runs/multi30k-en-de-plain --n-best 5 --format json < test.en
+  tallow translate runs/multi30k-en-de-plain --sample --temperature 0.7 --seed 3 < test.en
+  tallow translate Helsinki-NLP/opus-mt-en-de < test.en
+
+MODEL is a run (its best model), a checkpoint, a model directory, or owner/name on the Hugging Face Hub, also as
+owner/name@revision. What has been fetched lies in the Hub's cache (HF_HUB_CACHE, or below HF_HOME); HF_TOKEN opens private
+models.
+Every input line gives one output line. From a terminal, each line is translated when you press Enter.";
+
+pub(crate) const EVAL_EXAMPLES: &str = "\
+EXAMPLES
+  tallow eval runs/numbers-en-de                        # the test set of its config
+  tallow eval runs/multi30k-en-de-plain --source test.en --target test.de --beam 5
+  tallow eval runs/multi30k-en-de/checkpoints/500 --valid --metrics bleu,chrf,ter --json";
+
+pub(crate) const SCORE_EXAMPLES: &str = "\
+EXAMPLES
+  tallow score output.de --reference test.de
+  tallow translate MODEL < test.en | tallow score - --reference test.de --metrics bleu,chrf
+  tallow score output.de --reference a.de --reference b.de --lowercase --tokenize intl --json
+
+The numbers are those of sacreBLEU 2.6 with the same settings; the signature names the settings.";
+
+pub(crate) const AVERAGE_EXAMPLES: &str = "\
+EXAMPLES
+  tallow average runs/multi30k-en-de --last 5 --output averaged
+  tallow average runs/a/checkpoints/900 runs/a/checkpoints/1000 --output averaged";
+
+pub(crate) const CHECK_EXAMPLES: &str = "\
+EXAMPLES
+  tallow check configs/numbers-en-de.toml
+  tallow check my-texts.toml --json > report.json
+  tallow check configs/multi30k-en-de.toml --resume --updates 120 --kills 30
+
+Without --resume: reports on the corpora (alignment, encoding, duplicates, overlap, lengths, unknown pieces), on the model
+(parameters, memory, time to expect) and on proofs of training on the model and data themselves. Every line says ok, look
+(worth a look), or FAULTY and what to do. Nothing is trained that stays.
+
+--resume trains for some updates twice: once at a stretch, and once killed (SIGKILL) at random moments and resumed after
+each. Weights, optimizer state, metrics.jsonl and the best model must be the same, byte by byte. That is promised on the CPU.
+
+The exit code is 1 if anything is FAULTY.";
+
+pub(crate) const VERIFY_EXAMPLES: &str = "\
+EXAMPLES
+  tallow verify runs/multi30k-en-de
+  tallow verify runs/multi30k-en-de-plain/best --sample data/multi30k/val.en
+  tallow verify Helsinki-NLP/opus-mt-en-de
+
+One line per check on standard output; the exit code is 1 if one fails. scripts/check_marian.py compares translations with
+those of transformers and CTranslate2.";
+
+pub(crate) const EXPORT_EXAMPLES: &str = "\
+EXAMPLES
+  tallow export runs/multi30k-en-de --output my-model           # a directory for Hugging Face transformers
+  tallow export runs/pre-norm --form marian --output marian     # model.npz for ct2-marian-converter
+
+A run's best/ is such a directory already if transformers can express the model: post-norm, sinusoidal positions.";
+
+pub(crate) const TOY_EXAMPLES: &str = "\
+EXAMPLES
+  tallow toy numbers --output data/numbers-en-de        # the shipped corpus
+  tallow toy reverse --output data/reverse";
+
+pub(crate) const COMPLETION_EXAMPLES: &str = "\
+EXAMPLES
+  tallow completions bash > ~/.local/share/bash-completion/completions/tallow
+  tallow completions zsh > ~/.zfunc/_tallow
+Those for bash, zsh and fish know the keys of --set, and propose configs and directories of models.";

@@ -1,0 +1,183 @@
+//! What the environment says about the Hugging Face Hub, as Hugging Face's own programs understand it.
+
+use anyhow::{Result, bail};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The Hub itself.
+const ENDPOINT: &str = "https://huggingface.co";
+
+/// Where the Hub and its cache are, and what opens private models.
+#[derive(Debug)]
+pub(super) struct Environment {
+    pub(super) endpoint: String,
+    /// The folder of the cache.
+    pub(super) cache: PathBuf,
+    pub(super) token: Option<Token>,
+    /// The file that a token is looked for in.
+    pub(super) token_file: PathBuf,
+    pub(super) offline: bool,
+}
+
+/// What proves to the Hub who asks. It is never shown.
+#[derive(Clone)]
+pub(super) struct Token {
+    secret: String,
+    /// Where it stood.
+    pub(super) origin: String,
+}
+
+impl Token {
+    /// The value of the header `Authorization`.
+    ///
+    /// # Errors
+    /// When this can be no token, without repeating it.
+    pub(super) fn header(&self) -> Result<String> {
+        if !self.secret.chars().all(|c| c.is_ascii_graphic()) {
+            bail!(
+                "{}: this is no token of the Hugging Face Hub, which has neither spaces nor accents",
+                self.origin
+            );
+        }
+        Ok(format!("Bearer {}", self.secret))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "a token from {}", self.origin)
+    }
+}
+
+impl Environment {
+    /// That of the process.
+    #[allow(clippy::disallowed_methods)] // The command line may read the environment; FORMAT.md says what.
+    pub(super) fn read() -> Self {
+        let home = std::env::home_dir().unwrap_or_default();
+        Self::of(|name| std::env::var(name).ok(), &home)
+    }
+
+    /// What variables say, of which empty ones count as missing.
+    fn of(variable: impl Fn(&str) -> Option<String>, home: &Path) -> Self {
+        let value = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let path = |name: &str| {
+            value(name).map(|path| match path.strip_prefix("~/") {
+                Some(below) => home.join(below),
+                None => PathBuf::from(path),
+            })
+        };
+        let is_set =
+            |name: &str| ["1", "on", "yes", "true"].contains(&value(name).unwrap_or_default().to_lowercase().as_str());
+        let caches = || path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
+        let hub_home = path("HF_HOME").unwrap_or_else(|| caches().join("huggingface"));
+        let cache = path("HF_HUB_CACHE")
+            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .unwrap_or_else(|| hub_home.join("hub"));
+        let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| hub_home.join("token"));
+        let in_variable = |name: &str| Some((variable(name)?, name.to_owned()));
+        let in_file = || {
+            Some((
+                std::fs::read_to_string(&token_file).ok()?,
+                token_file.display().to_string(),
+            ))
+        };
+        let found = [
+            in_variable("HF_TOKEN"),
+            in_variable("HUGGING_FACE_HUB_TOKEN"),
+            in_file(),
+        ];
+        let mut tokens = found
+            .into_iter()
+            .flatten()
+            .map(|(text, origin)| Token {
+                secret: text.trim().to_owned(),
+                origin,
+            })
+            .filter(|token| !token.secret.is_empty() && !is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN"));
+        let token = tokens.next();
+        let endpoint = value("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
+        Self {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            cache,
+            token,
+            token_file,
+            offline: is_set("HF_HUB_OFFLINE"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> Environment {
+        let find = |name: &str| {
+            let found = variables.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Environment::of(find, Path::new("/home/me"))
+    }
+
+    /// The order of precedence of huggingface_hub's constants.py.
+    #[test]
+    fn where_the_cache_is() {
+        let mut variables = vec![
+            ("HF_HUB_CACHE", "/a"),
+            ("HUGGINGFACE_HUB_CACHE", "~/b"),
+            ("HF_HOME", "/c"),
+            ("XDG_CACHE_HOME", "/d"),
+        ];
+        for expected in [
+            "/a",
+            "/home/me/b",
+            "/c/hub",
+            "/d/huggingface/hub",
+            "/home/me/.cache/huggingface/hub",
+        ] {
+            assert_eq!(of(&variables).cache, Path::new(expected));
+            if !variables.is_empty() {
+                variables[0].1 = "";
+                assert_eq!(of(&variables).cache, of(&variables[1..]).cache);
+                variables.remove(0);
+            }
+        }
+        assert_eq!(of(&[]).endpoint, "https://huggingface.co");
+        assert_eq!(of(&[("HF_ENDPOINT", "http://x/")]).endpoint, "http://x");
+        assert!(of(&[("HF_HUB_OFFLINE", "TRUE")]).offline && !of(&[("HF_HUB_OFFLINE", "0")]).offline);
+    }
+
+    #[test]
+    fn where_the_token_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_str().unwrap();
+        std::fs::write(folder.path().join("token"), "of_file\n").unwrap();
+        std::fs::write(folder.path().join("other"), " of_other\r\n").unwrap();
+        let other = folder.path().join("other");
+        let mut variables = vec![
+            ("HF_TOKEN", " first\n"),
+            ("HUGGING_FACE_HUB_TOKEN", "second"),
+            ("HF_TOKEN_PATH", other.to_str().unwrap()),
+            ("HF_HOME", home),
+        ];
+        for expected in ["first", "second", "of_other", "of_file"] {
+            let token = of(&variables).token.unwrap();
+            assert_eq!(token.header().unwrap(), format!("Bearer {expected}"));
+            assert!(!format!("{token:?}").contains(expected), "{token:?}");
+            variables.remove(0);
+        }
+        assert!(of(&[("HF_TOKEN", " ")]).token.is_none());
+        assert!(
+            of(&[("HF_HOME", home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")])
+                .token
+                .is_none()
+        );
+        // A whole line of a shell, for one. The error does not repeat it.
+        let error = of(&[("HF_TOKEN", "export secret")])
+            .token
+            .unwrap()
+            .header()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("HF_TOKEN") && !error.contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,335 @@
+//! Models of a Hub that the test plays: where its cache is, who may read a private model, and what a person is told.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+
+use hub_server::{COMMIT, Manner, Server};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+mod hub_server;
+
+/// A token, as the Hub gives them to people. It may be shown to nobody.
+const TOKEN: &str = "hf_neverShowThis";
+
+/// Where the cache of the one model lies in a cache.
+const CACHED: &str = "models--some--model";
+
+/// A folder with the model, `model`, and lines to translate.
+fn project() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    let files = [
+        ("../tallow-text/tests/fixtures/marian/languages", "source.spm"),
+        ("../tallow-text/tests/fixtures/marian/languages", "target.spm"),
+        ("../tallow-text/tests/fixtures/marian/languages", "vocab.json"),
+        (
+            "../tallow-text/tests/fixtures/marian/languages",
+            "tokenizer_config.json",
+        ),
+        ("tests/fixtures/opus/model", "generation_config.json"),
+        ("tests/fixtures/opus/model", "model.safetensors"),
+        ("tests/fixtures/opus/model", "config.json"),
+    ];
+    for (place, name) in files {
+        std::fs::copy(crates.join(place).join(name), model.join(name)).unwrap();
+    }
+    std::fs::copy(crates.join("tests/fixtures/opus/train.en"), folder.path().join("lines")).unwrap();
+    folder
+}
+
+/// Translates with a model; of the variables for the Hub, these alone are set.
+fn translate(at: &Path, model: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
+    command
+        .current_dir(at)
+        .args(["translate", model, "--input", "lines", "--beam", "1"]);
+    let known = [
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "HF_HOME",
+        "XDG_CACHE_HOME",
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "HF_TOKEN_PATH",
+        "HF_ENDPOINT",
+        "HF_HUB_OFFLINE",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    ];
+    for name in known {
+        command.env_remove(name);
+    }
+    command.env("HOME", at.join("home")).envs(variables.iter().copied());
+    let output = command.output().unwrap();
+    for shown in [&output.stdout, &output.stderr] {
+        assert!(!String::from_utf8_lossy(shown).contains(TOKEN), "the token is shown");
+    }
+    output
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What a translation must be that works.
+fn assert_translates(at: &Path, output: &Output) {
+    assert!(output.status.success(), "{}", said(output));
+    assert_eq!(output.stdout, translate(at, "model", &[]).stdout);
+}
+
+/// What was said by one that must fail.
+fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", said(output));
+    assert!(
+        output.stdout.is_empty() && !said(output).contains("panicked"),
+        "{}",
+        said(output)
+    );
+    said(output)
+}
+
+/// Every variable that names the cache does, the first of them first.
+#[test]
+fn the_cache_is_where_the_variables_say() {
+    let folder = project();
+    let at = folder.path();
+    let server = Server::start(at.join("model"));
+    let places = ["a", "b", "c", "d", "home"].map(|name| at.join(name));
+    let [a, b, c, d, _] = places.each_ref().map(|place| place.to_str().unwrap());
+    let mut variables = vec![
+        ("HF_HUB_CACHE", a),
+        ("HUGGINGFACE_HUB_CACHE", b),
+        ("HF_HOME", c),
+        ("XDG_CACHE_HOME", d),
+        ("HF_ENDPOINT", server.url()),
+    ];
+    for cache in ["a", "b", "c/hub", "d/huggingface/hub", "home/.cache/huggingface/hub"] {
+        let cache = at.join(cache).join(CACHED);
+        assert!(!cache.exists());
+        assert_translates(at, &translate(at, "some/model", &variables));
+        let snapshot = cache.join("snapshots").join(COMMIT);
+        assert!(snapshot.join("config.json").is_file(), "{}", cache.display());
+        // Others find it there, too: names in the snapshot, contents beside it.
+        assert_eq!(
+            std::fs::read(cache.join("blobs/config.json")).unwrap(),
+            std::fs::read(at.join("model/config.json")).unwrap()
+        );
+        assert_eq!(std::fs::read_to_string(cache.join("refs/main")).unwrap(), COMMIT);
+        variables.remove(0);
+    }
+}
+
+/// A cache that nobody may write to but that has everything; one whose note of a branch was written by a shell; and one that
+/// lacks the model, whose folder is named.
+#[test]
+fn what_the_cache_has_is_enough() {
+    let folder = project();
+    let at = folder.path();
+    let server = Server::start(at.join("model"));
+    let home = at.join("hf");
+    let online = [("HF_HOME", home.to_str().unwrap()), ("HF_ENDPOINT", server.url())];
+    let offline = [online[0], ("HF_HUB_OFFLINE", "1")];
+    let error = refused(&translate(at, "some/model", &offline));
+    let cache = home.join("hub").join(CACHED);
+    assert!(error.contains(cache.to_str().unwrap()), "{error}");
+    assert_translates(at, &translate(at, "some/model", &online));
+    std::fs::write(cache.join("refs/main"), format!("{COMMIT}\n")).unwrap();
+    assert_translates(at, &translate(at, "some/model", &offline));
+    // Not even an administrator can write below a file.
+    std::fs::remove_dir_all(cache.join("refs")).unwrap();
+    std::fs::write(cache.join("refs"), "").unwrap();
+    let output = translate(at, "some/model", &online);
+    assert_translates(at, &output);
+    assert!(said(&output).contains("cannot be written"), "{}", said(&output));
+    // But a file that is missing has to be put there.
+    std::fs::remove_dir_all(&cache).unwrap();
+    std::fs::write(&cache, "").unwrap();
+    let error = refused(&translate(at, "some/model", &online));
+    assert!(
+        error.contains(cache.to_str().unwrap()) && error.contains("cannot be written"),
+        "{error}"
+    );
+}
+
+/// A private model opens with a token from any of its places. Another server that has the files never sees it.
+#[test]
+fn private_models() {
+    let folder = project();
+    let at = folder.path();
+    let files = Server::start(at.join("model"));
+    let server = Server::with(
+        at.join("model"),
+        Manner {
+            token: Some((TOKEN, 401)),
+            elsewhere: Some(files.url().replace("127.0.0.1", "localhost")),
+        },
+    );
+    let endpoint = ("HF_ENDPOINT", server.url());
+    let error = refused(&translate(at, "some/model", &[endpoint]));
+    let token_file = at.join("home/.cache/huggingface/token");
+    for part in [
+        "some/model",
+        "private, gated, or misspelled",
+        "HF_TOKEN",
+        token_file.to_str().unwrap(),
+    ] {
+        assert!(error.contains(part), "{part:?} is not in {error}");
+    }
+    let error = refused(&translate(at, "some/model", &[endpoint, ("HF_TOKEN", "hf_old")]));
+    assert!(
+        error.contains("token of HF_TOKEN") && !error.contains("hf_old"),
+        "{error}"
+    );
+
+    let with_spaces = format!(" {TOKEN}\r\n");
+    std::fs::create_dir_all(token_file.parent().unwrap()).unwrap();
+    std::fs::write(at.join("other"), &with_spaces).unwrap();
+    let other = at.join("other");
+    let other = other.to_str().unwrap();
+    let places: [&[(&str, &str)]; 4] = [
+        &[("HF_TOKEN", &with_spaces), ("HUGGING_FACE_HUB_TOKEN", "hf_old")],
+        &[("HUGGING_FACE_HUB_TOKEN", TOKEN)],
+        &[("HF_TOKEN_PATH", other)],
+        &[],
+    ];
+    for (i, variables) in places.into_iter().enumerate() {
+        if variables.is_empty() {
+            std::fs::write(&token_file, &with_spaces).unwrap();
+        }
+        let cache = at.join(format!("cache-{i}"));
+        let cache = ("HF_HUB_CACHE", cache.to_str().unwrap());
+        let output = translate(at, "some/model", &[&[endpoint, cache], variables].concat());
+        assert_translates(at, &output);
+    }
+    let bearer = Some(format!("Bearer {TOKEN}"));
+    assert!(server.requests().iter().any(|(_, who)| *who == bearer));
+    assert!(files.requests().len() >= 4 * 7);
+    assert!(
+        files.requests().iter().all(|(_, who)| who.is_none()),
+        "{:?}",
+        files.requests()
+    );
+}
+
+/// What is wrong is told apart: conditions that are not accepted, no such model, no such revision, nobody there.
+#[test]
+fn refusals() {
+    let folder = project();
+    let at = folder.path();
+    let gated = Server::with(
+        at.join("model"),
+        Manner {
+            token: Some(("other", 403)),
+            elsewhere: None,
+        },
+    );
+    let error = refused(&translate(
+        at,
+        "some/model",
+        &[("HF_ENDPOINT", gated.url()), ("HF_TOKEN", TOKEN)],
+    ));
+    assert!(
+        error.contains("gated") && error.contains("token of HF_TOKEN"),
+        "{error}"
+    );
+    let open = Server::start(at.join("model"));
+    let error = refused(&translate(at, "some/modle", &[("HF_ENDPOINT", open.url())]));
+    assert!(
+        error.contains("there is no some/modle") && error.contains("HF_TOKEN"),
+        "{error}"
+    );
+    let error = refused(&translate(at, "some/model@v2", &[("HF_ENDPOINT", open.url())]));
+    assert!(error.contains("\"v2\""), "{error}");
+    let error = refused(&translate(at, "some/model", &[("HF_ENDPOINT", "http://127.0.0.1:9")]));
+    assert!(error.contains("some/model") && error.contains("onnect"), "{error}");
+}
+
+/// A file that broke off is gone on with, and one that arrives damaged is not kept.
+#[test]
+fn interrupted_downloads() {
+    let folder = project();
+    let at = folder.path();
+    let server = Server::start(at.join("model"));
+    let variables = [
+        ("HF_HOME", at.join("hf").to_str().unwrap().to_owned()),
+        ("HF_ENDPOINT", server.url().to_owned()),
+    ];
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let blobs = at.join("hf/hub").join(CACHED).join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let weights = std::fs::read(at.join("model/model.safetensors")).unwrap();
+    std::fs::write(
+        blobs.join("model.safetensors.incomplete"),
+        &weights[..weights.len() / 2],
+    )
+    .unwrap();
+    // Longer than the file: of no use.
+    std::fs::write(blobs.join("source.spm.incomplete"), vec![b'x'; 1 << 20]).unwrap();
+    assert_translates(at, &translate(at, "some/model", &variables));
+    assert_eq!(std::fs::read(blobs.join("model.safetensors")).unwrap(), weights);
+    assert!(
+        std::fs::read_dir(&blobs).unwrap().all(|entry| !entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .contains("incomplete"))
+    );
+}
+
+/// A model whose weights are in several files: all of them are fetched.
+#[test]
+fn weights_in_several_files() {
+    let folder = project();
+    let at = folder.path();
+    let local = translate(at, "model", &[]).stdout;
+    split(&at.join("model"));
+    assert_eq!(translate(at, "model", &[]).stdout, local);
+    let server = Server::start(at.join("model"));
+    let home = at.join("hf");
+    let variables = [("HF_HOME", home.to_str().unwrap()), ("HF_ENDPOINT", server.url())];
+    assert_eq!(translate(at, "some/model", &variables).stdout, local);
+    let offline = [variables[0], ("HF_HUB_OFFLINE", "1")];
+    assert_eq!(translate(at, "some/model", &offline).stdout, local);
+    // Without one of them, the model is not all there.
+    let snapshot = home.join("hub").join(CACHED).join("snapshots").join(COMMIT);
+    std::fs::remove_file(snapshot.join("model-00002-of-00002.safetensors")).unwrap();
+    assert!(refused(&translate(at, "some/model", &offline)).contains("not all of it"));
+    std::fs::remove_file(at.join("model/model-00001-of-00002.safetensors")).unwrap();
+    let other = at.join("hf2");
+    let fresh = [("HF_HOME", other.to_str().unwrap()), variables[1]];
+    let error = refused(&translate(at, "some/model", &fresh));
+    assert!(error.contains("model-00001-of-00002.safetensors"), "{error}");
+}
+
+/// Puts the weights of a directory into two files, as transformers does.
+fn split(directory: &Path) {
+    let whole: PathBuf = directory.join("model.safetensors");
+    let bytes = std::fs::read(&whole).unwrap();
+    let header_length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&bytes[8..8 + header_length]).unwrap();
+    let data = &bytes[8 + header_length..];
+    let names: Vec<&String> = header.keys().filter(|name| *name != "__metadata__").collect();
+    let mut map = serde_json::Map::new();
+    for (number, names) in names.chunks(names.len().div_ceil(2)).enumerate() {
+        let file = format!("model-0000{}-of-00002.safetensors", number + 1);
+        let (mut part, mut values) = (serde_json::Map::new(), Vec::new());
+        for name in names {
+            let mut entry = header[*name].clone();
+            let [start, end] = [0, 1].map(|i| entry["data_offsets"][i].as_u64().unwrap() as usize);
+            entry["data_offsets"] = serde_json::json!([values.len(), values.len() + end - start]);
+            values.extend_from_slice(&data[start..end]);
+            part.insert((*name).clone(), entry);
+            map.insert((*name).clone(), file.clone().into());
+        }
+        let header = serde_json::Value::from(part).to_string();
+        let mut written = (header.len() as u64).to_le_bytes().to_vec();
+        written.extend(header.bytes());
+        written.extend(values);
+        std::fs::write(directory.join(file), written).unwrap();
+    }
+    let index = serde_json::json!({ "metadata": { "total_size": data.len() }, "weight_map": map });
+    std::fs::write(directory.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    std::fs::remove_file(whole).unwrap();
+}
