@@ -1,7 +1,7 @@
 //! The `[train]` section of a config.
 
-use crate::{DropoutKey, GradientOptions, Metric};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::{DropoutKey, GradientOptions, Metric, Workers};
+use serde::{Deserialize, Serialize};
 use tallow_decode::DecodeConfig;
 use tallow_model::Initialisation;
 use tallow_ops::Compute;
@@ -83,65 +83,6 @@ pub enum OnDivergence {
     Stop,
     /// Go on from the last good checkpoint with a lower learning rate.
     GoBack,
-}
-
-/// How many workers share an update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Workers {
-    /// One for each core, fewer if their gradients would take more than 4 GiB together; one on a GPU.
-    #[default]
-    Auto,
-    /// This many.
-    Count(usize),
-}
-
-impl Serialize for Workers {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Workers::Auto => serializer.serialize_str("auto"),
-            Workers::Count(count) => serializer.serialize_u64(*count as u64),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Workers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Count(usize),
-            Word(String),
-        }
-        match Form::deserialize(deserializer) {
-            Ok(Form::Count(count)) => Ok(Workers::Count(count)),
-            Ok(Form::Word(word)) if word == "auto" => Ok(Workers::Auto),
-            _ => Err(serde::de::Error::custom("expected \"auto\" or a number of workers")),
-        }
-    }
-}
-
-/// Memory that the workers' gradients may take together, in bytes.
-const GRADIENT_MEMORY: usize = 4 << 30;
-
-impl Workers {
-    /// What is wrong with this number on a GPU, if anything is: operations of several threads have no order there, so a worker
-    /// could see weights that are being updated.
-    pub fn fault_on_gpu(self) -> Option<String> {
-        match self {
-            Workers::Count(count) if count > 1 => Some(format!(
-                "train.workers: {count}, but on a GPU one worker alone can train; set it to 1 or \"auto\""
-            )),
-            _ => None,
-        }
-    }
-
-    /// The number of workers for a model of `elements` parameters on a machine with `cores`.
-    pub fn resolve(self, cores: usize, elements: usize) -> usize {
-        match self {
-            Workers::Count(count) => count,
-            Workers::Auto => cores.min(GRADIENT_MEMORY / (4 * elements.max(1))).max(1),
-        }
-    }
 }
 
 /// Whether a number is finite in the 32 bits that weights are updated in.
@@ -489,21 +430,5 @@ mod tests {
         for schedule in [Schedule::InverseSqrt, Schedule::Noam, Schedule::Constant] {
             assert_eq!(faults(schedule, 0.5), "");
         }
-    }
-
-    #[test]
-    fn one_worker_on_a_gpu() {
-        assert_eq!(Workers::Auto.fault_on_gpu(), None);
-        assert_eq!(Workers::Count(1).fault_on_gpu(), None);
-        let fault = Workers::Count(2).fault_on_gpu().unwrap();
-        assert!(fault.starts_with("train.workers: 2, but"), "{fault}");
-    }
-
-    #[test]
-    fn workers_stay_within_memory() {
-        assert_eq!(Workers::Auto.resolve(2, 10_000_000), 2);
-        assert_eq!(Workers::Auto.resolve(64, 100_000_000), 10);
-        assert_eq!(Workers::Auto.resolve(64, usize::MAX / 8), 1);
-        assert_eq!(Workers::Count(3).resolve(2, 1), 3);
     }
 }

@@ -78,11 +78,11 @@ impl Fingerprint {
         value(&before.config, key).or_else(|| value(&self.defaults, key))
     }
 
-    /// Why values of the metric from validations before and after cannot be compared, if they cannot: other text, or another
-    /// search for the translations that the metric looks at.
+    /// What validations were done with before that their values of the metric cannot be compared with those to come, if they
+    /// cannot: another text, or another search for the translations that the metric looks at.
     pub fn other_measure(&self, before: &Fingerprint, metric: Metric) -> Option<&'static str> {
         if self.valid != before.valid {
-            return Some("the validation corpus");
+            return Some("another validation corpus");
         }
         if matches!(metric, Metric::Loss | Metric::Perplexity) {
             return None;
@@ -95,7 +95,9 @@ impl Fingerprint {
         // Validations split long lines where they would be an error elsewhere.
         let in_effect = |value: Option<&str>| value.map(|value| value.replace("fail", "split"));
         let is_other = |key: &&str| in_effect(value(&self.config, key)) != in_effect(self.value_in(before, key));
-        keys.iter().any(is_other).then_some("the search of validations")
+        keys.iter()
+            .any(is_other)
+            .then_some("another search (train.valid_beam, [decode])")
     }
 }
 
@@ -237,7 +239,7 @@ mod tests {
         assert!(other.differences(&before, |_| false).1[0].contains("validation corpus"));
         assert_eq!(
             other.other_measure(&before, Metric::Loss),
-            Some("the validation corpus")
+            Some("another validation corpus")
         );
         assert_eq!(before.differences(&before, |_| false), (vec![], vec![]));
         // A key that did not exist yet had its default.
@@ -264,7 +266,7 @@ mod tests {
         let other = |now: &[(&str, &str)], then: &[(&str, &str)], metric| of(now).other_measure(&of(then), metric);
         let (greedy, beam) = (("train.valid_beam", "1"), ("train.valid_beam", "4"));
         let penalties = [("decode.length_penalty", "1.0"), ("decode.length_penalty", "0.6")];
-        let found = Some("the search of validations");
+        let found = Some("another search (train.valid_beam, [decode])");
         assert_eq!(other(&[beam], &[greedy], Metric::Bleu), found);
         assert_eq!(other(&[beam], &[greedy], Metric::Loss), None);
         // A length penalty changes nothing where there is one hypothesis.

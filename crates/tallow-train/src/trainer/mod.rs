@@ -158,17 +158,21 @@ impl Trainer {
                     None => "the last weights take its place",
                 };
                 changes.push(format!(
-                    "what was found before the change of {what} is compared with nothing any more; {} stays until {until}",
+                    "the scores of validations: those so far were found with {what} and are forgotten (best model, patience, \
+                     checkpoints to keep); {} stays until {until}",
                     parts.run.best().display()
                 ));
             }
         }
+        // From before the run went on to later ones, which are not used: then some have gone since, as they should.
+        let went_on = parts.run.saved_updates()?.last() > Some(&update);
         state.selection.checkpoints.retain(|(kept, _)| {
             let path = parts.run.checkpoint(*kept);
             let fault = parts.run.divergence(*kept).or_else(|| damage(&path));
             changes.extend(
                 fault
                     .iter()
+                    .filter(|_| path.exists() || !went_on)
                     .map(|fault| format!("{} is not used any more: {fault}", path.display())),
             );
             fault.is_none()
