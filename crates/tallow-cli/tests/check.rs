@@ -398,7 +398,9 @@ fn what_cannot_be_seen_is_found() {
         "--set",
         "text.kind=char",
         "--set",
-        "text.vocabulary=80",
+        "text.vocabulary=330",
+        "--set",
+        "text.byte_fallback=true",
         "--set",
         "text.normalization=nfkc",
     ];
