@@ -111,8 +111,16 @@ impl Activity {
         if self.is_shown {
             self.begin(what);
         } else {
-            eprintln!("{what} ...");
+            self.tell(what);
         }
+    }
+
+    /// The same for what says something itself: there is nothing that moves.
+    pub(crate) fn tell(&mut self, what: &str) {
+        self.end();
+        // In one piece: what standard output goes into may write to the same terminal.
+        let line = format!("{what} ...\n");
+        eprint!("{line}");
     }
 
     /// So many are done of what is counted.

@@ -192,3 +192,32 @@ fn long_lines_are_handled_as_the_config_says() {
         "{said}"
     );
 }
+
+/// `tallow eval` translates in blocks, `tallow translate` too: what both make of a line is the same, also where it is drawn by
+/// chance, which follows the number of the line.
+#[test]
+fn eval_translates_as_translate_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    model(at);
+    // A line more than a block has.
+    let lines: String = (0..4097).map(|i| format!("the harbour {i}\n")).collect();
+    std::fs::write(at.join("input"), lines).unwrap();
+    let tallow = |arguments: &[&str]| {
+        let search = ["--sample", "--temperature", "1.5", "--seed", "5", "--max-length", "4"];
+        let output = Command::new(env!("CARGO_BIN_EXE_tallow"))
+            .current_dir(at)
+            .args(arguments)
+            .args(search)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let expected = tallow(&["translate", "model", "--input", "input"]);
+    let files = ["--source", "input", "--target", "input", "--output", "found"];
+    tallow(&[&["eval", "model"], &files[..]].concat());
+    let found = std::fs::read_to_string(at.join("found")).unwrap();
+    assert_eq!(found.lines().count(), 4097);
+    assert!(found == expected, "eval and translate differ");
+}

@@ -120,7 +120,11 @@ impl Report {
     fn new(is_json: bool) -> Self {
         Self {
             is_json,
-            activity: Activity::new(true),
+            // JSON is written at the end, findings as they come.
+            activity: match is_json {
+                true => Activity::new(true),
+                false => Activity::beside_output(true),
+            },
             findings: Vec::new(),
             figures: Map::new(),
         }
@@ -143,12 +147,6 @@ impl Report {
     /// Says what is looked at now.
     fn stage(&mut self, what: &str) {
         self.activity.stage(what);
-    }
-
-    /// The same for what says something itself.
-    fn talking_stage(&mut self, what: &str) {
-        self.activity.end();
-        eprintln!("{what} ...");
     }
 
     fn ok(&mut self, of: &str, found: impl Into<String>) -> Result<()> {

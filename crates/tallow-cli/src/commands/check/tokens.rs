@@ -39,7 +39,7 @@ pub(super) fn encoded(
         Some(init) => init.tokenizers.clone(),
         None => {
             // It says by itself what it has learned or fetched.
-            report.talking_stage(match config.text.learns() {
+            report.activity.tell(match config.text.learns() {
                 true => "learning the vocabulary",
                 false => "opening the vocabulary",
             });
