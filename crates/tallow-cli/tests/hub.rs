@@ -152,17 +152,16 @@ fn what_the_cache_has_is_enough() {
     );
 }
 
-/// A private model opens with a token from any of its places. Another server that has the files never sees it.
+/// A private model opens with a token from any of its places.
 #[test]
 fn private_models() {
     let folder = project();
     let at = folder.path();
-    let files = Server::start(at.join("model"));
     let server = Server::with(
         at.join("model"),
         Manner {
             token: Some((TOKEN, 401)),
-            elsewhere: Some(files.url().replace("127.0.0.1", "localhost")),
+            ..Manner::default()
         },
     );
     let endpoint = ("HF_ENDPOINT", server.url());
@@ -202,14 +201,50 @@ fn private_models() {
         let output = translate(at, "some/model", &[&[endpoint, cache], variables].concat());
         assert_translates(at, &output);
     }
+}
+
+/// The token is sent only if the Hub refuses something without it: it goes on to the server that has the files.
+#[test]
+fn the_token_is_a_last_resort() {
+    let folder = project();
+    let at = folder.path();
     let bearer = Some(format!("Bearer {TOKEN}"));
-    assert!(server.requests().iter().any(|(_, who)| *who == bearer));
-    assert!(files.requests().len() >= 4 * 7);
-    assert!(
-        files.requests().iter().all(|(_, who)| who.is_none()),
-        "{:?}",
-        files.requests()
-    );
+    let gate = |status: u16, is_listed: bool| (Some((TOKEN, status)), is_listed);
+    let open = (None, true);
+    for (i, (token, is_listed)) in [open, gate(401, false), gate(404, false), gate(403, true)]
+        .into_iter()
+        .enumerate()
+    {
+        let files = Server::start(at.join("model"));
+        let server = Server::with(
+            at.join("model"),
+            Manner {
+                token,
+                is_listed,
+                elsewhere: Some(files.url().replace("127.0.0.1", "localhost")),
+                ..Manner::default()
+            },
+        );
+        let cache = at.join(format!("cache-{i}"));
+        let variables = [
+            ("HF_ENDPOINT", server.url()),
+            ("HF_HUB_CACHE", cache.to_str().unwrap()),
+            ("HF_TOKEN", TOKEN),
+        ];
+        assert_translates(at, &translate(at, "some/model", &variables));
+        let who: Vec<Option<String>> = server.requests().into_iter().map(|(_, who)| who).collect();
+        // Of each of the 7 files, a byte and then all of it.
+        assert_eq!(files.requests().len(), 2 * 7);
+        if token.is_none() {
+            assert!(files.requests().iter().all(|(_, who)| who.is_none()));
+            assert_eq!(who, vec![None; 1 + 2 * 7]);
+        } else {
+            // What the model has and, where everybody is told, the first file are asked for without it.
+            let without = if is_listed { 2 } else { 1 };
+            assert!(who[..without].iter().all(Option::is_none), "{who:?}");
+            assert_eq!(who[without..], vec![bearer.clone(); usize::from(!is_listed) + 2 * 7]);
+        }
+    }
 }
 
 /// What is wrong is told apart: conditions that are not accepted, no such model, no such revision, nobody there.
@@ -221,18 +256,23 @@ fn refusals() {
         at.join("model"),
         Manner {
             token: Some(("other", 403)),
-            elsewhere: None,
+            is_listed: true,
+            ..Manner::default()
         },
     );
-    let error = refused(&translate(
-        at,
-        "some/model",
-        &[("HF_ENDPOINT", gated.url()), ("HF_TOKEN", TOKEN)],
-    ));
-    assert!(
-        error.contains("gated") && error.contains("token of HF_TOKEN"),
-        "{error}"
+    let conditions = format!(
+        "is gated: its conditions have to be accepted at {}/some/model",
+        gated.url()
     );
+    let endpoint = ("HF_ENDPOINT", gated.url());
+    let without: &[_] = &[endpoint];
+    for (variables, way_out) in [
+        (without, "in HF_TOKEN"),
+        (&[endpoint, ("HF_TOKEN", TOKEN)], "token of HF_TOKEN"),
+    ] {
+        let error = refused(&translate(at, "some/model", variables));
+        assert!(error.contains(&conditions) && error.contains(way_out), "{error}");
+    }
     let open = Server::start(at.join("model"));
     let error = refused(&translate(at, "some/modle", &[("HF_ENDPOINT", open.url())]));
     assert!(
@@ -245,36 +285,45 @@ fn refusals() {
     assert!(error.contains("some/model") && error.contains("onnect"), "{error}");
 }
 
-/// A file that broke off is gone on with, and one that arrives damaged is not kept.
+/// A file that broke off is one error, and the next try goes on with it. What is no beginning of a file is not gone on with.
 #[test]
 fn interrupted_downloads() {
     let folder = project();
     let at = folder.path();
-    let server = Server::start(at.join("model"));
-    let variables = [
-        ("HF_HOME", at.join("hf").to_str().unwrap().to_owned()),
-        ("HF_ENDPOINT", server.url().to_owned()),
-    ];
-    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let blobs = at.join("hf/hub").join(CACHED).join("blobs");
-    std::fs::create_dir_all(&blobs).unwrap();
+    let manner = Manner {
+        breaks_off: Some("model.safetensors"),
+        ..Manner::default()
+    };
+    let server = Server::with(at.join("model"), manner);
+    let home = at.join("hf");
+    let variables = [("HF_HOME", home.to_str().unwrap()), ("HF_ENDPOINT", server.url())];
+    let error = refused(&translate(at, "some/model", &variables));
+    for part in ["some/model", "model.safetensors", "broke off", "try again"] {
+        assert!(error.contains(part), "{part:?} is not in {error}");
+    }
+    let cache = home.join("hub").join(CACHED);
+    let (blobs, snapshot) = (cache.join("blobs"), cache.join("snapshots").join(COMMIT));
+    let [name, part] = ["model.safetensors", "model.part"].map(|name| blobs.join(name));
     let weights = std::fs::read(at.join("model/model.safetensors")).unwrap();
-    std::fs::write(
-        blobs.join("model.safetensors.incomplete"),
-        &weights[..weights.len() / 2],
-    )
-    .unwrap();
-    // Longer than the file: of no use.
-    std::fs::write(blobs.join("source.spm.incomplete"), vec![b'x'; 1 << 20]).unwrap();
+    let half = &weights[..weights.len() / 2];
+    assert_eq!(std::fs::read(&part).unwrap(), half);
     assert_translates(at, &translate(at, "some/model", &variables));
-    assert_eq!(std::fs::read(blobs.join("model.safetensors")).unwrap(), weights);
-    assert!(
-        std::fs::read_dir(&blobs).unwrap().all(|entry| !entry
-            .unwrap()
-            .file_name()
-            .to_string_lossy()
-            .contains("incomplete"))
-    );
+    let (all, longer) = (weights.clone(), [&weights[..], b"x"].concat());
+    for found in [half, &all, &longer] {
+        std::fs::remove_file(snapshot.join("model.safetensors")).unwrap();
+        std::fs::remove_file(&name).unwrap();
+        std::fs::write(&part, found).unwrap();
+        assert_translates(at, &translate(at, "some/model", &variables));
+        assert_eq!(std::fs::read(&name).unwrap(), weights);
+        assert!(!part.exists());
+    }
+    // A name whose contents another program has removed.
+    #[cfg(unix)]
+    {
+        std::fs::remove_file(snapshot.join("config.json")).unwrap();
+        std::os::unix::fs::symlink("../../blobs/removed", snapshot.join("config.json")).unwrap();
+        assert_translates(at, &translate(at, "some/model", &variables));
+    }
 }
 
 /// A model whose weights are in several files: all of them are fetched.

@@ -1,19 +1,24 @@
 //! The cache of the Hugging Face Hub, which all programs share: `blobs/` holds the contents of files, `snapshots/<commit>/`
-//! their names, `refs/<branch>` the commit that a branch was at.
+//! their names, `refs/<branch>` the commit that a branch was at. `hf-hub` writes it.
 
+use hf_hub::{Cache, CacheRepo, Repo};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The part of the cache that belongs to one model.
+/// The part of the cache that belongs to a revision of a model.
 #[derive(Debug)]
 pub(super) struct CachedModel {
+    cache: CacheRepo,
     folder: PathBuf,
+    revision: String,
 }
 
 impl CachedModel {
-    pub(super) fn new(cache: &Path, name: &str) -> Self {
+    pub(super) fn new(cache: &Path, repository: Repo) -> Self {
         Self {
-            folder: cache.join(format!("models--{}", name.replace('/', "--"))),
+            folder: cache.join(repository.folder_name()),
+            revision: repository.revision().to_owned(),
+            cache: Cache::new(cache.to_owned()).repo(repository),
         }
     }
 
@@ -23,57 +28,35 @@ impl CachedModel {
 
     /// Where the files of a commit have their names.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
-        self.folder.join("snapshots").join(commit)
+        self.cache.pointer_path(commit)
     }
 
-    /// The commit that a revision was at when it was last looked at: a branch or tag by its note, a commit by itself.
-    pub(super) fn commit(&self, revision: &str) -> Option<String> {
-        let noted = std::fs::read_to_string(self.reference(revision)).ok();
-        // Written by hand or by a shell, it ends in a line feed.
-        let noted = noted.map(|text| text.trim().to_owned()).filter(|text| is_commit(text));
-        let itself = || Some(revision.to_owned()).filter(|commit| is_commit(commit));
-        noted.or_else(itself).filter(|commit| self.snapshot(commit).is_dir())
+    /// What is here of contents that have not arrived in full, by the Hub's name for them.
+    pub(super) fn part(&self, name: &str) -> PathBuf {
+        self.cache.blob_path(name).with_extension("part")
     }
 
-    /// Notes the commit that a revision is at now.
-    pub(super) fn note(&self, revision: &str, commit: &str) -> io::Result<()> {
-        let path = self.reference(revision);
-        if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == commit) {
-            return Ok(());
+    /// The commit that the revision was at when it was last looked at: a branch or tag by its note, a commit by itself.
+    pub(super) fn commit(&self) -> Option<String> {
+        let itself = || Some(self.revision.clone()).filter(|commit| is_commit(commit));
+        self.noted()
+            .or_else(itself)
+            .filter(|commit| self.snapshot(commit).is_dir())
+    }
+
+    /// Notes the commit that the revision is at now.
+    pub(super) fn note(&self, commit: &str) -> io::Result<()> {
+        match self.noted() {
+            Some(noted) if noted == commit => Ok(()),
+            _ => self.cache.create_ref(commit),
         }
-        std::fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
-        std::fs::write(path, commit)
     }
 
-    fn reference(&self, revision: &str) -> PathBuf {
-        self.folder.join("refs").join(revision)
+    /// `hf-hub` takes the whole text; written by hand or by a shell, it ends in a line feed.
+    fn noted(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.folder.join("refs").join(&self.revision)).ok()?;
+        Some(text.trim().to_owned()).filter(|text| is_commit(text))
     }
-
-    /// The file that holds contents of this name.
-    pub(super) fn blob(&self, name: &str) -> PathBuf {
-        self.folder.join("blobs").join(name)
-    }
-
-    /// Gives the contents of a blob their name in a commit.
-    pub(super) fn link(&self, blob: &str, commit: &str, file: &str) -> io::Result<()> {
-        let path = self.snapshot(commit).join(file);
-        std::fs::create_dir_all(self.snapshot(commit))?;
-        // A link that leads nowhere is replaced.
-        if path.symlink_metadata().is_ok() {
-            std::fs::remove_file(&path)?;
-        }
-        place(&self.blob(blob), &Path::new("../../blobs").join(blob), &path)
-    }
-}
-
-#[cfg(unix)]
-fn place(_blob: &Path, relative: &Path, path: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(relative, path)
-}
-
-#[cfg(not(unix))]
-fn place(blob: &Path, _relative: &Path, path: &Path) -> io::Result<()> {
-    std::fs::rename(blob, path)
 }
 
 /// Whether a text can be the name of a commit, and so of a folder.
@@ -84,16 +67,20 @@ pub(super) fn is_commit(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hf_hub::RepoType;
 
     #[test]
     fn revisions() {
         let folder = tempfile::tempdir().unwrap();
-        let model = CachedModel::new(folder.path(), "some/model");
-        assert_eq!(model.commit("main"), None);
-        std::fs::create_dir_all(model.snapshot("abc123")).unwrap();
-        assert_eq!(model.commit("abc123").as_deref(), Some("abc123"));
-        model.note("refs/pr/1", "abc123").unwrap();
-        assert_eq!(model.commit("refs/pr/1").as_deref(), Some("abc123"));
+        let of = |revision: &str| {
+            let repository = Repo::with_revision("some/model".to_owned(), RepoType::Model, revision.to_owned());
+            CachedModel::new(folder.path(), repository)
+        };
+        assert_eq!(of("main").commit(), None);
+        std::fs::create_dir_all(folder.path().join("models--some--model/snapshots/abc123")).unwrap();
+        assert_eq!(of("abc123").commit().as_deref(), Some("abc123"));
+        of("refs/pr/1").note("abc123").unwrap();
+        assert_eq!(of("refs/pr/1").commit().as_deref(), Some("abc123"));
         for (text, expected) in [
             ("abc123\n", Some("abc123")),
             ("abc123\r\n", Some("abc123")),
@@ -101,8 +88,8 @@ mod tests {
             ("../x", None),
             ("", None),
         ] {
-            std::fs::write(model.folder().join("refs/main"), text).unwrap();
-            assert_eq!(model.commit("main").as_deref(), expected, "{text:?}");
+            std::fs::write(folder.path().join("models--some--model/refs/main"), text).unwrap();
+            assert_eq!(of("main").commit().as_deref(), expected, "{text:?}");
         }
     }
 }

@@ -28,18 +28,18 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// The value of the header `Authorization`.
+    /// What is sent.
     ///
     /// # Errors
     /// When this can be no token, without repeating it.
-    pub(super) fn header(&self) -> Result<String> {
+    pub(super) fn secret(&self) -> Result<&str> {
         if !self.secret.chars().all(|c| c.is_ascii_graphic()) {
             bail!(
                 "{}: this is no token of the Hugging Face Hub, which has neither spaces nor accents",
                 self.origin
             );
         }
-        Ok(format!("Bearer {}", self.secret))
+        Ok(&self.secret)
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
         ];
         for expected in ["first", "second", "of_other", "of_file"] {
             let token = of(&variables).token.unwrap();
-            assert_eq!(token.header().unwrap(), format!("Bearer {expected}"));
+            assert_eq!(token.secret().unwrap(), expected);
             assert!(!format!("{token:?}").contains(expected), "{token:?}");
             variables.remove(0);
         }
@@ -175,7 +175,7 @@ mod tests {
         let error = of(&[("HF_TOKEN", "export secret")])
             .token
             .unwrap()
-            .header()
+            .secret()
             .unwrap_err()
             .to_string();
         assert!(error.contains("HF_TOKEN") && !error.contains("secret"), "{error}");

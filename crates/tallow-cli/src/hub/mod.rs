@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use cache::{CachedModel, is_commit};
 use download::Hub;
 use environment::Environment;
+use hf_hub::{Repo, RepoType};
 use std::path::{Path, PathBuf};
 use tallow_model::{CONFIG_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE};
 use tallow_text::Tokenizers;
@@ -109,12 +110,16 @@ impl Reference {
         &self.name
     }
 
+    fn at(&self, revision: &str) -> Repo {
+        Repo::with_revision(self.name.clone(), RepoType::Model, revision.to_owned())
+    }
+
     /// Brings files into the Hub's usual cache. The Hub is asked what the revision is and has now; what lies in the cache is
     /// not fetched again, and if all does, the cache need not be writable. If the Hub cannot be reached or gives nothing, or
     /// `offline`, the cache alone must do.
     pub(crate) fn fetch(&self, wanted: Wanted, offline: bool) -> Result<Fetched> {
         let environment = Environment::read();
-        let cache = CachedModel::new(&environment.cache, &self.name);
+        let cache = CachedModel::new(&environment.cache, self.at(&self.revision));
         if offline || environment.offline {
             return self.cached(wanted, &cache).with_context(|| {
                 format!(
@@ -126,8 +131,8 @@ impl Reference {
                 )
             });
         }
-        let hub = Hub::new(&environment);
-        let info = match hub.info(&self.name, &self.revision) {
+        let mut hub = Hub::new(&environment)?;
+        let info = match hub.info(&self.at(&self.revision)) {
             Ok(info) => info,
             Err(error) => match self.cached(wanted, &cache) {
                 Some(fetched) => {
@@ -149,14 +154,15 @@ impl Reference {
         if !is_commit(&info.sha) {
             bail!("{}: the Hub's answer names no commit", self.name);
         }
-        let (names, folder) = (info.files(), cache.snapshot(&info.sha));
+        let (repository, folder) = (self.at(&info.sha), cache.snapshot(&info.sha));
+        let names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
         let files = wanted.among(&names);
         wanted
             .check(&files)
             .map_err(|lacks| anyhow!("{}: this repository {lacks}", self.name))?;
-        let fetch = |files: &[String]| -> Result<()> {
-            for file in files.iter().filter(|file| !folder.join(file).exists()) {
-                let fetched = hub.fetch(&self.name, &info.sha, file, &cache);
+        let mut fetch = |files: &[String]| -> Result<()> {
+            for file in files {
+                let fetched = hub.fetch(&repository, file, &cache);
                 fetched.with_context(|| format!("{}: cannot fetch {file}", self.name))?;
             }
             Ok(())
@@ -171,7 +177,7 @@ impl Reference {
         }
         fetch(&shards)?;
         // What the branch is now, for the time without a network.
-        if let Err(error) = cache.note(&self.revision, &info.sha) {
+        if let Err(error) = cache.note(&info.sha) {
             eprintln!(
                 "note: {} cannot be written ({error}); what {:?} is now will not be known there without the network",
                 cache.folder().display(),
@@ -186,7 +192,7 @@ impl Reference {
 
     /// What the cache has, if it has everything that is needed.
     fn cached(&self, wanted: Wanted, cache: &CachedModel) -> Option<Fetched> {
-        let commit = cache.commit(&self.revision)?;
+        let commit = cache.commit()?;
         let folder = cache.snapshot(&commit);
         let entries = std::fs::read_dir(&folder).ok()?;
         let names: Vec<String> = entries

@@ -1,5 +1,5 @@
 //! As much of the Hugging Face Hub as fetching one model needs: what its branch has, and its files; if it is private, only for
-//! a token; if the files lie elsewhere, with redirections to there.
+//! a token; if the files lie elsewhere, with redirections to there. Of a file, it sends the range that is asked for.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,6 +22,10 @@ pub(crate) struct Server {
 pub(crate) struct Manner {
     /// What opens the model, and the status for those who lack it.
     pub(crate) token: Option<(&'static str, u16)>,
+    /// What the model has is told to everybody, as that of a gated model.
+    pub(crate) is_listed: bool,
+    /// A file that is sent by half when it is first asked for.
+    pub(crate) breaks_off: Option<&'static str>,
     /// The server that has the files.
     pub(crate) elsewhere: Option<String>,
 }
@@ -32,7 +36,7 @@ impl Server {
         Self::with(folder, Manner::default())
     }
 
-    pub(crate) fn with(folder: PathBuf, manner: Manner) -> Self {
+    pub(crate) fn with(folder: PathBuf, mut manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -40,7 +44,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 // A client that goes away is its own affair.
-                let _ = answer(stream.unwrap(), &folder, &manner, &seen);
+                let _ = answer(stream.unwrap(), &folder, &mut manner, &seen);
             }
         });
         Self { url, requests }
@@ -59,7 +63,7 @@ impl Server {
 fn answer(
     mut stream: TcpStream,
     folder: &Path,
-    manner: &Manner,
+    manner: &mut Manner,
     requests: &Mutex<Vec<Request>>,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
@@ -78,9 +82,10 @@ fn answer(
     let path = request.split(' ').nth(1).unwrap_or_default();
     requests.lock().unwrap().push((path.to_owned(), authorization.clone()));
     let empty = |status: &str, headers: String| (status.to_owned(), headers, Vec::new());
+    let is_open = manner.is_listed && path.starts_with("/api/");
     let refused = manner
         .token
-        .filter(|(token, _)| authorization != Some(format!("Bearer {token}")));
+        .filter(|(token, _)| !is_open && authorization != Some(format!("Bearer {token}")));
     let of_branch = |revision: &&str| path == format!("/api/models/some/model/revision/{revision}");
     let of_commit = format!("/some/model/resolve/{COMMIT}/");
     let (status, headers, body) = if let Some((_, status)) = refused {
@@ -95,7 +100,7 @@ fn answer(
             (Err(_), _) => empty("404 Not Found", "x-error-code: EntryNotFound\r\n".to_owned()),
             (Ok(_), Some(server)) => empty(
                 "302 Found",
-                format!("location: {server}{path}\r\nx-linked-etag: \"linked-{name}\"\r\n"),
+                format!("location: {server}{path}\r\nx-linked-etag: \"linked-{name}\"\r\nx-repo-commit: {COMMIT}\r\n"),
             ),
             (Ok(bytes), None) => part_of(&bytes, name, range.as_deref()),
         }
@@ -103,11 +108,14 @@ fn answer(
         empty("404 Not Found", String::new())
     };
     let length = body.len();
+    let is_whole = length < 2 || manner.breaks_off.is_none_or(|name| !path.ends_with(name));
+    let sent = if is_whole { length } else { length / 2 };
+    manner.breaks_off = manner.breaks_off.filter(|_| is_whole);
     write!(
         stream,
         "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n"
     )?;
-    stream.write_all(&body)
+    stream.write_all(&body[..sent])
 }
 
 fn part_of(bytes: &[u8], name: &str, range: Option<&str>) -> (String, String, Vec<u8>) {
@@ -116,7 +124,10 @@ fn part_of(bytes: &[u8], name: &str, range: Option<&str>) -> (String, String, Ve
         return ("200 OK".to_owned(), etag, bytes.to_vec());
     };
     let (start, all) = (start.parse::<usize>().unwrap(), bytes.len());
+    if start >= all {
+        return ("416 Range Not Satisfiable".to_owned(), etag, Vec::new());
+    }
     let end = end.parse::<usize>().map_or(all, |last| all.min(last + 1));
-    let headers = format!("{etag}content-range: bytes {start}-{}/{all}\r\n", end.saturating_sub(1));
+    let headers = format!("{etag}content-range: bytes {start}-{}/{all}\r\n", end - 1);
     ("206 Partial Content".to_owned(), headers, bytes[start..end].to_vec())
 }
