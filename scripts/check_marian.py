@@ -2,7 +2,7 @@
 """Compares a MarianMT directory in Tallow, in Hugging Face's transformers and in CTranslate2: token ids, logits, and greedy
 translations and those of a beam, and says which lines differ and why.
 
-    pip install torch transformers sentencepiece ctranslate2 safetensors
+    pip install torch transformers sentencepiece protobuf tokenizers ctranslate2 safetensors
     cargo build --release && cargo build --release -p tallow-model --example logits
     python3 scripts/check_marian.py runs/multi30k-en-de/best data/multi30k/test_2016_flickr.en --lines 200
     python3 scripts/check_marian.py ... --reference data/multi30k/test_2016_flickr.de --beams 5      # and BLEU
@@ -26,6 +26,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import ctranslate2
@@ -47,11 +48,15 @@ def run(command: list[str], lines: list[str]) -> list[str]:
     return result.stdout.split("\n")[:-1]
 
 
+def is_blank(line: str) -> bool:
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in line)
+
+
 def lines_of(arguments: argparse.Namespace, path: str) -> list[str]:
     config = Path(arguments.directory) / "tokenizer_config.json"
     trims = config.exists() and json.loads(config.read_text(encoding="utf-8")).get("tallow_trim", False)
     lines = Path(path).read_text(encoding="utf-8").split("\n")[:-1]
-    return [trimmed(line) if trims else line for line in lines if trimmed(line)]
+    return [trimmed(line) if trims else line for line in lines if not is_blank(line)]
 
 
 def token_ids(arguments: argparse.Namespace, tokenizer, lines: list[str], target: bool) -> bool:

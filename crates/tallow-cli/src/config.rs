@@ -158,11 +158,15 @@ impl Config {
         let config: Config = merged
             .try_into()
             .with_context(|| format!("{name}: this config cannot be used"))?;
-        Ok(Composed {
+        let mut composed = Composed {
             config,
             file,
             command_line,
-        })
+        };
+        if composed.config.init.is_none() {
+            composed.fit_lengths();
+        }
+        Ok(composed)
     }
 
     /// Every fault of the values. What a model of `init` is, is not known before it is opened.
@@ -197,17 +201,13 @@ impl Config {
             );
         }
         if is_model_known && self.model.positions == Positions::Learned {
-            let lengths = [
-                ("data.max_length", self.data.max_length),
-                ("decode.max_length", self.decode.max_length),
-                ("decode.max_source_length", self.decode.max_source_length),
-            ];
-            let limit = self.model.max_positions;
-            for (key, length) in lengths.into_iter().filter(|(_, length)| *length > limit) {
+            let (limit, length) = (self.model.max_positions, self.data.max_length);
+            if length > limit {
                 faults.push(format!(
-                    "{key}: {length} is more than the {limit} learned positions (model.max_positions)"
+                    "data.max_length: {length} is more than the {limit} learned positions (model.max_positions)"
                 ));
             }
+            faults.extend(self.decode.position_faults(Some(limit)));
         }
         let rates = [
             self.model.dropout,
@@ -302,11 +302,34 @@ impl Composed {
             );
         }
         self.config.model = theirs.try_into().context("the model of `init` cannot be trained")?;
+        self.fit_lengths();
         let faults = self.config.validate(true);
         if !faults.is_empty() {
             bail!("this config does not fit its `init`:\n  {}", faults.join("\n  "));
         }
         Ok(self.config)
+    }
+
+    /// Lengths that nobody has set go as far as the positions that the model learns.
+    fn fit_lengths(&mut self) {
+        let limit = self.config.model.position_limit();
+        let is_set = |section, key| self.origin(Some(section), key) != Origin::Default;
+        let [data, target, source] = [
+            is_set("data", "max_length"),
+            is_set("decode", "max_length"),
+            is_set("decode", "max_source_length"),
+        ];
+        let fitting = self.config.decode.within(limit);
+        let decode = &mut self.config.decode;
+        if !target {
+            (decode.max_length, decode.min_length) = (fitting.max_length, fitting.min_length);
+        }
+        if !source {
+            decode.max_source_length = fitting.max_source_length;
+        }
+        if let Some(limit) = limit.filter(|_| !data) {
+            self.config.data.max_length = self.config.data.max_length.min(limit.max(2));
+        }
     }
 
     /// Where the value of a key came from.
@@ -414,6 +437,38 @@ mod tests {
             assert!(error.contains(part), "{part}\n{error}");
         }
         assert!(compose("", &[]).unwrap_err().to_string().contains("data.train"));
+    }
+
+    /// What nobody has set fits the positions that a model learns; what somebody has set is told.
+    #[test]
+    fn lengths_fit_learned_positions() {
+        let text = format!("{DATA}[model]\npositions = \"learned\"\nmax_positions = 60\n");
+        let config = compose(&text, &[]).unwrap().config;
+        let lengths = (
+            config.data.max_length,
+            config.decode.max_length,
+            config.decode.max_source_length,
+        );
+        assert_eq!(lengths, (60, 60, 60));
+        let set = [
+            "data.max_length=61",
+            "decode.max_length=61",
+            "decode.max_source_length=61",
+        ];
+        let error = compose(&text, &set).unwrap_err().to_string();
+        for set in set {
+            let (key, _) = set.split_once('=').unwrap();
+            assert!(error.contains(&format!("{key}: 61 is more than the 60")), "{error}");
+        }
+        // Other positions have no limit.
+        assert_eq!(
+            compose(DATA, &["model.max_positions=60"])
+                .unwrap()
+                .config
+                .decode
+                .max_source_length,
+            512
+        );
     }
 
     #[test]

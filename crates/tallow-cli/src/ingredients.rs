@@ -15,7 +15,7 @@ use tallow_data::{Corpus, Filters, ParallelText, Recut};
 use tallow_decode::says_nothing;
 use tallow_model::{Architecture, ModelConfig, Opened, Params};
 use tallow_score::ScoreConfig;
-use tallow_text::{Normalization, SubwordSampler, Tokenizer, Tokenizers, written_language_tag};
+use tallow_text::{Kind, Normalization, SubwordSampler, Tokenizer, Tokenizers, written_language_tag};
 use tallow_train::ValidationSet;
 
 /// The model that a run begins with.
@@ -77,12 +77,6 @@ pub(crate) fn open_or_learn(config: &Config, texts: &[ParallelText], offline: bo
                 "on each side"
             };
             eprintln!("learned {pieces} {} pieces {both} ({took})", config.text.kind);
-            if let Some(tags) = language_tags(&tokenizers) {
-                eprintln!("lines begin with language tags, which are pieces of their own: {tags}");
-            }
-            if let Some(note) = cut_tags(config, texts, &tokenizers) {
-                eprintln!("note: {note}");
-            }
             tokenizers
         }
     })
@@ -105,6 +99,7 @@ pub(crate) fn language_tags(tokenizers: &Tokenizers) -> Option<String> {
 /// References that a vocabulary can only write in another way, so that no translation equals them, if there are any; and the
 /// way out.
 pub(crate) fn rewritten_references(
+    config: &Config,
     text: &ParallelText,
     tokenizers: &Tokenizers,
 ) -> Result<Option<(String, &'static str)>> {
@@ -125,7 +120,10 @@ pub(crate) fn rewritten_references(
             excerpt(reference),
             excerpt(&written)
         );
-        let advice = "with text.normalization = \"none\" a vocabulary leaves text as it is; or normalize the references, too";
+        let advice = match config.text.learns() && config.text.normalization != Normalization::None {
+            true => "with text.normalization = \"none\" a vocabulary leaves text as it is; or normalize the references, too",
+            false => "give the references the form that the vocabulary writes",
+        };
         (found, advice)
     }))
 }
@@ -133,24 +131,34 @@ pub(crate) fn rewritten_references(
 /// Characters of a line that are shown in a message.
 const EXCERPT: usize = 60;
 
-/// What there is to say if lines begin with language tags that the vocabulary cuts.
-fn cut_tags(config: &Config, texts: &[ParallelText], tokenizers: &Tokenizers) -> Option<String> {
-    if config.text.normalization == Normalization::None || tokenizers.source.language_tags().next().is_some() {
-        return None;
-    }
+/// What there is to say if lines begin with what looks like a language tag, but the vocabulary has none.
+fn cut_tags(config: &Config, texts: &[ParallelText]) -> Option<String> {
     let sources = texts.iter().flat_map(|text| &text.source);
-    let mut tags = sources.filter_map(|line| written_language_tag(line));
+    let mut tags = sources.filter_map(|line| written_language_tag(line.trim_start()));
     let first = tags.next()?;
+    let begin = match tags.count() + 1 {
+        1 => "1 source line begins".to_owned(),
+        count => format!("{count} source lines begin"),
+    };
+    let why = match (config.text.kind, config.text.normalization) {
+        (Kind::Word, _) => "text.kind = \"word\" takes it for a word".to_owned(),
+        (_, Normalization::None) => {
+            "that is less than one in twenty, so it is text; name the tags in text.symbols to have pieces of them"
+                .to_owned()
+        }
+        (_, normalization) => format!(
+            "text.normalization = \"{normalization}\" cuts it like any text; with \"none\" tags are pieces of their own"
+        ),
+    };
     Some(format!(
-        "{} source lines begin with a language tag, such as {first}, which text.normalization = \"{}\" cuts like any text; \
-         with \"none\" tags are pieces of their own",
-        tags.count() + 1,
-        config.text.normalization
+        "{begin} with what may be a language tag, such as {first}: {why}"
     ))
 }
 
 /// Learns the tokenizers that a config asks for from its training text. A corpus counts as often as training takes it,
 /// at least once: words that matter by their weight get pieces by it.
+///
+/// Says which language tags it has found.
 pub(crate) fn learn(config: &Config, texts: &[ParallelText]) -> Result<Tokenizers> {
     let times = |text: &ParallelText| text.weight.ceil().max(1.0) as usize;
     let source = texts
@@ -159,7 +167,14 @@ pub(crate) fn learn(config: &Config, texts: &[ParallelText]) -> Result<Tokenizer
     let target = texts
         .iter()
         .flat_map(|text| repeat_n(&text.target, times(text)).flatten());
-    Ok(Tokenizers::learn(&config.text, source, target, threads::cores())?)
+    let tokenizers = Tokenizers::learn(&config.text, source, target, threads::cores())?;
+    match language_tags(&tokenizers) {
+        Some(tags) => eprintln!("lines begin with language tags, which are pieces of their own: {tags}"),
+        None => cut_tags(config, texts)
+            .iter()
+            .for_each(|note| eprintln!("note: {note}")),
+    }
+    Ok(tokenizers)
 }
 
 /// Parallel text as tokens.

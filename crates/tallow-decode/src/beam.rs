@@ -30,7 +30,9 @@ impl Beam {
     fn finish(&mut self, ended: Hypothesis, text_of: Option<&TextOf>) -> Result<(), DecodeError> {
         if let Some(text_of) = text_of {
             let next = self.finished.len();
-            let place = *self.texts.entry(text_of(&ended.tokens)?).or_insert(next);
+            // What cannot be written is a text of its own.
+            let text = text_of(&ended.tokens).unwrap_or_else(|_| format!("{:?}", ended.tokens));
+            let place = *self.texts.entry(text).or_insert(next);
             if let Some(same) = self.finished.get_mut(place) {
                 if best_first(&ended, same).is_lt() {
                     *same = ended;

@@ -103,7 +103,10 @@ impl Reader<'_> {
             let mut rest = line;
             while !rest.is_empty() {
                 let (piece, after) = rest.split_at(boundary(rest, MOST_BYTES));
-                let found = self.tokenizer.encode(piece)?;
+                let found = match count {
+                    0 => self.tokenizer.encode(piece)?,
+                    _ => self.tokenizer.encode_text(piece)?,
+                };
                 count += found.len();
                 if tokens.len() < self.room() {
                     tokens.extend(found);
@@ -124,44 +127,38 @@ impl Reader<'_> {
     fn split(&self, line: &str) -> Result<Source, DecodeError> {
         let mut source = Source::default();
         let mut is_apart = false;
-        let text = self.tokenizer.split_language_tag(line).map_or(line, |(_, text)| text);
-        // White space behind the tag belongs to it: a vocabulary may have pieces for it.
-        let text = if text.len() < line.len() {
-            text.trim_start()
-        } else {
-            text
+        let (tag, text) = match self.tokenizer.split_language_tag(line) {
+            Some((tag, text)) => (vec![self.tokenizer.id(tag).unwrap_or(self.tokenizer.unk_id())], text),
+            None => (Vec::new(), line),
         };
-        let tag = &line[..line.len() - text.len()];
         // In stretches, because the boundaries of a sentence are looked for in all of its text.
         let mut rest = text;
         while !rest.is_empty() {
             let (stretch, after) = rest.split_at(boundary(rest, MOST_BYTES));
             for sentence in stretch.split_sentence_bounds() {
-                self.divide(tag, sentence, &mut is_apart, &mut source)?;
+                self.divide(&tag, sentence, &mut is_apart, &mut source)?;
             }
             rest = after;
         }
         Ok(source)
     }
 
-    fn divide(&self, tag: &str, text: &str, is_apart: &mut bool, source: &mut Source) -> Result<(), DecodeError> {
+    fn divide(&self, tag: &[u32], text: &str, is_apart: &mut bool, source: &mut Source) -> Result<(), DecodeError> {
         let trimmed = text.trim();
         *is_apart |= text.starts_with(char::is_whitespace) || trimmed.is_empty();
         if trimmed.is_empty() {
             return Ok(());
         }
-        let tokens = match tag {
-            "" => self.tokenizer.encode(trimmed)?,
-            tag => self.tokenizer.encode(&format!("{tag}{trimmed}"))?,
-        };
+        let text_tokens = self.tokenizer.encode_text(trimmed)?;
+        let mut tokens = tag.to_vec();
+        tokens.extend(&text_tokens);
         // A single character may be several tokens: as bytes. It cannot be divided any more.
         let middle = boundary(trimmed, trimmed.len().div_ceil(2));
         if tokens.len() > self.room() && middle < trimmed.len() {
             let (first, second) = trimmed.split_at(middle);
             self.divide(tag, first, is_apart, source)?;
             self.divide(tag, second, is_apart, source)?;
-        } else if !tokens.is_empty() {
-            let mut tokens = tokens;
+        } else if !text_tokens.is_empty() {
             source.cut_tokens += tokens.len().saturating_sub(self.room());
             tokens.truncate(self.room());
             source
@@ -290,7 +287,16 @@ mod tests {
             threads: 1,
         };
         let sources = reader
-            .read(&[lines[0], ">>deu<< \t\u{3000}", ">>ita<<a cat", "a big dog"], 0)
+            .read(
+                &[
+                    &format!("{} \u{feff} ", lines[0]),
+                    ">>deu<< \t\u{3000}",
+                    ">>ita<<a cat",
+                    "a big dog",
+                    "a big cat, >>fra<< a big dog",
+                ],
+                0,
+            )
             .unwrap();
         let parts: Vec<(&str, String)> = sources[0]
             .parts
@@ -304,6 +310,10 @@ mod tests {
         let expected = ["a big cat", "and a dog.", "A cat!"].map(|text| (">>deu<<", text.to_owned()));
         assert_eq!(parts, expected);
         assert_eq!(sources[1], Source::default());
+        // What looks like a tag at the beginning of a part that is not the line's first is text.
+        let tags: Vec<u32> = [">>deu<<", ">>fra<<"].map(|tag| tokenizer.id(tag).unwrap()).into();
+        assert_eq!(sources[4].parts.len(), 2);
+        assert!(sources[4].parts.iter().all(|part| !tags.contains(&part.tokens[0])));
         assert_eq!(sources[2].unknown_tag.as_deref(), Some(">>ita<<"));
         assert_eq!(sources[2].parts[0].tokens[0], tokenizer.unk_id());
         assert_eq!((&sources[0].unknown_tag, &sources[3].unknown_tag), (&None, &None));

@@ -162,7 +162,7 @@ fn indices_that_are_wrong() {
     with(&|map| drop(map.insert("more".into(), json!("model-00003.safetensors"))));
     assert_error(
         place.path(),
-        &["of the 3 files that it names, model-00003.safetensors is missing"],
+        &["of the 3 files that it names, 1 is missing: model-00003.safetensors"],
     );
     // A tensor that is in both files.
     let (_, tensors) = settings("tied-relu");

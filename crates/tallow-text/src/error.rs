@@ -137,8 +137,9 @@ pub enum TextError {
 
     /// The characters alone need more room than the vocabulary has.
     #[error(
-        "text.vocabulary: {vocabulary} pieces are too few: {characters} characters and the special pieces need \
-         {minimum}; raise it, or lower text.character_coverage"
+        "text.vocabulary: {vocabulary} pieces are too few: {characters} characters{} and the special pieces need \
+         {minimum}; raise it, or lower text.character_coverage",
+        of_symbols(*symbols)
     )]
     VocabularyTooSmall {
         /// What was asked for.
@@ -147,6 +148,8 @@ pub enum TextError {
         minimum: usize,
         /// How many characters need a piece, `▁` included.
         characters: usize,
+        /// How many symbols and language tags do.
+        symbols: usize,
     },
 
     /// Learning failed.
@@ -183,4 +186,12 @@ pub enum TextError {
         /// Why not.
         reason: String,
     },
+}
+
+/// Symbols and tags in the list of what needs a piece.
+fn of_symbols(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(", {count} symbols and language tags (what lines begin with, such as >>deu<<)"),
+    }
 }

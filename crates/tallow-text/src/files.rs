@@ -49,6 +49,10 @@ pub(crate) fn reason_of(contents: &[u8], reason: String) -> String {
         "it is empty; download it again".to_owned()
     } else if contents.starts_with(POINTER) {
         "it is a pointer of Git LFS, not the file itself; `git lfs pull` fetches that".to_owned()
+    } else if contents.starts_with(b"\xff\xfe") || contents.starts_with(b"\xfe\xff") {
+        "it is UTF-16; convert it with `iconv -f UTF-16 -t UTF-8`".to_owned()
+    } else if contents.starts_with(b"\x1f\x8b") {
+        "it is compressed by gzip; decompress it first".to_owned()
     } else if begins_with(b"<!doctype html") || begins_with(b"<html") {
         "it is a web page, not the file itself; download that again".to_owned()
     } else {

@@ -4,7 +4,7 @@
 //!
 //! 1. The line is normalized, if the config asks for it, and white space that says nothing is removed (`trim.rs`).
 //! 2. `▁` is put before it, and every space becomes `▁`. SentencePiece calls this the dummy prefix. It is
-//!    always put there, so leading, trailing and repeated spaces survive.
+//!    always put there, so leading, trailing and repeated spaces survive where they were not removed.
 //! 3. The line is cut before every `▁`, and, but for whole words, after every `<`. The second cut keeps text
 //!    apart from special and byte pieces: all of these start with `<` and go on, whereas no stretch of text
 //!    that the model sees has a `<` anywhere but at its end. So no text can produce them, and no learned

@@ -12,16 +12,17 @@
 //! | 0 | `</s>`, the end of a sentence |
 //! | 1 | `<unk>`, whatever the vocabulary cannot express |
 //! | 2 ... 257 | `<0x00>` ... `<0xFF>`, only with byte fallback |
+//! | then | pieces that are never cut: those of `text.symbols`, then language tags |
 //! | then | what was learned |
 //! | then | `<extra0>`, `<extra1>` ..., only in the smaller of two separate vocabularies |
 //! | last | `<pad>` |
 //!
 //! # What survives encoding and decoding
 //!
-//! With `normalization = "none"`, [`Tokenizer::decode`] gives back exactly the line that
+//! With `normalization = "none"` and `trim = false`, [`Tokenizer::decode`] gives back exactly the line that
 //! [`Tokenizer::encode`] was given, spaces included, for the kinds `bpe`, `unigram` and `char`, when every
 //! character of the line is in the vocabulary or byte fallback is on. One character is the exception: U+2581
-//! (`▁`), which marks spaces in the pieces, comes back as a space. Text that spells a special piece, such as
+//! (`▁`), which marks spaces in the pieces, comes back as a space; so does the boundary behind a language tag. Text that spells a special piece, such as
 //! `</s>` or `<0x41>`, is encoded as text. How a line is cut before a model sees it is told in
 //! `form.rs`.
 //!

@@ -101,6 +101,10 @@ pub(crate) fn of_learned(source: &Learned, target: Option<&Learned>) -> Result<T
 
 /// The files of vocabularies that were learned, one for each side or one for both.
 fn contents_of(source: &Learned, target: Option<&Learned>) -> Result<Vec<(&'static str, Vec<u8>)>, TextError> {
+    if target.is_some_and(|target| target.trim != source.trim) {
+        let reason = "only one of its sides trims white space (text.trim)".to_owned();
+        return Err(TextError::NoSentencePiece { reason });
+    }
     let model = |learned: &Learned| {
         let bytes = learned.to_bytes();
         bytes.map_err(|reason| TextError::NoSentencePiece { reason })
@@ -219,14 +223,14 @@ impl Side {
     pub(crate) fn encode(&self, line: &str) -> Vec<u32> {
         match self.has_tags {
             true => self.encode_as_marian(line),
-            false => self.encode_text(line, Vec::with_capacity(line.len() / 3 + 2)),
+            false => self.encode_text(line, Vec::new()),
         }
     }
 
     /// The ids that `MarianTokenizer` gives a line, whose ends it does not look at.
     pub(crate) fn encode_as_marian(&self, line: &str) -> Vec<u32> {
         let line = self.trimmed(line);
-        let mut ids = Vec::with_capacity(line.len() / 3 + 2);
+        let mut ids = Vec::new();
         let rest = match language_tag::split(line) {
             Some((tag, rest)) => {
                 ids.push(self.ids.get(tag).copied().unwrap_or(self.unknown));
@@ -238,7 +242,8 @@ impl Side {
     }
 
     /// The ids, and behind them those of a text.
-    fn encode_text(&self, text: &str, mut ids: Vec<u32>) -> Vec<u32> {
+    pub(crate) fn encode_text(&self, text: &str, mut ids: Vec<u32>) -> Vec<u32> {
+        ids.reserve(text.len() / 3 + 2);
         self.processor.each_piece(self.trimmed(text), |piece| {
             ids.push(self.ids.get(piece).copied().unwrap_or(self.unknown))
         });
@@ -266,9 +271,11 @@ impl Side {
         (self.processor.pieces().count(), missing.count())
     }
 
-    /// What decides about its ids: the contents of its model and of its vocabulary.
-    pub(crate) fn contents(&self) -> [&[u8]; 2] {
-        self.names.map(|name| self.files.get(name).unwrap_or_default())
+    /// What decides about its ids: the contents of its model and of its vocabulary, and whether other white space than
+    /// spaces is trimmed.
+    pub(crate) fn contents(&self) -> [&[u8]; 3] {
+        let [model, vocabulary] = self.names.map(|name| self.files.get(name).unwrap_or_default());
+        [model, vocabulary, if self.trim { TRIM.as_bytes() } else { &[] }]
     }
 
     /// Writes the files of both sides into a folder, as they were read.

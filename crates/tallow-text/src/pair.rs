@@ -89,12 +89,14 @@ impl Tokenizers {
         J: IntoIterator<Item = Result<String, TextError>>,
     {
         let pool = pool(threads)?;
+        let mut source = Vocabulary::count(config, source_lines, &pool)?;
+        let target = Vocabulary::count(config, target_lines, &pool)?;
         if config.shared {
-            let lines = source_lines.into_iter().chain(target_lines);
-            return Self::of_one(Vocabulary::learn(config, lines, &pool)?);
+            source.add(target);
+            return Self::of_one(Vocabulary::learn(config, source, &pool)?);
         }
-        let source = Vocabulary::learn(config, source_lines, &pool)?;
-        let target = Vocabulary::learn(config, target_lines, &pool)?;
+        let source = Vocabulary::learn(config, source, &pool)?;
+        let target = Vocabulary::learn(config, target, &pool)?;
         let size = source.size().max(target.size());
         if source.has_symbols() || target.has_symbols() {
             let [source, target] = [source, target].map(|side| side.for_sentencepiece(size));

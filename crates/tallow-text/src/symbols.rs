@@ -28,9 +28,9 @@ fn fault<'a>(symbol: &'a str, seen: &mut HashSet<&'a str>) -> Option<String> {
     } else if has(&char::is_control) {
         "has a control character"
     } else if symbol.len() > LONGEST {
-        "has more than 256 bytes"
+        "is too long"
     } else if special::is_reserved(symbol) || symbol == BRACKET.to_string() {
-        "is a piece that every vocabulary has"
+        "has a meaning of its own in every vocabulary"
     } else if !seen.insert(symbol) {
         "stands there twice"
     } else {

@@ -21,6 +21,7 @@ use crate::lines::Lines;
 use crate::marian;
 use crate::pair::Tokenizers;
 use crate::special;
+use crate::trim;
 use crate::vocabulary::Vocabulary;
 
 /// Cuts lines into pieces and joins them again. Cheap to clone; clones share everything.
@@ -54,6 +55,13 @@ struct Shared {
     file_padding: Option<u32>,
     /// Ids that decoding leaves out.
     silent: HashSet<u32>,
+    /// Whether the vocabulary has language tags.
+    has_tags: bool,
+}
+
+/// Whether any of these pieces is a language tag.
+fn has_tags(pieces: &[Option<String>]) -> bool {
+    pieces.iter().flatten().any(|piece| language_tag::is_tag(piece))
 }
 
 /// What cuts lines and joins pieces.
@@ -69,9 +77,9 @@ enum Model {
 
 impl Model {
     /// The contents of its files.
-    fn contents(&self) -> [&[u8]; 2] {
+    fn contents(&self) -> [&[u8]; 3] {
         match self {
-            Self::Library { json, .. } => [json.as_bytes(), &[]],
+            Self::Library { json, .. } => [json.as_bytes(), &[], &[]],
             Self::Marian(side) => side.contents(),
         }
     }
@@ -129,8 +137,9 @@ impl Tokenizer {
         I: IntoIterator<Item = Result<S, TextError>>,
         S: AsRef<str>,
     {
-        let vocabulary = Vocabulary::learn(config, lines, &pool(threads)?)?;
-        Ok(Tokenizers::of_one(vocabulary)?.source)
+        let pool = pool(threads)?;
+        let counts = Vocabulary::count(config, lines, &pool)?;
+        Ok(Tokenizers::of_one(Vocabulary::learn(config, counts, &pool)?)?.source)
     }
 
     /// The tokenizer of a learned vocabulary, filled up to `size`.
@@ -153,7 +162,13 @@ impl Tokenizer {
             source,
         };
         let contents = files::without_mark(fs::read(path).map_err(unreadable)?);
-        let json = String::from_utf8(contents).map_err(|error| unreadable(std::io::Error::other(error)))?;
+        let json = String::from_utf8(contents).map_err(|error| TextError::Malformed {
+            origin: path.display().to_string(),
+            reason: files::reason_of(
+                error.as_bytes(),
+                "it is not UTF-8; convert it, or download it again".to_owned(),
+            ),
+        })?;
         Self::parse(json, &path.display().to_string())
     }
 
@@ -195,6 +210,7 @@ impl Tokenizer {
         Self {
             shared: Arc::new(Shared {
                 model: Model::Marian(Box::new(side)),
+                has_tags: has_tags(&pieces),
                 pieces,
                 end,
                 unknown,
@@ -264,6 +280,7 @@ impl Tokenizer {
                     model: Box::new(model),
                     json,
                 },
+                has_tags: has_tags(&pieces),
                 pieces,
                 end,
                 unknown,
@@ -333,6 +350,9 @@ impl Tokenizer {
     /// The ids that transformers' `MarianTokenizer` gives a line with the same files, without the end of the sentence: those
     /// of [`encode`](Self::encode) if it consists of these, unless a line begins with a `>>code<<` although the vocabulary has
     /// no language tags.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
     pub fn encode_as_marian(&self, line: &str) -> Result<Vec<u32>, TextError> {
         match &self.shared.model {
             Model::Marian(side) => Ok(self.without_reserved(side.encode_as_marian(line))),
@@ -349,12 +369,26 @@ impl Tokenizer {
     /// The language tag that a line begins with, and the text behind it, if the vocabulary has language tags; this one may
     /// be unknown to it.
     pub fn split_language_tag<'a>(&self, line: &'a str) -> Option<(&'a str, &'a str)> {
+        if !self.shared.has_tags {
+            return None;
+        }
         let line = match &self.shared.model {
             Model::Marian(side) => side.trimmed(line),
             Model::Library { .. } => line,
         };
-        let (tag, text) = language_tag::split(line)?;
-        (self.id(tag).is_some() || self.language_tags().next().is_some()).then_some((tag, text))
+        language_tag::split(line)
+    }
+
+    /// The ids of a text that stands behind a language tag or in the middle of a line: what looks like a tag at its beginning
+    /// is text.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        match &self.shared.model {
+            Model::Marian(side) => Ok(self.without_reserved(side.encode_text(text, Vec::new()))),
+            Model::Library { .. } => self.encode(text),
+        }
     }
 
     /// The language tag that a line begins with, if the vocabulary does not have it. Only what looks like a code is taken for
@@ -380,7 +414,9 @@ impl Tokenizer {
             return Ok(None);
         }
         let text = self.decode(&ids)?;
-        let is_same = line.split_whitespace().eq(text.split_whitespace());
+        let is_same = trim::ends(line)
+            .split_whitespace()
+            .eq(trim::ends(&text).split_whitespace());
         Ok((!is_same).then_some(text))
     }
 

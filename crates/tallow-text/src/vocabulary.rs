@@ -13,8 +13,8 @@ use crate::error::TextError;
 use crate::form::{BRACKET, Form};
 use crate::kind::{Kind, Normalization};
 use crate::sentencepiece::{Learned, ModelType};
-use crate::symbols::Symbols;
-use crate::words::{Counter, WordCounts};
+use crate::symbols::{NUL, Symbols};
+use crate::words::{Counter, Counts, WordCounts};
 use crate::{bpe, special, unigram};
 
 /// Number of pieces that are not learned: `</s>`, `<unk>`, `<pad>`, and the bytes.
@@ -37,12 +37,11 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Learns a vocabulary from the lines of a text.
+    /// What there is to learn from in the lines of a text.
     ///
     /// # Errors
-    /// If the config has faults, a line could not be read, the text is empty, or its characters alone need
-    /// more pieces than `config.vocabulary`.
-    pub(crate) fn learn<I, S>(config: &TextConfig, lines: I, pool: &ThreadPool) -> Result<Self, TextError>
+    /// If the config has faults, or a line could not be read.
+    pub(crate) fn count<I, S>(config: &TextConfig, lines: I, pool: &ThreadPool) -> Result<Counts, TextError>
     where
         I: IntoIterator<Item = Result<S, TextError>>,
         S: AsRef<str>,
@@ -60,14 +59,26 @@ impl Vocabulary {
             form: &form.map_err(|error| TextError::Learn(error.to_string()))?,
             symbols: &Symbols::new(&config.symbols),
             finds_tags: config.can_have_symbols(),
+            trim: config.trim,
         };
-        let counts = counter.count(lines, pool)?;
+        counter.count(lines, pool)
+    }
+
+    /// Learns a vocabulary from what [`count`](Self::count) found.
+    ///
+    /// # Errors
+    /// If there is no word, or the characters, symbols and tags alone need more pieces than `config.vocabulary`.
+    pub(crate) fn learn(config: &TextConfig, counts: Counts, pool: &ThreadPool) -> Result<Self, TextError> {
+        if counts.words.is_empty() {
+            return Err(TextError::NoText);
+        }
         let mut symbols = config.symbols.clone();
         symbols.extend(counts.tags.into_iter().filter(|tag| !config.symbols.contains(tag)));
-        let fixed = fixed_pieces(config.has_bytes()) + symbols.len();
         let pieces = match config.kind {
-            Kind::Word => most_frequent(counts.words, config.vocabulary - fixed),
-            Kind::Bpe | Kind::Unigram | Kind::Char => learn_from_characters(config, &counts.words, fixed, pool)?,
+            Kind::Word => most_frequent(counts.words, config.vocabulary - fixed_pieces(config.has_bytes())),
+            Kind::Bpe | Kind::Unigram | Kind::Char => {
+                learn_from_characters(config, &counts.words, symbols.len(), pool)?
+            }
         };
         Ok(Self {
             kind: config.kind,
@@ -169,19 +180,21 @@ fn numbered(pieces: Vec<(String, f64)>) -> Vocab {
 fn learn_from_characters(
     config: &TextConfig,
     words: &WordCounts,
-    fixed: usize,
+    symbols: usize,
     pool: &ThreadPool,
 ) -> Result<Vec<(String, f64)>, TextError> {
     // Every line is cut after `<`. If `<` could be unknown, a run of unknown characters would be one `<unk>`
     // here and two after the cut; SentencePiece knows no cut. As bytes, both are the same.
     let required: &[char] = if config.has_bytes() { &[] } else { &[BRACKET] };
     let alphabet = Alphabet::choose(words, config.character_coverage, required);
+    let fixed = fixed_pieces(config.has_bytes()) + symbols;
     let minimum = alphabet.len() + fixed;
     if minimum > config.vocabulary {
         return Err(TextError::VocabularyTooSmall {
             vocabulary: config.vocabulary,
             minimum,
             characters: alphabet.len(),
+            symbols,
         });
     }
     let room = config.vocabulary - fixed;
@@ -193,9 +206,11 @@ fn learn_from_characters(
     })
 }
 
-/// The `room` most frequent words, the most frequent first, equals in code point order.
+/// The `room` most frequent words, the most frequent first, equals in code point order. A word with a NUL cannot stand in any
+/// file but a `tokenizer.json`.
 fn most_frequent(words: WordCounts, room: usize) -> Vec<(String, f64)> {
-    let mut ranked: Vec<(String, u64)> = words.into_iter().collect();
+    let writable = words.into_iter().filter(|(word, _)| !word.contains(NUL));
+    let mut ranked: Vec<(String, u64)> = writable.collect();
     ranked.sort_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then_with(|| a.cmp(b)));
     ranked.truncate(room);
     ranked.into_iter().map(|(word, _)| (word, 0.0)).collect()

@@ -9,6 +9,7 @@ use crate::error::TextError;
 use crate::form::Form;
 use crate::language_tag;
 use crate::symbols::Symbols;
+use crate::trim;
 
 /// Lines that are counted between two reads from the caller's iterator.
 const BLOCK_LINES: usize = 1 << 14;
@@ -24,6 +25,8 @@ pub(crate) struct Counter<'a> {
     pub(crate) symbols: &'a Symbols,
     /// Whether lines may begin with a language tag.
     pub(crate) finds_tags: bool,
+    /// Whether white space at the ends of a line is removed; `form` knows it as well.
+    pub(crate) trim: bool,
 }
 
 /// What a text has.
@@ -38,6 +41,16 @@ pub(crate) struct Counts {
 /// A text has language tags if at least one in so many of its lines begins with one. Other lines may begin like that by
 /// accident, and are text.
 const LINES_PER_TAG: u64 = 20;
+
+impl Counts {
+    /// Adds what another text has.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (word, count) in other.words {
+            *self.words.entry(word).or_default() += count;
+        }
+        self.tags.extend(other.tags);
+    }
+}
 
 /// The counts of some lines.
 #[derive(Default)]
@@ -71,10 +84,10 @@ fn add(counts: &mut HashMap<String, u64>, more: HashMap<String, u64>) {
 }
 
 impl Counter<'_> {
-    /// Counts the words of a text.
+    /// Counts the words of a text. Whether it has language tags is told from it alone: one side of a corpus is one text.
     ///
     /// # Errors
-    /// The first error among the lines; [`TextError::NoText`] if there is no word.
+    /// The first error among the lines.
     pub(crate) fn count<I, S>(&self, lines: I, pool: &ThreadPool) -> Result<Counts, TextError>
     where
         I: IntoIterator<Item = Result<S, TextError>>,
@@ -104,9 +117,6 @@ impl Counter<'_> {
         let tags = if has_tags { all.tags } else { BTreeSet::new() };
         let mut words = all.plain;
         add(&mut words, if has_tags { all.behind } else { all.whole });
-        if words.is_empty() {
-            return Err(TextError::NoText);
-        }
         Ok(Counts {
             words: words.into_iter().collect(),
             tags,
@@ -116,7 +126,7 @@ impl Counter<'_> {
     fn count_block(&self, lines: &[String]) -> Result<Block, TextError> {
         let mut block = Block::default();
         for line in lines {
-            let line = line.as_str();
+            let line = if self.trim { trim::ends(line) } else { line.as_str() };
             // A blank line is no sign of a text without tags.
             block.lines += u64::from(!line.trim().is_empty());
             match self.tag(line) {
@@ -161,6 +171,7 @@ mod tests {
             form: &Form::new(Kind::Bpe, Normalization::None, true).unwrap(),
             symbols: &Symbols::new(&symbols.iter().map(|&symbol| symbol.to_owned()).collect::<Vec<_>>()),
             finds_tags: true,
+            trim: true,
         };
         counter.count(lines.iter().map(Ok), &pool(threads))
     }
@@ -178,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_empty_lines_is_no_text() {
-        assert!(matches!(count(&["", " \t"], &[], 1), Err(TextError::NoText)));
+    fn a_text_of_empty_lines_has_no_words() {
+        assert_eq!(count(&["", " \t"], &[], 1).unwrap(), Counts::default());
     }
 
     #[test]
@@ -191,7 +202,7 @@ mod tests {
 
     #[test]
     fn tags_are_many_or_text() {
-        let counts = count(&[">>deu<< a", ">>fra<<a", "", "b"], &[], 1).unwrap();
+        let counts = count(&[" >>deu<< a", "\u{feff}>>fra<<a", "", "b"], &[], 1).unwrap();
         assert_eq!(
             counts.tags,
             BTreeSet::from([">>deu<<".to_owned(), ">>fra<<".to_owned()])

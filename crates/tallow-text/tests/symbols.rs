@@ -71,15 +71,45 @@ fn symbols_and_tags_are_pieces() {
         let found: Vec<&str> = learned.filter(has_part).filter(|piece| *piece != "</s>").collect();
         assert_eq!(found, ["<sep>", "{name}", "灯塔"], "{name}");
         // What comes out is what went in.
-        for line in ["a<sep>b {name} 灯塔<sep>", ">>deu<< a"] {
+        let behind_tag = if config.trim { ">>deu<< a" } else { ">>deu<<  a" };
+        for (line, expected) in [
+            ("a<sep>b {name} 灯塔<sep>", "a<sep>b {name} 灯塔<sep>"),
+            (">>deu<<a", ">>deu<< a"),
+            // The boundary behind the tag is a space, and with trim spaces in a row are one.
+            (">>deu<< a", behind_tag),
+        ] {
             let ids = source.encode(line).unwrap();
             assert!(!ids.contains(&source.unk_id()), "{name}: {line}");
-            let text = source.decode(&ids).unwrap();
-            assert!(
-                [line, ">>deu<<a", ">>deu<<  a"].contains(&text.as_str()),
-                "{name}: {text:?}"
-            );
+            assert_eq!(source.decode(&ids).unwrap(), expected, "{name}: {line}");
         }
+    }
+}
+
+/// A side has tags if one in twenty of its own lines has: the other side, which as a rule has none, does not count.
+#[test]
+fn tags_are_counted_side_by_side() {
+    let source = |i: usize| {
+        if i.is_multiple_of(13) {
+            format!(" >>deu<< a{i}")
+        } else {
+            format!("a{i}")
+        }
+    };
+    let source: Vec<String> = (0..100).map(source).collect();
+    let target: Vec<String> = (0..100).map(|i| format!("b{i}")).collect();
+    for shared in [true, false] {
+        let config = TextConfig {
+            vocabulary: 320,
+            shared,
+            ..TextConfig::default()
+        };
+        let tokenizers = Tokenizers::learn(&config, &source, &target, 1).unwrap();
+        assert_eq!(
+            tokenizers.source.language_tags().collect::<Vec<_>>(),
+            [">>deu<<"],
+            "{shared}"
+        );
+        assert_eq!(tokenizers.target.language_tags().count(), usize::from(shared));
     }
 }
 

@@ -136,6 +136,9 @@ fn decode_key(assignment: &str) -> Result<(&str, &str)> {
 /// Unknown language tags that a warning names.
 const SHOWN_TAGS: usize = 5;
 
+/// Characters that are shown of each.
+const SHOWN_CHARACTERS: usize = 40;
+
 /// Lines that were not translated as they are.
 #[derive(Default)]
 pub(crate) struct Shortcomings {
@@ -153,7 +156,8 @@ impl Shortcomings {
         if let Some(tag) = &translation.unknown_tag {
             self.tagged += 1;
             if self.unknown_tags.len() < SHOWN_TAGS {
-                self.unknown_tags.insert(tag.clone());
+                self.unknown_tags
+                    .insert(tag.escape_debug().take(SHOWN_CHARACTERS).collect());
             }
         }
         self.split += u64::from(translation.parts.len() > 1);

@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     };
     for (part, text) in [("data.valid", &valid_text), ("data.test", &test_text)] {
         if let Some(text) = text
-            && let Some((found, advice)) = rewritten_references(text, &tokenizers)?
+            && let Some((found, advice)) = rewritten_references(&config, text, &tokenizers)?
         {
             eprintln!("note: {part}: {found}; {advice}");
         }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use tallow_data::read_lines;
 use tallow_model::{Architecture, Check, read_architecture};
-use tallow_text::{Tokenizer, Tokenizers};
+use tallow_text::{Tokenizer, Tokenizers, written_language_tag};
 use tallow_train::{CHECKSUMS_FILE, check_sums};
 
 /// Lines that have made tokenizers stumble.
@@ -138,11 +138,12 @@ fn special_pieces(tokenizers: &Tokenizers, architecture: &Architecture) -> Vec<S
 /// pieces of their own since Tallow finds them; older vocabularies are text to other programs in another way.
 fn cut_tags(tokenizer: &Tokenizer) -> Vec<String> {
     let pieces = (0..tokenizer.vocabulary_size() as u32).filter_map(|id| tokenizer.piece(id));
-    let code = |piece: &str| {
+    let line = |piece: &str| {
         let code = piece.strip_prefix("\u{2581}>>")?.strip_suffix('<')?;
-        (!code.is_empty() && code.chars().all(char::is_alphanumeric)).then(|| format!(">>{code}<< a"))
+        let line = format!(">>{code}<< a");
+        written_language_tag(&line).is_some().then_some(line)
     };
-    pieces.filter_map(code).take(SHOWN).collect()
+    pieces.filter_map(line).take(SHOWN).collect()
 }
 
 /// Ids that have different pieces, and lines of which two tokenizers give different ids or make different texts again.

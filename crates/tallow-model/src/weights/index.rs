@@ -98,8 +98,13 @@ impl Index {
             return Err(ModelError::Damaged {
                 path: self.path.clone(),
                 reason: format!(
-                    "of the {} files that it names, {} is missing; download it again",
+                    "of the {} files that it names, {} missing: {}; download what is missing",
                     files.len(),
+                    if missing.len() == 1 {
+                        "1 is".to_owned()
+                    } else {
+                        format!("{} are", missing.len())
+                    },
                     shortened(missing.into_iter().map(str::to_owned).collect()).join(", ")
                 ),
             });

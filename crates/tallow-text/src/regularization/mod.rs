@@ -117,7 +117,7 @@ impl Vocabulary {
         match (tokenizer.to_json(), tokenizer.marian()) {
             (Some(json), _) => Self::of_json(json, &|id| tokenizer.is_text(id)),
             (None, Some(side)) => {
-                let [model, _] = side.contents();
+                let [model, ..] = side.contents();
                 Self::of_sentencepiece(model, &|text| side.id(text).filter(|id| tokenizer.is_text(*id)))
             }
             (None, None) => Self::Other,

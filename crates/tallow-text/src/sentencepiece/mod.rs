@@ -73,8 +73,8 @@ impl Processor {
             let damaged = format!("it is cut off or damaged ({error}); download it again");
             files::reason_of(bytes, damaged)
         })?;
-        if message.trainer.is_none() && message.normalizer.is_none() {
-            // Every model has these, after its pieces; a file that is cut off between two pieces has no other fault.
+        if message.trainer.is_none() || message.normalizer.is_none() {
+            // Every model has these, after its pieces; a file that is cut off between two parts has no other fault.
             let cut = "it is cut off: it ends before its settings; download it again".to_owned();
             return Err(files::reason_of(bytes, cut));
         }

@@ -84,7 +84,7 @@ pub(super) fn encoded(
     all.extend(surveys);
     for (key, text) in texts.held_out {
         report.stage(&format!("encoding {key}"));
-        if let Some((found, advice)) = rewritten_references(&text, &tokenizers)? {
+        if let Some((found, advice)) = rewritten_references(config, &text, &tokenizers)? {
             report.look(key, found, advice)?;
         }
         let corpus = encode(std::slice::from_ref(&text), &tokenizers, &Filters::NONE)?;
