@@ -322,6 +322,52 @@ mod tests {
         assert_eq!(tokenizer_without_tags(">>> 1 << 2"), None);
     }
 
+    /// Fragments that have made readers stumble, in random order: every part of a line with a tag begins with it, fits, and has
+    /// something to say.
+    #[test]
+    fn any_line_with_a_tag_is_read() {
+        let config = TextConfig {
+            vocabulary: 300,
+            ..TextConfig::default()
+        };
+        let tokenizer = Tokenizer::learn(&config, [">>deu<< äöü a b. c", ">>fra<<a b"], 1).unwrap();
+        let fragments = [
+            ">>deu<<", ">>", "<<", " ", "\u{3000}", "\u{feff}", "\t", "ä", "öü", "a b. ", "c! ", "犬。", "\u{200b}",
+            ">>x<<",
+        ];
+        let mut state = 7u64;
+        let mut below = |bound: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % bound
+        };
+        for _ in 0..2000 {
+            let line: String = (0..below(30)).map(|_| fragments[below(fragments.len())]).collect();
+            for long_lines in [LongLines::Split, LongLines::Truncate] {
+                let config = DecodeConfig {
+                    max_source_length: 3 + below(12),
+                    long_lines,
+                    ..DecodeConfig::default()
+                };
+                let reader = Reader {
+                    tokenizer: &tokenizer,
+                    config: &config,
+                    eos: 0,
+                    threads: 1,
+                };
+                let source = reader.read(&[&line], 0).unwrap().remove(0);
+                let tag = tokenizer.split_language_tag(&line);
+                let id = tag.map(|(tag, _)| tokenizer.id(tag).unwrap_or(tokenizer.unk_id()));
+                for part in &source.parts {
+                    assert!(part.tokens.len() <= config.max_source_length, "{line:?}");
+                    assert!(id.is_none_or(|id| part.tokens[0] == id), "{line:?}");
+                }
+                assert_eq!(source.parts.is_empty(), says_nothing(&tokenizer, &line), "{line:?}");
+            }
+        }
+    }
+
     fn tokenizer_without_tags(line: &str) -> Option<String> {
         read(line, 100, LongLines::Split).unwrap().unknown_tag
     }
