@@ -92,6 +92,13 @@ pub(crate) fn sections() -> [(&'static str, &'static [&'static str], Check); 7] 
     ]
 }
 
+/// The keys that stand in no section.
+pub(crate) fn top_level_keys() -> Vec<&'static str> {
+    let sections = sections().map(|section| section.0);
+    let keys = keys_of::<Config>().iter().copied();
+    keys.filter(|key| !sections.contains(key)).collect()
+}
+
 impl Config {
     /// Reads a file, lays `--set section.key=value` over it, and checks everything. All faults are reported at once.
     pub(crate) fn compose(path: &Path, set: &[String]) -> Result<Composed> {

@@ -1,7 +1,7 @@
 //! From the command line to [`Arguments`], and what is said of flags that do not exist and of values that cannot be.
 
 use crate::arguments::Arguments;
-use crate::config::{Config, sections};
+use crate::config::{sections, top_level_keys};
 use crate::keys::keys_of;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
@@ -160,7 +160,7 @@ fn meant(flag: &str, command: &Command) -> Option<String> {
         .iter()
         .find(|section| section.1.contains(&key.as_str()))
         .map(|section| format!("{}.{key}", section.0));
-    let path = section.or_else(|| keys_of::<Config>().contains(&key.as_str()).then_some(key));
+    let path = section.or_else(|| top_level_keys().contains(&key.as_str()).then_some(key));
     path.map(|path| format!("--set {path}=VALUE"))
 }
 
@@ -224,6 +224,11 @@ mod tests {
         // What is only mistyped, clap finds.
         assert!(error("tallow translate m --bem 3").contains("'--beam'"));
         assert!(!error("tallow translate m --banana").contains("tip"));
+        // A section takes no value.
+        for section in ["text", "data", "model", "train", "decode", "score", "card"] {
+            let said = error(&format!("tallow train c.toml --{section} big"));
+            assert!(!said.contains(&format!("--set {section}=")), "{said}");
+        }
     }
 
     /// Every flag of the table exists somewhere, and none of the others' names is one.

@@ -1,6 +1,6 @@
 //! The layers of a config: values laid over values, and what is wrong with their keys.
 
-use crate::config::{Config, sections};
+use crate::config::{Config, sections, top_level_keys};
 use crate::keys::{keys_of, nearest};
 use crate::synonyms::{known_elsewhere, section_elsewhere};
 use serde::Deserialize;
@@ -112,8 +112,7 @@ fn unknown<S: AsRef<str>>(key: &str, known: &[S]) -> String {
         .filter(|section| section.1.contains(&name))
         .map(|section| format!("{}.{name}", section.0))
         .collect();
-    let is_section = |name: &str| sections().iter().any(|section| section.0 == name);
-    elsewhere.extend((keys_of::<Config>().contains(&name) && !is_section(name)).then(|| name.to_owned()));
+    elsewhere.extend(top_level_keys().contains(&name).then(|| name.to_owned()));
     let named_alike = match elsewhere.as_slice() {
         [] => None,
         [one] => Some(format!("there is {one}")),

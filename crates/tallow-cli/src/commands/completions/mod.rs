@@ -1,8 +1,7 @@
 //! `tallow completions`.
 
 use crate::arguments::{Arguments, CompletionsArguments};
-use crate::config::{Config, sections};
-use crate::keys::keys_of;
+use crate::config::{sections, top_level_keys};
 use anyhow::Result;
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
@@ -75,12 +74,11 @@ fn fill(values: &str, command: &Command, shell: Shell) -> String {
 /// Every key that can be set, as it begins a `--set`.
 fn keys() -> Vec<String> {
     let sections = sections();
-    let is_section = |key: &&&str| sections.iter().any(|section| section.0 == **key);
-    let outer = keys_of::<Config>().iter().filter(|key| !is_section(key));
     let inner = sections
         .iter()
         .flat_map(|(name, keys, _)| keys.iter().map(move |key| format!("{name}.{key}=")));
-    outer.map(|key| format!("{key}=")).chain(inner).collect()
+    let outer = top_level_keys().into_iter().map(|key| format!("{key}="));
+    outer.chain(inner).collect()
 }
 
 fn takes(command: &Command, argument: &str) -> bool {
