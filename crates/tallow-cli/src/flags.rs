@@ -3,79 +3,23 @@
 use crate::arguments::Arguments;
 use crate::config::{sections, top_level_keys};
 use crate::keys::keys_of;
+use crate::synonyms::{Synonym, synonym};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 use std::str::FromStr;
 use tallow_decode::DecodeConfig;
 
-/// What other programs call the flags of this one: theirs, then ours, of which the first counts that the command has. Some
-/// have no flag here but a key.
-const SYNONYMS: [(&[&str], &[&str]); 17] = [
-    (
-        &["num-beams", "beam-size", "beamsize", "beams", "beam-width", "k-beam"],
-        &["--beam"],
-    ),
-    (
-        &[
-            "nbest",
-            "n-best-list",
-            "nbest-size",
-            "num-return-sequences",
-            "num-hypotheses",
-            "n-best-size",
-        ],
-        &["--n-best"],
-    ),
-    (
-        &[
-            "max-len",
-            "max-new-tokens",
-            "max-tokens",
-            "max-decoding-length",
-            "max-output-length",
-            "max-len-b",
-        ],
-        &["--max-length"],
-    ),
-    (&["min-len", "min-new-tokens", "min-decoding-length"], &["--min-length"]),
-    (
-        &["lenpen", "len-pen", "normalize", "length-alpha", "alpha"],
-        &["--length-penalty"],
-    ),
-    (&["no-repeat-ngram-size", "block-ngram-repeat"], &["--no-repeat-ngram"]),
-    (
-        &["do-sample", "sampling", "random-sampling", "output-sampling"],
-        &["--sample"],
-    ),
-    (
-        &["temp", "sampling-temperature", "random-sampling-temp"],
-        &["--temperature"],
-    ),
-    (&["topk", "sampling-topk", "random-sampling-topk"], &["--top-k"]),
-    (
-        &["topp", "sampling-topp", "random-sampling-topp", "nucleus"],
-        &["--top-p"],
-    ),
-    (
-        &["threads", "num-threads", "cpu-threads", "num-workers", "jobs"],
-        &["--workers", "--set train.workers=N"],
-    ),
-    (&["gpu", "gpus", "cuda", "use-gpu", "devices"], &["--device cuda"]),
-    (
-        &["batch-size", "mini-batch", "max-batch-size", "maxi-batch"],
-        &["--set decode.batch_tokens=N", "--set data.batch_tokens=N"],
-    ),
-    (
-        &["src", "source", "source-file", "file", "text"],
-        &["--source", "--input"],
-    ),
+/// What other programs call flags that are no keys of a config: theirs, then ours, of which the first counts that the command
+/// has. `synonyms.txt` has the names of keys, and so of the flags that are called as their keys are.
+const SYNONYMS: [(&[&str], &[&str]); 4] = [
+    (&["src", "source", "source-file", "file", "text"], &["source", "input"]),
     (
         &["ref", "refs", "references", "tgt", "reference", "target"],
-        &["--reference", "--target"],
+        &["reference", "target"],
     ),
-    (&["out", "output-file", "save"], &["--output"]),
-    (&["metric", "score"], &["--metrics"]),
+    (&["out", "output-file", "save"], &["output"]),
+    (&["metric", "score"], &["metrics"]),
 ];
 
 /// What was typed; or an error, help or version, to be printed.
@@ -107,13 +51,22 @@ fn advised(mut error: clap::Error, command: &Command, typed: &[OsString]) -> cla
     // That `-- FLAG` would be a value helps nobody.
     error.remove(ContextKind::TrailingArg);
     error.remove(ContextKind::Suggested);
-    let Some(meant) = meant(&flag, used(command, typed)) else {
-        return error;
-    };
-    error.remove(ContextKind::SuggestedArg);
-    error.remove(ContextKind::SuggestedSubcommand);
-    let tip = format!("here it is '{meant}'");
-    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    if let Some(tip) = tip(&flag, used(command, typed)) {
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    let has_tip = [
+        ContextKind::Suggested,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+    ]
+    .iter()
+    .any(|kind| error.get(*kind).is_some());
+    if has_tip {
+        // That of the command with the flag that is spelled alike would contradict the tip, or repeat it.
+        error.remove(ContextKind::Usage);
+    }
     error
 }
 
@@ -125,43 +78,69 @@ fn used<'a>(command: &'a Command, typed: &[OsString]) -> &'a Command {
     })
 }
 
-/// What a command calls what somebody else calls `flag`.
-fn meant(flag: &str, command: &Command) -> Option<String> {
-    let name = flag.trim_start_matches('-').split('=').next()?;
-    let name = name.to_lowercase().replace('_', "-");
+/// What a command calls what somebody else calls `flag`, as a tip.
+fn tip(flag: &str, command: &Command) -> Option<String> {
+    let typed = flag.trim_start_matches('-').split('=').next()?;
+    let name = typed.to_lowercase().replace('_', "-");
     let has = |long: &str| {
         command
             .get_arguments()
             .any(|argument| argument.get_long() == Some(long))
     };
     if has(&name) {
-        return Some(format!("--{name}"));
+        return Some(format!("here it is '--{name}'"));
     }
-    let of_config = command.get_positionals().any(|argument| argument.get_id() == "config");
-    let is_here = |ours: &&&str| match ours.strip_prefix("--set ") {
-        Some(key) => has("set") && key.starts_with("decode.") != of_config,
-        None => has(ours.trim_start_matches('-').split(' ').next().unwrap_or_default()),
-    };
-    let synonym = SYNONYMS.iter().filter(|(theirs, _)| theirs.contains(&name.as_str()));
-    if let Some(ours) = synonym.flat_map(|(_, ours)| ours.iter()).find(is_here) {
-        return Some((*ours).to_owned());
+    let mut synonyms = SYNONYMS.iter().filter(|(theirs, _)| theirs.contains(&name.as_str()));
+    if let Some(ours) = synonyms.find_map(|(_, ours)| ours.iter().find(|ours| has(ours))) {
+        return Some(format!("here it is '--{ours}'"));
     }
-    if !has("set") {
-        return None;
+    let takes_config = command.get_positionals().any(|argument| argument.get_id() == "config");
+    let section = if takes_config { "train" } else { "decode" };
+    if let Some(synonym) = synonym(&format!("{section}.{typed}")) {
+        return tip_of_key(&synonym, takes_config, has);
     }
     // What is no flag may be a key.
     let key = name.replace('-', "_");
-    if !of_config {
-        return keys_of::<DecodeConfig>()
-            .contains(&key.as_str())
-            .then(|| format!("--set decode.{key}=VALUE"));
+    let path = if takes_config {
+        let sections = sections();
+        let section = sections.iter().find(|section| section.1.contains(&key.as_str()));
+        let path = section.map(|section| format!("{}.{key}", section.0));
+        path.or_else(|| top_level_keys().contains(&key.as_str()).then_some(key))
+    } else {
+        let is_known = keys_of::<DecodeConfig>().contains(&key.as_str());
+        is_known.then(|| format!("decode.{key}"))
+    };
+    path.filter(|_| has("set"))
+        .map(|path| format!("here it is '--set {path}=VALUE'"))
+}
+
+/// The tip for a key under its name elsewhere: in a command that takes a config it can be set; in others, some keys are flags,
+/// and those of the search can be set.
+fn tip_of_key(synonym: &Synonym, takes_config: bool, has: impl Fn(&str) -> bool) -> Option<String> {
+    let Synonym { keys, note, .. } = synonym;
+    if keys.is_empty() {
+        // It names the flag to use instead, or is about training.
+        let flags: Vec<&str> = note.split(' ').filter_map(|word| word.strip_prefix("--")).collect();
+        let is_true = flags.iter().all(|flag| has(flag)) && (takes_config || !flags.is_empty());
+        return is_true.then(|| (*note).to_owned());
     }
-    let section = sections()
-        .iter()
-        .find(|section| section.1.contains(&key.as_str()))
-        .map(|section| format!("{}.{key}", section.0));
-    let path = section.or_else(|| top_level_keys().contains(&key.as_str()).then_some(key));
-    path.map(|path| format!("--set {path}=VALUE"))
+    if let ([key], false) = (keys.as_slice(), takes_config) {
+        let flag = key.rsplit('.').next().unwrap_or(key).replace('_', "-");
+        // Others mean something else where there is no config: `output` of a run is a folder.
+        let is_same = ["decode.", "score.", "train.workers", "seed"]
+            .iter()
+            .any(|same| key.starts_with(same));
+        if is_same && has(&flag) {
+            return Some(format!("here it is '--{flag}'"));
+        }
+    }
+    let can_be_set = has("set") && (takes_config || keys.iter().all(|key| key.starts_with("decode.")));
+    let settings: Vec<String> = keys.iter().map(|key| format!("'--set {key}=VALUE'")).collect();
+    let here = format!("here it is {}", settings.join(" and "));
+    can_be_set.then(|| match *note {
+        "" => here,
+        note => format!("{here}; {note}"),
+    })
 }
 
 /// A whole number that is not negative.
@@ -204,15 +183,16 @@ mod tests {
             ("translate m --max-len 9", "--max-length"),
             ("translate m --max_length 9", "--max-length"),
             ("translate m --threads 2", "--workers"),
-            ("translate m --batch-size 64", "--set decode.batch_tokens=N"),
-            ("train c.toml --batch-size 64", "--set data.batch_tokens=N"),
+            ("translate m --random-seed 2", "--seed"),
+            ("eval m --lc", "--lowercase"),
             ("translate m --patience 2", "--set decode.patience=VALUE"),
             ("train c.toml --max-updates 2", "--set train.max_updates=VALUE"),
             ("train c.toml --name x", "--set name=VALUE"),
             ("translate m --src x", "--input"),
             ("eval m --src x", "--source"),
             ("score x --ref y", "--reference"),
-            ("translate m --gpu", "--device cuda"),
+            ("train c.toml --lr 0.1", "--set train.learning_rate=VALUE"),
+            ("train c.toml --maxGradNorm 1", "--set train.clip_norm=VALUE"),
         ] {
             let said = error(&format!("tallow {typed}"));
             assert!(
@@ -220,10 +200,52 @@ mod tests {
                 "{typed}: {said}"
             );
             assert!(!said.contains("similar") && !said.contains("-- -"), "{said}");
+            assert!(!said.contains("Usage"), "{said}");
+        }
+        for (typed, tip) in [
+            (
+                "train c.toml --epochs 3",
+                "here it is '--set train.max_epochs=VALUE'; training ends after train.max_updates, too",
+            ),
+            (
+                "train c.toml --vocab-size 8000",
+                "here it is '--set text.vocabulary=VALUE'; it counts pieces, not merges",
+            ),
+            (
+                "train c.toml --layers 6",
+                "here it is '--set model.encoder_layers=VALUE' and '--set model.decoder_layers=VALUE'",
+            ),
+            (
+                "train c.toml --early-stopping 6",
+                "here it is '--set train.patience=VALUE'; it counts validations",
+            ),
+            (
+                "train c.toml --batch-size 64",
+                "here it is '--set data.batch_tokens=VALUE'; it counts tokens, padding included, not sentences",
+            ),
+            (
+                "translate m --batch-size 64",
+                "here it is '--set decode.batch_tokens=VALUE'; it counts source tokens times hypotheses, not sentences",
+            ),
+            (
+                "translate m --gpu",
+                "say --device cpu, cuda or cuda:N on the command line",
+            ),
+        ] {
+            let said = error(&format!("tallow {typed}"));
+            assert!(said.contains(&format!("tip: {tip}\n")), "{typed}: {said}");
+        }
+        // Of training alone; of a run alone; without a device.
+        for typed in ["translate m --lr 1", "translate m --save-dir x", "toy copy -o x --gpu"] {
+            assert!(!error(&format!("tallow {typed}")).contains("here it is"), "{typed}");
         }
         // What is only mistyped, clap finds.
         assert!(error("tallow translate m --bem 3").contains("'--beam'"));
-        assert!(!error("tallow translate m --banana").contains("tip"));
+        let unknown = error("tallow translate m --banana");
+        assert!(
+            !unknown.contains("tip") && unknown.contains("Usage: tallow translate <MODEL>"),
+            "{unknown}"
+        );
         // A section takes no value.
         for section in ["text", "data", "model", "train", "decode", "score", "card"] {
             let said = error(&format!("tallow train c.toml --{section} big"));
@@ -231,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Every flag of the table exists somewhere, and none of the others' names is one.
+    /// Every flag of the table exists somewhere.
     #[test]
     fn the_table_holds() {
         let command = command();
@@ -240,11 +262,8 @@ mod tests {
             .flat_map(Command::get_arguments)
             .filter_map(clap::Arg::get_long)
             .collect();
-        for (_, ours) in SYNONYMS {
-            for flag in ours.iter().filter(|flag| !flag.starts_with("--set ")) {
-                let name = flag.trim_start_matches('-').split(' ').next().unwrap();
-                assert!(flags.contains(&name), "{flag}");
-            }
+        for flag in SYNONYMS.iter().flat_map(|(_, ours)| ours.iter()) {
+            assert!(flags.contains(flag), "{flag}");
         }
     }
 

@@ -73,13 +73,18 @@ pub(crate) fn faults_of(table: &Table) -> Vec<String> {
         };
         for (inner, value) in section {
             if !keys.contains(&inner.as_str()) {
-                faults.push(unknown(&format!("{name}.{inner}"), &qualified(name, keys)));
+                faults.push(unknown_in(name, inner, keys));
             } else if let Err(error) = check(Value::Table(Table::from_iter([(inner.clone(), value.clone())]))) {
                 faults.push(format!("{name}.{inner}: {}", error.message()));
             }
         }
     }
     faults
+}
+
+/// The fault of a key that its section does not have.
+pub(crate) fn unknown_in(section: &str, key: &str, keys: &[&str]) -> String {
+    unknown(&format!("{section}.{key}"), &qualified(section, keys))
 }
 
 fn qualified(section: &str, keys: &[&str]) -> Vec<String> {
@@ -173,7 +178,7 @@ mod tests {
             ),
             (
                 "[train]\ndevice = 6",
-                "train.device: unknown key; it is no key: say --device cpu, cuda or cuda:N on the command line",
+                "train.device: unknown key; say --device cpu, cuda or cuda:N on the command line",
             ),
             // Mistyped.
             (

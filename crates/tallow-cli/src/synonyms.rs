@@ -24,11 +24,11 @@ const SECTIONS: [(&str, &str); 6] = [
 
 /// A setting under its names elsewhere.
 #[derive(Debug, Default)]
-struct Synonym {
+pub(crate) struct Synonym {
     /// The keys here, with their sections; none where it is no key.
-    keys: Vec<&'static str>,
+    pub(crate) keys: Vec<&'static str>,
     /// What else to know about it; all there is to say where there is no key.
-    note: &'static str,
+    pub(crate) note: &'static str,
     names: Vec<&'static str>,
 }
 
@@ -48,15 +48,21 @@ fn synonyms() -> Vec<Synonym> {
     all
 }
 
-/// What a key that is none may be here, if other programs call something so: the end of a sentence about it.
-pub(crate) fn known_elsewhere(key: &str) -> Option<String> {
+/// What other programs call so: in this section alone, or anywhere.
+pub(crate) fn synonym(key: &str) -> Option<Synonym> {
     let plain = plain(key);
     let name = plain.rsplit('.').next().unwrap_or(&plain);
-    let all = synonyms();
-    let find = |wanted: &str| all.iter().find(|synonym| synonym.names.contains(&wanted));
-    let Synonym { keys, note, .. } = find(&plain).or_else(|| find(name))?;
+    let mut all = synonyms();
+    let place = |wanted: &str| all.iter().position(|synonym| synonym.names.contains(&wanted));
+    let found = place(&plain).or_else(|| place(name))?;
+    Some(all.swap_remove(found))
+}
+
+/// What a key that is none may be here, if other programs call something so: the end of a sentence about it.
+pub(crate) fn known_elsewhere(key: &str) -> Option<String> {
+    let Synonym { keys, note, .. } = synonym(key)?;
     let there = match keys.split_last() {
-        None => return Some((*note).to_owned()),
+        None => return Some(note.to_owned()),
         Some((one, [])) => format!("there is {one}"),
         Some((last, others)) => format!("there are {} and {last}", others.join(", ")),
     };
@@ -153,10 +159,7 @@ mod tests {
                 "--mini-batch-words",
                 "there is data.batch_tokens; it counts tokens, padding included, not sentences",
             ),
-            (
-                "train.device",
-                "it is no key: say --device cpu, cuda or cuda:N on the command line",
-            ),
+            ("train.device", "say --device cpu, cuda or cuda:N on the command line"),
             ("train.early_stopping", "there is train.patience; it counts validations"),
         ] {
             assert_eq!(known_elsewhere(name).as_deref(), Some(expected), "{name}");

@@ -4,8 +4,8 @@ use crate::arguments::SearchArguments;
 use crate::colour::warning;
 use crate::count::counted;
 use crate::ingredients::language_tags;
-use crate::keys::{keys_of, nearest};
-use crate::layers::parse_value;
+use crate::keys::keys_of;
+use crate::layers::{parse_value, unknown_in};
 use crate::located::Located;
 use crate::threads;
 use crate::usage::UsageError;
@@ -96,11 +96,7 @@ impl SearchArguments {
             };
             let known = keys_of::<DecodeConfig>();
             if !known.contains(&key) {
-                let guess = nearest(key, known).map_or_else(
-                    || "FORMAT.md lists all keys".to_owned(),
-                    |guess| format!("did you mean decode.{guess}?"),
-                );
-                return format!("--set decode.{key}: unknown key; {guess}");
+                return format!("--set {}", unknown_in("decode", key, known));
             }
             let alone = Table::from_iter([(key.to_owned(), parse_value(value))]);
             if let Err(error) = DecodeConfig::deserialize(Value::Table(alone)) {
