@@ -5,7 +5,7 @@ use crate::examples::{
     AVERAGE_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, SCORE_EXAMPLES,
     TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
-use crate::flags::{number, some, whole};
+use crate::flags::{at_least_one, number, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use tallow_data::toy::Toy;
@@ -161,7 +161,7 @@ pub(crate) struct SearchArguments {
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Threads that translate a batch each; default: one for each core
-    #[arg(long, value_parser = some::<usize>)]
+    #[arg(long, value_parser = at_least_one::<usize>)]
     pub(crate) workers: Option<usize>,
 }
 
@@ -309,7 +309,7 @@ pub(crate) struct CheckArguments {
     #[arg(long, default_value_t = 80, requires = "resume", value_parser = whole::<u64>)]
     pub(crate) updates: u64,
     /// With --resume: how many times the second run is killed
-    #[arg(long, default_value_t = 20, requires = "resume", value_parser = some::<u64>)]
+    #[arg(long, default_value_t = 20, requires = "resume", value_parser = at_least_one::<u64>)]
     pub(crate) kills: u64,
     /// With --resume: seed of the moments at which it is killed
     #[arg(long, default_value_t = 1, requires = "resume", value_parser = whole::<u64>)]

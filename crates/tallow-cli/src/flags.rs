@@ -150,7 +150,7 @@ pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 /// A whole number, at least 1.
-pub(crate) fn some<T: FromStr + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
+pub(crate) fn at_least_one<T: FromStr + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
     text.parse()
         .ok()
         .filter(|number| *number >= T::from(1))
