@@ -2,7 +2,7 @@
 
 use crate::arguments::SearchArguments;
 use crate::colour::warning;
-use crate::count::counted;
+use crate::count::agreeing;
 use crate::ingredients::language_tags;
 use crate::keys::keys_of;
 use crate::layers::{parse_value, unknown_in};
@@ -167,9 +167,8 @@ impl Shortcomings {
     pub(crate) fn warn(&self, config: &DecodeConfig, tokenizers: &Tokenizers) {
         let (source, target) = (config.max_source_length, config.max_length);
         let say = |text: String| eprintln!("{} {text}", warning());
-        let lines = |count: u64| format!("{} {}", counted(count, "line"), if count == 1 { "was" } else { "were" });
+        let lines = |count: u64| agreeing(count, "line was", "lines were");
         if self.tagged > 0 {
-            let begin = if self.tagged == 1 { "begins" } else { "begin" };
             let unknown = self
                 .unknown_tags
                 .iter()
@@ -181,8 +180,8 @@ impl Shortcomings {
                 None => "it has none, and reads them as text".into(),
             };
             say(format!(
-                "{} {begin} with a language tag that the model does not have ({unknown}); {known}",
-                counted(self.tagged, "line")
+                "{} with a language tag that the model does not have ({unknown}); {known}",
+                agreeing(self.tagged, "line begins", "lines begin")
             ));
         }
         if self.cut > 0 {
@@ -199,10 +198,9 @@ impl Shortcomings {
             ));
         }
         if self.unfinished > 0 {
-            let were = if self.unfinished == 1 { "was" } else { "were" };
             say(format!(
-                "{} {were} cut at {target} tokens (decode.max_length)",
-                counted(self.unfinished, "translation")
+                "{} cut at {target} tokens (decode.max_length)",
+                agreeing(self.unfinished, "translation was", "translations were")
             ));
         }
     }

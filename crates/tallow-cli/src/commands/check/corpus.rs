@@ -2,6 +2,7 @@
 
 use crate::commands::check::{FEW, Report};
 use crate::config::Config;
+use crate::count::{agreeing, counted};
 use crate::progress::thousands;
 use anyhow::Result;
 use tallow_data::{Alignment, CorpusFiles, DataError, Overlap, ParallelText, Sides, Survey, Tally, read_lines};
@@ -108,7 +109,7 @@ fn open(
     ];
     for (count, one, many) in repaired.into_iter().filter(|(count, _, _)| *count > 0) {
         let advice = "they are stripped here; other programs may take them for text";
-        report.look(key, counted(count, one, many), advice)?;
+        report.look(key, agreeing(count, one, many), advice)?;
     }
     let mut tally = |tally: &Tally, what: &str, most: f64, advice: &str| {
         if tally.count == 0 {
@@ -160,12 +161,8 @@ fn open(
     Ok(Some(text))
 }
 
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{} {}", thousands(count as f64), if count == 1 { one } else { many })
-}
-
 pub(super) fn pairs_of(count: u64) -> String {
-    counted(count, "pair", "pairs")
+    counted(count, "pair")
 }
 
 fn alignment(key: &str, text: &ParallelText, found: &Alignment, report: &mut Report) -> Result<()> {
@@ -185,7 +182,7 @@ fn alignment(key: &str, text: &ParallelText, found: &Alignment, report: &mut Rep
             )?;
             continue;
         };
-        let count = counted(shift.unsigned_abs(), "line", "lines");
+        let count = counted(shift.unsigned_abs(), "line");
         let where_to = if shift > 0 { "further down" } else { "further up" };
         let advice = "a line is missing or too much at the first of them (told by the lengths of lines, so nearly): compare \
                       both files there";
@@ -243,7 +240,7 @@ fn overlap(key: &str, text: &ParallelText, train: &[ParallelText], report: &mut 
     if found.pairs.count > 0 {
         let what = format!(
             "{} trained on, too ({})",
-            counted(found.pairs.count, "pair is", "pairs are"),
+            agreeing(found.pairs.count, "pair is", "pairs are"),
             found.pairs.examples()
         );
         if share > MOST_OVERLAP && found.pairs.count >= FEW {
@@ -254,7 +251,7 @@ fn overlap(key: &str, text: &ParallelText, train: &[ParallelText], report: &mut 
     } else if found.sources.count > 0 {
         let what = format!(
             "{} trained on, with other targets ({})",
-            counted(found.sources.count, "source is", "sources are"),
+            agreeing(found.sources.count, "source is", "sources are"),
             found.sources.examples()
         );
         report.look(key, what, "scores are a little too high for new text")?;
