@@ -280,9 +280,6 @@ fn place_to_begin(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<O
                  `init`, or replace it with --overwrite"
             );
         }
-        if !run.record().exists() {
-            bail!("{path}: there is no run to resume; leave out --resume to begin");
-        }
         eprintln!("{path}: nothing had been saved; beginning anew");
     } else if !overwrite && has_results(run) {
         bail!(
