@@ -4,7 +4,7 @@ use crate::progress::{duration, thousands};
 use crate::status_line::{Bar, Part, status_line, terminal_width};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
-use std::io::stdout;
+use std::io::{IsTerminal, stderr, stdout};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,10 +17,31 @@ const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "�
 /// A line on standard error, where that is a terminal: what is being done, how far it is, and for how long already. It goes
 /// when this does.
 pub(crate) struct Activity {
-    is_shown: bool,
+    manner: Manner,
     /// While something is being done.
     bar: Option<ProgressBar>,
     now: Arc<Mutex<Now>>,
+}
+
+/// How it is said what is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// By a line that moves.
+    Moving,
+    /// By a line for each stage.
+    Lines,
+    /// Not at all: somebody else writes to the same terminal.
+    Silent,
+}
+
+impl Manner {
+    fn of(may_show: bool, is_terminal: bool, has_cursor: bool) -> Self {
+        match (is_terminal, may_show, has_cursor) {
+            (true, false, _) => Self::Silent,
+            (true, true, true) => Self::Moving,
+            _ => Self::Lines,
+        }
+    }
 }
 
 /// What the line says.
@@ -73,17 +94,19 @@ impl Now {
 }
 
 impl Activity {
-    /// Shows nothing before something begins, and nothing at all if it may not, or if there is no terminal.
+    /// Shows nothing before something begins, and nothing at all on a terminal where it may not.
     pub(crate) fn new(may_show: bool) -> Self {
+        // On a dumb terminal nothing can move, and indicatif hides what would.
+        let has_cursor = !ProgressDrawTarget::stderr().is_hidden();
         Self {
-            is_shown: may_show && !ProgressDrawTarget::stderr().is_hidden(),
+            manner: Manner::of(may_show, stderr().is_terminal(), has_cursor),
             bar: None,
             now: Arc::new(Mutex::new(Now::new(String::new()))),
         }
     }
 
-    /// For a command that writes while it works: nothing is shown if its output goes into a pipe, because what reads that
-    /// may write to the same terminal.
+    /// For a command that writes while it works: nothing is shown on a terminal if the output goes into a pipe, because what
+    /// reads that may write to the same terminal, as a pager does.
     pub(crate) fn beside_output(may_show: bool) -> Self {
         Self::new(may_show && !is_pipe())
     }
@@ -98,7 +121,7 @@ impl Activity {
             // A line that cannot be written is missing until the next one.
             let _ = out.write_str(&now.line(terminal_width(), now.begin.elapsed()));
         };
-        if let (true, Ok(style)) = (self.is_shown, ProgressStyle::with_template("{line}")) {
+        if let (Manner::Moving, Ok(style)) = (self.manner, ProgressStyle::with_template("{line}")) {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(style.with_key("line", line));
             bar.enable_steady_tick(TICK);
@@ -106,18 +129,20 @@ impl Activity {
         }
     }
 
-    /// Begins something that is also told, as a line of its own, where there is no terminal.
+    /// Begins something that is also told, as a line of its own, where no line moves.
     pub(crate) fn stage(&mut self, what: &str) {
-        if self.is_shown {
-            self.begin(what);
-        } else {
-            self.tell(what);
+        match self.manner {
+            Manner::Moving => self.begin(what),
+            Manner::Lines | Manner::Silent => self.tell(what),
         }
     }
 
     /// The same for what says something itself: there is nothing that moves.
     pub(crate) fn tell(&mut self, what: &str) {
         self.end();
+        if self.manner == Manner::Silent {
+            return;
+        }
         // In one piece: what standard output goes into may write to the same terminal.
         let line = format!("{what} ...\n");
         eprint!("{line}");
@@ -184,13 +209,32 @@ fn is_pipe() -> bool {
     }
     #[cfg(not(unix))]
     {
-        !std::io::IsTerminal::is_terminal(&stdout())
+        !stdout().is_terminal()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_it_is_said() {
+        for (may_show, is_terminal, has_cursor, expected) in [
+            (true, true, true, Manner::Moving),
+            // On a dumb terminal.
+            (true, true, false, Manner::Lines),
+            // In a file.
+            (true, false, false, Manner::Lines),
+            // The output goes into a pager on the same terminal.
+            (false, true, true, Manner::Silent),
+            (false, true, false, Manner::Silent),
+            // Both go into pipes.
+            (false, false, false, Manner::Lines),
+        ] {
+            let found = Manner::of(may_show, is_terminal, has_cursor);
+            assert_eq!(found, expected, "{may_show} {is_terminal} {has_cursor}");
+        }
+    }
 
     #[test]
     fn what_the_line_says() {
