@@ -209,6 +209,16 @@ fn resuming_is_proven_and_its_faults_are_noticed() {
     let fault = found.outcome.unwrap_err();
     assert!(fault.what.contains("checkpoints/6/model.safetensors"), "{}", fault.what);
     assert!(fault.what.contains("metrics.jsonl"), "{}", fault.what);
+    // Steps of 1e38 make infinite weights, whose divergence is a fault of the proof's and no advice about its run.
+    let explosive = || {
+        let mut train = train_config(40);
+        (train.learning_rate, train.warmup_updates) = (1e38, 0);
+        Ok(parts(place.path(), train, 0.1))
+    };
+    let found = resume_is_exact(&place.path().join("explosive"), explosive).unwrap();
+    let fault = found.outcome.unwrap_err();
+    assert!(fault.what.contains("diverges at update"), "{}", fault.what);
+    assert!(!fault.what.contains("resume") && fault.advice.contains("train.learning_rate"));
 }
 
 #[test]

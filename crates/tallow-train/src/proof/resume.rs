@@ -40,14 +40,30 @@ pub fn resume_is_exact(
         })
     };
     let never = AtomicBool::new(false);
-    Trainer::new(short(&whole)?)?.run(&crate::Silent, &never)?;
-    let stop = AtomicBool::new(false);
-    Trainer::new(short(&stopped)?)?.run(&StopAfter(&stop), &stop)?;
-    let (mut trainer, _) = Trainer::resume(short(&stopped)?, STOP, |_| false)?;
-    trainer.run(&crate::Silent, &never)?;
+    let mut train = || -> Result<(), TrainError> {
+        Trainer::new(short(&whole)?)?.run(&crate::Silent, &never)?;
+        let stop = AtomicBool::new(false);
+        Trainer::new(short(&stopped)?)?.run(&StopAfter(&stop), &stop)?;
+        let (mut trainer, _) = Trainer::resume(short(&stopped)?, STOP, |_| false)?;
+        trainer.run(&crate::Silent, &never).map(|_| ())
+    };
+    let name = "resuming is exact";
+    match train() {
+        // Its own advice is about a run that nobody has.
+        Err(TrainError::Diverged { update, fault, .. } | TrainError::Hopeless { update, fault, .. }) => {
+            return Ok(Proof {
+                name,
+                outcome: Err(Fault {
+                    what: format!("training diverges at update {update}: {fault}"),
+                    advice: "lower train.learning_rate, raise train.warmup_updates or train.epsilon, or lower train.weight_decay",
+                }),
+            });
+        }
+        other => other?,
+    }
     let found = different_files(&whole, &stopped, UPDATES)?;
     Ok(Proof {
-        name: "resuming is exact",
+        name,
         outcome: if found.is_empty() {
             Ok(format!(
                 "{UPDATES} updates, stopped after {STOP} and resumed: weights, moments and log are the same to the bit"
