@@ -131,6 +131,15 @@ impl Progress {
         }
     }
 
+    /// Counts and times from this update on.
+    fn begin(&self, update: u64) {
+        let mut state = self.state.borrow_mut();
+        (state.first_update, state.begin) = (update, Instant::now());
+        self.stand(|standing| standing.update = update);
+        self.bar.set_position(update);
+        self.bar.reset_eta();
+    }
+
     fn stand(&self, change: impl FnOnce(&mut Standing)) {
         change(&mut self.standing.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
@@ -191,18 +200,15 @@ impl Observer for Progress {
                 workers,
                 parameters,
             } => {
-                let mut state = self.state.borrow_mut();
-                (state.max_updates, state.first_update) = (*max_updates, *update);
-                state.begin = Instant::now();
+                self.state.borrow_mut().max_updates = *max_updates;
                 let millions = *parameters as f64 / 1e6;
                 self.say(&format!(
                     "training {millions:.1} M parameters with {workers} workers, to update {max_updates}"
                 ));
-                self.stand(|standing| (standing.update, standing.max_updates) = (*update, *max_updates));
+                self.stand(|standing| standing.max_updates = *max_updates);
                 self.show();
                 self.bar.set_length(*max_updates);
-                self.bar.set_position(*update);
-                self.bar.reset_eta();
+                self.begin(*update);
             }
             Event::Updated {
                 update,
@@ -239,13 +245,28 @@ impl Observer for Progress {
                     "{warning} the run has diverged at update {from}; it goes on from the checkpoint of update {to} with \
                      {learning_rate_factor} of the learning rate"
                 ));
+                self.begin(*to);
             }
-            Event::Decides { by: Metric::Bleu, .. } => {
-                self.say("BLEU has reached 5: from now on it decides which model is best")
+            Event::NotSaved { update, last_sound } => {
+                let warning = warning();
+                let since = last_sound.map_or(String::new(), |sound| format!(" since update {sound}"));
+                self.say(&format!(
+                    "{warning} update {update} gets no checkpoint: the loss is absurd or not finite{since}. Until it is not, no \
+                     regular checkpoint is written, and the best model stays"
+                ));
             }
-            Event::Decides { .. } => {
-                self.say("BLEU is below 5, where its differences are noise: until it is not, the loss decides which model is best");
-            }
+            Event::Decides { metric, by, .. } => self.say(match (metric, by) {
+                (Metric::ExactMatch, Metric::ExactMatch) => {
+                    "there is an exact match: from now on they decide which model is best"
+                }
+                (Metric::ExactMatch, _) => {
+                    "no translation equals its reference: until one does, the loss decides which model is best"
+                }
+                (_, Metric::Bleu) => "BLEU has reached 5: from now on it decides which model is best",
+                _ => {
+                    "BLEU is below 5, where its differences are noise: until it is not, the loss decides which model is best"
+                }
+            }),
             Event::Validated {
                 update,
                 validation,
@@ -346,6 +367,27 @@ mod tests {
         assert_eq!(duration(3.21), "3.2 s");
         assert_eq!(duration(185.0), "3:05 min");
         assert_eq!(duration(7800.0), "2:10 h");
+    }
+
+    /// After going back, updates are counted from where the run goes on.
+    #[test]
+    fn going_back_begins_anew() {
+        let progress = Progress::new();
+        progress.observe(&Event::Started {
+            update: 5,
+            max_updates: 9,
+            workers: 1,
+            parameters: 1,
+        });
+        progress.observe(&Event::WentBack {
+            from: 7,
+            to: 0,
+            learning_rate_factor: 0.5,
+        });
+        assert_eq!(progress.state.borrow().first_update, 0);
+        assert_eq!(progress.standing.lock().unwrap().update, 0);
+        // The first update is told whenever it comes.
+        progress.updated(1, 0, 1.0, 10, 0.1);
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl Saved {
         } else {
             None
         };
-        // Versions before this one saved whatever there was.
+        // Versions of state.json before 3 were written with whatever there was.
         if let Some(what) = not_finite_in_words(&opened.params, &optimizer, ema.as_ref())? {
             return Err(damaged(directory, &format!("{what} are not finite numbers")));
         }

@@ -25,19 +25,28 @@ pub enum Metric {
 const DECISIVE_BLEU: f64 = 5.0;
 
 impl Metric {
-    /// The number by which a validation is compared with others: its value of the metric. In place of a BLEU that is too low
-    /// to decide it is the loss with a minus in front, of which more is better, too, and which is below any BLEU that decides.
+    /// The number by which a validation is compared with others: its value of the metric. In place of a value that is too low
+    /// to decide it is the loss with a minus in front, of which more is better, too, and which is below any value that decides.
     pub fn standing(self, validation: &Validation) -> f64 {
-        match (self, validation.value(self)) {
-            (Metric::Bleu, bleu) if bleu < DECISIVE_BLEU => -validation.loss,
-            (_, value) => value,
+        match validation.value(self) {
+            value if self.is_too_low(value) => -validation.loss,
+            value => value,
+        }
+    }
+
+    /// Whether a value says too little to decide: a BLEU that is noise, or no exact match at all, which most models begin with.
+    fn is_too_low(self, value: f64) -> bool {
+        match self {
+            Metric::Bleu => value < DECISIVE_BLEU,
+            Metric::ExactMatch => value <= 0.0,
+            Metric::Loss | Metric::Perplexity | Metric::Chrf => false,
         }
     }
 
     /// What a standing is a value of, and that value.
     pub fn of_standing(self, standing: f64) -> (Metric, f64) {
         match self {
-            Metric::Bleu if standing.is_sign_negative() => (Metric::Loss, -standing),
+            Metric::Bleu | Metric::ExactMatch if standing.is_sign_negative() => (Metric::Loss, -standing),
             metric => (metric, standing),
         }
     }
@@ -46,12 +55,11 @@ impl Metric {
     pub fn best_first(self, a: f64, b: f64) -> Ordering {
         match self {
             Metric::Loss | Metric::Perplexity => a.total_cmp(&b),
-            // Runs that began when any BLEU decided have low ones. Nothing is known of their losses; what is, is better.
-            Metric::Bleu => {
-                let is_noise = |standing: f64| standing.is_sign_positive() && standing < DECISIVE_BLEU;
+            // Runs that began when any value decided have low ones. Nothing is known of their losses; what is, is better.
+            Metric::Bleu | Metric::Chrf | Metric::ExactMatch => {
+                let is_noise = |standing: f64| standing.is_sign_positive() && self.is_too_low(standing);
                 is_noise(a).cmp(&is_noise(b)).then(b.total_cmp(&a))
             }
-            Metric::Chrf | Metric::ExactMatch => b.total_cmp(&a),
         }
     }
 
@@ -106,12 +114,30 @@ mod tests {
             (Metric::Loss, 5.0),
             (Metric::Perplexity, 5f64.exp()),
             (Metric::Chrf, 0.5),
-            (Metric::ExactMatch, 0.0),
         ] {
             assert_eq!(metric.standing(&low), expected);
             assert_eq!(metric.of_standing(expected), (metric, expected));
         }
         assert!(Metric::Loss.beats(4.0, Some(5.0)) && Metric::Chrf.beats(0.6, Some(0.5)));
-        assert!(!Metric::Loss.beats(5.0, Some(5.0)) && !Metric::ExactMatch.beats(0.0, Some(0.0)));
+        assert!(!Metric::Loss.beats(5.0, Some(5.0)) && !Metric::Chrf.beats(0.0, Some(0.0)));
+    }
+
+    #[test]
+    fn the_loss_decides_until_there_is_an_exact_match() {
+        let standing = |exact, loss| {
+            Metric::ExactMatch.standing(&Validation {
+                exact_match: Some(exact),
+                ..validation(0.0, loss)
+            })
+        };
+        let beats = |standing, best| Metric::ExactMatch.beats(standing, Some(best));
+        let (first, second, matches) = (standing(0.0, 5.0), standing(0.0, 4.0), standing(0.1, 9.0));
+        assert_eq!(Metric::ExactMatch.of_standing(first), (Metric::Loss, 5.0));
+        assert_eq!(Metric::ExactMatch.of_standing(matches), (Metric::ExactMatch, 0.1));
+        assert!(beats(second, first) && !beats(first, second));
+        assert!(beats(matches, second) && !beats(second, matches));
+        assert!(!beats(standing(0.1, 1.0), matches) && beats(standing(0.2, 9.0), matches));
+        // A 0 that an earlier version has kept.
+        assert!(beats(standing(0.0, 9.0), 0.0) && beats(matches, 0.0) && !beats(0.0, first));
     }
 }

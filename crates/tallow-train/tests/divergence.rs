@@ -356,6 +356,13 @@ fn what_exploded_is_not_resumed_from() {
         .collect();
     assert!(lost.len() > 1 && lost[0] == 8, "{lost:?}");
     assert_eq!(RunDirectory::new(place.path()).saved_updates().unwrap(), [6, 7]);
+    // That they are not is told once.
+    let mut told = log(place.path());
+    told.retain(|line| !line["not_saved"].is_null());
+    assert_eq!(
+        told,
+        [serde_json::json!({ "update": 8, "not_saved": true, "last_sound": 7 })]
+    );
     assert_eq!(
         go_on(place.path(), &sound(), Moment::Never).unwrap().ending,
         Ending::Finished
@@ -373,4 +380,67 @@ fn what_exploded_is_not_resumed_from() {
         .filter_map(|line| line["gone_back_to"].as_u64())
         .collect();
     assert_eq!(to, [6, 3]);
+}
+
+/// What exploded weights score is not the best, even where nothing has been validated before.
+#[test]
+fn what_exploded_is_not_the_best() {
+    let place = tempfile::tempdir().unwrap();
+    let stop = AtomicBool::new(false);
+    let unseen = TrainConfig {
+        validate_every: 100,
+        ..sound()
+    };
+    let mut trainer = Trainer::new(parts(place.path(), unseen, 0.1)).unwrap();
+    trainer.run(&StopAt(Moment::Updated(GOOD), &stop), &stop).unwrap();
+    let config = TrainConfig {
+        learning_rate: 1e9,
+        validate_every: 1,
+        ..explosive(OnDivergence::Stop)
+    };
+    go_on(place.path(), &config, Moment::Never).unwrap_err();
+    let validated: Vec<(u64, bool)> = log(place.path())
+        .iter()
+        .filter_map(|line| Some((line["update"].as_u64()?, line["is_best"].as_bool()?)))
+        .collect();
+    assert!(validated.len() > 1 && validated[0] == (7, false), "{validated:?}");
+    assert!(validated.iter().all(|(_, is_best)| !is_best), "{validated:?}");
+    let run = RunDirectory::new(place.path());
+    assert!(!run.best().exists());
+    assert_eq!(run.saved_updates().unwrap(), [3, 6]);
+}
+
+/// Where a checkpoint cannot be marked, as on a full disk, the divergence is told all the same.
+#[test]
+fn what_cannot_be_marked() {
+    struct Spoil<'a>(&'a Path);
+    impl Observer for Spoil<'_> {
+        fn observe(&self, event: &Event) {
+            if matches!(event, Event::Skipped { update: 8, .. }) {
+                std::fs::remove_dir_all(self.0).unwrap();
+                std::fs::write(self.0, "").unwrap();
+            }
+        }
+    }
+    let place = tempfile::tempdir().unwrap();
+    begin(place.path());
+    let config = TrainConfig {
+        checkpoint_every: 1,
+        ..explosive(OnDivergence::Stop)
+    };
+    let mut parts = parts(place.path(), config.clone(), 0.1);
+    parts.train = config;
+    let (mut trainer, _) = Trainer::resume(parts, GOOD, |_| true).unwrap();
+    let state = RunDirectory::new(place.path()).checkpoint(7).join("state");
+    let error = trainer.run(&Spoil(&state), &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { update: 9, .. }), "{error}");
+    let error = error.to_string();
+    for part in [
+        "not finite 2 times in a row",
+        "train.learning_rate",
+        "remove the checkpoints from update 7 on",
+        "checkpoints/7/state/diverged.partial",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
 }

@@ -88,7 +88,7 @@ fn everything_is_observed() {
             let text = match event {
                 Event::Started { update, workers, .. } => format!("started {update} {workers}"),
                 Event::Updated { update, loss, .. } if loss.is_finite() => format!("updated {update}"),
-                Event::Decides { update, by } => format!("{by:?} decides {update}"),
+                Event::Decides { update, by, .. } => format!("{by:?} decides {update}"),
                 Event::Validated { update, .. } => format!("validated {update}"),
                 Event::Saved { update, path } if path.is_dir() => format!("saved {update}"),
                 Event::Averaged { checkpoints, .. } => format!("averaged {checkpoints}"),

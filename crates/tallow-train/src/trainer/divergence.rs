@@ -9,14 +9,23 @@ use crate::log::Log;
 use crate::{Event, Observer, OnDivergence, OptimizerKind, RunDirectory, TrainConfig, TrainError, TrainState};
 use serde_json::json;
 
-/// Keys of the config that decide how fast weights change.
-const OF_PACE: [&str; 6] = [
-    "train.learning_rate:",
-    "train.min_learning_rate:",
-    "train.schedule:",
-    "train.warmup_updates:",
-    "train.clip_norm:",
-    "train.back_off:",
+const LEARNING_RATE: &str = "train.learning_rate";
+const WARMUP: &str = "train.warmup_updates";
+const WEIGHT_DECAY: &str = "train.weight_decay";
+const CLIP_NORM: &str = "train.clip_norm";
+const EPSILON: &str = "train.epsilon";
+
+/// Keys of the config that decide how far an update moves weights: whatever the advice after a divergence names, and what
+/// has the same effect.
+const OF_PACE: [&str; 8] = [
+    LEARNING_RATE,
+    WARMUP,
+    WEIGHT_DECAY,
+    CLIP_NORM,
+    EPSILON,
+    "train.min_learning_rate",
+    "train.schedule",
+    "train.back_off",
 ];
 
 /// What there is to say of setbacks when a run is resumed. If a person has changed what the run was told to lower by itself, it
@@ -26,10 +35,8 @@ pub(super) fn after_setbacks(state: &mut TrainState, changes: &[String]) -> Opti
         return None;
     }
     let (factor, setbacks) = (state.learning_rate_factor, state.setbacks);
-    if changes
-        .iter()
-        .any(|change| OF_PACE.iter().any(|key| change.starts_with(key)))
-    {
+    let is_of_pace = |change: &String| change.split_once(':').is_some_and(|(key, _)| OF_PACE.contains(&key));
+    if changes.iter().any(is_of_pace) {
         state.learning_rate_factor = 1.0;
         state.setbacks = 0;
         state.gone_back_to = None;
@@ -80,33 +87,42 @@ fn causes(train: &TrainConfig, learning_rate: f64) -> Vec<String> {
     let mut causes = Vec::new();
     if learning_rate > HIGH_RATE {
         causes.push(format!(
-            "the learning rate was {learning_rate:e}, where Adam needs far less than 1: lower train.learning_rate"
+            "the learning rate was {learning_rate:e}, where Adam needs far less than 1: lower {LEARNING_RATE}"
         ));
     }
     let decay = train.weight_decay;
     match train.optimizer {
         OptimizerKind::AdamW if learning_rate * decay > 2.0 => causes.push(format!(
-            "train.weight_decay ({decay:e}) times the learning rate ({learning_rate:e}) is more than 2, with which every update \
-             enlarges all weights: lower train.weight_decay"
+            "{WEIGHT_DECAY} ({decay:e}) times the learning rate ({learning_rate:e}) is more than 2, with which every update \
+             enlarges all weights: lower {WEIGHT_DECAY}"
         )),
         OptimizerKind::Adam if decay > LARGE_NORM => causes.push(format!(
-            "train.weight_decay ({decay:e}) times a weight is a gradient whose square is not finite: lower train.weight_decay"
+            "{WEIGHT_DECAY} ({decay:e}) times a weight is a gradient whose square is not finite: lower {WEIGHT_DECAY}"
         )),
         _ => {}
     }
     if train.clip_norm == 0.0 || train.clip_norm > LARGE_NORM {
         causes.push(format!(
-            "train.clip_norm ({}) lets gradients through whose squares are not finite: 1 is usual",
+            "{CLIP_NORM} ({}) lets gradients through whose squares are not finite: 1 is usual",
             train.clip_norm
         ));
     }
     if train.epsilon < SMALL_EPSILON {
         causes.push(format!(
-            "train.epsilon ({:e}) lets weights with tiny gradients make large steps: 1e-9 is usual",
+            "{EPSILON} ({:e}) lets weights with tiny gradients make large steps: 1e-9 is usual",
             train.epsilon
         ));
     }
     causes
+}
+
+/// What to change before a run that has diverged goes on.
+fn remedy(train: &TrainConfig, learning_rate: f64) -> String {
+    let causes = causes(train, learning_rate);
+    match causes.is_empty() {
+        true => format!("Lower {LEARNING_RATE}, raise {WARMUP} or lower {CLIP_NORM}"),
+        false => format!("What may have caused it: {}. Mend that", causes.join("; ")),
+    }
 }
 
 impl Trainer {
@@ -127,11 +143,27 @@ impl Trainer {
         self.state.skipped_in_a_row == 0 && self.state.last_sound.is_none_or(|update| update == self.state.update)
     }
 
+    /// Whether a validation of the present weights says nothing of the model, because they have exploded.
+    pub(super) fn has_exploded(&self, valid_loss: f64) -> bool {
+        !self.is_sound() || (self.state.last_sound.is_some() && self.is_exploded(valid_loss))
+    }
+
+    /// Whether the checkpoint that the present update does not get is the first one since the last sound loss.
+    pub(super) fn is_first_unsaved(&self) -> bool {
+        let before = self.state.update.saturating_sub(self.parts.train.checkpoint_every);
+        self.state.last_sound.is_none_or(|sound| sound >= before)
+    }
+
     /// Whether no update after a checkpoint was a finite one of weights that had not exploded: from there, the run would come
     /// to the present divergence again, whatever its learning rate.
     fn led_nowhere(&self, update: u64) -> bool {
+        update >= self.led_nowhere_from()
+    }
+
+    /// The first update whose checkpoint would be such a one.
+    fn led_nowhere_from(&self) -> u64 {
         let finite = self.state.update.saturating_sub(self.state.skipped_in_a_row);
-        update >= self.state.last_sound.map_or(finite, |sound| sound.min(finite))
+        self.state.last_sound.map_or(finite, |sound| sound.min(finite))
     }
 
     /// Ends a run that has diverged: marks the checkpoints that lead to this again, and says what to do.
@@ -147,25 +179,23 @@ impl Trainer {
             }
             Ok(run.intact_update()?.0)
         };
-        let from = match mark() {
-            Ok(from) => from,
-            Err(error) => return error,
-        };
+        let from = mark();
         let is_hopeless = self.is_hopeless();
-        let causes = causes(train, self.learning_rate());
         let again = match is_hopeless {
             true => " with what the config says, and may go back as often again",
             false => "",
         };
-        let mut advice = match causes.is_empty() {
-            true => "Lower train.learning_rate, raise train.warmup_updates or lower train.clip_norm".to_string(),
-            false => format!("What may have caused it: {}. Mend that", causes.join("; ")),
+        let mut advice = remedy(train, self.learning_rate());
+        advice += &match &from {
+            Ok(Some(from)) => format!(", and resume: the run goes on from its checkpoint of update {from}{again}"),
+            Ok(None) => ", and begin anew with --overwrite: no checkpoint is left that does not lead here".to_string(),
+            // A full disk, for one: what has happened to the run matters more.
+            Err(error) => format!(
+                ", remove the checkpoints from update {} on, which lead here and could not be marked ({error}), and resume{again}",
+                self.led_nowhere_from()
+            ),
         };
-        advice += &match from {
-            Some(from) => format!(", and resume: the run goes on from its checkpoint of update {from}{again}"),
-            None => ", and begin anew with --overwrite: no checkpoint is left that does not lead here".to_string(),
-        };
-        if train.on_divergence == OnDivergence::Stop && from.is_some() {
+        if train.on_divergence == OnDivergence::Stop && matches!(from, Ok(Some(_))) {
             advice += &format!(
                 ". With train.on_divergence = \"go-back\" it would do so by itself, up to {MOST_SETBACKS} times"
             );
@@ -246,5 +276,79 @@ impl Trainer {
             learning_rate_factor,
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Fingerprint;
+
+    /// Every key that an error names is one after whose change a run may go back again.
+    #[test]
+    fn what_the_advice_names_counts_as_a_change() {
+        let train = TrainConfig::default();
+        let worst = |optimizer| TrainConfig {
+            optimizer,
+            weight_decay: 1e38,
+            clip_norm: 0.0,
+            epsilon: 0.0,
+            ..train.clone()
+        };
+        let told = [
+            remedy(&train, 1e-3),
+            remedy(&worst(OptimizerKind::AdamW), 100.0),
+            remedy(&worst(OptimizerKind::Adam), 100.0),
+        ]
+        .join(" ");
+        let is_of_key = |c: char| c.is_ascii_lowercase() || c == '_' || c == '.';
+        let words = told.split(|c| !is_of_key(c)).map(|word| word.trim_matches('.'));
+        let mut named: Vec<&str> = words.filter(|word| word.starts_with("train.")).collect();
+        named.sort_unstable();
+        named.dedup();
+        assert_eq!(
+            named,
+            [CLIP_NORM, EPSILON, LEARNING_RATE, WARMUP, WEIGHT_DECAY],
+            "{told}"
+        );
+        let after = |change: &str| {
+            let mut state = TrainState::new(Fingerprint::default());
+            (state.setbacks, state.learning_rate_factor) = (5, 0.03125);
+            let said = after_setbacks(&mut state, &[change.to_owned()]);
+            (state.setbacks, state.learning_rate_factor, said.is_some())
+        };
+        for key in named {
+            assert_eq!(after(&format!("{key}: 1 instead of 2")), (0, 1.0, true), "{key}");
+        }
+        for other in ["train.epsilon_of_others: 1 instead of 2", "the validation corpus"] {
+            assert_eq!(after(other), (5, 0.03125, true), "{other}");
+        }
+    }
+
+    /// A run resumed from update 6, whose checkpoint of update 8 led to divergence, while the best model is of `best`.
+    #[test]
+    fn the_best_model_after_a_divergence() {
+        for (best, expected, is_said) in [(8, None, true), (7, Some((7, 2.0)), false), (5, Some((4, 3.0)), false)] {
+            let place = tempfile::tempdir().unwrap();
+            let run = RunDirectory::new(place.path());
+            let mut state = TrainState::new(Fingerprint::default());
+            (state.update, state.selection.best) = (8, Some((best, 2.0)));
+            let path = run.checkpoint(8).join("state");
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("state.json"), serde_json::to_string(&state).unwrap()).unwrap();
+            let mut resumed = TrainState::new(Fingerprint::default());
+            (resumed.update, resumed.selection.best) = (6, Some((4, 3.0)));
+            // Without the mark, the checkpoint is of what the run is about to do again.
+            let before = resumed.clone();
+            assert_eq!(best_before_divergence(&run, &mut resumed).unwrap(), None);
+            assert_eq!(resumed, before);
+            run.mark_diverged(8, 21).unwrap();
+            let said = best_before_divergence(&run, &mut resumed).unwrap();
+            assert_eq!(
+                (resumed.selection.best, said.is_some()),
+                (expected, is_said),
+                "{said:?}"
+            );
+        }
     }
 }

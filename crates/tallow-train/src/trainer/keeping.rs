@@ -53,7 +53,7 @@ impl Trainer {
                 (None, _) => "nothing was validated",
                 // Its selection forgot a best model whose files were gone when the run was resumed.
                 (_, Some((_, Some(_)))) => "the best ones were lost",
-                _ => "no validation had a finite result",
+                _ => "no validation had a finite result of weights that had not exploded",
             };
             let told = format!("Weights: {}; {why}.", self.which_weights());
             self.writer().save_model(&self.parts.run.best(), weights, &told)?;
@@ -81,15 +81,17 @@ impl Trainer {
         let validation = self.measure(weights)?;
         let (update, metric) = (self.state.update, self.parts.train.metric);
         let before = self.decides();
-        let is_best = self
-            .state
-            .selection
-            .validated(update, metric.standing(&validation), metric);
+        // Whatever exploded weights score, it must not take the place of what good ones do.
+        let standing = match self.has_exploded(validation.loss) {
+            true => f64::NAN,
+            false => metric.standing(&validation),
+        };
+        let is_best = self.state.selection.validated(update, standing, metric);
         let by = self.decides();
-        // The loss from the first validation on, or BLEU instead of it.
+        // The loss from the first validation on, or the metric instead of it.
         if by != before {
             log.metric(&json!({ "update": update, "decides": by }))?;
-            observer.observe(&Event::Decides { update, by });
+            observer.observe(&Event::Decides { update, metric, by });
         }
         if is_best {
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
@@ -124,7 +126,8 @@ impl Trainer {
         Ok(is_best)
     }
 
-    /// What decides at present which model is best: the metric of the config, or the loss in place of a low BLEU.
+    /// What decides at present which model is best: the metric of the config, or the loss in place of a value
+    /// that is too low to decide.
     fn decides(&self) -> Metric {
         let metric = self.parts.train.metric;
         let best = self.state.selection.best;

@@ -77,7 +77,8 @@ pub struct Outcome {
     pub update: u64,
     /// The best validation: update and value of what decided it.
     pub best: Option<(u64, f64)>,
-    /// What decided which validation is the best: the metric of the config, or the loss in place of a low BLEU.
+    /// What decided which validation is the best: the metric of the config, or the loss in place of a value that is
+    /// too low to decide.
     pub metric: Metric,
     /// Updates that were left out because loss or gradient were not finite.
     pub skipped: u64,
@@ -270,8 +271,13 @@ impl Trainer {
                 && self.validate(&mut log, &mut events, observer)?;
             // Weights that lead to no finite loss, or that have exploded, are not worth to be gone back to, and must not take
             // the place of those before.
-            if update.is_multiple_of(self.parts.train.checkpoint_every) && self.is_sound() {
+            let is_due = update.is_multiple_of(self.parts.train.checkpoint_every);
+            if is_due && self.is_sound() {
                 self.checkpoint(&mut log, observer)?;
+            } else if is_due && !self.is_done() && self.is_first_unsaved() {
+                let last_sound = self.state.last_sound;
+                log.metric(&json!({ "update": update, "not_saved": true, "last_sound": last_sound }))?;
+                observer.observe(&Event::NotSaved { update, last_sound });
             } else if is_best {
                 // What stands in best/ must be what the run knows as its best, whatever happens next.
                 self.save(&mut log, observer)?;
