@@ -2,7 +2,7 @@
 
 use crate::gradient::accumulated;
 use crate::proof::ModelSubject;
-use crate::{Optimizer, TrainError};
+use crate::{Optimizer, TrainConfig, TrainError};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +19,36 @@ pub struct Speed {
     pub target_tokens_per_second: f64,
     /// Updates, the first among them, whose loss or gradient was not finite.
     pub not_finite: u64,
-    /// Updates of an epoch.
+    /// Updates of a run of one epoch.
     pub updates_per_epoch: u64,
+    /// Batches of an epoch, of which `train.accumulate` make an update.
+    pub batches_per_epoch: u64,
+}
+
+impl Speed {
+    /// The updates of a whole run. One that begins in an epoch goes on into the next; only the last epoch ends with an update.
+    pub fn updates_of_run(&self, train: &TrainConfig) -> u64 {
+        let of_epochs = || {
+            train
+                .max_epochs
+                .saturating_mul(self.batches_per_epoch)
+                .div_ceil(train.accumulate.max(1))
+        };
+        match train.max_epochs {
+            0 => train.max_updates,
+            _ => train.max_updates.min(of_epochs()),
+        }
+    }
+
+    /// The epochs of so many updates.
+    pub fn epochs(&self, updates: u64, train: &TrainConfig) -> f64 {
+        let epochs = updates as f64 * train.accumulate.max(1) as f64 / self.batches_per_epoch.max(1) as f64;
+        match train.max_epochs {
+            0 => epochs,
+            // The last update may be a short one.
+            most => epochs.min(most as f64),
+        }
+    }
 }
 
 /// Times updates of a copy of the model on its training data: the first ones of the run, at least two and until `long` has
@@ -74,5 +102,39 @@ pub fn measure_speed(
         seconds_per_update: seconds / timed as f64,
         target_tokens_per_second: tokens as f64 / seconds,
         updates_per_epoch: (batches.len() as u64).div_ceil(accumulate),
+        batches_per_epoch: batches.len() as u64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_reach_over_epochs() {
+        let speed = Speed {
+            updates: 1,
+            seconds_per_update: 1.0,
+            target_tokens_per_second: 1.0,
+            not_finite: 0,
+            updates_per_epoch: 3,
+            batches_per_epoch: 10,
+        };
+        let train = |max_epochs, accumulate, max_updates| TrainConfig {
+            max_epochs,
+            accumulate,
+            max_updates,
+            ..TrainConfig::default()
+        };
+        for (train, updates, epochs) in [
+            (train(0, 4, 100), 100, 40.0),
+            (train(3, 1, 100), 30, 3.0),
+            // 30 batches: seven updates of four, and one of two; and not three times three.
+            (train(3, 4, 100), 8, 3.0),
+            (train(3, 4, 5), 5, 2.0),
+        ] {
+            assert_eq!(speed.updates_of_run(&train), updates, "{train:?}");
+            assert_eq!(speed.epochs(updates, &train), epochs, "{train:?}");
+        }
+    }
 }

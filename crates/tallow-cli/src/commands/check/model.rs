@@ -215,11 +215,7 @@ fn speed(
 ) -> Result<()> {
     report.stage(&format!("timing updates for {} s", PROBE.as_secs()));
     let found = measure_speed(subject, corpus, &config.data, PROBE)?;
-    let train = &config.train;
-    let most = match train.max_epochs {
-        0 => train.max_updates,
-        epochs => train.max_updates.min(epochs * found.updates_per_epoch),
-    };
+    let most = found.updates_of_run(&config.train);
     let seconds = most as f64 * found.seconds_per_update;
     report.figure("speed", &found)?;
     if found.not_finite > 0 {
@@ -241,7 +237,7 @@ fn speed(
             thousands(found.target_tokens_per_second),
             thousands(most as f64),
             found.seconds_per_update,
-            most as f64 / found.updates_per_epoch.max(1) as f64,
+            found.epochs(most, &config.train),
             duration(seconds)
         ),
     )?;
