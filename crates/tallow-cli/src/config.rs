@@ -2,7 +2,8 @@
 
 use crate::keys::keys_of;
 use crate::layers::{assign, faults_of, merge};
-use anyhow::{Context, Result, bail};
+use crate::usage::UsageError;
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tallow_data::DataConfig;
@@ -142,13 +143,10 @@ impl Config {
 
     /// The layers put together, each value of the right type.
     fn merge(file: Table, set: &[String], name: &str, default_name: String) -> Result<Composed> {
-        let mut faults = Vec::new();
         let mut command_line = Table::new();
-        for assignment in set {
-            if let Err(fault) = assign(&mut command_line, assignment) {
-                faults.push(fault);
-            }
-        }
+        let assigned = set.iter().map(|assignment| assign(&mut command_line, assignment));
+        let mut faults: Vec<String> = assigned.filter_map(Result::err).collect();
+        let is_usage_wrong = !faults.is_empty();
         faults.extend(faults_of(&file));
         faults.extend(
             faults_of(&command_line)
@@ -156,7 +154,11 @@ impl Config {
                 .map(|fault| format!("--set {fault}")),
         );
         if !faults.is_empty() {
-            bail!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
+            let message = format!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
+            return Err(match is_usage_wrong {
+                true => UsageError::of(message),
+                false => anyhow!(message),
+            });
         }
         let mut merged = Table::new();
         merged.insert("name".into(), Value::String(default_name));

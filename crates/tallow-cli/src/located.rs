@@ -61,14 +61,22 @@ impl Located {
                 });
             }
             // A run that was interrupted before its first validation has checkpoints only.
-            return match run.intact_update()?.0 {
-                Some(update) => Ok(Self {
-                    directory: run.checkpoint(update),
-                    config: Some(config),
-                    run: Some(run),
-                    commit: None,
-                }),
-                None => bail!("{name}: this run has neither a best model nor a checkpoint yet"),
+            let (update, faults) = run.intact_update()?;
+            return match update {
+                Some(update) => {
+                    faults.iter().for_each(|fault| eprintln!("not used: {fault}"));
+                    Ok(Self {
+                        directory: run.checkpoint(update),
+                        config: Some(config),
+                        run: Some(run),
+                        commit: None,
+                    })
+                }
+                None if faults.is_empty() => bail!("{name}: this run has neither a best model nor a checkpoint yet"),
+                None => bail!(
+                    "{name}: this run has no best model yet, and every checkpoint is damaged or led to divergence:\n  {}",
+                    faults.join("\n  ")
+                ),
             };
         }
         if !path.join(CONFIG_FILE).is_file() {

@@ -193,12 +193,47 @@ fn commands() {
         &["run.toml", "a.en"],
     );
     assert_says(&error_of(at, &["eval", "runs/run"]), &["data.test", "--source"]);
+    for command in ["train", "explain", "check"] {
+        let error = usage_error_of(at, &[command, "run.toml", "--set", "nonsense"]);
+        assert_says(&error, &["--set nonsense: write it as section.key=value"]);
+    }
+    // One checkpoint alone, and one of two.
+    let average = ["average", "runs/run", "--output", "none"];
+    assert_says(
+        &error_of(at, &average),
+        &["keeps 1 checkpoint; an average is of at least 2", "train.keep_last"],
+    );
+    std::fs::create_dir_all(at.join("runs/run/checkpoints/3/state")).unwrap();
+    std::fs::write(at.join("runs/run/checkpoints/3/state/diverged.json"), "{}").unwrap();
+    assert_says(
+        &error_of(at, &average),
+        &[
+            "not used: runs/run/checkpoints/3: it led to divergence",
+            "keeps 2 checkpoints, of which 1 can be used",
+        ],
+    );
+    // Without a best model, translation passes over it, too, and says so.
+    std::fs::remove_dir_all(at.join("runs/run/best")).unwrap();
+    let translate = ["translate", "runs/run", "--input", "a.en"];
+    let output = tallow(at, &translate);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_says(&said, &["not used: runs/run/checkpoints/3: it led to divergence"]);
+    std::fs::remove_dir_all(at.join("runs/run/checkpoints/2")).unwrap();
+    assert_says(
+        &error_of(at, &translate),
+        &[
+            "no best model",
+            "every checkpoint",
+            "checkpoints/3: it led to divergence",
+        ],
+    );
     assert_says(
         &error_of(at, &["average", "runs/run", "--output", "runs"]),
         &["runs", "exists"],
     );
     for last in ["0", "1"] {
-        let error = error_of(at, &["average", "runs/run", "--last", last, "--output", "none"]);
+        let error = usage_error_of(at, &["average", "runs/run", "--last", last, "--output", "none"]);
         assert_says(&error, &[&format!("--last {last}"), "at least 2"]);
         assert!(!at.join("none").exists());
     }

@@ -2,9 +2,11 @@
 
 use crate::arguments::AverageArguments;
 use crate::config::Config;
+use crate::count::counted;
 use crate::ingredients::{position_limit, validation_set};
 use crate::located::Located;
 use crate::progress::describe;
+use crate::usage::UsageError;
 use crate::{card, record, threads};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
@@ -19,7 +21,10 @@ use tallow_train::{ModelCard, RunDirectory, Validation, average};
 pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     if arguments.last < 2 {
-        bail!("--last {}: an average is of at least 2 checkpoints", arguments.last);
+        return Err(UsageError::of(format!(
+            "--last {}: an average is of at least 2 checkpoints",
+            arguments.last
+        )));
     }
     if arguments.output.exists() {
         bail!(
@@ -159,28 +164,34 @@ fn chosen(arguments: &AverageArguments) -> Result<Vec<PathBuf>> {
     if !run.is_run() {
         bail!("{}: not a run; give a run, or at least two checkpoints", only.display());
     }
-    let mut recent = Vec::new();
+    let (mut recent, mut unusable) = (Vec::new(), 0);
     for update in run.saved_updates()?.into_iter().rev() {
         if recent.len() == arguments.last {
             break;
         }
         match run.fault(update) {
-            Some(fault) => eprintln!("not used: {}: {fault}", run.checkpoint(update).display()),
+            Some(fault) => {
+                eprintln!("not used: {}: {fault}", run.checkpoint(update).display());
+                unusable += 1;
+            }
             None => recent.push(run.checkpoint(update)),
         }
     }
+    let kept = counted((recent.len() + unusable) as u64, "checkpoint");
+    let kept = match unusable {
+        0 => kept,
+        _ => format!("{kept}, of which {} can be used", recent.len()),
+    };
     if recent.len() < 2 {
         bail!(
-            "{}: this run keeps {} checkpoints; train.keep_last keeps more",
-            only.display(),
-            recent.len()
+            "{}: this run keeps {kept}; an average is of at least 2. With a greater train.keep_last, a run keeps more",
+            only.display()
         );
     }
     if recent.len() < arguments.last {
         eprintln!(
-            "note: {} keeps {} checkpoints, not {} (--last); these are averaged",
+            "note: {} keeps {kept}, not {} (--last); these are averaged",
             only.display(),
-            recent.len(),
             arguments.last
         );
     }

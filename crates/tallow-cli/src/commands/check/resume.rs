@@ -6,6 +6,7 @@ use crate::commands::check::{Verdict, place_of};
 use crate::config::Config;
 use crate::count::counted;
 use crate::device::DeviceChoice;
+use crate::usage::UsageError;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,11 +27,10 @@ const POLL: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     if arguments.updates <= arguments.kills {
-        bail!(
+        return Err(UsageError::of(format!(
             "--updates {} must be more than --kills {}: the run is killed after different updates",
-            arguments.updates,
-            arguments.kills
-        );
+            arguments.updates, arguments.kills
+        )));
     }
     let config = Config::compose(&arguments.config.config, &arguments.config.set)?.config;
     if matches!(arguments.device.device, DeviceChoice::Cuda(_)) {
