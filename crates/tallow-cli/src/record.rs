@@ -1,6 +1,6 @@
 //! `run.json`: what a run was made from and what came out.
 
-use crate::config::Config;
+use crate::config::{Composed, Config, Origin};
 use crate::located::Located;
 use crate::progress::{duration, memory};
 use anyhow::{Context, Result};
@@ -27,6 +27,11 @@ pub(crate) fn fingerprint(
     let flat = |config: &Config| -> Result<Vec<(String, String)>> {
         Ok(config.flat()?.into_iter().filter(|(key, _)| key != "seed").collect())
     };
+    let mut defaults = flat(&Config::default())?;
+    for (key, value) in before_there_were(config) {
+        defaults.retain(|(known, _)| *known != key);
+        defaults.push((key, value));
+    }
     Ok(Fingerprint {
         seed: config.seed,
         data: corpus.files().map(|file| file.sha256.clone()).collect(),
@@ -37,13 +42,38 @@ pub(crate) fn fingerprint(
             .collect(),
         tokenizers: vec![tokenizers.source.sha256(), tokenizers.target.sha256()],
         config: flat(config)?,
-        defaults: flat(&Config::default())?,
+        defaults,
         workers,
         instruction_set: match Compute::from(config.train.compute).unit_name() {
             Some(unit) => format!("{}+{unit}", tallow_ops::instruction_set()),
             None => tallow_ops::instruction_set().to_string(),
         },
     })
+}
+
+/// What keys were in runs that began before there were these keys, where that is not what they are by default.
+fn before_there_were(config: &Config) -> Vec<(String, String)> {
+    // Vocabularies were learned from lines as they are. One from elsewhere has nothing to do with this key.
+    let is_learned = config.text.learns() && config.init.is_none();
+    Vec::from_iter(is_learned.then(|| ("text.trim".to_owned(), "false".to_owned())))
+}
+
+/// Unless it is set, takes `text.trim` from the config that a run has written: its vocabulary is learned, and if it began
+/// before there was this key, it does not trim although no config says so.
+pub(crate) fn take_text_trim(composed: &mut Composed, written: &Path) {
+    let is_told = composed.origin(Some("text"), "trim") != Origin::Default;
+    if is_told || before_there_were(&composed.config).is_empty() {
+        return;
+    }
+    let text = std::fs::read_to_string(written).unwrap_or_default();
+    // Without that config, what differs is found by the checkpoint.
+    if let Some(section) = toml::from_str::<toml::Table>(&text)
+        .ok()
+        .and_then(|mut table| table.remove("text"))
+    {
+        let trim = section.get("trim").and_then(toml::Value::as_bool);
+        composed.config.text.trim = trim.unwrap_or(false);
+    }
 }
 
 /// The most memory that this process has had, where the system tells.

@@ -204,6 +204,16 @@ fn what_cannot_be_begun_with() {
     assert!(error.contains("[text]"), "{error}");
     let error = try_to("init=nowhere");
     assert!(error.contains("nowhere"), "{error}");
+    // Weights of which one is no number.
+    let path = at.join("model/model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let good = bytes.clone();
+    let end = bytes.len() - 4;
+    bytes[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    let error = refused(at, &["train", "tune.toml", "--overwrite"]);
+    assert!(error.contains("not finite numbers"), "{error}");
+    std::fs::write(&path, good).unwrap();
     // Tokenizers of another model.
     std::fs::write(
         at.join("model/vocab.json"),

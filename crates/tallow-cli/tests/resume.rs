@@ -102,7 +102,7 @@ fn killed_twenty_times() {
     assert!(!folder.path().join("runs").join("run.check").exists() && !folder.path().join("runs/run").exists());
     let output = tallow(folder.path(), &["check", "run.toml", "--resume", "--updates", "20"]);
     assert!(
-        !output.status.success() && said(&output).contains("--updates 20"),
+        output.status.code() == Some(2) && said(&output).contains("--updates 20"),
         "{}",
         said(&output)
     );
@@ -348,19 +348,74 @@ fn signals() {
 fn no_time() {
     let folder = project();
     let at = folder.path();
-    let script = format!(
-        "ulimit -S -t 1; exec {} train run.toml --set train.max_updates=1000000 --set train.accumulate=3000",
-        env!("CARGO_BIN_EXE_tallow")
-    );
-    let output = Command::new("sh")
-        .current_dir(at)
-        .args(["-c", &script])
-        .output()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
+    command.current_dir(at).args(["train", "run.toml"]);
+    command.args(["--set", "train.max_updates=1000000", "--set", "train.accumulate=3000"]);
+    let child = command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
         .unwrap();
+    // Written once it listens to signals.
+    while !at.join("runs/run/timing.jsonl").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    for _ in 0..2 {
+        // It may have ended by the second one.
+        let kill = ["-XCPU", &child.id().to_string()];
+        let _ = Command::new("kill")
+            .args(kill)
+            .stderr(std::process::Stdio::null())
+            .status();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let output = child.wait_with_output().unwrap();
     let told = said(&output);
     assert_eq!(output.status.code(), Some(130), "{told}");
-    assert!(told.contains("stopped after update 1; everything is saved"), "{told}");
-    assert!(at.join("runs/run/checkpoints/1").exists());
+    let update = told
+        .split("stopped after update ")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
+    assert!(told.contains("everything is saved"), "{told}");
+    assert!(at.join("runs/run/checkpoints").join(update.unwrap()).exists(), "{told}");
+}
+
+/// A run of before there was `text.trim` has a vocabulary that does not trim, and goes on with it; one whose text has other
+/// pairs now does not go on.
+#[test]
+fn runs_of_before() {
+    let folder = project();
+    let at = folder.path();
+    let short = ["--set", "train.max_updates=4"];
+    train(at, &short);
+    let config = at.join("runs/run/config.toml");
+    let state = at.join("runs/run/checkpoints/4/state/state.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert!(text.contains("trim = true\n"), "{text}");
+    std::fs::write(&config, text.replace("trim = true\n", "")).unwrap();
+    let text = std::fs::read_to_string(&state).unwrap();
+    let mut known: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let keys = known["fingerprint"]["config"].as_array_mut().unwrap();
+    keys.retain(|pair| pair[0] != "text.trim");
+    std::fs::write(&state, known.to_string()).unwrap();
+    std::fs::remove_file(at.join("runs/run/checkpoints/4/SHA256SUMS")).unwrap();
+    let error = refused(at, &["--resume", "--set", "text.trim=true"]);
+    assert!(error.contains("text.trim: true instead of false"), "{error}");
+    for (updates, extra) in [("5", &[][..]), ("6", &["--set", "text.trim=false"]), ("7", &[])] {
+        let updates = format!("train.max_updates={updates}");
+        let told = train(at, &[&["--resume", "--set", &updates], extra].concat());
+        assert!(!told.contains("text.trim"), "{told}");
+        assert!(std::fs::read_to_string(&config).unwrap().contains("trim = false\n"));
+    }
+
+    let record = at.join("runs/run/run.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    assert!(text.contains("\"train\": 60"), "{text}");
+    std::fs::write(&record, text.replace("\"train\": 60", "\"train\": 61")).unwrap();
+    let error = refused(at, &["--resume"]);
+    for part in ["runs/run", "61 training pairs", "makes 60", "a new run"] {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
 }
 
 /// No room for a checkpoint: the error names the file, the checkpoint before stays, and with room the run goes on.

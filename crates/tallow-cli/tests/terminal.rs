@@ -177,6 +177,16 @@ fn runs_are_offered_newest_first() {
             .map(|set| format!("train run.toml --set {set} --resume"))
     );
     assert!(said.ends_with("and 2 older ones\n"), "{said}");
+    // One whose only checkpoint led to divergence is none to go on with.
+    std::fs::write(at.join("runs/b/checkpoints/1/state/diverged.json"), "{}").unwrap();
+    let output = tallow(at, &["train", "run.toml", "--resume", "--offline"]);
+    let said = error_of(&output);
+    assert_eq!(
+        offered(said),
+        ["'name=\"2024\"'", "name=a", "name=f", "name=e", "name=g"]
+            .map(|set| format!("train run.toml --set {set} --offline --resume"))
+    );
+    assert!(said.ends_with("and an older one\n"), "{said}");
 }
 
 /// What goes through pipes is the translations alone.

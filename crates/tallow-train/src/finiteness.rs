@@ -20,6 +20,17 @@ pub(crate) fn not_finite(params: &Params) -> Result<Option<&str>, TrainError> {
     Ok(None)
 }
 
+/// Refuses weights that training cannot begin with.
+///
+/// # Errors
+/// [`TrainError::NotFinite`] when one of them is not a finite number, and those of the tensor operations.
+pub fn must_be_finite(params: &Params) -> Result<(), TrainError> {
+    match not_finite(params)? {
+        Some(name) => Err(TrainError::NotFinite(name.to_string())),
+        None => Ok(()),
+    }
+}
+
 /// Says in words which of the numbers that make up a run are not finite, if any are not.
 ///
 /// # Errors

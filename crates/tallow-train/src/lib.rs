@@ -37,6 +37,7 @@ pub use config::{ComputeKind, OnDivergence, OptimizerKind, Schedule, TrainConfig
 pub use ema::Ema;
 pub use error::TrainError;
 pub use event::{Event, Observer, Profile, Silent};
+pub use finiteness::must_be_finite;
 pub use gradient::{DropoutKey, GradientOptions, Gradients, gradients};
 pub use loss_watch::LossWatch;
 pub use metric::Metric;

@@ -18,7 +18,7 @@ pub struct Fingerprint {
     pub tokenizers: Vec<String>,
     /// The effective config, key by key, as text.
     pub config: Vec<(String, String)>,
-    /// The same of a config that sets nothing: what a key was in a run that began before there was this key.
+    /// What a key was in a run that began before there was this key: mostly what it is in a config that sets nothing.
     #[serde(skip)]
     pub defaults: Vec<(String, String)>,
     /// Threads that share an update. Another number gives the same training up to rounding.

@@ -1,6 +1,6 @@
 //! The runs that `tallow train --resume` may have meant, where there is none of the config's own name.
 
-use crate::arguments::ConfigArguments;
+use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::train::resume_command;
 use crate::config::Config;
 use crate::layers::parse_value;
@@ -18,21 +18,29 @@ const MOST_CHANGES: usize = 3;
 const LONGEST_CHANGE: usize = 60;
 
 /// That there is no run to resume, and which others there are, with what to type for each.
-pub(super) fn no_run(named: &RunDirectory, config: &Config, arguments: &ConfigArguments) -> Error {
+pub(super) fn no_run(named: &RunDirectory, config: &Config, arguments: &TrainArguments) -> Error {
     let mut message = format!(
         "{}: there is no run to resume; leave out --resume to begin",
         named.path().display()
     );
-    let found = candidates(named.path(), config, &arguments.config);
-    if !found.is_empty() {
+    let found = candidates(named.path(), config, &arguments.config.config);
+    let mut others = found.iter();
+    // Checksums take their time: only of those that are shown.
+    let usable = others
+        .by_ref()
+        .filter_map(|candidate| Some((candidate, candidate.update()?)));
+    let shown: Vec<_> = usable.take(MOST).collect();
+    if !shown.is_empty() {
         message += ". These runs beside it are saved, the newest first; go on with one of them by";
     }
-    for candidate in found.iter().take(MOST) {
+    for (candidate, update) in shown {
         let command = candidate.command(config, arguments);
-        message += &format!("\n  {command}      # update {}", candidate.update);
+        message += &format!("\n  {command}      # update {update}");
     }
-    if found.len() > MOST {
-        message += &format!("\nand {} older ones", found.len() - MOST);
+    match others.len() {
+        0 => {}
+        1 => message += "\nand an older one",
+        older => message += &format!("\nand {older} older ones"),
     }
     anyhow!(message)
 }
@@ -41,7 +49,6 @@ pub(super) fn no_run(named: &RunDirectory, config: &Config, arguments: &ConfigAr
 struct Candidate {
     path: PathBuf,
     config: Config,
-    update: u64,
     changed: Option<SystemTime>,
 }
 
@@ -73,31 +80,32 @@ impl Candidate {
             return None;
         }
         let config = toml::from_str(&std::fs::read_to_string(run.config()).ok()?).ok()?;
-        let update = run.saved_updates().ok()?.into_iter().max()?;
+        run.saved_updates().ok()?.last()?;
         let changed = |file: PathBuf| file.metadata().ok()?.modified().ok();
         let changed = changed(run.metrics()).or_else(|| changed(run.config()));
-        Some(Self {
-            path,
-            config,
-            update,
-            changed,
-        })
+        Some(Self { path, config, changed })
+    }
+
+    /// The update that it would go on from.
+    fn update(&self) -> Option<u64> {
+        RunDirectory::new(&self.path).intact_update().ok()?.0
     }
 
     /// What to type to go on with this run as it was: the config that was given, with what of this run is other than it;
     /// where that is much, the config that the run has kept.
-    fn command(&self, given: &Config, arguments: &ConfigArguments) -> String {
+    fn command(&self, given: &Config, arguments: &TrainArguments) -> String {
+        let typed = &arguments.config;
         let is_place = |set: &&String| ["name", "output"].contains(&key_of(set));
-        let kept: Vec<String> = arguments.set.iter().filter(|set| !is_place(set)).cloned().collect();
+        let kept: Vec<String> = typed.set.iter().filter(|set| !is_place(set)).cloned().collect();
         let (config, mut set) = match self.changes(given, &kept) {
-            Some(changes) => (arguments.config.clone(), [kept, changes].concat()),
+            Some(changes) => (typed.config.clone(), [kept, changes].concat()),
             None => (RunDirectory::new(&self.path).config(), Vec::new()),
         };
-        let is_own = set.is_empty() && config != arguments.config;
+        let is_own = set.is_empty() && config != typed.config;
         if !is_own || self.config.run_directory() != self.path {
             set.extend(self.place(given.output.is_some() || is_own));
         }
-        resume_command(&ConfigArguments { config, set })
+        resume_command(&ConfigArguments { config, set }, arguments)
     }
 
     /// The setting that leads to this run, by its name if that is enough.

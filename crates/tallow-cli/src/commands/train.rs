@@ -4,6 +4,7 @@ use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::resumable::no_run;
 use crate::commands::searching::Shortcomings;
 use crate::config::{Config, may_change};
+use crate::device::DeviceChoice;
 use crate::ingredients::{self, Initial, open_or_learn, position_limit, rewritten_references, validation_set};
 use crate::progress::{Progress, thousands};
 use crate::{INTERRUPTED, card, record, threads};
@@ -20,11 +21,11 @@ use tallow_data::{Corpus, FileRecord, ParallelText};
 use tallow_decode::Translator;
 use tallow_score::Score;
 use tallow_text::Tokenizers;
-use tallow_train::{CARD_FILE, Ending, RunDirectory, Trainer, TrainerParts};
+use tallow_train::{CARD_FILE, Ending, RunDirectory, Trainer, TrainerParts, must_be_finite};
 
 pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let begin = Instant::now();
-    let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
+    let mut composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
     threads::set_operation_threads(composed.config.train.threads_per_worker);
     threads::keep_freed_memory();
     let device = arguments.device.device.open()?;
@@ -40,13 +41,16 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let run = RunDirectory::new(composed.config.run_directory());
     let offline = arguments.hub.offline;
     if arguments.resume && !run.record().exists() && !has_results(&run) {
-        return Err(no_run(&run, &composed.config, &arguments.config));
+        return Err(no_run(&run, &composed.config, &arguments));
     }
     // Taken before anything is looked at, and held until the process ends.
     std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {}", run.path().display()))?;
     let _lock = run.lock()?;
     let resume_from = place_to_begin(&run, arguments.resume, arguments.overwrite)?;
     // Nothing of an earlier run is removed, and nothing written, before everything has been opened and fits together.
+    if resume_from.is_some() {
+        record::take_text_trim(&mut composed, &run.config());
+    }
     let init = match &composed.config.init {
         Some(name) if resume_from.is_none() => Some(Initial::open(name, offline, &device)?),
         _ => None,
@@ -129,6 +133,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         if let Some(reason) = tokenizers.why_not_marian() {
             eprintln!("note: the model will lack the files of Hugging Face's tokenizer: {reason}");
         }
+        must_be_finite(&params)?;
         clear(&run)?;
         // The config comes last: with it, this is the directory of a run.
         record::write(&run.record(), &record)?;
@@ -154,6 +159,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let mut trainer = match resume_from {
         Some(update) => {
             let (trainer, changes) = Trainer::resume(parts, update, may_change)?;
+            refuse_other_pairs(&run, corpus.len())?;
             eprintln!("resuming {} from update {update}", run.path().display());
             changes.iter().for_each(|change| eprintln!("  changed since: {change}"));
             let is_in_best = |change: &String| {
@@ -182,7 +188,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let outcome = trainer.run(&progress, &stop);
     progress.finish();
     let spent = record::spent(&run.timing(), begin.elapsed().as_secs_f64(), record::peak_memory());
-    let resume = resume_command(&arguments.config);
+    let resume = resume_command(&arguments.config, &arguments);
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -244,16 +250,23 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a person types to go on: the same config with the same changes.
-pub(super) fn resume_command(arguments: &ConfigArguments) -> String {
+/// What a person types to go on with the run of a config: on the device, and with the Hub, that were given.
+pub(super) fn resume_command(config: &ConfigArguments, given: &TrainArguments) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
     let quoted = |text: &str| match text.chars().all(plain) {
         true => text.to_string(),
         false => format!("'{}'", text.replace('\'', r"'\''")),
     };
-    let mut command = format!("tallow train {}", quoted(&arguments.config.to_string_lossy()));
-    for change in &arguments.set {
+    let mut command = format!("tallow train {}", quoted(&config.config.to_string_lossy()));
+    for change in &config.set {
         command += &format!(" --set {}", quoted(change));
+    }
+    let device = given.device.device;
+    if device != DeviceChoice::default() {
+        command += &format!(" --device {device}");
+    }
+    if given.hub.offline {
+        command += " --offline";
     }
     command + " --resume"
 }
@@ -294,6 +307,20 @@ fn place_to_begin(run: &RunDirectory, resume: bool, overwrite: bool) -> Result<O
         );
     }
     Ok(None)
+}
+
+/// Refuses to go on with a run whose text, tokenizer and filters have not changed, but leave other pairs than they did: its
+/// cursor would stand elsewhere.
+fn refuse_other_pairs(run: &RunDirectory, found: usize) -> Result<()> {
+    match record::read(&run.record())["pairs"]["train"].as_u64() {
+        Some(before) if before != found as u64 => bail!(
+            "{}: this run has {before} training pairs, and its text makes {found} of them now: it was begun by a version of Tallow \
+             that kept other lines, such as those of characters without width, control characters or a language tag alone. \
+             Finish it with that version, or begin a new run with another `name` or `output`",
+            run.path().display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a run has anything to lose.
@@ -410,21 +437,27 @@ fn stop_at_signals() -> Result<Arc<AtomicBool>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::{Arguments, Command};
+    use clap::Parser;
 
     #[test]
     fn the_command_to_go_on() {
-        let arguments = |config: &str, set: &[&str]| ConfigArguments {
-            config: config.into(),
-            set: set.iter().map(|change| (*change).to_string()).collect(),
+        let command = |typed: &[&str]| {
+            let arguments = Arguments::try_parse_from([&["tallow", "train"], typed].concat()).unwrap();
+            match arguments.command {
+                Command::Train(given) => resume_command(&given.config, &given),
+                other => panic!("{other:?}"),
+            }
         };
+        assert_eq!(command(&["a.toml"]), "tallow train a.toml --resume");
+        let changes = ["--set", "train.max_updates=9", "--set", r#"name="it's""#];
         assert_eq!(
-            resume_command(&arguments("a.toml", &[])),
-            "tallow train a.toml --resume"
-        );
-        let changes = ["train.max_updates=9", r#"name="it's""#];
-        assert_eq!(
-            resume_command(&arguments("my runs/a.toml", &changes)),
+            command(&[&["my runs/a.toml"], &changes[..]].concat()),
             r#"tallow train 'my runs/a.toml' --set train.max_updates=9 --set 'name="it'\''s"' --resume"#
+        );
+        assert_eq!(
+            command(&["a.toml", "--device", "cuda:1", "--offline", "--overwrite"]),
+            "tallow train a.toml --device cuda:1 --offline --resume"
         );
     }
 }

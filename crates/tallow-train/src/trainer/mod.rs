@@ -5,7 +5,7 @@ mod keeping;
 
 use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
-use crate::finiteness::not_finite;
+use crate::finiteness::must_be_finite;
 use crate::gradient::accumulated;
 use crate::log::Log;
 use crate::tensorboard::EventWriter;
@@ -104,9 +104,7 @@ impl Trainer {
     /// # Errors
     /// When the parts do not fit each other.
     pub fn new(parts: TrainerParts) -> Result<Self, TrainError> {
-        if let Some(name) = not_finite(&parts.params)? {
-            return Err(TrainError::NotFinite(name.to_string()));
-        }
+        must_be_finite(&parts.params)?;
         let state = TrainState::new(parts.fingerprint.clone());
         let optimizer = Optimizer::new(&parts.params)?;
         let ema = match parts.train.ema_decay {
