@@ -33,10 +33,16 @@ mod keys;
 #[allow(dead_code, reason = "the binary uses the rest")]
 mod layers;
 #[path = "../../tallow-cli/src/located.rs"]
-#[allow(dead_code, reason = "the binary uses the rest")]
+#[allow(
+    dead_code,
+    clippy::print_stderr,
+    reason = "the binary uses the rest; no run here has checkpoints to pass over"
+)]
 mod located;
 #[path = "../../tallow-cli/src/synonyms.rs"]
 mod synonyms;
+#[path = "../../tallow-cli/src/usage.rs"]
+mod usage;
 
 mod message;
 mod specimen;
