@@ -201,6 +201,15 @@ mod tests {
         Tokenizer::learn(&config, ["abcdefghijklmnopqrstuvwxyz ABC. ! ?。犬"], 1).unwrap()
     }
 
+    fn reader<'a>(tokenizer: &'a Tokenizer, config: &'a DecodeConfig) -> Reader<'a> {
+        Reader {
+            tokenizer,
+            config,
+            eos: 0,
+            threads: 1,
+        }
+    }
+
     fn read(line: &str, max_source_length: usize, long_lines: LongLines) -> Result<Source, DecodeError> {
         let tokenizer = tokenizer();
         let config = DecodeConfig {
@@ -208,12 +217,7 @@ mod tests {
             long_lines,
             ..DecodeConfig::default()
         };
-        let reader = Reader {
-            tokenizer: &tokenizer,
-            config: &config,
-            eos: 0,
-            threads: 1,
-        };
+        let reader = reader(&tokenizer, &config);
         Ok(reader.read(&["a", line], 6)?.remove(1))
     }
 
@@ -280,12 +284,7 @@ mod tests {
             max_source_length: 13,
             ..DecodeConfig::default()
         };
-        let reader = Reader {
-            tokenizer: &tokenizer,
-            config: &decode,
-            eos: 0,
-            threads: 1,
-        };
+        let reader = reader(&tokenizer, &decode);
         let sources = reader
             .read(
                 &[
@@ -350,12 +349,7 @@ mod tests {
                     long_lines,
                     ..DecodeConfig::default()
                 };
-                let reader = Reader {
-                    tokenizer: &tokenizer,
-                    config: &config,
-                    eos: 0,
-                    threads: 1,
-                };
+                let reader = reader(&tokenizer, &config);
                 let source = reader.read(&[&line], 0).unwrap().remove(0);
                 let tag = tokenizer.split_language_tag(&line);
                 let id = tag.map(|(tag, _)| tokenizer.id(tag).unwrap_or(tokenizer.unk_id()));

@@ -46,6 +46,7 @@ pub(crate) struct Form {
     normalizer: NormalizerWrapper,
     pre_tokenizer: PreTokenizerWrapper,
     decoder: DecoderWrapper,
+    trim: bool,
 }
 
 impl Form {
@@ -100,6 +101,7 @@ impl Form {
             normalizer,
             pre_tokenizer,
             decoder: Decoders::new(decoders).into(),
+            trim,
         })
     }
 
@@ -108,6 +110,11 @@ impl Form {
         let same = |part: &Value, ours: serde_json::Result<Value>| ours.is_ok_and(|ours| *part == ours);
         same(&json["normalizer"], serde_json::to_value(&self.normalizer))
             && same(&json["pre_tokenizer"], serde_json::to_value(&self.pre_tokenizer))
+    }
+
+    /// A line without the white space at its ends, if step 1 removes it.
+    pub(crate) fn trimmed<'a>(&self, line: &'a str) -> &'a str {
+        if self.trim { trim::ends(line) } else { line }
     }
 
     /// The stretches of a line that the model sees one by one. An empty line has none.

@@ -53,8 +53,6 @@ pub(crate) struct Side {
     processor: Processor,
     ids: HashMap<String, u32>,
     unknown: u32,
-    /// Whether the vocabulary has language tags.
-    has_tags: bool,
     /// Whether white space of any sort is removed at the ends of a line.
     trim: bool,
 }
@@ -183,7 +181,6 @@ impl Files {
             files: self.clone(),
             names,
             processor,
-            has_tags: read.ids.keys().any(|piece| language_tag::is_tag(piece)),
             ids: std::mem::take(&mut read.ids),
             unknown: read.unknown,
             trim,
@@ -217,16 +214,6 @@ impl Vocabulary {
 }
 
 impl Side {
-    /// The ids of a line. Like `MarianTokenizer`, it takes a `>>code<<` at its beginning, which tells multilingual models
-    /// the language to translate into, for a piece, and one that the vocabulary lacks for the unknown piece; other than
-    /// there, only if the vocabulary has any: to a model of one language, such a line is text.
-    pub(crate) fn encode(&self, line: &str) -> Vec<u32> {
-        match self.has_tags {
-            true => self.encode_as_marian(line),
-            false => self.encode_text(line, Vec::new()),
-        }
-    }
-
     /// The ids that `MarianTokenizer` gives a line, whose ends it does not look at.
     pub(crate) fn encode_as_marian(&self, line: &str) -> Vec<u32> {
         let line = self.trimmed(line);

@@ -298,7 +298,10 @@ impl Tokenizer {
     pub fn encode(&self, line: &str) -> Result<Vec<u32>, TextError> {
         let shared = &*self.shared;
         let ids = match &shared.model {
-            Model::Marian(side) => side.encode(line),
+            // Like `MarianTokenizer`, which takes a `>>code<<` at the beginning of a line for the language to translate into, and
+            // one that the vocabulary lacks for the unknown piece. To a model of one language, such a line is text.
+            Model::Marian(side) if shared.has_tags => side.encode_as_marian(line),
+            Model::Marian(side) => side.encode_text(line, Vec::new()),
             Model::Library { model, .. } => {
                 let encoding = model.encode_fast(line, false).map_err(|error| TextError::Encode {
                     excerpt: line.chars().take(40).collect(),

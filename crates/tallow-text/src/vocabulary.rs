@@ -59,7 +59,6 @@ impl Vocabulary {
             form: &form.map_err(|error| TextError::Learn(error.to_string()))?,
             symbols: &Symbols::new(&config.symbols),
             finds_tags: config.can_have_symbols(),
-            trim: config.trim,
         };
         counter.count(lines, pool)
     }

@@ -9,7 +9,6 @@ use crate::error::TextError;
 use crate::form::Form;
 use crate::language_tag;
 use crate::symbols::Symbols;
-use crate::trim;
 
 /// Lines that are counted between two reads from the caller's iterator.
 const BLOCK_LINES: usize = 1 << 14;
@@ -25,8 +24,6 @@ pub(crate) struct Counter<'a> {
     pub(crate) symbols: &'a Symbols,
     /// Whether lines may begin with a language tag.
     pub(crate) finds_tags: bool,
-    /// Whether white space at the ends of a line is removed; `form` knows it as well.
-    pub(crate) trim: bool,
 }
 
 /// What a text has.
@@ -126,7 +123,7 @@ impl Counter<'_> {
     fn count_block(&self, lines: &[String]) -> Result<Block, TextError> {
         let mut block = Block::default();
         for line in lines {
-            let line = if self.trim { trim::ends(line) } else { line.as_str() };
+            let line = self.form.trimmed(line);
             // A blank line is no sign of a text without tags.
             block.lines += u64::from(!line.trim().is_empty());
             match self.tag(line) {
@@ -171,7 +168,6 @@ mod tests {
             form: &Form::new(Kind::Bpe, Normalization::None, true).unwrap(),
             symbols: &Symbols::new(&symbols.iter().map(|&symbol| symbol.to_owned()).collect::<Vec<_>>()),
             finds_tags: true,
-            trim: true,
         };
         counter.count(lines.iter().map(Ok), &pool(threads))
     }
