@@ -3,10 +3,10 @@
 use crate::constraint::constrain;
 use crate::distribution::log_probabilities;
 use crate::hypothesis::TextOf;
-use crate::{DecodeConfig, DecodeError, Hypothesis};
+use crate::{Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis};
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use tallow_model::{Pass, Tokens, Transformer};
+use tallow_model::Tokens;
 
 /// A live hypothesis of a beam.
 #[derive(Clone, Debug)]
@@ -78,8 +78,8 @@ impl Candidate {
 ///
 /// # Errors
 /// When the model fails or its scores are not finite.
-pub fn beam_search(
-    model: &Transformer,
+pub fn beam_search<M: Autoregressive>(
+    model: &M,
     source: &Tokens,
     config: &DecodeConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
@@ -87,8 +87,8 @@ pub fn beam_search(
 }
 
 /// The same search, in which hypotheses of one text count as one.
-pub(crate) fn beam_search_of_texts(
-    model: &Transformer,
+pub(crate) fn beam_search_of_texts<M: Autoregressive>(
+    model: &M,
     source: &Tokens,
     config: &DecodeConfig,
     text_of: Option<&TextOf>,
@@ -97,7 +97,7 @@ pub(crate) fn beam_search_of_texts(
     let eos = architecture.eos_id;
     let width = config.beam;
     let sentences = source.sentences.count();
-    let mut state = model.start(&model.encode(source, Pass::default())?, width)?;
+    let mut state = model.start(source, width)?;
     let root = Live {
         tokens: Vec::new(),
         token_log_probabilities: Vec::new(),

@@ -1,8 +1,9 @@
 //! Greedy search, beam search and sampling; text to text.
 //!
-//! A search sees the model as a function from a [`tallow_model::DecoderState`] and the last tokens to the scores of
-//! the next ones. Which sentences share a batch changes no choice of it.
+//! A search sees the model as an [`Autoregressive`] one: a function from a state and the last tokens to the scores of the
+//! next ones. Which sentences share a batch changes no choice of it.
 
+mod autoregressive;
 mod beam;
 mod config;
 mod constraint;
@@ -14,6 +15,7 @@ mod search;
 mod source;
 mod translator;
 
+pub use autoregressive::{Autoregressive, AutoregressiveState};
 pub use beam::beam_search;
 pub use config::{DecodeConfig, LengthNormalization, LongLines};
 pub use error::DecodeError;
@@ -21,4 +23,4 @@ pub use hypothesis::Hypothesis;
 pub use sampling::{Choice, sample};
 pub use search::search;
 pub use source::{Part, says_nothing};
-pub use translator::{Alignment, Candidate, Translation, Translator};
+pub use translator::{Alignment, Candidate, Translation, Translator, TranslatorBuilder};

@@ -3,9 +3,9 @@
 use crate::constraint::constrain;
 use crate::distribution::{argmax, log_probabilities};
 use crate::hypothesis::TextOf;
-use crate::{DecodeConfig, DecodeError, Hypothesis};
+use crate::{Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis};
 use std::collections::HashSet;
-use tallow_model::{Pass, Tokens, Transformer};
+use tallow_model::Tokens;
 use tallow_ops::{Key, Purpose};
 
 /// How the next token is chosen.
@@ -35,8 +35,8 @@ struct Live {
 ///
 /// # Errors
 /// When the model fails or its scores are not finite.
-pub fn sample(
-    model: &Transformer,
+pub fn sample<M: Autoregressive>(
+    model: &M,
     source: &Tokens,
     config: &DecodeConfig,
     choice: Choice,
@@ -49,7 +49,7 @@ pub fn sample(
     } else {
         config.n_best
     };
-    let mut state = model.start(&model.encode(source, Pass::default())?, samples)?;
+    let mut state = model.start(source, samples)?;
     let mut done: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences];
     let new = |sentence, sample| Live {
         sentence,

@@ -3,8 +3,8 @@
 use crate::beam::beam_search_of_texts;
 use crate::hypothesis::TextOf;
 use crate::sampling::{Choice, sample, without_repeats};
-use crate::{DecodeConfig, DecodeError, Hypothesis};
-use tallow_model::{Tokens, Transformer};
+use crate::{Autoregressive, DecodeConfig, DecodeError, Hypothesis};
+use tallow_model::Tokens;
 
 /// Translates a batch of token ids as the config says: by sampling, greedily (a beam of one) or by beam search.
 ///
@@ -13,8 +13,8 @@ use tallow_model::{Tokens, Transformer};
 ///
 /// # Errors
 /// When the settings make no sense, the model fails or its scores are not finite.
-pub fn search(
-    model: &Transformer,
+pub fn search<M: Autoregressive>(
+    model: &M,
     source: &Tokens,
     config: &DecodeConfig,
     seed: u64,
@@ -24,8 +24,8 @@ pub fn search(
 }
 
 /// The same; with `text_of`, hypotheses of one text count as one.
-pub(crate) fn search_of_texts(
-    model: &Transformer,
+pub(crate) fn search_of_texts<M: Autoregressive>(
+    model: &M,
     source: &Tokens,
     config: &DecodeConfig,
     seed: u64,

@@ -3,8 +3,9 @@
 use crate::hypothesis::TextOf;
 use crate::search::search_of_texts;
 use crate::source::{Reader, Source};
-use crate::{DecodeConfig, DecodeError, Hypothesis, Part};
+use crate::{Autoregressive, DecodeConfig, DecodeError, Hypothesis, Part};
 use candle_core::Device;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_model::{AttentionRecord, Block, Pass, Tokens, Transformer};
 use tallow_text::{Tokenizer, Tokenizers};
@@ -62,46 +63,88 @@ pub struct Alignment {
 /// The number of a batch, and the hypotheses of each of its sentences.
 type Found = (usize, Vec<Vec<Hypothesis>>);
 
-/// A model with its tokenizers, ready to translate lines.
+/// A model with its tokenizers, ready to translate lines. It owns its parts, is cheap to clone, and may be shared by threads.
 #[derive(Debug)]
-pub struct Translator<'a> {
-    model: &'a Transformer,
-    tokenizers: &'a Tokenizers,
-    config: &'a DecodeConfig,
-    device: &'a Device,
+pub struct Translator<M = Transformer> {
+    model: Arc<M>,
+    tokenizers: Tokenizers,
+    config: DecodeConfig,
+    device: Device,
     seed: u64,
     workers: usize,
 }
 
-impl<'a> Translator<'a> {
-    /// Brings the parts together. `workers` threads translate a batch each; `seed` is for sampling.
+impl<M> Clone for Translator<M> {
+    fn clone(&self) -> Self {
+        Self {
+            model: self.model.clone(),
+            tokenizers: self.tokenizers.clone(),
+            config: self.config.clone(),
+            device: self.device.clone(),
+            seed: self.seed,
+            workers: self.workers,
+        }
+    }
+}
+
+/// The parts of a [`Translator`], and how it translates. Begun by [`Translator::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "`build` makes the translator"]
+pub struct TranslatorBuilder<M> {
+    model: Arc<M>,
+    tokenizers: Tokenizers,
+    config: DecodeConfig,
+    device: Device,
+    seed: u64,
+    workers: usize,
+}
+
+impl<M: Autoregressive> TranslatorBuilder<M> {
+    /// How to search. Default: [`DecodeConfig::default`].
+    pub fn config(mut self, config: DecodeConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The device that the model is on. Default: the CPU.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// The seed of sampling. Default: 1.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Threads that translate a batch each; at least one. Default: 1.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// Brings the parts together.
     ///
     /// # Errors
     /// When the settings make no sense, go beyond the positions of the model, or the vocabularies are not those of the
     /// model.
-    pub fn new(
-        model: &'a Transformer,
-        tokenizers: &'a Tokenizers,
-        config: &'a DecodeConfig,
-        device: &'a Device,
-        seed: u64,
-        workers: usize,
-    ) -> Result<Self, DecodeError> {
-        let architecture = model.architecture();
-        let mut faults = config.validate();
-        faults.extend(config.position_faults(architecture.model.position_limit()));
+    pub fn build(self) -> Result<Translator<M>, DecodeError> {
+        let architecture = self.model.architecture();
+        let mut faults = self.config.validate();
+        faults.extend(self.config.position_faults(architecture.model.position_limit()));
         if !faults.is_empty() {
             return Err(DecodeError::Config(faults));
         }
         let sides = [
             (
                 "source",
-                tokenizers.source.vocabulary_size(),
+                self.tokenizers.source.vocabulary_size(),
                 architecture.source_vocabulary,
             ),
             (
                 "target",
-                tokenizers.target.vocabulary_size(),
+                self.tokenizers.target.vocabulary_size(),
                 architecture.target_vocabulary,
             ),
         ];
@@ -110,14 +153,43 @@ impl<'a> Translator<'a> {
                 return Err(DecodeError::Vocabulary { side, tokenizer, model });
             }
         }
-        Ok(Self {
-            model,
-            tokenizers,
-            config,
-            device,
-            seed,
-            workers: workers.max(1),
+        Ok(Translator {
+            model: self.model,
+            tokenizers: self.tokenizers,
+            config: self.config,
+            device: self.device,
+            seed: self.seed,
+            workers: self.workers,
         })
+    }
+}
+
+impl<M: Autoregressive> Translator<M> {
+    /// Begins with a model and its tokenizers.
+    pub fn builder(model: impl Into<Arc<M>>, tokenizers: Tokenizers) -> TranslatorBuilder<M> {
+        TranslatorBuilder {
+            model: model.into(),
+            tokenizers,
+            config: DecodeConfig::default(),
+            device: Device::Cpu,
+            seed: 1,
+            workers: 1,
+        }
+    }
+
+    /// How it searches.
+    pub fn config(&self) -> &DecodeConfig {
+        &self.config
+    }
+
+    /// Its tokenizers.
+    pub fn tokenizers(&self) -> &Tokenizers {
+        &self.tokenizers
+    }
+
+    /// Its model.
+    pub fn model(&self) -> &M {
+        &self.model
     }
 
     /// Translates lines; the result has one entry for each, in order. Line numbers, which key sampling, begin at
@@ -132,7 +204,7 @@ impl<'a> Translator<'a> {
     ) -> Result<Vec<Translation>, DecodeError> {
         let reader = Reader {
             tokenizer: &self.tokenizers.source,
-            config: self.config,
+            config: &self.config,
             eos: self.model.architecture().eos_id,
             threads: self.workers,
         };
@@ -183,7 +255,7 @@ impl<'a> Translator<'a> {
                 if found.len() == 1 {
                     whole = hypothesis.clone();
                 } else {
-                    append(&mut whole, hypothesis, self.config);
+                    append(&mut whole, hypothesis, &self.config);
                 }
             }
             // Parts that differ may be one text together.
@@ -247,11 +319,11 @@ impl<'a> Translator<'a> {
                     return Ok(done);
                 };
                 let sentences: Vec<&[u32]> = batch.iter().map(|sentence| encoded[*sentence]).collect();
-                let source = Tokens::new(&sentences, self.device)?;
+                let source = Tokens::new(&sentences, &self.device)?;
                 let numbers: Vec<u64> = batch.iter().map(|sentence| numbers[*sentence]).collect();
                 let text_of = |tokens: &[u32]| self.text_of(tokens);
                 let text_of: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
-                let found = search_of_texts(self.model, &source, self.config, self.seed, &numbers, text_of)?;
+                let found = search_of_texts(&*self.model, &source, &self.config, self.seed, &numbers, text_of)?;
                 done.push((index, found));
             }
         };
@@ -292,7 +364,9 @@ impl<'a> Translator<'a> {
     pub fn target_pieces(&self, tokens: &[u32]) -> Vec<String> {
         pieces(&self.tokenizers.target, tokens)
     }
+}
 
+impl Translator {
     /// How the target tokens of a translation attended to its source: a forward pass with the attention recorded.
     ///
     /// # Errors
@@ -306,8 +380,8 @@ impl<'a> Translator<'a> {
         let is_whole = limit.is_none_or(|limit| input.len() <= limit);
         input.truncate(limit.unwrap_or(input.len()));
         let record = AttentionRecord::new();
-        let source_tokens = Tokens::new(&[source], self.device)?;
-        let target_tokens = Tokens::new(&[input], self.device)?;
+        let source_tokens = Tokens::new(&[source], &self.device)?;
+        let target_tokens = Tokens::new(&[input], &self.device)?;
         let encoded = self.model.encode(&source_tokens, Pass::default())?;
         self.model.decode(
             &target_tokens,
@@ -324,11 +398,6 @@ impl<'a> Translator<'a> {
         let weights = match last {
             Some(recorded) => recorded.weights_bhts.get(0)?.mean(0)?.to_vec2::<f32>()?,
             None => Vec::new(),
-        };
-        let pieces = |side: &tallow_text::Tokenizer, ids: &[u32]| {
-            ids.iter()
-                .map(|id| side.piece(*id).unwrap_or_default().to_string())
-                .collect::<Vec<_>>()
         };
         let mut ended = target.to_vec();
         ended.extend(is_whole.then_some(architecture.eos_id));

@@ -69,7 +69,12 @@ fn config() -> DecodeConfig {
 fn translate<S: AsRef<str> + Sync>(config: &DecodeConfig, lines: &[S], workers: usize) -> Vec<Translation> {
     let tokenizers = subwords();
     let model = model(&tokenizers, &[]);
-    let translator = Translator::new(&model, &tokenizers, config, &Device::Cpu, 4, workers).unwrap();
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(config.clone())
+        .seed(4)
+        .workers(workers)
+        .build()
+        .unwrap();
     translator.translate(lines, 0).unwrap()
 }
 
@@ -135,7 +140,11 @@ fn workers_and_batches_change_nothing() {
         }
         let tokenizers = subwords();
         let model = model(&tokenizers, &[]);
-        let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 4, 1).unwrap();
+        let translator = Translator::builder(model.clone(), tokenizers.clone())
+            .config(config.clone())
+            .seed(4)
+            .build()
+            .unwrap();
         let mut pieces = translator.translate(&lines[..13], 0).unwrap();
         pieces.extend(translator.translate(&lines[13..], 13).unwrap());
         assert_eq!(texts(&pieces), texts(&expected));
@@ -240,7 +249,11 @@ fn distinct_texts() {
     let spellings = [("a", 9.0), ("<0x61>", 9.0), ("b", 8.5), ("</s>", 8.5)];
     let model = model(&tokenizers, &spellings);
     let translate = |config: &DecodeConfig, lines: &[&str]| -> Vec<Vec<String>> {
-        let translator = Translator::new(&model, &tokenizers, config, &Device::Cpu, 4, 1).unwrap();
+        let translator = Translator::builder(model.clone(), tokenizers.clone())
+            .config(config.clone())
+            .seed(4)
+            .build()
+            .unwrap();
         let translations = translator.translate(lines, 0).unwrap();
         let texts = |translation: Translation| translation.candidates.into_iter().map(|one| one.text).collect();
         translations.into_iter().map(texts).collect()
@@ -295,7 +308,11 @@ fn learned_positions() {
     let params = Params::initialise(&architecture, Initialisation::Xavier, 3, DType::F32, &Device::Cpu).unwrap();
     let model = Transformer::for_inference(&architecture, &params, None).unwrap();
     let wide = config();
-    let error = Translator::new(&model, &tokenizers, &wide, &Device::Cpu, 0, 1).unwrap_err();
+    let error = Translator::builder(model.clone(), tokenizers.clone())
+        .config(wide.clone())
+        .seed(0)
+        .build()
+        .unwrap_err();
     let error = error.to_string();
     assert!(
         error.contains("decode.max_length: 12") && error.contains("10 positions"),
@@ -308,7 +325,11 @@ fn learned_positions() {
         (fitting.max_length, fitting.min_length, fitting.max_source_length),
         (10, 10, 10)
     );
-    let translator = Translator::new(&model, &tokenizers, &fitting, &Device::Cpu, 0, 1).unwrap();
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(fitting.clone())
+        .seed(0)
+        .build()
+        .unwrap();
     let translation = translator.translate(&[LINES.join(" ")], 0).unwrap().remove(0);
     assert!(translation.parts.len() > 1);
     let cut = vec![2; 10];
@@ -330,7 +351,11 @@ fn line_breaks_are_never_written() {
         max_length: 40,
         ..DecodeConfig::default()
     };
-    let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 1, 1).unwrap();
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(config.clone())
+        .seed(1)
+        .build()
+        .unwrap();
     let mut spelled = 0;
     for translation in translator.translate(&LINES, 0).unwrap() {
         for candidate in translation.candidates {
@@ -347,7 +372,10 @@ fn line_breaks_are_never_written() {
 fn parts_that_do_not_belong_together() {
     let (small, large) = (subwords(), tokenizers(Kind::Word, 100, false));
     let model = model(&small, &[]);
-    let error = Translator::new(&model, &large, &config(), &Device::Cpu, 0, 1)
+    let error = Translator::builder(model.clone(), large.clone())
+        .config(config().clone())
+        .seed(0)
+        .build()
         .unwrap_err()
         .to_string();
     let (of_tokenizer, of_model) = (large.source.vocabulary_size(), small.source.vocabulary_size());
@@ -359,7 +387,10 @@ fn parts_that_do_not_belong_together() {
         temperature: -1.0,
         ..config()
     };
-    let error = Translator::new(&model, &small, &wrong, &Device::Cpu, 0, 1)
+    let error = Translator::builder(model.clone(), small.clone())
+        .config(wrong.clone())
+        .seed(0)
+        .build()
         .unwrap_err()
         .to_string();
     assert!(error.contains("decode.temperature"), "{error}");
@@ -391,7 +422,11 @@ fn separate_vocabularies() {
     let params = Params::initialise(&architecture, Initialisation::Xavier, 1, DType::F32, &Device::Cpu).unwrap();
     let model = Transformer::for_inference(&architecture, &params, None).unwrap();
     let config = config();
-    let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 0, 1).unwrap();
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(config.clone())
+        .seed(0)
+        .build()
+        .unwrap();
     for translation in translator.translate(&LINES, 0).unwrap() {
         assert!(
             !translation.text().contains(char::is_lowercase),
@@ -408,7 +443,11 @@ fn alignments() {
     let tokenizers = subwords();
     let model = model(&tokenizers, &[]);
     let config = config();
-    let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 0, 1).unwrap();
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(config.clone())
+        .seed(0)
+        .build()
+        .unwrap();
     let translation = translator.translate(&LINES[..1], 0).unwrap().remove(0);
     let target = &translation.candidates[0].hypothesis.tokens;
     let source = &translation.parts[0].tokens;

@@ -101,7 +101,12 @@ impl ValidationSet {
         device: &Device,
     ) -> Result<Validation, TrainError> {
         let (nats, tokens) = perplexity(model, &self.corpus, self.batch_tokens, workers, device)?;
-        let translator = Translator::new(model, tokenizers, decode, device, 0, workers)?;
+        let translator = Translator::builder(model.clone(), tokenizers.clone())
+            .config(decode.clone())
+            .device(device.clone())
+            .seed(0)
+            .workers(workers)
+            .build()?;
         let translations = match translator.translate(&self.source, 0) {
             Ok(translations) => translations,
             Err(DecodeError::NotFinite) => return Ok(Validation::of_broken_model()),

@@ -68,7 +68,12 @@ fn a_toy_is_learned() {
     let tokenizers = Tokenizers::open(&directory).unwrap();
     let model = opened.for_inference().unwrap();
     let config = DecodeConfig::default();
-    let translator = Translator::new(&model, &tokenizers, &config, &Device::Cpu, 0, 2).unwrap();
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(config.clone())
+        .seed(0)
+        .workers(2)
+        .build()
+        .unwrap();
     let source = lines(2, 20);
     let translations = translator.translate(&source, 0).unwrap();
     let copied = source

@@ -36,7 +36,12 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     let (opened, tokenizers) = located.open(&device)?;
     let model = opened.for_inference()?;
     let workers = arguments.search.workers(&device);
-    let translator = Translator::new(&model, &tokenizers, &config, &device, arguments.search.seed, workers)?;
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(config.clone())
+        .device(device.clone())
+        .seed(arguments.search.seed)
+        .workers(workers)
+        .build()?;
     let mut activity = Activity::new(true);
     let (translations, spent) = translate(&translator, &text.source, &mut activity)?;
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();

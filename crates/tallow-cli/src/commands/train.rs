@@ -395,7 +395,12 @@ fn test(
     let model = opened.for_inference()?;
     let tokenizers = Tokenizers::open(&run.best())?;
     let decode = config.decode.without_failing();
-    let translator = Translator::new(&model, &tokenizers, &decode, device, config.seed, workers)?;
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(decode.clone())
+        .device(device.clone())
+        .seed(config.seed)
+        .workers(workers)
+        .build()?;
     let translations = translator.translate(&text.source, 0)?;
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
     write_text(

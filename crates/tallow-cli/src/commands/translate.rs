@@ -31,7 +31,12 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     let (opened, tokenizers) = located.open(&device)?;
     let model = opened.for_inference()?;
     let (seed, workers) = (arguments.search.seed, arguments.search.workers(&device));
-    let translator = Translator::new(&model, &tokenizers, &config, &device, seed, workers)?;
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(config.clone())
+        .device(device.clone())
+        .seed(seed)
+        .workers(workers)
+        .build()?;
 
     let from_terminal = arguments.input == Path::new("-") && stdin().is_terminal();
     if from_terminal {

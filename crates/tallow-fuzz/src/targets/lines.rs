@@ -3,7 +3,6 @@
 use super::plain_lines;
 use crate::message;
 use crate::specimen::translation_model;
-use candle_core::Device;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -111,7 +110,10 @@ fn translate(lines: &[String], choice: u8) {
         .filter(|line| line.len() <= LONGEST)
         .take(TRANSLATED)
         .collect();
-    let translator = Translator::new(model, tokenizers, &config, &Device::Cpu, 1, 1).expect("a translator");
+    let translator = Translator::builder(model.clone(), tokenizers.clone())
+        .config(config.clone())
+        .build()
+        .expect("a translator");
     let together = translator.translate(&lines, 0).expect("translations");
     assert_eq!(together.len(), lines.len());
     for translation in &together {

@@ -65,7 +65,10 @@ pub fn models(data: &[u8]) {
     (config.beam, config.n_best) = (config.beam.min(3), 1);
     (config.max_length, config.min_length) = (config.max_length.min(4), 1);
     config.max_source_length = config.max_source_length.min(12);
-    match Translator::new(&model, &tokenizers, &config, &Device::Cpu, 1, 1) {
+    match Translator::builder(model.clone(), tokenizers.clone())
+        .config(config.clone())
+        .build()
+    {
         Ok(translator) => match translator.translate(&LINES, 0) {
             Ok(translations) => assert_eq!(translations.len(), LINES.len()),
             // Numbers that are finite may still be too large to add up.

@@ -1,0 +1,132 @@
+//! Search takes any autoregressive model: here several that vote.
+
+// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod specimen;
+
+use candle_core::{D, Tensor};
+use specimen::{batch, model, sentence};
+use tallow_decode::{
+    Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis, Translator, beam_search, search,
+};
+use tallow_model::{Architecture, DecoderState, Tokens, Transformer};
+
+/// Models of one vocabulary. The probability of a piece is the mean of theirs.
+struct Ensemble(Vec<Transformer>);
+
+struct States(Vec<DecoderState>);
+
+impl Autoregressive for Ensemble {
+    type State = States;
+
+    fn architecture(&self) -> &Architecture {
+        self.0[0].architecture()
+    }
+
+    fn start(&self, source: &Tokens, hypotheses: usize) -> Result<States, DecodeError> {
+        let start = |model| Autoregressive::start(model, source, hypotheses);
+        Ok(States(self.0.iter().map(start).collect::<Result<_, _>>()?))
+    }
+
+    fn step(&self, last: &[u32], state: &mut States) -> Result<Tensor, DecodeError> {
+        let classes = self.architecture().classes();
+        let mut sum: Option<Tensor> = None;
+        for (model, state) in self.0.iter().zip(&mut state.0) {
+            let logits = model.step(last, state)?.narrow(1, 0, classes)?;
+            let probabilities = logits.exp()?;
+            let probabilities = probabilities.broadcast_div(&probabilities.sum_keepdim(D::Minus1)?)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + probabilities)?,
+                None => probabilities,
+            });
+        }
+        // A column for `<pad>`, which nobody looks at.
+        Ok(sum.unwrap().pad_with_zeros(1, 0, 1)?.log()?)
+    }
+}
+
+impl AutoregressiveState for States {
+    fn sentences(&self) -> usize {
+        self.0[0].sentences()
+    }
+
+    fn reorder(&mut self, rows: &[u32]) -> Result<(), DecodeError> {
+        self.0.iter_mut().try_for_each(|state| Ok(state.reorder(rows)?))
+    }
+
+    fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError> {
+        self.0.iter_mut().try_for_each(|state| Ok(state.keep(sentences)?))
+    }
+}
+
+fn config(beam: usize) -> DecodeConfig {
+    DecodeConfig {
+        beam,
+        n_best: beam.min(3),
+        max_length: 15,
+        ..DecodeConfig::default()
+    }
+}
+
+/// The tokens are equal, the log-probabilities nearly.
+fn assert_same(some: &[Vec<Hypothesis>], others: &[Vec<Hypothesis>]) {
+    assert_eq!(some.len(), others.len());
+    for (some, other) in some.iter().flatten().zip(others.iter().flatten()) {
+        assert_eq!(some.tokens, other.tokens);
+        assert!((some.log_probability - other.log_probability).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn a_model_that_votes_with_itself_is_that_model() {
+    let model = model(12, 1);
+    let sources: Vec<Vec<u32>> = [3, 9, 1, 6]
+        .iter()
+        .map(|n| sentence(&model, 7 + *n as u64, *n))
+        .collect();
+    let twice = Ensemble(vec![model.clone(), model.clone()]);
+    for beam in [1, 4] {
+        let alone = search(&model, &batch(&sources), &config(beam), 1, &[0, 1, 2, 3]).unwrap();
+        assert_same(
+            &search(&twice, &batch(&sources), &config(beam), 1, &[0, 1, 2, 3]).unwrap(),
+            &alone,
+        );
+    }
+}
+
+/// The first token's probabilities are the means of both models'; a beam as wide as the vocabulary shows them all.
+#[test]
+fn models_vote() {
+    let (one, other) = (model(12, 1), model(12, 2));
+    let classes = one.architecture().classes();
+    let sources = [sentence(&one, 3, 5)];
+    let single = DecodeConfig {
+        beam: classes,
+        n_best: classes,
+        max_length: 1,
+        ..DecodeConfig::default()
+    };
+    let probabilities = |found: Vec<Vec<Hypothesis>>| {
+        let mut of_tokens = vec![0.0; classes];
+        for hypothesis in &found[0] {
+            let token = hypothesis.tokens.first().copied().unwrap_or(one.architecture().eos_id);
+            of_tokens[token as usize] = hypothesis.log_probability.exp();
+        }
+        of_tokens
+    };
+    let of_model = |model: &Transformer| probabilities(beam_search(model, &batch(&sources), &single).unwrap());
+    let (first, second) = (of_model(&one), of_model(&other));
+    let both = probabilities(beam_search(&Ensemble(vec![one.clone(), other]), &batch(&sources), &single).unwrap());
+    let is_near = |token: usize| (both[token] - (first[token] + second[token]) / 2.0).abs() < 1e-6;
+    assert!((0..classes).all(is_near));
+    assert!(first.iter().zip(&second).any(|(a, b)| (a - b).abs() > 1e-3));
+    assert!((both.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+}
+
+/// A server holds one and asks it from many threads.
+#[test]
+fn translators_can_be_held_and_shared() {
+    fn is_held<T: Clone + Send + Sync + 'static>() {}
+    is_held::<Translator>();
+}
