@@ -1,6 +1,5 @@
 //! What a command is doing, while it is doing it.
 
-use crate::progress::{duration, thousands};
 use crate::status_line::{Bar, Part, status_line, terminal_width};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
@@ -8,6 +7,7 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tallow::figures::{duration, thousands};
 
 /// How often what moves on a terminal moves.
 const TICK: Duration = Duration::from_millis(120);

@@ -1,6 +1,5 @@
 //! What can be typed.
 
-use crate::device::DeviceChoice;
 use crate::examples::{
     AVERAGE_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, SCORE_EXAMPLES,
     TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
@@ -8,6 +7,7 @@ use crate::examples::{
 use crate::flags::{at_least_one, number, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
+use tallow::DeviceChoice;
 use tallow_data::toy::Toy;
 
 /// Trains, evaluates and runs Transformer translation models.

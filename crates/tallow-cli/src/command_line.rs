@@ -2,13 +2,13 @@
 
 use crate::arguments::Arguments;
 use crate::colour::Stream;
-use crate::keys::nearest;
 use crate::{WRONG_USAGE, flags};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
 use std::ffi::OsString;
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
+use tallow::config::nearest;
 
 /// What was typed. If it cannot be understood, or asks for help, everything has been said, and the exit code is left.
 pub(crate) fn arguments() -> Result<Arguments, ExitCode> {

@@ -1,13 +1,13 @@
 //! From the command line to [`Arguments`], and what is said of flags that do not exist and of values that cannot be.
 
 use crate::arguments::Arguments;
-use crate::config::{sections, top_level_keys};
-use crate::keys::keys_of;
-use crate::synonyms::{Synonym, synonym};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 use std::str::FromStr;
+use tallow::config::keys_of;
+use tallow::config::{Synonym, synonym};
+use tallow::config::{sections, top_level_keys};
 use tallow_decode::DecodeConfig;
 
 /// What other programs call flags that are no keys of a config: theirs, then ours, of which the first counts that the command

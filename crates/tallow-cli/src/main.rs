@@ -6,33 +6,24 @@
 
 mod activity;
 mod arguments;
-mod card;
 mod colour;
 mod command_line;
 mod commands;
-mod config;
-mod count;
-mod device;
 mod examples;
 mod flags;
 mod hub;
-mod ingredients;
-mod keys;
-mod layers;
 mod lines;
-mod located;
 mod profile;
 mod progress;
-mod record;
 mod status_line;
-mod synonyms;
+mod talk;
 mod threads;
 mod usage;
 
 use arguments::Command;
 use colour::{Stream, Tone};
 use std::process::ExitCode;
-use usage::UsageError;
+use usage::is_wrong_usage;
 
 /// The system's allocator returns large buffers to the kernel and faults them in again; this one keeps them, which
 /// doubles the speed of operations with large results.
@@ -57,7 +48,7 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{} {}", Stream::Error.paint(Tone::Bad, "error:"), message(&error));
-            if error.is::<UsageError>() {
+            if is_wrong_usage(&error) {
                 ExitCode::from(WRONG_USAGE)
             } else {
                 ExitCode::FAILURE

@@ -3,13 +3,16 @@
 use crate::colour::{Stream, Tone, warning};
 use crate::profile::table;
 use crate::status_line::{Bar, Part, fit, status_line, terminal_width};
+use crate::talk::say;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tallow_train::{Event, Metric, Observer, Validation};
+use tallow::figures::{duration, thousands};
+use tallow::{Listener, Notice};
+use tallow_train::{Ending, Event, Metric, Observer, Validation};
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -307,6 +310,23 @@ impl Observer for Progress {
     }
 }
 
+impl Listener for Progress {
+    fn notice(&self, notice: &Notice) {
+        match notice {
+            // Told with the command to go on.
+            Notice::Ended {
+                ending: Ending::Interrupted,
+                ..
+            } => self.finish(),
+            Notice::Ended { .. } => {
+                self.finish();
+                say(notice);
+            }
+            _ => say(notice),
+        }
+    }
+}
+
 pub(crate) fn describe(validation: &Validation, metric: Metric) -> String {
     let mut text = format!("loss {:.3}  ppl {:.2}", validation.loss, validation.perplexity);
     let scores = [
@@ -323,51 +343,9 @@ pub(crate) fn describe(validation: &Validation, metric: Metric) -> String {
     text
 }
 
-/// A count with its thousands apart: 12,345.
-pub(crate) fn thousands(value: f64) -> String {
-    let digits = format!("{:.0}", value.max(0.0));
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Seconds as people say them: 45 s, 3:05 min, 2:10 h.
-pub(crate) fn duration(seconds: f64) -> String {
-    let whole = seconds.round().max(0.0) as u64;
-    match whole {
-        0..10 => format!("{seconds:.1} s"),
-        10..60 => format!("{whole} s"),
-        60..3600 => format!("{}:{:02} min", whole / 60, whole % 60),
-        _ => format!("{}:{:02} h", whole / 3600, whole / 60 % 60),
-    }
-}
-
-/// An amount of memory as people read it.
-pub(crate) fn memory(bytes: f64) -> String {
-    if bytes < 1e9 {
-        format!("{:.0} MB", bytes / 1e6)
-    } else {
-        format!("{:.1} GB", bytes / 1e9)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn people_can_read_it() {
-        assert_eq!(thousands(1234567.4), "1,234,567");
-        assert_eq!(thousands(12.0), "12");
-        assert_eq!(duration(3.21), "3.2 s");
-        assert_eq!(duration(185.0), "3:05 min");
-        assert_eq!(duration(7800.0), "2:10 h");
-    }
 
     /// After going back, updates are counted from where the run goes on.
     #[test]

@@ -70,8 +70,3 @@ pub(crate) fn survive_size_limit() {}
 
 #[cfg(not(unix))]
 pub(crate) fn stop_at_time_limit() {}
-
-/// The cores that this process may use.
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}

@@ -1,22 +1,14 @@
 //! Wrong usage that only shows once the flags are taken together.
 
-use std::fmt;
+use tallow::Error;
 
 /// An error after which the program exits as it does for a flag that does not exist.
-#[derive(Debug)]
-pub(crate) struct UsageError(String);
-
-impl UsageError {
-    /// The error, ready to be returned.
-    pub(crate) fn of(message: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Self(message.into()))
-    }
+pub(crate) fn wrong_usage(message: impl Into<String>) -> anyhow::Error {
+    Error::Usage(message.into()).into()
 }
 
-impl fmt::Display for UsageError {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
+/// Whether an error is of this sort.
+pub(crate) fn is_wrong_usage(error: &anyhow::Error) -> bool {
+    let found = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    found.is_some_and(|error| matches!(error.root(), Error::Usage(_)))
 }
-
-impl std::error::Error for UsageError {}

@@ -15,35 +15,6 @@
 //! | [`scores`] | one byte for the options, then hypotheses and references, parted by [`PART`] |
 #![allow(clippy::expect_used, clippy::panic)] // To fail is how a target reports a fault.
 
-/// The binary's own files: it is no library, and its configs and its way to models are to be tested as they are.
-#[path = "../../tallow-cli/src/config.rs"]
-#[allow(dead_code, reason = "the binary uses the rest")]
-mod config;
-#[path = "../../tallow-cli/src/hub/mod.rs"]
-#[allow(
-    dead_code,
-    clippy::print_stderr,
-    reason = "the binary uses the rest; nothing is fetched here"
-)]
-mod hub;
-#[path = "../../tallow-cli/src/keys.rs"]
-#[allow(dead_code, reason = "the binary uses the rest")]
-mod keys;
-#[path = "../../tallow-cli/src/layers.rs"]
-#[allow(dead_code, reason = "the binary uses the rest")]
-mod layers;
-#[path = "../../tallow-cli/src/located.rs"]
-#[allow(
-    dead_code,
-    clippy::print_stderr,
-    reason = "the binary uses the rest; no run here has checkpoints to pass over"
-)]
-mod located;
-#[path = "../../tallow-cli/src/synonyms.rs"]
-mod synonyms;
-#[path = "../../tallow-cli/src/usage.rs"]
-mod usage;
-
 mod message;
 mod specimen;
 mod targets;

@@ -1,6 +1,6 @@
 //! What an error must be like.
 
-use std::fmt::Display;
+use std::error::Error;
 
 /// The longest message about an input of so many bytes. A config has a fault for each of its keys, and a message may quote
 /// what it is about.
@@ -10,9 +10,19 @@ fn longest(input: usize) -> usize {
 
 /// Fails unless an error can be shown to a person: it says something, it is not longer than what it is about calls for, and
 /// it contains one of the names, if there are any.
-pub(crate) fn check(error: &impl Display, names: &[&str], input: &[u8]) {
+pub(crate) fn check(error: &dyn Error, names: &[&str], input: &[u8]) {
     // With its causes, as the binary shows it.
-    let message = format!("{error:#}");
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message += &format!(": {error}");
+        cause = error.source();
+    }
+    check_text(message, names, input);
+}
+
+/// The same for an error that is text already.
+pub(crate) fn check_text(message: String, names: &[&str], input: &[u8]) {
     assert!(!message.trim().is_empty(), "an empty message");
     assert!(
         message.len() <= longest(input.len()),

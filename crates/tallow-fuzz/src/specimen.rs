@@ -3,12 +3,12 @@
 mod pickled;
 
 use crate::PART;
-use crate::config::Config;
 use crate::targets::{MODEL_FILES, TOKENIZER_FILES};
 use candle_core::{DType, Device};
 use std::fs::{create_dir_all, read, read_dir, write};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use tallow::Config;
 use tallow_data::{Corpus, DataConfig, Filters, ParallelText, ReadReport};
 use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Initialisation, ModelConfig, Norm, Params, Positions, Transformer};
@@ -295,7 +295,7 @@ fn composed(text: &str) -> String {
     let place = tempdir().expect("a place");
     let path = place.path().join("run.toml");
     write(&path, text).expect("a config");
-    let composed = Config::compose(&path, &[]).expect("a config that composes");
+    let composed = Config::open(&path).expect("a config that composes");
     composed.config.to_toml().expect("TOML")
 }
 

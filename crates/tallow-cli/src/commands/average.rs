@@ -1,18 +1,20 @@
 //! `tallow average`.
 
 use crate::arguments::AverageArguments;
-use crate::config::Config;
-use crate::count::counted;
-use crate::ingredients::{position_limit, validation_set};
-use crate::located::Located;
 use crate::progress::describe;
-use crate::usage::UsageError;
-use crate::{card, record, threads};
+use crate::talk::Talk;
+use crate::threads;
+use crate::usage::wrong_usage;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tallow::Config;
+use tallow::SavedModel;
+use tallow::corpora::validation_set;
+use tallow::figures::counted;
+use tallow::{card, record};
 use tallow_data::ParallelText;
 use tallow_model::Opened;
 use tallow_text::Tokenizers;
@@ -21,7 +23,7 @@ use tallow_train::{ModelCard, RunDirectory, Validation, average};
 pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     if arguments.last < 2 {
-        return Err(UsageError::of(format!(
+        return Err(wrong_usage(format!(
             "--last {}: an average is of at least 2 checkpoints",
             arguments.last
         )));
@@ -32,12 +34,12 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
             arguments.output.display()
         );
     }
-    let located = chosen(&arguments)?
+    let saved = chosen(&arguments)?
         .iter()
-        .map(|directory| Located::at(directory))
-        .collect::<Result<Vec<_>>>()?;
+        .map(|directory| SavedModel::at(directory, &Talk))
+        .collect::<Result<Vec<_>, _>>()?;
     // Of a run among several models, its best one.
-    let directories: Vec<&PathBuf> = located.iter().map(|located| &located.directory).collect();
+    let directories: Vec<&PathBuf> = saved.iter().map(|saved| &saved.directory).collect();
     let tokenizers = Tokenizers::open(directories[0])?;
     for directory in &directories[1..] {
         let other = Tokenizers::open(directory)?;
@@ -50,9 +52,9 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         }
     }
     let mean = average(&directories, &Device::Cpu)?;
-    let run = |located: &Located| located.run.as_ref().map(|run| run.path().canonicalize().ok());
-    let is_one_run = run(&located[0]).is_some() && located.iter().all(|other| run(other) == run(&located[0]));
-    let validated = match (&located[0].config, &located[0].run) {
+    let run = |saved: &SavedModel| saved.run.as_ref().map(|run| run.path().canonicalize().ok());
+    let is_one_run = run(&saved[0]).is_some() && saved.iter().all(|other| run(other) == run(&saved[0]));
+    let validated = match (&saved[0].config, &saved[0].run) {
         (Some(config), Some(run)) if is_one_run => validated(config, run, &mean, &tokenizers),
         _ => Err(anyhow::anyhow!("these are not models of one run")),
     };
@@ -61,10 +63,10 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         &mean.architecture,
         &mean.params,
         mean.logits_bias.as_ref(),
-        located[0].decode_config().search_settings(),
+        saved[0].decode_config().search_settings(),
     )?;
     tokenizers.save_all(&arguments.output)?;
-    let card = match (&located[0].config, &located[0].run) {
+    let card = match (&saved[0].config, &saved[0].run) {
         (Some(config), Some(run)) if is_one_run => {
             let record = record::read(&run.record());
             card::of_run(config, &record, &mean.architecture, &mean.params, &tokenizers)?
@@ -76,11 +78,11 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
     };
-    let name = |located: &Located| match &located.run {
-        Some(run) if !is_one_run => format!("`{}/{}`", last(run.path()), last(&located.directory)),
-        _ => format!("`{}`", last(&located.directory)),
+    let name = |saved: &SavedModel| match &saved.run {
+        Some(run) if !is_one_run => format!("`{}/{}`", last(run.path()), last(&saved.directory)),
+        _ => format!("`{}`", last(&saved.directory)),
     };
-    let averaged = located.iter().map(name).collect::<Vec<String>>().join(", ");
+    let averaged = saved.iter().map(name).collect::<Vec<String>>().join(", ");
     let told = match &validated {
         Ok((validation, config)) => {
             let search = config.train.valid_search(&config.decode);
@@ -137,7 +139,7 @@ fn validated<'a>(
         text,
         tokenizers,
         config.data.batch_tokens,
-        position_limit(&mean.architecture.model),
+        mean.architecture.model.position_limit(),
         &config.score,
     )?;
     let search = config.train.valid_search(&config.decode);
@@ -146,7 +148,7 @@ fn validated<'a>(
         tokenizers,
         &search,
         0,
-        threads::cores(),
+        tallow::cores(),
         &Device::Cpu,
     )?;
     if !validation.loss.is_finite() {

@@ -2,18 +2,20 @@
 
 use crate::activity::{Activity, summary};
 use crate::arguments::EvalArguments;
-use crate::commands::searching::Shortcomings;
 use crate::commands::translate::{BLOCK_LINES, target_tokens};
-use crate::count::counted;
-use crate::ingredients::encode;
-use crate::located::Located;
-use crate::progress::thousands;
+use crate::hub::hub;
+use crate::talk::{Talk, warn};
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tallow::corpora::encode;
+use tallow::figures::counted;
+use tallow::figures::thousands;
+use tallow::translation::Shortcomings;
+use tallow::{Error, SavedModel};
 use tallow_data::{Corpus, CorpusFiles, DataError, Filters, ParallelText, read_lines};
 use tallow_decode::{Translation, Translator};
 use tallow_text::Tokenizers;
@@ -25,15 +27,15 @@ const BATCH_TOKENS: usize = 4096;
 pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     let device = arguments.device.device.open()?;
-    let located = Located::find(&arguments.model, arguments.hub.offline)?;
-    let (text, references) = test_set(&arguments, &located)?;
-    let config = arguments.search.decode_config(&located)?;
-    let score = located
+    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &Talk)?;
+    let (text, references) = test_set(&arguments, &saved)?;
+    let config = arguments.search.decode_config(&saved)?;
+    let score = saved
         .config
         .as_ref()
         .map(|config| config.score.clone())
         .unwrap_or_default();
-    let (opened, tokenizers) = located.open(&device)?;
+    let (opened, tokenizers) = saved.open(&device)?;
     let model = opened.for_inference()?;
     let workers = arguments.search.workers(&device);
     let translator = Translator::builder(model.clone(), tokenizers.clone())
@@ -45,11 +47,8 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     let mut activity = Activity::new(true);
     let (translations, spent) = translate(&translator, &text.source, &mut activity)?;
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
-    let mut shortcomings = Shortcomings::default();
-    translations
-        .iter()
-        .for_each(|translation| shortcomings.count(translation));
-    activity.aside(|| shortcomings.warn(&config, &tokenizers));
+    let warnings = Shortcomings::of(&translations).warnings(&config, &tokenizers);
+    activity.aside(|| warnings.iter().for_each(|text| warn(text)));
     if let Some(path) = &arguments.output {
         let lines: String = hypotheses.iter().flat_map(|line| [line, "\n"]).collect();
         std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
@@ -69,7 +68,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         eprintln!("note: {note}");
     }
     let lines = hypotheses.len() as u64;
-    eprintln!("{}", summary(&located.directory, lines, config.beam, tokens, spent));
+    eprintln!("{}", summary(&saved.directory, lines, config.beam, tokens, spent));
     let scores = arguments.metric.scores(&score, &hypotheses, &references)?;
     let exact_match = tallow_score::exact_match(&hypotheses, &references)?;
     if arguments.metric.json {
@@ -132,8 +131,8 @@ fn measurable(
             let left_out = corpus.reports().map(|report| report.too_long.count).sum();
             (Some(corpus), left_out)
         }
-        Err(error) if matches!(error.downcast_ref(), Some(DataError::AllDropped { .. })) => (None, pairs),
-        Err(error) => return Err(error),
+        Err(Error::Data(DataError::AllDropped { .. })) => (None, pairs),
+        Err(error) => return Err(error.into()),
     };
     let note = (left_out > 0).then(|| {
         let limit = position_limit.unwrap_or_default();
@@ -146,8 +145,8 @@ fn measurable(
 }
 
 /// The lines to translate with their first references, and all references.
-fn test_set(arguments: &EvalArguments, located: &Located) -> Result<(ParallelText, Vec<Vec<String>>)> {
-    let files = match (&arguments.source, arguments.target.first(), &located.config) {
+fn test_set(arguments: &EvalArguments, saved: &SavedModel) -> Result<(ParallelText, Vec<Vec<String>>)> {
+    let files = match (&arguments.source, arguments.target.first(), &saved.config) {
         (Some(source), Some(target), _) => CorpusFiles::two_files(source, target),
         (_, _, Some(config)) if arguments.valid => config
             .data

@@ -1,10 +1,10 @@
 //! `tallow explain`.
 
 use crate::arguments::ExplainArguments;
-use crate::config::{Config, Origin};
 use anyhow::Result;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
+use tallow::config::{Config, Origin};
 
 pub(crate) fn run(arguments: ExplainArguments) -> Result<ExitCode> {
     let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;

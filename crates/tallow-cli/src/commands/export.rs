@@ -1,12 +1,14 @@
 //! `tallow export`.
 
 use crate::arguments::{ExportArguments, ExportForm};
-use crate::located::Located;
-use crate::{card, threads};
+use crate::hub::hub;
+use crate::talk::Talk;
+use crate::threads;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tallow::{SavedModel, card};
 use tallow_model::{NPZ_FILE, Opened, marian_faults, npz_faults, pad_row_faults, save_npz};
 use tallow_text::Tokenizers;
 use tallow_train::CARD_FILE;
@@ -17,8 +19,8 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     if output.exists() {
         bail!("{}: exists already; choose another --output", output.display());
     }
-    let located = Located::find(&arguments.model, arguments.hub.offline)?;
-    let (opened, tokenizers) = located.open(&Device::Cpu)?;
+    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &Talk)?;
+    let (opened, tokenizers) = saved.open(&Device::Cpu)?;
     let (mut faults, mut hint) = match arguments.form {
         ExportForm::Huggingface => (marian_faults(&opened.architecture), ""),
         ExportForm::Marian => (npz_faults(&opened.architecture), ""),
@@ -32,7 +34,7 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     if !faults.is_empty() {
         bail!(
             "{} cannot be written in this form:\n  {}{hint}",
-            located.directory.display(),
+            saved.directory.display(),
             faults.join("\n  ")
         );
     }
@@ -44,7 +46,7 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
         bail!("{}: an unfinished export; remove it", aside.display());
     }
     std::fs::create_dir_all(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
-    let written = write(&arguments, &located, &opened, &tokenizers, &aside);
+    let written = write(&arguments, &saved, &opened, &tokenizers, &aside);
     if written.is_err() {
         // The error that matters is the one above.
         let _ = std::fs::remove_dir_all(&aside);
@@ -70,7 +72,7 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
 
 fn write(
     arguments: &ExportArguments,
-    located: &Located,
+    saved: &SavedModel,
     opened: &Opened,
     tokenizers: &Tokenizers,
     directory: &Path,
@@ -82,7 +84,7 @@ fn write(
                 &opened.architecture,
                 &opened.params,
                 opened.logits_bias.as_ref(),
-                located.decode_config().search_settings(),
+                saved.decode_config().search_settings(),
             )?;
         }
         ExportForm::Marian => {
@@ -94,8 +96,8 @@ fn write(
         }
     }
     tokenizers.save_all(directory)?;
-    let card = std::fs::read_to_string(located.directory.join(CARD_FILE)).ok();
-    let commit = located.commit.as_deref();
+    let card = std::fs::read_to_string(saved.directory.join(CARD_FILE)).ok();
+    let commit = saved.commit.as_deref();
     let card = match arguments.form {
         ExportForm::Huggingface => card::exported(&arguments.model, commit, card),
         ExportForm::Marian => card::exported_for_marian(&arguments.model, commit, card),

@@ -2,11 +2,11 @@
 
 use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::train::resume_command;
-use crate::config::Config;
-use crate::layers::parse_value;
 use anyhow::{Error, anyhow};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use tallow::Config;
+use tallow::config::parse_value;
 use tallow_train::RunDirectory;
 use toml::Value;
 
@@ -18,12 +18,12 @@ const MOST_CHANGES: usize = 3;
 const LONGEST_CHANGE: usize = 60;
 
 /// That there is no run to resume, and which others there are, with what to type for each.
-pub(super) fn no_run(named: &RunDirectory, config: &Config, arguments: &TrainArguments) -> Error {
+pub(super) fn no_run(named: &Path, config: &Config, arguments: &TrainArguments) -> Error {
     let mut message = format!(
         "{}: there is no run to resume; leave out --resume to begin",
-        named.path().display()
+        named.display()
     );
-    let found = candidates(named.path(), config, &arguments.config.config);
+    let found = candidates(named, config, &arguments.config.config);
     let mut others = found.iter();
     // Checksums take their time: only of those that are shown.
     let usable = others

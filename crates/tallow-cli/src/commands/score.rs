@@ -1,11 +1,11 @@
 //! `tallow score`.
 
 use crate::arguments::ScoreArguments;
-use crate::count::counted;
 use anyhow::{Result, bail};
 use std::io::{Write, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
+use tallow::figures::counted;
 use tallow_data::{read_lines, read_lines_from};
 use tallow_score::ScoreConfig;
 

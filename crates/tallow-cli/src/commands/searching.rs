@@ -1,20 +1,14 @@
 //! From search flags to a [`DecodeConfig`], and what there is to say about translations.
 
 use crate::arguments::SearchArguments;
-use crate::colour::warning;
-use crate::count::agreeing;
-use crate::ingredients::language_tags;
-use crate::keys::keys_of;
-use crate::layers::{parse_value, unknown_in};
-use crate::located::Located;
-use crate::threads;
-use crate::usage::UsageError;
+use crate::usage::wrong_usage;
 use anyhow::Result;
 use candle_core::Device;
 use serde::Deserialize;
-use std::collections::BTreeSet;
-use tallow_decode::{DecodeConfig, Translation};
-use tallow_text::Tokenizers;
+use tallow::SavedModel;
+use tallow::config::keys_of;
+use tallow::config::{parse_value, unknown_in};
+use tallow_decode::DecodeConfig;
 use toml::{Table, Value};
 
 impl SearchArguments {
@@ -22,15 +16,15 @@ impl SearchArguments {
     ///
     /// # Errors
     /// Of usage: what cannot be set, settings that make no sense together, and lengths that the model has no positions for.
-    pub(crate) fn decode_config(&self, located: &Located) -> Result<DecodeConfig> {
-        let mut table = Table::try_from(located.decode_config())?;
+    pub(crate) fn decode_config(&self, saved: &SavedModel) -> Result<DecodeConfig> {
+        let mut table = Table::try_from(saved.decode_config())?;
         for assignment in &self.set {
             let (key, value) = decode_key(assignment)?;
             table.insert(key.to_owned(), parse_value(value));
         }
         let mut config = match DecodeConfig::deserialize(Value::Table(table)) {
             Ok(config) => config,
-            Err(error) => return Err(UsageError::of(self.named_by_key(&error))),
+            Err(error) => return Err(wrong_usage(self.named_by_key(&error))),
         };
         let set = |to: &mut usize, from: Option<usize>| *to = from.unwrap_or(*to);
         set(&mut config.beam, self.beam);
@@ -49,10 +43,10 @@ impl SearchArguments {
             config.beam = config.n_best;
         }
         let mut faults = config.validate();
-        faults.extend(config.position_faults(located.position_limit()));
+        faults.extend(config.position_faults(saved.position_limit()));
         if !faults.is_empty() {
             let named: Vec<String> = faults.iter().map(|fault| self.named(fault)).collect();
-            return Err(UsageError::of(match named.as_slice() {
+            return Err(wrong_usage(match named.as_slice() {
                 [one] => one.clone(),
                 more => format!("these search settings make no sense:\n  {}", more.join("\n  ")),
             }));
@@ -109,7 +103,7 @@ impl SearchArguments {
     /// Threads that translate.
     pub(crate) fn workers(&self, device: &Device) -> usize {
         self.workers
-            .unwrap_or_else(|| if device.is_cpu() { threads::cores() } else { 1 })
+            .unwrap_or_else(|| if device.is_cpu() { tallow::cores() } else { 1 })
             .max(1)
     }
 }
@@ -117,91 +111,12 @@ impl SearchArguments {
 /// Key and value of a `decode.key=value`.
 fn decode_key(assignment: &str) -> Result<(&str, &str)> {
     let Some((key, value)) = assignment.split_once('=') else {
-        return Err(UsageError::of(format!(
-            "--set {assignment}: write it as decode.key=value"
-        )));
+        return Err(wrong_usage(format!("--set {assignment}: write it as decode.key=value")));
     };
     let Some(key) = key.trim().strip_prefix("decode.") else {
-        return Err(UsageError::of(format!(
+        return Err(wrong_usage(format!(
             "--set {assignment}: only keys of [decode] can be set here, as decode.key=value"
         )));
     };
     Ok((key, value.trim()))
-}
-
-/// Unknown language tags that a warning names.
-const SHOWN_TAGS: usize = 5;
-
-/// Characters that are shown of each.
-const SHOWN_CHARACTERS: usize = 40;
-
-/// Lines that were not translated as they are.
-#[derive(Default)]
-pub(crate) struct Shortcomings {
-    cut: u64,
-    split: u64,
-    unfinished: u64,
-    /// Lines that begin with a language tag which the vocabulary does not have, and the first of these tags.
-    tagged: u64,
-    unknown_tags: BTreeSet<String>,
-}
-
-impl Shortcomings {
-    pub(crate) fn count(&mut self, translation: &Translation) {
-        self.cut += u64::from(translation.cut_tokens > 0);
-        if let Some(tag) = &translation.unknown_tag {
-            self.tagged += 1;
-            if self.unknown_tags.len() < SHOWN_TAGS {
-                self.unknown_tags
-                    .insert(tag.escape_debug().take(SHOWN_CHARACTERS).collect());
-            }
-        }
-        self.split += u64::from(translation.parts.len() > 1);
-        let is_finished = translation
-            .candidates
-            .first()
-            .is_none_or(|best| best.hypothesis.finished);
-        self.unfinished += u64::from(!is_finished);
-    }
-
-    pub(crate) fn warn(&self, config: &DecodeConfig, tokenizers: &Tokenizers) {
-        let (source, target) = (config.max_source_length, config.max_length);
-        let say = |text: String| eprintln!("{} {text}", warning());
-        let lines = |count: u64| agreeing(count, "line was", "lines were");
-        if self.tagged > 0 {
-            let unknown = self
-                .unknown_tags
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
-            let known = match language_tags(tokenizers) {
-                Some(tags) => format!("it has {tags}"),
-                None => "it has none, and reads them as text".into(),
-            };
-            say(format!(
-                "{} with a language tag that the model does not have ({unknown}); {known}",
-                agreeing(self.tagged, "line begins", "lines begin")
-            ));
-        }
-        if self.cut > 0 {
-            say(format!(
-                "{} longer than {source} tokens (decode.max_source_length) and cut there (decode.long_lines)",
-                lines(self.cut)
-            ));
-        }
-        if self.split > 0 {
-            say(format!(
-                "{} longer than {source} tokens (decode.max_source_length) and translated sentence by sentence \
-                 (decode.long_lines)",
-                lines(self.split)
-            ));
-        }
-        if self.unfinished > 0 {
-            say(format!(
-                "{} cut at {target} tokens (decode.max_length)",
-                agreeing(self.unfinished, "translation was", "translations were")
-            ));
-        }
-    }
 }

@@ -1,14 +1,15 @@
 //! `tallow tokenizer`.
 
 use crate::arguments::{TokenizerCommand, TokenizerTrainArguments, TokenizerUseArguments};
-use crate::config::Config;
-use crate::ingredients::learn;
 use crate::lines::{input, warn_of_repairs};
+use crate::talk::Talk;
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
+use tallow::Config;
+use tallow::vocabulary::learn;
 use tallow_data::ParallelText;
 use tallow_text::{Tokenizer, Tokenizers};
 
@@ -33,7 +34,7 @@ fn train(arguments: &TokenizerTrainArguments) -> Result<()> {
         .iter()
         .map(ParallelText::open)
         .collect::<Result<Vec<_>, _>>()?;
-    let tokenizers = learn(&config, &texts)?;
+    let tokenizers = learn(&config, &texts, &Talk)?;
     let output = &arguments.output;
     std::fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     tokenizers.save(output)?;

@@ -1,9 +1,9 @@
 //! `tallow toy`.
 
 use crate::arguments::ToyArguments;
-use crate::count::counted;
 use anyhow::Result;
 use std::process::ExitCode;
+use tallow::figures::counted;
 use tallow_data::toy::write;
 
 pub(crate) fn run(arguments: ToyArguments) -> Result<ExitCode> {

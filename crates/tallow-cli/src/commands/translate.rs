@@ -2,17 +2,19 @@
 
 use crate::activity::{Activity, summary};
 use crate::arguments::{OutputFormat, TranslateArguments};
-use crate::commands::searching::Shortcomings;
+use crate::hub::hub;
 use crate::lines::{input, warn_of_repairs};
-use crate::located::Located;
+use crate::talk::{Talk, warn};
 use crate::threads;
-use crate::usage::UsageError;
+use crate::usage::wrong_usage;
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::io::{BufWriter, IsTerminal, Write, stderr, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tallow::SavedModel;
+use tallow::translation::Shortcomings;
 use tallow_decode::{Translation, Translator};
 
 /// Lines that are translated together: enough to sort them by length, few enough to hold and to wait for.
@@ -23,12 +25,12 @@ const BLOCK_BYTES: usize = 16 << 20;
 pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     if arguments.attention && arguments.format != OutputFormat::Json {
-        return Err(UsageError::of("--attention needs --format json"));
+        return Err(wrong_usage("--attention needs --format json"));
     }
     let device = arguments.device.device.open()?;
-    let located = Located::find(&arguments.model, arguments.hub.offline)?;
-    let config = arguments.search.decode_config(&located)?;
-    let (opened, tokenizers) = located.open(&device)?;
+    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &Talk)?;
+    let config = arguments.search.decode_config(&saved)?;
+    let (opened, tokenizers) = saved.open(&device)?;
     let model = opened.for_inference()?;
     let (seed, workers) = (arguments.search.seed, arguments.search.workers(&device));
     let translator = Translator::builder(model.clone(), tokenizers.clone())
@@ -96,13 +98,13 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     }
     activity.end();
     warn_of_repairs(&reader);
-    shortcomings.warn(&config, &tokenizers);
+    shortcomings
+        .warnings(&config, &tokenizers)
+        .iter()
+        .for_each(|text| warn(text));
     // Pipelines stay quiet.
     if !from_terminal && stderr().is_terminal() {
-        eprintln!(
-            "{}",
-            summary(&located.directory, first_line, config.beam, tokens, spent)
-        );
+        eprintln!("{}", summary(&saved.directory, first_line, config.beam, tokens, spent));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,12 +2,14 @@
 
 use crate::arguments::VerifyArguments;
 use crate::colour::{Stream, Tone};
-use crate::located::Located;
+use crate::hub::hub;
+use crate::talk::Talk;
 use crate::threads;
 use anyhow::{Context, Result};
 use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
+use tallow::SavedModel;
 use tallow_data::read_lines;
 use tallow_model::{Architecture, Check, read_architecture};
 use tallow_text::{Tokenizer, Tokenizers, written_language_tag};
@@ -21,8 +23,8 @@ const SHOWN: usize = 3;
 
 pub(crate) fn run(arguments: VerifyArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
-    let located = Located::find(&arguments.model, arguments.hub.offline)?;
-    let directory = &located.directory;
+    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &Talk)?;
+    let directory = &saved.directory;
     let mut sample: Vec<String> = SAMPLE.lines().map(str::to_owned).collect();
     if let Some(path) = &arguments.sample {
         sample.extend(read_lines(path)?.lines);

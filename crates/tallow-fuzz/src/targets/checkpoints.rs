@@ -1,10 +1,10 @@
 //! Checkpoints.
 
-use crate::config::may_change;
 use crate::message;
 use crate::specimen::{UPDATE, named, run_files, sum_anew, trainer_parts, write_files};
 use std::fs::remove_file;
 use std::sync::atomic::AtomicBool;
+use tallow::may_change;
 use tallow_data::DataError;
 use tallow_train::{CARD_FILE, CHECKSUMS_FILE, RunDirectory, Silent, TrainError, Trainer, check_sums};
 use tempfile::tempdir;
@@ -54,7 +54,7 @@ pub fn checkpoints(data: &[u8]) {
         assert_eq!((intact, damaged.len()), (Some(UPDATE), 0));
     }
     for fault in &damaged {
-        message::check(fault, &[&checkpoint.display().to_string()], data);
+        message::check_text(fault.clone(), &[&checkpoint.display().to_string()], data);
     }
     if intact.is_none() {
         assert_eq!((damaged.len(), check_sums(&checkpoint).is_err()), (1, true));

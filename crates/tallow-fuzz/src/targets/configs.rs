@@ -1,8 +1,8 @@
 //! Configs.
 
-use crate::config::{Config, may_change};
 use crate::message;
 use std::fs::write;
+use tallow::{Config, may_change};
 use tallow_model::ModelConfig;
 use tempfile::tempdir;
 
@@ -33,8 +33,7 @@ pub fn configs(data: &[u8]) {
     let text = composed.config.to_toml().expect("a config as TOML");
     let copy = place.path().join("copy.toml");
     write(&copy, &text).expect("a copy");
-    let again =
-        Config::compose(&copy, &[]).unwrap_or_else(|error| panic!("what was written is refused: {error}\n{text}"));
+    let again = Config::open(&copy).unwrap_or_else(|error| panic!("what was written is refused: {error}\n{text}"));
     assert_eq!(again.config, composed.config, "{text}");
     assert_eq!(again.config.to_toml().expect("a config as TOML"), text);
     match composed.with_model_of(&ModelConfig::default()) {

@@ -1,10 +1,10 @@
 //! Model directories.
 
-use crate::located::Located;
 use crate::message;
 use crate::specimen::{model_files, named, write_files};
 use candle_core::Device;
 use std::path::Path;
+use tallow::{Hub, SavedModel, Silent};
 use tallow_decode::{DecodeError, Translator};
 use tallow_model::{Opened, WEIGHTS_FILE, verify};
 use tempfile::tempdir;
@@ -47,13 +47,13 @@ pub fn models(data: &[u8]) {
     );
     let checks = verify(&directory);
     let model = if name == "config.toml" { &run } else { &directory };
-    let located = match Located::find(&model.display().to_string(), true) {
-        Ok(located) => located,
+    let saved = match SavedModel::find(&model.display().to_string(), &Hub::offline(place.path()), &Silent) {
+        Ok(saved) => saved,
         Err(error) => return message::check(&error, &[&run.display().to_string()], data),
     };
-    let decode = located.decode_config();
+    let decode = saved.decode_config();
     assert!(decode.validate().is_empty(), "{decode:?}");
-    let (opened, tokenizers) = match located.open(&Device::Cpu) {
+    let (opened, tokenizers) = match saved.open(&Device::Cpu) {
         Ok(opened) => opened,
         Err(error) => return message::check(&error, &[&directory.display().to_string()], data),
     };

@@ -8,9 +8,8 @@ mod tokens;
 use crate::activity::Activity;
 use crate::arguments::CheckArguments;
 use crate::colour::{Stream, Tone};
-use crate::config::Config;
-use crate::count::counted;
-use crate::ingredients::Initial;
+use crate::hub::hub;
+use crate::talk::Talk;
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -18,6 +17,9 @@ use serde_json::{Map, Value, json};
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tallow::Config;
+use tallow::figures::counted;
+use tallow::initial::Initial;
 
 pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     if arguments.resume {
@@ -27,9 +29,9 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     threads::set_operation_threads(composed.config.train.threads_per_worker);
     threads::keep_freed_memory();
     let device = arguments.device.device.open()?;
-    let offline = arguments.hub.offline;
+    let hub = hub(arguments.hub.offline);
     let init = match &composed.config.init {
-        Some(name) => Some(Initial::open(name, offline, &device)?),
+        Some(name) => Some(Initial::open(name, &hub, &device, &Talk)?),
         None => None,
     };
     let config = match &init {
@@ -40,7 +42,7 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     let mut report = Report::new(arguments.json);
     let check = || -> Result<()> {
         if let Some(texts) = corpus::texts(&config, &mut report)?
-            && let Some(encoded) = tokens::encoded(&config, texts, init.as_ref(), offline, &mut report)?
+            && let Some(encoded) = tokens::encoded(&config, texts, init.as_ref(), &hub, &mut report)?
         {
             model::check(&config, encoded, init, &device, &mut report)?;
         }

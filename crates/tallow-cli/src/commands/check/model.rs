@@ -2,14 +2,14 @@
 
 use crate::commands::check::tokens::Encoded;
 use crate::commands::check::{Report, place_of};
-use crate::config::Config;
-use crate::ingredients::{self, Initial};
-use crate::progress::{duration, memory, thousands};
-use crate::record;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use serde_json::{Map, json};
 use std::time::Duration;
+use tallow::Config;
+use tallow::figures::{duration, memory, thousands};
+use tallow::initial::{self, Initial};
+use tallow::record;
 use tallow_data::Example;
 use tallow_ops::Compute;
 use tallow_train::proof::{
@@ -32,10 +32,10 @@ pub(super) fn check(
 ) -> Result<()> {
     let Encoded { tokenizers, corpus } = encoded;
     report.stage("making the model");
-    let architecture = ingredients::architecture(config, &tokenizers)?;
-    let (params, logits_bias) = ingredients::weights(config, init, &architecture, device)?;
-    ingredients::check_workers(config, device)?;
-    let workers = ingredients::workers(config, device, params.elements());
+    let architecture = initial::architecture(config, &tokenizers)?;
+    let (params, logits_bias) = initial::weights(config, init, &architecture, device)?;
+    tallow::check_workers(config, device)?;
+    let workers = tallow::workers(config, device, params.elements());
     let subject = ModelSubject {
         architecture: &architecture,
         params: &params,

@@ -3,10 +3,7 @@
 use crate::activity::Activity;
 use crate::arguments::CheckArguments;
 use crate::commands::check::{Verdict, place_of};
-use crate::config::Config;
-use crate::count::counted;
-use crate::device::DeviceChoice;
-use crate::usage::UsageError;
+use crate::usage::wrong_usage;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,6 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tallow::Config;
+use tallow::DeviceChoice;
+use tallow::figures::counted;
 use tallow_ops::{Key, Purpose};
 use tallow_train::RunDirectory;
 use tallow_train::proof::different_files;
@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     if arguments.updates <= arguments.kills {
-        return Err(UsageError::of(format!(
+        return Err(wrong_usage(format!(
             "--updates {} must be more than --kills {}: the run is killed after different updates",
             arguments.updates, arguments.kills
         )));

@@ -2,13 +2,15 @@
 
 use crate::commands::check::corpus::{Texts, pairs_of};
 use crate::commands::check::{FEW, Report, Verdict};
-use crate::config::Config;
-use crate::ingredients::{
-    Initial, beyond_positions, encode, open_or_learn, position_limit, rewritten_references, training_corpus,
-};
-use crate::progress::thousands;
+use crate::talk::Talk;
 use anyhow::Result;
 use std::sync::Arc;
+use tallow::Config;
+use tallow::Hub;
+use tallow::corpora::{beyond_positions, encode, training_corpus};
+use tallow::figures::thousands;
+use tallow::initial::Initial;
+use tallow::vocabulary::{open_or_learn, rewritten_references};
 use tallow_data::{Corpus, Filters, HISTOGRAM, Spelling, TokenSurvey};
 use tallow_decode::LongLines;
 use tallow_text::{Tokenizer, Tokenizers};
@@ -32,7 +34,7 @@ pub(super) fn encoded(
     config: &Config,
     texts: Texts,
     init: Option<&Initial>,
-    offline: bool,
+    hub: &Hub,
     report: &mut Report,
 ) -> Result<Option<Encoded>> {
     let tokenizers = match init {
@@ -43,7 +45,7 @@ pub(super) fn encoded(
                 true => "learning the vocabulary",
                 false => "opening the vocabulary",
             });
-            open_or_learn(config, &texts.train, offline)?
+            open_or_learn(config, &texts.train, hub, &Talk)?
         }
     };
     if let Err(error) = tokenizers.samplers(&config.text) {
@@ -54,7 +56,7 @@ pub(super) fn encoded(
     let corpus = match training_corpus(config, &texts.train, &tokenizers) {
         Ok(corpus) => corpus,
         Err(error) => {
-            report.add("data.train", Verdict::Faulty, format!("{error:#}"), None)?;
+            report.add("data.train", Verdict::Faulty, error.whole(), None)?;
             return Ok(None);
         }
     };
@@ -186,7 +188,7 @@ fn tokens(key: &str, survey: &TokenSurvey, report: &mut Report) -> Result<()> {
 /// Whether search can reach as far as the references of a corpus.
 fn lengths(key: &str, corpus: &Corpus, config: &Config, report: &mut Report) -> Result<()> {
     if key == "data.valid"
-        && let Some(fault) = beyond_positions(corpus, position_limit(&config.model))
+        && let Some(fault) = beyond_positions(corpus, config.model.position_limit())
     {
         report.add(key, Verdict::Faulty, fault, None)?;
     }

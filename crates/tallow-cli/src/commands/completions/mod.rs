@@ -1,12 +1,12 @@
 //! `tallow completions`.
 
 use crate::arguments::{Arguments, CompletionsArguments};
-use crate::config::{sections, top_level_keys};
 use anyhow::Result;
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
+use tallow::config::{sections, top_level_keys};
 
 pub(crate) fn run(arguments: CompletionsArguments) -> Result<ExitCode> {
     stdout().write_all(script(arguments.shell).as_bytes())?;

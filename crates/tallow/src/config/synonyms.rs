@@ -24,11 +24,11 @@ const SECTIONS: [(&str, &str); 6] = [
 
 /// A setting under its names elsewhere.
 #[derive(Debug, Default)]
-pub(crate) struct Synonym {
+pub struct Synonym {
     /// The keys here, with their sections; none where it is no key.
-    pub(crate) keys: Vec<&'static str>,
+    pub keys: Vec<&'static str>,
     /// What else to know about it; all there is to say where there is no key.
-    pub(crate) note: &'static str,
+    pub note: &'static str,
     names: Vec<&'static str>,
 }
 
@@ -49,7 +49,7 @@ fn synonyms() -> Vec<Synonym> {
 }
 
 /// What other programs call so: in this section alone, or anywhere.
-pub(crate) fn synonym(key: &str) -> Option<Synonym> {
+pub fn synonym(key: &str) -> Option<Synonym> {
     let plain = plain(key);
     let name = plain.rsplit('.').next().unwrap_or(&plain);
     let mut all = synonyms();
@@ -59,7 +59,7 @@ pub(crate) fn synonym(key: &str) -> Option<Synonym> {
 }
 
 /// What a key that is none may be here, if other programs call something so: the end of a sentence about it.
-pub(crate) fn known_elsewhere(key: &str) -> Option<String> {
+pub(super) fn known_elsewhere(key: &str) -> Option<String> {
     let Synonym { keys, note, .. } = synonym(key)?;
     let there = match keys.split_last() {
         None => return Some(note.to_owned()),
@@ -74,7 +74,7 @@ pub(crate) fn known_elsewhere(key: &str) -> Option<String> {
 }
 
 /// The section that other programs call so.
-pub(crate) fn section_elsewhere(name: &str) -> Option<&'static str> {
+pub(super) fn section_elsewhere(name: &str) -> Option<&'static str> {
     let plain = plain(name);
     let found = SECTIONS
         .iter()
@@ -98,8 +98,7 @@ fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, sections};
-    use crate::keys::keys_of;
+    use crate::config::{Config, keys_of, sections};
     use std::collections::BTreeSet;
 
     /// Every key with its section, and the names of sections.

@@ -1,11 +1,17 @@
 //! A run's config: a TOML file, `--set` on top of it, defaults beneath.
 
-use crate::keys::keys_of;
-use crate::layers::{assign, faults_of, merge};
-use crate::usage::UsageError;
-use anyhow::{Context, Result, anyhow, bail};
+mod keys;
+mod layers;
+mod synonyms;
+
+use crate::error::{WithContext, bail};
+use crate::{Error, Result};
+pub use keys::{keys_of, nearest};
+use layers::{assign, faults_of, merge};
+pub use layers::{parse_value, unknown_in};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+pub use synonyms::{Synonym, synonym};
 use tallow_data::DataConfig;
 use tallow_decode::DecodeConfig;
 use tallow_model::{ModelConfig, Positions, Tie};
@@ -17,24 +23,31 @@ use toml::{Table, Value};
 /// Everything about a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Config {
+pub struct Config {
     /// The run's name; it lies in `runs/<name>`. Default: the file's name.
-    pub(crate) name: String,
+    pub name: String,
     /// The seed of all random numbers. Default 1.
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// The run directory, if it is not `runs/<name>`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) output: Option<PathBuf>,
+    pub output: Option<PathBuf>,
     /// A model whose weights, shape and tokenizers training begins with: a path, or `owner/name` on the Hub.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) init: Option<String>,
-    pub(crate) text: TextConfig,
-    pub(crate) data: DataConfig,
-    pub(crate) model: ModelConfig,
-    pub(crate) train: TrainConfig,
-    pub(crate) decode: DecodeConfig,
-    pub(crate) score: ScoreConfig,
-    pub(crate) card: CardConfig,
+    pub init: Option<String>,
+    /// How text becomes pieces: `[text]`.
+    pub text: TextConfig,
+    /// The corpora and their batches: `[data]`.
+    pub data: DataConfig,
+    /// The shape of the model: `[model]`.
+    pub model: ModelConfig,
+    /// How it is trained: `[train]`.
+    pub train: TrainConfig,
+    /// How it searches: `[decode]`.
+    pub decode: DecodeConfig,
+    /// How translations are scored: `[score]`.
+    pub score: ScoreConfig,
+    /// What only a person knows about the model: `[card]`.
+    pub card: CardConfig,
 }
 
 impl Default for Config {
@@ -57,31 +70,38 @@ impl Default for Config {
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
+    /// Nobody has set it.
     Default,
+    /// The file.
     File,
+    /// An assignment on top of the file: `--set`.
     CommandLine,
 }
 
 /// A config together with the layers it was put together from.
 #[derive(Clone, Debug)]
-pub(crate) struct Composed {
-    pub(crate) config: Config,
+pub struct Composed {
+    /// Every value.
+    pub config: Config,
+    /// The file, for messages.
+    pub name: String,
     file: Table,
     command_line: Table,
 }
 
 /// A key with its section, if it has one, and its value, if it is set.
-pub(crate) type Effective = (Option<&'static str>, &'static str, Option<Value>);
+pub type Effective = (Option<&'static str>, &'static str, Option<Value>);
 
 /// The sections and, for each, its keys and a check of one value.
-type Check = fn(Value) -> Result<(), toml::de::Error>;
+pub type Check = fn(Value) -> Result<(), toml::de::Error>;
 
 fn check<T: for<'de> Deserialize<'de>>(section: Value) -> Result<(), toml::de::Error> {
     T::deserialize(section).map(|_| ())
 }
 
-pub(crate) fn sections() -> [(&'static str, &'static [&'static str], Check); 7] {
+/// The sections of a config.
+pub fn sections() -> [(&'static str, &'static [&'static str], Check); 7] {
     [
         ("text", keys_of::<TextConfig>(), check::<TextConfig>),
         ("data", keys_of::<DataConfig>(), check::<DataConfig>),
@@ -94,15 +114,27 @@ pub(crate) fn sections() -> [(&'static str, &'static [&'static str], Check); 7] 
 }
 
 /// The keys that stand in no section.
-pub(crate) fn top_level_keys() -> Vec<&'static str> {
+pub fn top_level_keys() -> Vec<&'static str> {
     let sections = sections().map(|section| section.0);
     let keys = keys_of::<Config>().iter().copied();
     keys.filter(|key| !sections.contains(key)).collect()
 }
 
 impl Config {
+    /// Reads a file, and checks everything. All faults are reported at once.
+    ///
+    /// # Errors
+    /// As [`Self::compose`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Composed> {
+        Self::compose::<&str>(path, &[])
+    }
+
     /// Reads a file, lays `--set section.key=value` over it, and checks everything. All faults are reported at once.
-    pub(crate) fn compose(path: &Path, set: &[String]) -> Result<Composed> {
+    ///
+    /// # Errors
+    /// When the file cannot be read, and with every fault of its keys and values.
+    pub fn compose<S: AsRef<str>>(path: impl AsRef<Path>, set: &[S]) -> Result<Composed> {
+        let path = path.as_ref();
         let file = Self::read(path)?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         Self::layer(file, set, &path.display().to_string(), stem.unwrap_or_default())
@@ -110,9 +142,12 @@ impl Config {
 
     /// Reads the config of a run whose model is to be used. What only training looks at is not checked: it may be from a version
     /// that allowed more.
-    pub(crate) fn of_run(path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the file cannot be read, and with every fault of what is not about training.
+    pub fn of_run(path: &Path) -> Result<Self> {
         let (name, file) = (path.display().to_string(), Self::read(path)?);
-        let config = Self::merge(file, &[], &name, String::new())?.config;
+        let config = Self::merge::<&str>(file, &[], &name, String::new())?.config;
         let checked = Self {
             train: TrainConfig::default(),
             ..config.clone()
@@ -124,10 +159,10 @@ impl Config {
     fn read(path: &Path) -> Result<Table> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
-        toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+        toml::from_str(&text).map_err(|error| Error::Other(format!("{}: {error}", path.display())))
     }
 
-    fn layer(file: Table, set: &[String], name: &str, default_name: String) -> Result<Composed> {
+    fn layer<S: AsRef<str>>(file: Table, set: &[S], name: &str, default_name: String) -> Result<Composed> {
         let composed = Self::merge(file, set, name, default_name)?;
         composed.config.refuse_faults(name)?;
         Ok(composed)
@@ -136,15 +171,18 @@ impl Config {
     fn refuse_faults(&self, name: &str) -> Result<()> {
         let faults = self.validate(self.init.is_none());
         if !faults.is_empty() {
-            bail!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
+            let name = name.to_owned();
+            return Err(Error::Config { name, faults });
         }
         Ok(())
     }
 
     /// The layers put together, each value of the right type.
-    fn merge(file: Table, set: &[String], name: &str, default_name: String) -> Result<Composed> {
+    fn merge<S: AsRef<str>>(file: Table, set: &[S], name: &str, default_name: String) -> Result<Composed> {
         let mut command_line = Table::new();
-        let assigned = set.iter().map(|assignment| assign(&mut command_line, assignment));
+        let assigned = set
+            .iter()
+            .map(|assignment| assign(&mut command_line, assignment.as_ref()));
         let mut faults: Vec<String> = assigned.filter_map(Result::err).collect();
         let is_usage_wrong = !faults.is_empty();
         faults.extend(faults_of(&file));
@@ -154,10 +192,11 @@ impl Config {
                 .map(|fault| format!("--set {fault}")),
         );
         if !faults.is_empty() {
-            let message = format!("{name}: this config cannot be used:\n  {}", faults.join("\n  "));
+            let name = name.to_owned();
+            let error = Error::Config { name, faults };
             return Err(match is_usage_wrong {
-                true => UsageError::of(message),
-                false => anyhow!(message),
+                true => Error::Usage(error.to_string()),
+                false => error,
             });
         }
         let mut merged = Table::new();
@@ -169,6 +208,7 @@ impl Config {
             .with_context(|| format!("{name}: this config cannot be used"))?;
         let mut composed = Composed {
             config,
+            name: name.to_owned(),
             file,
             command_line,
         };
@@ -233,19 +273,25 @@ impl Config {
     }
 
     /// Where the run lies.
-    pub(crate) fn run_directory(&self) -> PathBuf {
+    pub fn run_directory(&self) -> PathBuf {
         self.output
             .clone()
             .unwrap_or_else(|| Path::new("runs").join(&self.name))
     }
 
     /// The config as a TOML document.
-    pub(crate) fn to_toml(&self) -> Result<String> {
+    ///
+    /// # Errors
+    /// When a value cannot be written in TOML.
+    pub fn to_toml(&self) -> Result<String> {
         toml::to_string_pretty(self).context("the config cannot be written as TOML")
     }
 
     /// Every value as `section.key` and text, for comparison with another run's.
-    pub(crate) fn flat(&self) -> Result<Vec<(String, String)>> {
+    ///
+    /// # Errors
+    /// As [`Self::to_toml`].
+    pub fn flat(&self) -> Result<Vec<(String, String)>> {
         let table = Table::try_from(self).context("the config cannot be written as TOML")?;
         let mut flat = Vec::new();
         for (key, value) in table {
@@ -264,27 +310,13 @@ impl Config {
     }
 }
 
-/// Keys that may change when a run is resumed. Those of `[train]` change how it goes on, not what it is; the others
-/// do not touch training.
-pub(crate) fn may_change(key: &str) -> bool {
-    const FIXED: [&str; 5] = [
-        "train.initialisation",
-        "train.optimizer",
-        "train.ema_decay",
-        "train.accumulate",
-        "train.metric",
-    ];
-    const FREE: [&str; 5] = ["name", "output", "data.valid", "data.test", "data.prefetch_batches"];
-    (key.starts_with("train.") && !FIXED.contains(&key))
-        || key.starts_with("decode.")
-        || key.starts_with("card.")
-        || FREE.contains(&key)
-}
-
 impl Composed {
     /// The config of a run that begins with a model of this shape. Of the keys of `[model]`, only rates of dropout may be
     /// others than the model's.
-    pub(crate) fn with_model_of(mut self, init: &ModelConfig) -> Result<Config> {
+    ///
+    /// # Errors
+    /// When the config says otherwise.
+    pub fn with_model_of(mut self, init: &ModelConfig) -> Result<Config> {
         const RATES: [&str; 3] = ["dropout", "attention_dropout", "activation_dropout"];
         let table = |model: &ModelConfig| Table::try_from(model).context("the config cannot be written as TOML");
         let (ours, mut theirs) = (table(&self.config.model)?, table(init)?);
@@ -342,7 +374,7 @@ impl Composed {
     }
 
     /// Where the value of a key came from.
-    pub(crate) fn origin(&self, section: Option<&str>, key: &str) -> Origin {
+    pub fn origin(&self, section: Option<&str>, key: &str) -> Origin {
         let has = |table: &Table| match section {
             None => table.contains_key(key),
             Some(section) => table
@@ -360,7 +392,10 @@ impl Composed {
     }
 
     /// Every key in order, with its effective value if it has one.
-    pub(crate) fn values(&self) -> Result<Vec<Effective>> {
+    ///
+    /// # Errors
+    /// As [`Config::to_toml`].
+    pub fn values(&self) -> Result<Vec<Effective>> {
         let table = Table::try_from(&self.config).context("the config cannot be written as TOML")?;
         let mut values = Vec::new();
         let sections = sections();
@@ -525,24 +560,5 @@ mod tests {
         }
         let error = compose(&text, &["text.vocabulary=300"]).unwrap_err().to_string();
         assert!(error.contains("text: with `init`"), "{error}");
-    }
-
-    #[test]
-    fn what_a_resumed_run_may_change() {
-        for key in ["train.max_updates", "decode.beam", "data.valid", "name"] {
-            assert!(may_change(key), "{key}");
-        }
-        for key in [
-            "model.d_model",
-            "text.kind",
-            "data.train",
-            "data.batch_tokens",
-            "train.optimizer",
-            "seed",
-            "train.initialisation",
-            "score.tokenize",
-        ] {
-            assert!(!may_change(key), "{key}");
-        }
     }
 }

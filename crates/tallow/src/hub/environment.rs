@@ -1,22 +1,26 @@
 //! What the environment says about the Hugging Face Hub, as Hugging Face's own programs understand it.
 
-use anyhow::{Result, bail};
+use crate::Result;
+use crate::error::bail;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The Hub itself.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// Where the Hub and its cache are, and what opens private models.
-#[derive(Debug)]
-pub(super) struct Environment {
+/// The way to the Hugging Face Hub: where it and its cache are, and what opens private models.
+#[derive(Clone, Debug)]
+pub struct Hub {
     pub(super) endpoint: String,
     /// The folder of the cache.
     pub(super) cache: PathBuf,
     pub(super) token: Option<Token>,
     /// The file that a token is looked for in.
     pub(super) token_file: PathBuf,
+    /// Whether the cache alone is used.
     pub(super) offline: bool,
+    /// Whether `hf-hub` draws its bars on a terminal.
+    pub(super) shows_progress: bool,
 }
 
 /// What proves to the Hub who asks. It is never shown.
@@ -49,16 +53,22 @@ impl fmt::Debug for Token {
     }
 }
 
-impl Environment {
-    /// That of the process.
-    #[allow(clippy::disallowed_methods)] // The command line may read the environment; FORMAT.md says what.
-    pub(super) fn read() -> Self {
-        let home = std::env::home_dir().unwrap_or_default();
-        Self::of(|name| std::env::var(name).ok(), &home)
+impl Hub {
+    /// No network, and nothing but what lies in a cache.
+    pub fn offline(cache: impl Into<PathBuf>) -> Self {
+        Self {
+            endpoint: ENDPOINT.to_owned(),
+            cache: cache.into(),
+            token: None,
+            token_file: PathBuf::new(),
+            offline: true,
+            shows_progress: false,
+        }
     }
 
-    /// What variables say, of which empty ones count as missing.
-    fn of(variable: impl Fn(&str) -> Option<String>, home: &Path) -> Self {
+    /// The Hub as variables of an environment describe it, in the way of Hugging Face's own programs; empty ones count as
+    /// missing. A program passes `|name| std::env::var(name).ok()`, and the home directory of its user.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>, home: &Path) -> Self {
         let value = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let path = |name: &str| {
             value(name).map(|path| match path.strip_prefix("~/") {
@@ -102,7 +112,22 @@ impl Environment {
             token,
             token_file,
             offline: is_set("HF_HUB_OFFLINE"),
+            shows_progress: false,
         }
+    }
+
+    /// The same, without the network if `offline`.
+    #[must_use]
+    pub fn offline_if(mut self, offline: bool) -> Self {
+        self.offline |= offline;
+        self
+    }
+
+    /// The same; bars of progress are drawn on the terminal while files are fetched if `shows_progress`.
+    #[must_use]
+    pub fn with_progress(mut self, shows_progress: bool) -> Self {
+        self.shows_progress = shows_progress;
+        self
     }
 }
 
@@ -110,12 +135,12 @@ impl Environment {
 mod tests {
     use super::*;
 
-    fn of(variables: &[(&str, &str)]) -> Environment {
+    fn of(variables: &[(&str, &str)]) -> Hub {
         let find = |name: &str| {
             let found = variables.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        Environment::of(find, Path::new("/home/me"))
+        Hub::from_variables(find, Path::new("/home/me"))
     }
 
     /// The order of precedence of huggingface_hub's constants.py.

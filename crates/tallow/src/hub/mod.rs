@@ -4,10 +4,12 @@ mod cache;
 mod download;
 mod environment;
 
-use anyhow::{Context, Result, anyhow, bail};
+use crate::error::{WithContext, bail};
+use crate::notice::{Listener, Notice};
+use crate::{Error, Result};
 use cache::{CachedModel, is_commit};
-use download::Hub;
-use environment::Environment;
+use download::Client;
+pub use environment::Hub;
 use hf_hub::{Repo, RepoType};
 use std::path::{Path, PathBuf};
 use tallow_model::{CONFIG_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE};
@@ -19,24 +21,26 @@ const MAIN: &str = "main";
 
 /// A repository on the Hub: `owner/name`, or `owner/name@revision` for a branch, a tag or a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reference {
+pub struct Reference {
     name: String,
     revision: String,
 }
 
 /// Files that lie in the Hub's cache.
 #[derive(Clone, Debug)]
-pub(crate) struct Fetched {
+pub struct Fetched {
     /// The folder.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// The commit that they are of.
-    pub(crate) commit: String,
+    pub commit: String,
 }
 
 /// What is fetched of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub enum Wanted {
+    /// The model and its tokenizers.
     Model,
+    /// The tokenizers alone.
     Tokenizers,
 }
 
@@ -87,12 +91,12 @@ impl Wanted {
 
 impl Reference {
     /// The repository that a text names, if it has the form of one that could not be a file's name as well.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         Self::new(text).filter(|reference| reference.name.contains('/'))
     }
 
     /// The repository that a text names; of the Hub's oldest, some have no owner.
-    pub(crate) fn new(text: &str) -> Option<Self> {
+    pub fn new(text: &str) -> Option<Self> {
         let (name, revision) = text.split_once('@').unwrap_or((text, MAIN));
         let is_part = |part: &str| {
             let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -106,7 +110,7 @@ impl Reference {
     }
 
     /// Owner and name, without the revision.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
@@ -117,10 +121,12 @@ impl Reference {
     /// Brings files into the Hub's usual cache. The Hub is asked what the revision is and has now; what lies in the cache is
     /// not fetched again, and if all does, the cache need not be writable. If the Hub cannot be reached or gives nothing, or
     /// `offline`, the cache alone must do.
-    pub(crate) fn fetch(&self, wanted: Wanted, offline: bool) -> Result<Fetched> {
-        let environment = Environment::read();
-        let cache = CachedModel::new(&environment.cache, self.at(&self.revision));
-        if offline || environment.offline {
+    ///
+    /// # Errors
+    /// When the model cannot be had, with the reason and the way out.
+    pub fn fetch(&self, wanted: Wanted, hub: &Hub, listener: &dyn Listener) -> Result<Fetched> {
+        let cache = CachedModel::new(&hub.cache, self.at(&self.revision));
+        if hub.offline {
             return self.cached(wanted, &cache).with_context(|| {
                 format!(
                     "{} at revision {:?} is not in the cache of the Hugging Face Hub, or not all of it: {} was looked for; \
@@ -131,15 +137,15 @@ impl Reference {
                 )
             });
         }
-        let mut hub = Hub::new(&environment)?;
-        let info = match hub.info(&self.at(&self.revision)) {
+        let mut client = Client::new(hub, listener)?;
+        let info = match client.info(&self.at(&self.revision)) {
             Ok(info) => info,
             Err(error) => match self.cached(wanted, &cache) {
                 Some(fetched) => {
-                    eprintln!(
-                        "{}: nothing comes from the Hub ({error:#}); using what the cache has",
-                        self.name
-                    );
+                    listener.notice(&Notice::FromCache {
+                        model: self.name.clone(),
+                        reason: error.whole(),
+                    });
                     return Ok(fetched);
                 }
                 None => {
@@ -159,10 +165,10 @@ impl Reference {
         let files = wanted.among(&names);
         wanted
             .check(&files)
-            .map_err(|lacks| anyhow!("{}: this repository {lacks}", self.name))?;
+            .map_err(|lacks| Error::Other(format!("{}: this repository {lacks}", self.name)))?;
         let mut fetch = |files: &[String]| -> Result<()> {
             for file in files {
-                let fetched = hub.fetch(&repository, file, &cache);
+                let fetched = client.fetch(&repository, file, &cache);
                 fetched.with_context(|| format!("{}: cannot fetch {file}", self.name))?;
             }
             Ok(())
@@ -178,11 +184,11 @@ impl Reference {
         fetch(&shards)?;
         // What the branch is now, for the time without a network.
         if let Err(error) = cache.note(&info.sha) {
-            eprintln!(
-                "note: {} cannot be written ({error}); what {:?} is now will not be known there without the network",
+            listener.notice(&Notice::Note(format!(
+                "{} cannot be written ({error}); what {:?} is now will not be known there without the network",
                 cache.folder().display(),
                 self.revision
-            );
+            )));
         }
         Ok(Fetched {
             folder,

@@ -1,13 +1,13 @@
 //! The layers of a config: values laid over values, and what is wrong with their keys.
 
-use crate::config::{Config, sections, top_level_keys};
-use crate::keys::{keys_of, nearest};
-use crate::synonyms::{known_elsewhere, section_elsewhere};
+use super::keys::{keys_of, nearest};
+use super::synonyms::{known_elsewhere, section_elsewhere};
+use super::{Config, sections, top_level_keys};
 use serde::Deserialize;
 use toml::{Table, Value};
 
 /// A value from the command line: TOML, or a string if it is no TOML.
-pub(crate) fn parse_value(text: &str) -> Value {
+pub fn parse_value(text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}"))
         .ok()
         .and_then(|mut table| table.remove("value"));
@@ -15,7 +15,7 @@ pub(crate) fn parse_value(text: &str) -> Value {
 }
 
 /// `section.key=value` into a table. The value is TOML; what is no TOML is taken as a string.
-pub(crate) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
+pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
     let Some((path, value)) = assignment.split_once('=') else {
         return Err(format!("--set {assignment}: write it as section.key=value"));
     };
@@ -39,7 +39,7 @@ pub(crate) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> 
 }
 
 /// Lays one table over another; sections are merged, values replaced.
-pub(crate) fn merge(below: &mut Table, above: &Table) {
+pub(super) fn merge(below: &mut Table, above: &Table) {
     for (key, value) in above {
         match (below.get_mut(key), value) {
             (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
@@ -51,7 +51,7 @@ pub(crate) fn merge(below: &mut Table, above: &Table) {
 }
 
 /// Unknown keys and values of the wrong type, each key checked by itself so that none hides another.
-pub(crate) fn faults_of(table: &Table) -> Vec<String> {
+pub(super) fn faults_of(table: &Table) -> Vec<String> {
     let mut faults = Vec::new();
     let known = keys_of::<Config>();
     let sections = sections();
@@ -82,8 +82,8 @@ pub(crate) fn faults_of(table: &Table) -> Vec<String> {
     faults
 }
 
-/// The fault of a key that its section does not have.
-pub(crate) fn unknown_in(section: &str, key: &str, keys: &[&str]) -> String {
+/// The fault of a key that its section does not have, with what may have been meant.
+pub fn unknown_in(section: &str, key: &str, keys: &[&str]) -> String {
     unknown(&format!("{section}.{key}"), &qualified(section, keys))
 }
 

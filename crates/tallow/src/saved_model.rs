@@ -1,36 +1,42 @@
-//! What a name given as a model stands for.
+//! Models on a disk or on the Hub, found by what a person calls them.
 
+use crate::Result;
 use crate::config::Config;
-use crate::hub::{Reference, Wanted};
-use anyhow::{Context, Result, bail};
+use crate::error::{WithContext, bail};
+use crate::hub::{Hub, Reference, Wanted};
+use crate::notice::{Listener, Notice};
 use candle_core::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tallow_decode::DecodeConfig;
+use tallow_decode::{DecodeConfig, Translator};
 use tallow_model::{CONFIG_FILE, Opened, read_json};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
 /// A model directory, and the run that it belongs to.
 #[derive(Debug)]
-pub(crate) struct Located {
-    pub(crate) directory: PathBuf,
+pub struct SavedModel {
+    /// The model directory.
+    pub directory: PathBuf,
     /// The config of the run, if the model belongs to one.
-    pub(crate) config: Option<Config>,
+    pub config: Option<Config>,
     /// That run.
-    pub(crate) run: Option<RunDirectory>,
+    pub run: Option<RunDirectory>,
     /// The commit, if the model came from the Hub.
-    pub(crate) commit: Option<String>,
+    pub commit: Option<String>,
 }
 
-impl Located {
+impl SavedModel {
     /// Finds a model: a run directory (its best model), a checkpoint, a model directory, or a name on the Hub, where it is
-    /// fetched from unless `offline`.
-    pub(crate) fn find(name: &str, offline: bool) -> Result<Self> {
+    /// fetched from.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be fetched.
+    pub fn find(name: &str, hub: &Hub, listener: &dyn Listener) -> Result<Self> {
         let path = Path::new(name);
         if !path.exists() {
             if let Some(reference) = Reference::parse(name) {
-                let fetched = reference.fetch(Wanted::Model, offline)?;
+                let fetched = reference.fetch(Wanted::Model, hub, listener)?;
                 return Ok(Self {
                     directory: fetched.folder,
                     config: None,
@@ -40,11 +46,15 @@ impl Located {
             }
             bail!("{name}: there is no such run, checkpoint or model directory, and it is no name on the Hub either");
         }
-        Self::at(path)
+        Self::at(path, listener)
     }
 
     /// The model at a path: a run directory, a checkpoint or a model directory.
-    pub(crate) fn at(path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn at(path: impl AsRef<Path>, listener: &dyn Listener) -> Result<Self> {
+        let path = path.as_ref();
         let name = path.display();
         if !path.exists() {
             bail!("{name}: there is no such run, checkpoint or model directory");
@@ -64,7 +74,9 @@ impl Located {
             let (update, faults) = run.intact_update()?;
             return match update {
                 Some(update) => {
-                    faults.iter().for_each(|fault| eprintln!("not used: {fault}"));
+                    faults
+                        .into_iter()
+                        .for_each(|fault| listener.notice(&Notice::NotUsed(fault)));
                     Ok(Self {
                         directory: run.checkpoint(update),
                         config: Some(config),
@@ -95,15 +107,30 @@ impl Located {
         })
     }
 
+    /// A translator on the CPU with as many threads as there are cores, which searches as the model recommends.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the files do not belong together.
+    pub fn translator(&self) -> Result<Translator> {
+        let (opened, tokenizers) = self.open(&Device::Cpu)?;
+        let translator = Translator::builder(opened.for_inference()?, tokenizers)
+            .config(self.decode_config())
+            .workers(crate::cores());
+        Ok(translator.build()?)
+    }
+
     /// Opens the model and its tokenizers.
-    pub(crate) fn open(&self, device: &Device) -> Result<(Opened, Tokenizers)> {
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn open(&self, device: &Device) -> Result<(Opened, Tokenizers)> {
         let opened = tallow_model::open(&self.directory, device)?;
         let tokenizers = Tokenizers::open(&self.directory)?;
         Ok((opened, tokenizers))
     }
 
     /// The most tokens of a sentence, if the model has learned its positions.
-    pub(crate) fn position_limit(&self) -> Option<usize> {
+    pub fn position_limit(&self) -> Option<usize> {
         // A config that cannot be read is refused where the model is opened.
         tallow_model::read_architecture(&self.directory)
             .ok()?
@@ -113,7 +140,7 @@ impl Located {
 
     /// The search settings that the model comes with: those of its run, or those of `generation_config.json`, which older
     /// models have in `config.json`. No length is beyond the positions of the model.
-    pub(crate) fn decode_config(&self) -> DecodeConfig {
+    pub fn decode_config(&self) -> DecodeConfig {
         let recommended = match &self.config {
             Some(config) => config.decode.clone(),
             None => self.recommended(),

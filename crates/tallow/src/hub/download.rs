@@ -1,12 +1,14 @@
 //! Requests to the Hugging Face Hub, which `hf-hub` makes.
 
 use super::cache::CachedModel;
-use super::environment::{Environment, Token};
-use anyhow::{Context, Result, bail, ensure};
+use super::environment::{Hub, Token};
+use crate::error::{WithContext, bail};
+use crate::notice::{Listener, Notice};
+use crate::{HubError, Result};
 use hf_hub::api::RepoInfo;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo};
-use std::io::{ErrorKind, IsTerminal, stderr};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 /// How long the Hub may take to be reached, and to begin an answer.
@@ -21,19 +23,21 @@ const GATED: &str = "GatedRepo";
 const NO_REVISION: &str = "RevisionNotFound";
 
 /// The Hub, and who asks it.
-pub(super) struct Hub<'a> {
+pub(super) struct Client<'a> {
     api: Api,
-    environment: &'a Environment,
+    hub: &'a Hub,
+    listener: &'a dyn Listener,
     /// What goes along with every request: nothing before the Hub refuses one without it, because `hf-hub` sends it to the
     /// server of the files, too.
     token: Option<&'a Token>,
 }
 
-impl<'a> Hub<'a> {
-    pub(super) fn new(environment: &'a Environment) -> Result<Self> {
+impl<'a> Client<'a> {
+    pub(super) fn new(hub: &'a Hub, listener: &'a dyn Listener) -> Result<Self> {
         Ok(Self {
-            api: api(environment, None)?,
-            environment,
+            api: api(hub, None)?,
+            hub,
+            listener,
             token: None,
         })
     }
@@ -47,11 +51,14 @@ impl<'a> Hub<'a> {
                 .timeout_connect(Some(PATIENCE))
                 .timeout_recv_response(Some(PATIENCE))
                 .build();
-            let mut response = request.call()?;
+            let mut response = request.call().map_err(HubError::of)?;
             let status = response.status().as_u16();
             if response.status().is_success() {
                 let body = response.body_mut().with_config().limit(LONGEST_LIST);
-                return body.read_json().context("its answer is not understood");
+                return body
+                    .read_json()
+                    .map_err(HubError::of)
+                    .context("its answer is not understood");
             }
             let code = response.headers().get("x-error-code");
             let code = code.and_then(|code| code.to_str().ok());
@@ -81,7 +88,9 @@ impl<'a> Hub<'a> {
             };
             let error = match fetched {
                 Ok(found) => {
-                    ensure!(found == path, "the Hub answers with a file of another commit");
+                    if found != path {
+                        bail!("the Hub answers with a file of another commit");
+                    }
                     return Ok(());
                 }
                 Err(error) => error,
@@ -89,7 +98,7 @@ impl<'a> Hub<'a> {
             match (&error, status(&error)) {
                 (ApiError::LockAcquisition(_), _) => {
                     if !waits {
-                        eprintln!("{file}: waiting for another process that fetches it");
+                        self.listener.notice(&Notice::Waiting(file.to_owned()));
                     }
                     waits = true;
                 }
@@ -118,10 +127,10 @@ impl<'a> Hub<'a> {
 
     /// Whether a request that met with a status is worth another try, with the token from now on.
     fn takes_token(&mut self, status: u16) -> Result<bool> {
-        let token = self.environment.token.as_ref();
+        let token = self.hub.token.as_ref();
         let helps = matches!(status, 401 | 403 | 404) && self.token.is_none() && token.is_some();
         if helps {
-            self.api = api(self.environment, token)?;
+            self.api = api(self.hub, token)?;
             self.token = token;
         }
         Ok(helps)
@@ -141,9 +150,9 @@ impl<'a> Hub<'a> {
     /// What an answer means that brings nothing.
     fn refusal(&self, status: u16, code: Option<&str>, repository: &Repo) -> String {
         let (name, revision) = (repository.url(), repository.revision());
-        let Environment {
+        let Hub {
             endpoint, token_file, ..
-        } = self.environment;
+        } = self.hub;
         let way_out = match self.token {
             Some(token) => format!(
                 "The token of {} has been sent; it may have expired, or may not read this model.",
@@ -169,13 +178,13 @@ impl<'a> Hub<'a> {
 }
 
 /// The Hub that the environment names.
-fn api(environment: &Environment, token: Option<&Token>) -> Result<Api> {
+fn api(hub: &Hub, token: Option<&Token>) -> Result<Api> {
     let token = token.map(Token::secret).transpose()?;
     // Not `new`, which panics where there is no home.
-    ApiBuilder::from_cache(Cache::new(environment.cache.clone()))
-        .with_endpoint(environment.endpoint.clone())
+    ApiBuilder::from_cache(Cache::new(hub.cache.clone()))
+        .with_endpoint(hub.endpoint.clone())
         .with_token(token.map(str::to_owned))
-        .with_progress(stderr().is_terminal())
+        .with_progress(hub.shows_progress)
         .build()
         .context("the Hub cannot be asked")
 }

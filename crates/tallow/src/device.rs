@@ -1,15 +1,18 @@
-//! `--device`.
+//! The choice of a device.
 
-use anyhow::{Result, bail};
+use crate::Result;
+use crate::error::bail;
 use candle_core::Device;
 use std::fmt;
 use std::str::FromStr;
 
-/// Where tensors live.
+/// A device by its name: `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) enum DeviceChoice {
+pub enum DeviceChoice {
+    /// The processor.
     #[default]
     Cpu,
+    /// An NVIDIA GPU, by its number.
     Cuda(usize),
 }
 
@@ -38,7 +41,10 @@ impl fmt::Display for DeviceChoice {
 
 impl DeviceChoice {
     /// Opens the device.
-    pub(crate) fn open(self) -> Result<Device> {
+    ///
+    /// # Errors
+    /// When this build has no CUDA, or there is no such GPU.
+    pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(_) if !cfg!(feature = "cuda") => bail!(

@@ -1,10 +1,12 @@
 //! `run.json`: what a run was made from and what came out.
 
+use crate::Result;
 use crate::config::{Composed, Config, Origin};
-use crate::located::Located;
-use crate::progress::{duration, memory};
-use anyhow::{Context, Result};
+use crate::error::WithContext;
+use crate::figures::{duration, memory};
+use crate::saved_model::SavedModel;
 use serde_json::{Value, json};
+use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use tallow_data::{Corpus, FileRecord};
@@ -17,7 +19,10 @@ use tallow_train::{Fingerprint, sha256};
 const VERSION: u64 = 1;
 
 /// What seeds, text and machine make of a config: the things a resumed run must share.
-pub(crate) fn fingerprint(
+///
+/// # Errors
+/// When the config cannot be written as TOML.
+pub fn fingerprint(
     config: &Config,
     corpus: &Corpus,
     valid: Option<&Corpus>,
@@ -77,7 +82,7 @@ pub(crate) fn take_text_trim(composed: &mut Composed, written: &Path) {
 }
 
 /// The most memory that this process has had, where the system tells.
-pub(crate) fn peak_memory() -> Option<u64> {
+pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -108,9 +113,36 @@ fn note(path: &Path, line: &Value) -> Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Notes in `timing.jsonl` how long this process has trained and the most memory it had, and says what all processes of the run
-/// took together. One that was killed has noted nothing but its beginning.
-pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Result<String> {
+/// Time and memory that a run has taken, by all processes that trained it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TimeSpent {
+    /// Seconds of all processes but those that were killed.
+    pub seconds: f64,
+    /// The most bytes of memory that one of them had, where the system tells.
+    pub peak_bytes: Option<u64>,
+    /// Processes that trained.
+    pub processes: usize,
+    /// Those of them that were killed, and so have noted nothing but their beginning.
+    pub killed: usize,
+}
+
+impl fmt::Display for TimeSpent {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} in all", duration(self.seconds))?;
+        match (self.processes, self.killed) {
+            (0 | 1, _) => {}
+            (count, 0) => write!(f, " ({count} parts)")?,
+            (count, killed) => write!(f, " ({count} parts; {killed} of them, killed, not counted)")?,
+        }
+        match self.peak_bytes {
+            Some(bytes) => write!(f, ", at most {} of memory", memory(bytes as f64)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Notes in `timing.jsonl` how long this process has trained and the most memory it had; what all processes of the run took.
+pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Result<TimeSpent> {
     note(path, &json!({ "process_seconds": seconds, "peak_bytes": peak_bytes }))?;
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let lines: Vec<Value> = text
@@ -128,19 +160,16 @@ pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Resul
     let total: f64 = processes.iter().map(|(seconds, _)| seconds).sum();
     let most = processes.iter().filter_map(|(_, peak)| *peak).max();
     let killed = begun.saturating_sub(processes.len());
-    let parts = match (processes.len() + killed, killed) {
-        (0 | 1, _) => String::new(),
-        (count, 0) => format!(" ({count} parts)"),
-        (count, killed) => format!(" ({count} parts; {killed} of them, killed, not counted)"),
-    };
-    let peak = most.map_or(String::new(), |bytes| {
-        format!(", at most {} of memory", memory(bytes as f64))
-    });
-    Ok(format!("{} in all{parts}{peak}", duration(total)))
+    Ok(TimeSpent {
+        seconds: total,
+        peak_bytes: most,
+        processes: processes.len() + killed,
+        killed,
+    })
 }
 
 /// What a run began with: the model's name, its commit if it came from the Hub, and the hashes of its files.
-pub(crate) fn init(name: &str, located: &Located) -> Result<Value> {
+pub(crate) fn init(name: &str, saved: &SavedModel) -> Result<Value> {
     let mut hashes = serde_json::Map::new();
     let mut files: Vec<String> = [CONFIG_FILE]
         .into_iter()
@@ -149,16 +178,16 @@ pub(crate) fn init(name: &str, located: &Located) -> Result<Value> {
         .collect();
     for index in [WEIGHTS_INDEX_FILE, PYTORCH_INDEX_FILE] {
         // What is not used need not be sound.
-        files.extend(shard_names(&located.directory.join(index)).unwrap_or_default());
+        files.extend(shard_names(&saved.directory.join(index)).unwrap_or_default());
     }
     for file in files {
-        let path = located.directory.join(&file);
+        let path = saved.directory.join(&file);
         if path.exists() {
             let digest = sha256(&path).with_context(|| format!("cannot read {}", path.display()))?;
             hashes.insert(file, digest.into());
         }
     }
-    Ok(json!({ "model": name, "commit": located.commit, "sha256": hashes }))
+    Ok(json!({ "model": name, "commit": saved.commit, "sha256": hashes }))
 }
 
 /// What the record of a run says that it began with.
@@ -167,7 +196,7 @@ pub(crate) fn recorded_init(path: &Path) -> Value {
 }
 
 /// The record of a run, null if there is none that can be read.
-pub(crate) fn read(path: &Path) -> Value {
+pub fn read(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }
@@ -214,13 +243,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("timing.jsonl");
         began(&path, 0).unwrap();
-        let one = spent(&path, 61.0, Some(1_000_000)).unwrap();
+        let one = spent(&path, 61.0, Some(1_000_000)).unwrap().to_string();
         assert_eq!(
             one,
             format!("{} in all, at most {} of memory", duration(61.0), memory(1e6))
         );
         began(&path, 5).unwrap();
-        let two = spent(&path, 120.0, Some(2_000_000)).unwrap();
+        let two = spent(&path, 120.0, Some(2_000_000)).unwrap().to_string();
         let told = format!(
             "{} in all (2 parts), at most {} of memory",
             duration(181.0),
@@ -232,7 +261,7 @@ mod tests {
         let torn = std::fs::read_to_string(&path).unwrap() + "{\"update\": 8, \"sec";
         std::fs::write(&path, torn).unwrap();
         began(&path, 7).unwrap();
-        let three = spent(&path, 60.0, None).unwrap();
+        let three = spent(&path, 60.0, None).unwrap().to_string();
         assert!(three.starts_with(&duration(241.0)), "{three}");
         assert!(three.contains("(4 parts; 1 of them, killed, not counted)"), "{three}");
     }

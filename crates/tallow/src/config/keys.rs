@@ -4,7 +4,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
 
 /// The keys that a config section knows.
-pub(crate) fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+pub fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     match T::deserialize(Probe) {
         Err(Found(keys)) => keys,
         Ok(_) => &[],
@@ -55,7 +55,7 @@ impl<'de> Deserializer<'de> for Probe {
 }
 
 /// The known key that a mistyped one is closest to, if it is close at all.
-pub(crate) fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |known: &&&str| strsim::damerau_levenshtein(key, known);
     let nearest = known.iter().min_by_key(distance)?;
     // A slip for every three letters: with more, short words are all alike.

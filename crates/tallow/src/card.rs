@@ -1,9 +1,9 @@
 //! What a model card says about a run.
 
+use crate::Result;
 use crate::config::Config;
+use crate::figures::thousands;
 use crate::hub::Reference;
-use crate::progress::thousands;
-use anyhow::Result;
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,10 @@ use tallow_train::{CardConfig, ModelCard};
 const USE: [&str; 2] = ["<!-- use -->", "<!-- end of use -->"];
 
 /// The card of the models of a run. `record` is the run's `run.json`, which knows the files.
-pub(crate) fn of_run(
+///
+/// # Errors
+/// When the config cannot be written as TOML.
+pub fn of_run(
     config: &Config,
     record: &Value,
     architecture: &Architecture,
@@ -78,7 +81,10 @@ pub(crate) fn of_run(
 }
 
 /// Puts the scores of the test set into a model's card, and says whether it has a place for them.
-pub(crate) fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_match: f64) -> Result<bool> {
+///
+/// # Errors
+/// When the card cannot be read or written.
+pub fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_match: f64) -> Result<bool> {
     let name = config.data.test.as_ref().map_or("test set".to_string(), corpus_name);
     let mut head = format!(
         "model-index:\n- name: {}\n  results:\n  - task:\n      type: translation\n    dataset:\n      name: {}\n      type: \
@@ -109,7 +115,7 @@ pub(crate) fn add_scores(config: &Config, directory: &Path, scores: &[Score], ex
 }
 
 /// The card of an exported model: its own, if it has one that is text. `commit`: of the Hub, if the model came from there.
-pub(crate) fn exported(model: &str, commit: Option<&str>, card: Option<String>) -> String {
+pub fn exported(model: &str, commit: Option<&str>, card: Option<String>) -> String {
     card.unwrap_or_else(|| {
         format!(
             "---\ntags:\n- translation\n---\n\n# A translation model\n\nExported by Tallow from `{}`, whose card and licence hold.\n",
@@ -119,7 +125,7 @@ pub(crate) fn exported(model: &str, commit: Option<&str>, card: Option<String>) 
 }
 
 /// The card of a model in Marian's form. Of its own, what tells how to use it does not hold any more.
-pub(crate) fn exported_for_marian(model: &str, commit: Option<&str>, card: Option<String>) -> String {
+pub fn exported_for_marian(model: &str, commit: Option<&str>, card: Option<String>) -> String {
     let card = exported(model, commit, card).replace("\r\n", "\n");
     let (head, text) = match card.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")) {
         Some((head, text)) => (head, text),

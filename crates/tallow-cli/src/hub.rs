@@ -1,0 +1,13 @@
+//! The way to the Hugging Face Hub that the environment describes.
+
+use std::io::{IsTerminal, stderr};
+use tallow::Hub;
+
+/// That of this process; without the network if `offline`.
+#[allow(clippy::disallowed_methods)] // The command line may read the environment; FORMAT.md says what.
+pub(crate) fn hub(offline: bool) -> Hub {
+    let home = std::env::home_dir().unwrap_or_default();
+    Hub::from_variables(|name| std::env::var(name).ok(), &home)
+        .offline_if(offline)
+        .with_progress(stderr().is_terminal())
+}

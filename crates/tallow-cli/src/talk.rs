@@ -1,0 +1,30 @@
+//! What the library tells, on standard error.
+
+use crate::colour::warning;
+use tallow::{Event, Listener, Notice, Observer};
+
+/// Prints every notice as it comes.
+pub(crate) struct Talk;
+
+impl Observer for Talk {
+    fn observe(&self, _: &Event) {}
+}
+
+impl Listener for Talk {
+    fn notice(&self, notice: &Notice) {
+        say(notice);
+    }
+}
+
+/// Prints a notice.
+pub(crate) fn say(notice: &Notice) {
+    match notice {
+        Notice::Warning(text) => warn(text),
+        other => eprintln!("{other}"),
+    }
+}
+
+/// Prints a warning.
+pub(crate) fn warn(text: &str) {
+    eprintln!("{} {text}", warning());
+}

@@ -1,0 +1,192 @@
+//! Everything that can go wrong, in one type.
+
+use std::fmt;
+use std::path::PathBuf;
+use tallow_data::DataError;
+use tallow_decode::DecodeError;
+use tallow_model::ModelError;
+use tallow_score::ScoreError;
+use tallow_text::TextError;
+use tallow_train::TrainError;
+
+/// What functions of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error. Its text says what is wrong and, where there is one, the way out; causes that the text leaves out are its
+/// [`source`](std::error::Error::source).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting that was not understood, or settings that make no sense together.
+    #[error("{0}")]
+    Usage(String),
+    /// A config that cannot be used.
+    #[error("{name}: this config cannot be used:\n  {}", faults.join("\n  "))]
+    Config {
+        /// The file.
+        name: String,
+        /// Every fault, each beginning with its key.
+        faults: Vec<String>,
+    },
+    /// There is no run to resume.
+    #[error("{}: there is no run to resume; leave out --resume to begin", path.display())]
+    NoRun {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// Training failed, but the run has a checkpoint.
+    #[error("the run is saved up to update {update}; once the fault is mended, resume it")]
+    Saved {
+        /// The update of the newest checkpoint that can be used.
+        update: u64,
+        /// Why training failed.
+        source: Box<Error>,
+    },
+    /// What was being done when something failed.
+    #[error("{context}")]
+    Context {
+        /// What was being done.
+        context: String,
+        /// Why it failed.
+        source: Box<Error>,
+    },
+    /// Anything else, in words.
+    #[error("{0}")]
+    Other(String),
+    /// A file or a connection failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A tokenizer failed.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A corpus failed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A model or its directory failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Translation failed.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// A score failed.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// A config could not be read as TOML.
+    #[error(transparent)]
+    Toml(#[from] toml::de::Error),
+    /// A config could not be written as TOML.
+    #[error(transparent)]
+    ToToml(#[from] toml::ser::Error),
+    /// Something could not be written as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The Hugging Face Hub, or the way to it, failed.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// Text could not be put together.
+    #[error(transparent)]
+    Format(#[from] fmt::Error),
+}
+
+/// A request to the Hugging Face Hub failed.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct HubError(Box<dyn std::error::Error + Send + Sync>);
+
+impl From<hf_hub::api::sync::ApiError> for Error {
+    fn from(error: hf_hub::api::sync::ApiError) -> Self {
+        HubError::of(error)
+    }
+}
+
+impl HubError {
+    pub(crate) fn of(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::Hub(Self(Box::new(error)))
+    }
+}
+
+impl Error {
+    /// This error, and what was being done.
+    pub(crate) fn context(self, context: impl fmt::Display) -> Self {
+        Self::Context {
+            context: context.to_string(),
+            source: Box::new(self),
+        }
+    }
+
+    /// The error and its causes in one line, each told once.
+    pub fn whole(&self) -> String {
+        let mut whole = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let told = error.to_string();
+            if !whole.contains(&told) {
+                whole = format!("{whole}: {told}");
+            }
+            cause = error.source();
+        }
+        whole
+    }
+
+    /// The error that everything began with, without what was being done.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Context { source, .. } | Self::Saved { source, .. } => source.root(),
+            error => error,
+        }
+    }
+}
+
+/// Says what was being done when something failed.
+pub(crate) trait WithContext<T> {
+    fn context(self, context: impl fmt::Display) -> Result<T>;
+
+    fn with_context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> WithContext<T> for std::result::Result<T, E> {
+    fn context(self, context: impl fmt::Display) -> Result<T> {
+        self.map_err(|error| error.into().context(context))
+    }
+
+    fn with_context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T> {
+        self.map_err(|error| error.into().context(context()))
+    }
+}
+
+impl<T> WithContext<T> for Option<T> {
+    fn context(self, context: impl fmt::Display) -> Result<T> {
+        self.ok_or_else(|| Error::Other(context.to_string()))
+    }
+
+    fn with_context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T> {
+        self.ok_or_else(|| Error::Other(context().to_string()))
+    }
+}
+
+/// Returns with an error in words.
+macro_rules! bail {
+    ($($words:tt)*) => {
+        return Err($crate::Error::Other(format!($($words)*)))
+    };
+}
+pub(crate) use bail;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = std::io::Error::other("no room");
+        let error = Error::from(cause).context("a/b: no room").context("cannot save");
+        assert_eq!(error.whole(), "cannot save: a/b: no room");
+        assert!(matches!(error.root(), Error::Io(_)));
+    }
+}

@@ -1,0 +1,64 @@
+//! Trains encoder-decoder Transformers for translation, evaluates them and translates with them.
+//!
+//! This is the crate that a program uses; the command line `tallow` is one. It composes configs, finds models on the disk
+//! and on the Hugging Face Hub, and carries out runs. It neither prints nor exits nor reads the environment.
+//!
+//! # Training
+//!
+//! ```no_run
+//! use tallow::{Config, Silent, Training};
+//!
+//! # fn main() -> tallow::Result<()> {
+//! let config = Config::compose("configs/numbers-en-de.toml", &["train.max_updates=500"])?;
+//! let trained = Training::new(config).run(&Silent)?;
+//! println!("update {}, in {}", trained.update, trained.run.path().display());
+//! if let Some(test) = trained.test {
+//!     println!("exact match {:.1} %", test.exact_match);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Translating
+//!
+//! ```no_run
+//! use tallow::{SavedModel, Silent};
+//!
+//! # fn main() -> tallow::Result<()> {
+//! let translator = SavedModel::at("runs/numbers-en-de", &Silent)?.translator()?;
+//! for translation in translator.translate(&["forty-two", "one thousand"], 0)? {
+//!     println!("{}", translation.text());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Translator`] owns its model and can be held by a server. Both programs stand in `examples/`, where they are tested.
+
+pub mod card;
+pub mod config;
+pub mod corpora;
+mod device;
+mod error;
+pub mod figures;
+pub mod hub;
+pub mod initial;
+mod notice;
+pub mod record;
+mod saved_model;
+mod training;
+pub mod translation;
+pub mod vocabulary;
+mod workers;
+
+pub use candle_core::Device;
+pub use config::{Composed, Config};
+pub use device::DeviceChoice;
+pub use error::{Error, HubError, Result};
+pub use hub::Hub;
+pub use notice::{Listener, Notice};
+pub use saved_model::SavedModel;
+pub use tallow_decode::{DecodeConfig, Translation, Translator};
+pub use tallow_train::{Ending, Event, Observer, RunDirectory, Silent};
+pub use training::{Begin, ReadyTraining, TestScores, Trained, Training, has_results, may_change};
+pub use workers::{check_workers, cores, workers};

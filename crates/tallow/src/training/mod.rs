@@ -1,0 +1,449 @@
+//! A run from its config to its best model.
+
+mod place;
+mod test;
+
+use crate::config::{Composed, Config};
+use crate::error::{WithContext, bail};
+use crate::hub::Hub;
+use crate::initial::Initial;
+use crate::notice::{Listener, Notice};
+use crate::record::TimeSpent;
+use crate::vocabulary::{open_or_learn, rewritten_references};
+use crate::{Error, Result, card, check_workers, corpora, initial, record, workers};
+use candle_core::Device;
+use place::{clear, place_to_begin, refuse_other_pairs, write_config};
+pub use place::{has_results, may_change};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+use tallow_data::{Corpus, FileRecord, ParallelText};
+use tallow_score::Score;
+use tallow_text::Tokenizers;
+use tallow_train::{CARD_FILE, Ending, Outcome, RunDirectory, Trainer, TrainerParts, must_be_finite};
+
+/// What is done about a run that exists already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Begin {
+    /// It is an error.
+    #[default]
+    New,
+    /// It goes on from its newest checkpoint that can be used.
+    Resume,
+    /// It is replaced.
+    Overwrite,
+}
+
+/// A run that is to be trained.
+#[derive(Clone, Debug)]
+#[must_use = "`run` trains"]
+pub struct Training {
+    config: Composed,
+    device: Device,
+    hub: Hub,
+    begin: Begin,
+    profile: bool,
+}
+
+impl Training {
+    /// The run of a config, to be begun on the CPU and without a network.
+    pub fn new(config: Composed) -> Self {
+        Self {
+            config,
+            device: Device::Cpu,
+            hub: Hub::offline(PathBuf::new()),
+            begin: Begin::New,
+            profile: false,
+        }
+    }
+
+    /// Where it is trained.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// The way to models and tokenizers on the Hugging Face Hub that the config names.
+    pub fn hub(mut self, hub: Hub) -> Self {
+        self.hub = hub;
+        self
+    }
+
+    /// What is done about a run that exists already.
+    pub fn begin(mut self, begin: Begin) -> Self {
+        self.begin = begin;
+        self
+    }
+
+    /// Whether the time of updates is measured by operation.
+    pub fn profile(mut self, profile: bool) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    /// Those of [`Self::prepare`] and [`ReadyTraining::run`].
+    pub fn run(self, listener: &dyn Listener) -> Result<Trained> {
+        self.prepare(listener)?.run(listener, &AtomicBool::new(false))
+    }
+
+    /// Opens everything and sees whether it fits together. Only then is anything of an earlier run removed, and the
+    /// directory of this one made ready. Nobody else can train in it until the result is dropped.
+    ///
+    /// # Errors
+    /// When something is missing, damaged or contradicts another part; when another process trains in the same directory.
+    pub fn prepare(self, listener: &dyn Listener) -> Result<ReadyTraining> {
+        let begin = Instant::now();
+        let Self {
+            config: mut composed,
+            device,
+            hub,
+            begin: how,
+            profile,
+        } = self;
+        check_workers(&composed.config, &device)?;
+        let missing = composed.config.data.missing_files();
+        if !missing.is_empty() {
+            bail!("{}: files are missing:\n  {}", composed.name, missing.join("\n  "));
+        }
+        let run = RunDirectory::new(composed.config.run_directory());
+        if how == Begin::Resume && !run.record().exists() && !has_results(&run) {
+            return Err(Error::NoRun {
+                path: run.path().to_path_buf(),
+            });
+        }
+        // Taken before anything is looked at.
+        std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {}", run.path().display()))?;
+        let lock = run.lock()?;
+        let resume_from = place_to_begin(&run, how, listener)?;
+        if resume_from.is_some() {
+            record::take_text_trim(&mut composed, &run.config());
+        }
+        let init = match &composed.config.init {
+            Some(name) if resume_from.is_none() => Some(Initial::open(name, &hub, &device, listener)?),
+            _ => None,
+        };
+        let config = with_model(composed, init.as_ref(), &run, resume_from)?;
+        let texts = Texts::open(&config)?;
+        let tokenizers = match (resume_from, &init) {
+            (Some(_), _) => Tokenizers::open(run.path())?,
+            (None, Some(init)) => init.tokenizers.clone(),
+            (None, None) => open_or_learn(&config, &texts.train, &hub, listener)?,
+        };
+        texts.note_rewritten(&config, &tokenizers, listener)?;
+        let corpus = Arc::new(corpora::training_corpus(&config, &texts.train, &tokenizers)?);
+        tell_corpus(&corpus, listener);
+        let valid = texts
+            .valid
+            .map(|text| {
+                corpora::validation_set(
+                    text,
+                    &tokenizers,
+                    config.data.batch_tokens,
+                    config.model.position_limit(),
+                    &config.score,
+                )
+            })
+            .transpose()?;
+        let architecture = initial::architecture(&config, &tokenizers)?;
+        let begun_with = match (&init, resume_from) {
+            (Some(init), _) => init.record.clone(),
+            (None, Some(_)) => record::recorded_init(&run.record()),
+            (None, None) => Value::Null,
+        };
+        let (params, logits_bias) = initial::weights(&config, init, &architecture, &device)?;
+        let workers = workers(&config, &device, params.elements());
+        let valid_corpus = valid.as_ref().map(|set| &set.corpus);
+        let fingerprint = record::fingerprint(&config, &corpus, valid_corpus, &tokenizers, workers)?;
+        let files = files(&corpus, valid_corpus, texts.test.as_ref());
+        let pairs = json!({
+            "train": corpus.len(),
+            "valid": valid_corpus.map(Corpus::len),
+            "test": texts.test.as_ref().map(|text| text.source.len()),
+        });
+        let record = record::of_run(&fingerprint, &files, &pairs, &begun_with);
+        if resume_from.is_none() {
+            if let Some(reason) = tokenizers.why_not_marian() {
+                listener.notice(&Notice::Note(format!(
+                    "the model will lack the files of Hugging Face's tokenizer: {reason}"
+                )));
+            }
+            must_be_finite(&params)?;
+            clear(&run)?;
+            // The config comes last: with it, this is the directory of a run.
+            record::write(&run.record(), &record)?;
+            tokenizers.save(run.path())?;
+            write_config(&run, &config)?;
+        }
+        let card = card::of_run(&config, &record, &architecture, &params, &tokenizers)?;
+        let pair_count = corpus.len();
+        let parts = TrainerParts {
+            card,
+            architecture,
+            params,
+            logits_bias,
+            tokenizers,
+            corpus,
+            valid,
+            train: config.train.clone(),
+            data: config.data.clone(),
+            decode: config.decode.clone(),
+            fingerprint,
+            run: run.clone(),
+            device: device.clone(),
+        };
+        let mut trainer = match resume_from {
+            Some(update) => {
+                let (trainer, changes) = Trainer::resume(parts, update, may_change)?;
+                refuse_other_pairs(&run, pair_count)?;
+                tell_resuming(&run, update, changes, listener);
+                write_config(&run, &config)?;
+                trainer
+            }
+            None => Trainer::new(parts)?,
+        };
+        if profile {
+            trainer.profile();
+        }
+        Ok(ReadyTraining {
+            trainer,
+            config,
+            run,
+            device,
+            workers,
+            record,
+            test: texts.test,
+            begin,
+            _lock: lock,
+        })
+    }
+}
+
+/// A run of which everything is open and fits together.
+#[must_use = "`run` trains"]
+pub struct ReadyTraining {
+    trainer: Trainer,
+    config: Config,
+    run: RunDirectory,
+    device: Device,
+    workers: usize,
+    record: Value,
+    test: Option<ParallelText>,
+    begin: Instant,
+    /// Held until training has ended.
+    _lock: File,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Trained {
+    /// Why training has ended.
+    pub ending: Ending,
+    /// Updates done.
+    pub update: u64,
+    /// Where everything lies.
+    pub run: RunDirectory,
+    /// The scores of the best model on `data.test`, if there is one and the run was not interrupted.
+    pub test: Option<TestScores>,
+    /// Time and memory that the run took.
+    pub spent: TimeSpent,
+}
+
+/// What the best model makes of the test set.
+#[derive(Debug)]
+pub struct TestScores {
+    /// Lines of the test set.
+    pub lines: usize,
+    /// The beam that was searched with.
+    pub beam: usize,
+    /// The scores.
+    pub scores: Vec<Score>,
+    /// Percent of translations that equal their reference.
+    pub exact_match: f64,
+}
+
+impl ReadyTraining {
+    /// Trains until the end of the config, or until somebody sets `stop`; then the run can be resumed. At the end the best
+    /// model is scored on the test set.
+    ///
+    /// # Errors
+    /// When training diverges, a file cannot be written or a tensor operation fails. If the run has a checkpoint, that is
+    /// [`Error::Saved`].
+    pub fn run(mut self, listener: &dyn Listener, stop: &AtomicBool) -> Result<Trained> {
+        record::began(&self.run.timing(), self.trainer.update())?;
+        let outcome = self.trainer.run(listener, stop);
+        let spent = record::spent(
+            &self.run.timing(),
+            self.begin.elapsed().as_secs_f64(),
+            record::peak_memory(),
+        );
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let error = Error::from(error);
+                return Err(match self.run.intact_update() {
+                    Ok((Some(update), _)) => Error::Saved {
+                        update,
+                        source: Box::new(error),
+                    },
+                    _ => error,
+                });
+            }
+        };
+        // Only now: why training failed matters more than that its time cannot be noted, a full disk for one.
+        let spent = spent?;
+        listener.notice(&Notice::Ended {
+            ending: outcome.ending,
+            update: outcome.update,
+            patience: self.config.train.patience,
+        });
+        let mut trained = Trained {
+            ending: outcome.ending,
+            update: outcome.update,
+            run: self.run.clone(),
+            test: None,
+            spent,
+        };
+        if outcome.ending != Ending::Interrupted {
+            trained.test = self.finish(&outcome, listener)?;
+        }
+        Ok(trained)
+    }
+
+    /// Scores the test set and completes the record.
+    fn finish(&mut self, outcome: &Outcome, listener: &dyn Listener) -> Result<Option<TestScores>> {
+        let best = outcome
+            .best
+            .map(|(update, value)| json!({ "update": update, "metric": outcome.metric, "value": value }));
+        let mut results = json!({
+            "update": outcome.update, "best": best, "skipped": outcome.skipped, "setbacks": outcome.setbacks
+        });
+        let translations = self.run.test_translations();
+        let mut test = None;
+        if let Some(text) = self.test.take() {
+            let found = test::score(&self.config, text, &self.run, &self.device, self.workers, listener)?;
+            let name = translations.file_name().map(|name| name.to_string_lossy());
+            results["test"] = json!({
+                "scores": tallow_score::to_json(&found.scores, 4),
+                "exact_match": found.exact_match,
+                "translations": name
+            });
+            if !card::add_scores(&self.config, &self.run.best(), &found.scores, found.exact_match)? {
+                listener.notice(&Notice::Note(format!(
+                    "{} is missing or has no place for these scores; {} has them",
+                    self.run.best().join(CARD_FILE).display(),
+                    self.run.record().display()
+                )));
+            }
+            test = Some(found);
+        } else if translations.exists() {
+            // Those of a test set that the config does not name any more would be taken for present ones.
+            std::fs::remove_file(&translations).with_context(|| format!("cannot remove {}", translations.display()))?;
+        }
+        self.record["results"] = results;
+        record::write(&self.run.record(), &self.record)?;
+        Ok(test)
+    }
+}
+
+/// The text of a run. All of it is opened before training: a fault in the test set must not show after hours.
+struct Texts {
+    train: Vec<ParallelText>,
+    valid: Option<ParallelText>,
+    test: Option<ParallelText>,
+}
+
+impl Texts {
+    fn open(config: &Config) -> Result<Self> {
+        let data = &config.data;
+        Ok(Self {
+            train: data.train.iter().map(ParallelText::open).collect::<Result<_, _>>()?,
+            test: data.test.as_ref().map(ParallelText::open).transpose()?,
+            valid: data.valid.as_ref().map(ParallelText::open).transpose()?,
+        })
+    }
+
+    /// Tells of references that the vocabulary cannot write.
+    fn note_rewritten(&self, config: &Config, tokenizers: &Tokenizers, listener: &dyn Listener) -> Result<()> {
+        for (part, text) in [("data.valid", &self.valid), ("data.test", &self.test)] {
+            if let Some(text) = text
+                && let Some((found, advice)) = rewritten_references(config, text, tokenizers)?
+            {
+                listener.notice(&Notice::Note(format!("{part}: {found}; {advice}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The config with the shape of the model that the run begins with: that of `init` is known once the model is open, and a
+/// run that is resumed has it in every checkpoint.
+fn with_model(
+    composed: Composed,
+    init: Option<&Initial>,
+    run: &RunDirectory,
+    resume_from: Option<u64>,
+) -> Result<Config> {
+    match (init, resume_from) {
+        (Some(init), _) => composed.with_model_of(&init.opened.architecture.canonical().model),
+        (None, Some(update)) if composed.config.init.is_some() => {
+            let architecture = tallow_model::read_architecture(&run.checkpoint(update))?;
+            composed.with_model_of(&architecture.canonical().model)
+        }
+        (None, _) => Ok(composed.config),
+    }
+}
+
+/// The files of a run, each with what it is for.
+fn files(corpus: &Corpus, valid: Option<&Corpus>, test: Option<&ParallelText>) -> Vec<(&'static str, FileRecord)> {
+    let train = corpus.files().map(|file| ("train", file.clone()));
+    let valid = valid
+        .into_iter()
+        .flat_map(Corpus::files)
+        .map(|file| ("valid", file.clone()));
+    let test = test
+        .into_iter()
+        .flat_map(|text| &text.files)
+        .map(|file| ("test", file.clone()));
+    train.chain(valid).chain(test).collect()
+}
+
+fn tell_corpus(corpus: &Corpus, listener: &dyn Listener) {
+    for report in corpus.reports() {
+        listener.notice(&Notice::Corpus(report.to_string()));
+    }
+    let (source_tokens, target_tokens) = corpus
+        .pairs()
+        .fold((0, 0), |(s, t), pair| (s + pair.source.len(), t + pair.target.len()));
+    listener.notice(&Notice::Pairs {
+        pairs: corpus.len(),
+        source_tokens,
+        target_tokens,
+    });
+}
+
+fn tell_resuming(run: &RunDirectory, update: u64, changes: Vec<String>, listener: &dyn Listener) {
+    let is_in_best = |change: &String| {
+        ["card.", "decode.", "data.test"]
+            .iter()
+            .any(|key| change.starts_with(key))
+    };
+    let concerns_best = changes.iter().any(is_in_best) && run.best().exists();
+    listener.notice(&Notice::Resuming {
+        path: run.path().to_path_buf(),
+        update,
+        changes,
+    });
+    if concerns_best {
+        listener.notice(&Notice::Note(format!(
+            "{best} says what it was written with until a better model replaces it. What has changed since in [card] and \
+             [data] can be put into {best}/{CARD_FILE} by hand; `tallow export` writes the present [decode]",
+            best = run.best().display()
+        )));
+    }
+}

@@ -1,0 +1,154 @@
+//! The directory of a run: where training begins in it, and what of it stays.
+
+use super::Begin;
+use crate::config::Config;
+use crate::error::{WithContext, bail};
+use crate::notice::{Listener, Notice};
+use crate::{Result, record};
+use std::path::{Path, PathBuf};
+use tallow_text::Tokenizers;
+use tallow_train::RunDirectory;
+
+/// The update to resume from, if the run is to be resumed; or why it can be neither resumed nor begun.
+pub(super) fn place_to_begin(run: &RunDirectory, how: Begin, listener: &dyn Listener) -> Result<Option<u64>> {
+    let path = run.path().display();
+    if how == Begin::Resume {
+        run.recover()?;
+        let (update, damaged) = run.intact_update()?;
+        if let Some(update) = update {
+            damaged
+                .into_iter()
+                .for_each(|fault| listener.notice(&Notice::NotUsed(fault)));
+            return Ok(Some(update));
+        }
+        if !damaged.is_empty() {
+            bail!(
+                "{path}: every checkpoint is damaged or led to divergence; begin anew with --overwrite:\n  {}",
+                damaged.join("\n  ")
+            );
+        }
+        if has_results(run) {
+            bail!(
+                "{path}: this run has a best model, but no checkpoint to resume from. Begin another run with this model by \
+                 `init`, or replace it with --overwrite"
+            );
+        }
+        listener.notice(&Notice::NothingSaved(run.path().to_path_buf()));
+    } else if how == Begin::New && has_results(run) {
+        bail!(
+            "{path}: there is a run already. Continue it with --resume, replace it with --overwrite, or give this one \
+             another name with --set name=..."
+        );
+    }
+    if run.config().exists() && !run.record().exists() {
+        bail!(
+            "{path}: there is a config.toml that no run has written (without run.json); give this run another place with \
+             --set output=..."
+        );
+    }
+    Ok(None)
+}
+
+/// Refuses to go on with a run whose text, tokenizer and filters have not changed, but leave other pairs than they did: its
+/// cursor would stand elsewhere.
+pub(super) fn refuse_other_pairs(run: &RunDirectory, found: usize) -> Result<()> {
+    match record::read(&run.record())["pairs"]["train"].as_u64() {
+        Some(before) if before != found as u64 => bail!(
+            "{}: this run has {before} training pairs, and its text makes {found} of them now: it was begun by a version of Tallow \
+             that kept other lines, such as those of characters without width, control characters or a language tag alone. \
+             Finish it with that version, or begin a new run with another `name` or `output`",
+            run.path().display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a run has anything to lose.
+pub fn has_results(run: &RunDirectory) -> bool {
+    // A link to a disk that is not there counts, too.
+    let has = |path: PathBuf| path.symlink_metadata().is_ok();
+    let has_checkpoints = match run.saved_updates() {
+        Ok(updates) => !updates.is_empty() || (has(run.checkpoints()) && !run.checkpoints().is_dir()),
+        Err(_) => true,
+    };
+    // Whether or not run.json is still there: training would replace a model of this name, and remove old checkpoints.
+    has_checkpoints || has(run.best()) || has(run.replaced_best())
+}
+
+/// Writes the config that is run.
+pub(super) fn write_config(run: &RunDirectory, config: &Config) -> Result<()> {
+    write_text(&run.config(), &config.to_toml()?)
+}
+
+/// Writes a file, aside first: the one before is not lost if there is no room.
+pub(super) fn write_text(path: &Path, text: &str) -> Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".partial");
+    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes what an earlier run has left. `run.json`, by which a directory is known to be a run's, goes last; without it,
+/// files are somebody else's and stay.
+pub(super) fn clear(run: &RunDirectory) -> Result<()> {
+    if !run.record().exists() {
+        return Ok(());
+    }
+    for directory in [run.checkpoints(), run.best(), run.events()] {
+        RunDirectory::remove(&directory)?;
+    }
+    let tokenizers = Tokenizers::file_names().map(|name| run.path().join(name));
+    let others = [
+        run.config(),
+        run.metrics(),
+        run.timing(),
+        run.path().join("average.json"),
+        run.test_translations(),
+        run.record(),
+    ];
+    for file in tokenizers.chain(others).filter(|file| file.exists()) {
+        std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Keys that may change when a run is resumed. Those of `[train]` change how it goes on, not what it is; the others
+/// do not touch training.
+pub fn may_change(key: &str) -> bool {
+    const FIXED: [&str; 5] = [
+        "train.initialisation",
+        "train.optimizer",
+        "train.ema_decay",
+        "train.accumulate",
+        "train.metric",
+    ];
+    const FREE: [&str; 5] = ["name", "output", "data.valid", "data.test", "data.prefetch_batches"];
+    (key.starts_with("train.") && !FIXED.contains(&key))
+        || key.starts_with("decode.")
+        || key.starts_with("card.")
+        || FREE.contains(&key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_resumed_run_may_change() {
+        for key in ["train.max_updates", "decode.beam", "data.valid", "name"] {
+            assert!(may_change(key), "{key}");
+        }
+        for key in [
+            "model.d_model",
+            "text.kind",
+            "data.train",
+            "data.batch_tokens",
+            "train.optimizer",
+            "seed",
+            "train.initialisation",
+            "score.tokenize",
+        ] {
+            assert!(!may_change(key), "{key}");
+        }
+    }
+}

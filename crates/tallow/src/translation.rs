@@ -1,0 +1,95 @@
+//! What there is to say about translations.
+
+use crate::figures::agreeing;
+use crate::vocabulary::language_tags;
+use std::collections::BTreeSet;
+use tallow_decode::{DecodeConfig, Translation};
+use tallow_text::Tokenizers;
+
+/// Unknown language tags that a warning names.
+const SHOWN_TAGS: usize = 5;
+
+/// Characters that are shown of each.
+const SHOWN_CHARACTERS: usize = 40;
+
+/// Lines that were not translated as they are, counted.
+#[derive(Clone, Debug, Default)]
+pub struct Shortcomings {
+    cut: u64,
+    split: u64,
+    unfinished: u64,
+    /// Lines that begin with a language tag which the vocabulary does not have, and the first of these tags.
+    tagged: u64,
+    unknown_tags: BTreeSet<String>,
+}
+
+impl Shortcomings {
+    /// Those of translations.
+    pub fn of(translations: &[Translation]) -> Self {
+        let mut all = Self::default();
+        translations.iter().for_each(|translation| all.count(translation));
+        all
+    }
+
+    /// Counts those of one more translation.
+    pub fn count(&mut self, translation: &Translation) {
+        self.cut += u64::from(translation.cut_tokens > 0);
+        if let Some(tag) = &translation.unknown_tag {
+            self.tagged += 1;
+            if self.unknown_tags.len() < SHOWN_TAGS {
+                self.unknown_tags
+                    .insert(tag.escape_debug().take(SHOWN_CHARACTERS).collect());
+            }
+        }
+        self.split += u64::from(translation.parts.len() > 1);
+        let is_finished = translation
+            .candidates
+            .first()
+            .is_none_or(|best| best.hypothesis.finished);
+        self.unfinished += u64::from(!is_finished);
+    }
+
+    /// What there is to say of them, each with the key that can change it.
+    pub fn warnings(&self, config: &DecodeConfig, tokenizers: &Tokenizers) -> Vec<String> {
+        let (source, target) = (config.max_source_length, config.max_length);
+        let mut warnings = Vec::new();
+        let mut say = |text: String| warnings.push(text);
+        let lines = |count: u64| agreeing(count, "line was", "lines were");
+        if self.tagged > 0 {
+            let unknown = self
+                .unknown_tags
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
+            let known = match language_tags(tokenizers) {
+                Some(tags) => format!("it has {tags}"),
+                None => "it has none, and reads them as text".into(),
+            };
+            say(format!(
+                "{} with a language tag that the model does not have ({unknown}); {known}",
+                agreeing(self.tagged, "line begins", "lines begin")
+            ));
+        }
+        if self.cut > 0 {
+            say(format!(
+                "{} longer than {source} tokens (decode.max_source_length) and cut there (decode.long_lines)",
+                lines(self.cut)
+            ));
+        }
+        if self.split > 0 {
+            say(format!(
+                "{} longer than {source} tokens (decode.max_source_length) and translated sentence by sentence \
+                 (decode.long_lines)",
+                lines(self.split)
+            ));
+        }
+        if self.unfinished > 0 {
+            say(format!(
+                "{} cut at {target} tokens (decode.max_length)",
+                agreeing(self.unfinished, "translation was", "translations were")
+            ));
+        }
+        warnings
+    }
+}
