@@ -44,7 +44,7 @@ pub enum Event {
         /// The gradient's norm.
         gradient_norm: f64,
     },
-    /// The loss of an update is far above what is usual.
+    /// The loss of an update is far above what is usual. Sent before the update itself.
     Spiked {
         /// Its number.
         update: u64,

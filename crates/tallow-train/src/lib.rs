@@ -1,7 +1,7 @@
 //! Batches to better parameters: updates, schedules, validation, checkpoints.
 //!
-//! The [`Trainer`] owns the loop. It never prints: everything that happens is an [`Event`] for an [`Observer`], and a
-//! line in the run directory's logs.
+//! The [`Trainer`] owns the loop. It never prints: everything that happens is an [`Event`], of which an [`Observer`] and
+//! the logs of the run directory make what they need. [`read_lines`] reads the logs again.
 
 mod average;
 mod card;
@@ -13,7 +13,8 @@ mod error;
 mod event;
 mod finiteness;
 mod gradient;
-mod log;
+mod journal;
+mod json_file;
 mod loss_watch;
 mod metric;
 mod optimizer;
@@ -39,6 +40,7 @@ pub use error::TrainError;
 pub use event::{Event, Observer, Profile, Silent};
 pub use finiteness::must_be_finite;
 pub use gradient::{DropoutKey, GradientOptions, Gradients, gradients};
+pub use journal::{Lines, MetricsLine, TimingLine, ValidationLine, read_lines};
 pub use loss_watch::LossWatch;
 pub use metric::Metric;
 pub use optimizer::Optimizer;

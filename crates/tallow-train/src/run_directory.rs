@@ -1,6 +1,6 @@
 //! The directory of a run: what lies where.
 
-use crate::log::write_json;
+use crate::json_file::write_json;
 use crate::{TrainError, checksum};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};

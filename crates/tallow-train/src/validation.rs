@@ -1,8 +1,7 @@
 //! How good a model is on text it was not trained on.
 
-use crate::TrainError;
+use crate::{TrainError, ValidationLine};
 use candle_core::Device;
-use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_data::{Corpus, fixed_batches};
 use tallow_decode::{DecodeConfig, DecodeError, Translator};
@@ -28,7 +27,7 @@ pub struct ValidationSet {
 }
 
 /// The results of a validation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Validation {
     /// Cross-entropy per target token in nats, without label smoothing.
     pub loss: f64,
@@ -41,7 +40,6 @@ pub struct Validation {
     /// Percent of translations that equal their reference.
     pub exact_match: Option<f64>,
     /// Some source lines with their translations and references.
-    #[serde(skip)]
     pub samples: Vec<[String; 3]>,
 }
 
@@ -81,6 +79,21 @@ impl Validation {
             Metric::Bleu => self.bleu.unwrap_or(f64::NAN),
             Metric::Chrf => self.chrf.unwrap_or(f64::NAN),
             Metric::ExactMatch => self.exact_match.unwrap_or(f64::NAN),
+        }
+    }
+}
+
+impl From<&Validation> for ValidationLine {
+    fn from(validation: &Validation) -> Self {
+        let scores = [
+            ("bleu", validation.bleu),
+            ("chrf", validation.chrf),
+            ("exact_match", validation.exact_match),
+        ];
+        Self {
+            loss: validation.loss,
+            perplexity: validation.perplexity,
+            scores: scores.map(|(key, score)| (key.to_owned(), score)).into(),
         }
     }
 }

@@ -13,7 +13,7 @@ use tallow_data::{Corpus, FileRecord};
 use tallow_model::{CONFIG_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
 use tallow_ops::Compute;
 use tallow_text::Tokenizers;
-use tallow_train::{Fingerprint, sha256};
+use tallow_train::{Fingerprint, TimingLine, read_lines, sha256};
 
 /// The version of the file's format.
 const VERSION: u64 = 1;
@@ -91,11 +91,17 @@ pub fn peak_memory() -> Option<u64> {
 
 /// Notes in `timing.jsonl` that a process begins to train.
 pub(crate) fn began(path: &Path, update: u64) -> Result<()> {
-    note(path, &json!({ "process_began_at_update": update }))
+    note(
+        path,
+        &TimingLine::ProcessBegan {
+            process_began_at_update: update,
+        },
+    )
 }
 
-fn note(path: &Path, line: &Value) -> Result<()> {
+fn note(path: &Path, line: &TimingLine) -> Result<()> {
     let write = || {
+        let line = serde_json::to_string(line)?;
         let mut file = std::fs::OpenOptions::new()
             .read(true)
             .append(true)
@@ -143,20 +149,25 @@ impl fmt::Display for TimeSpent {
 
 /// Notes in `timing.jsonl` how long this process has trained and the most memory it had; what all processes of the run took.
 pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Result<TimeSpent> {
-    note(path, &json!({ "process_seconds": seconds, "peak_bytes": peak_bytes }))?;
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines: Vec<Value> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
-    let begun = lines
-        .iter()
-        .filter(|line| line["process_began_at_update"].is_u64())
-        .count();
-    let processes: Vec<(f64, Option<u64>)> = lines
-        .iter()
-        .filter_map(|line| Some((line["process_seconds"].as_f64()?, line["peak_bytes"].as_u64())))
-        .collect();
+    note(
+        path,
+        &TimingLine::ProcessEnded {
+            process_seconds: seconds,
+            peak_bytes,
+        },
+    )?;
+    let (mut begun, mut processes) = (0_usize, Vec::new());
+    // A file that somebody has changed is no reason to end a run with an error.
+    for line in read_lines(path)?.filter_map(Result::ok) {
+        match line {
+            TimingLine::ProcessBegan { .. } => begun += 1,
+            TimingLine::ProcessEnded {
+                process_seconds,
+                peak_bytes,
+            } => processes.push((process_seconds, peak_bytes)),
+            TimingLine::Training { .. } | TimingLine::Validation { .. } => {}
+        }
+    }
     let total: f64 = processes.iter().map(|(seconds, _)| seconds).sum();
     let most = processes.iter().filter_map(|(_, peak)| *peak).max();
     let killed = begun.saturating_sub(processes.len());

@@ -5,9 +5,8 @@ use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
 use crate::error::MOST_SETBACKS;
 use crate::finiteness::not_finite_in_words;
-use crate::log::Log;
-use crate::{Event, Observer, OnDivergence, OptimizerKind, RunDirectory, TrainConfig, TrainError, TrainState};
-use serde_json::json;
+use crate::journal::Journal;
+use crate::{Event, OnDivergence, OptimizerKind, RunDirectory, TrainConfig, TrainError, TrainState};
 
 const LEARNING_RATE: &str = "train.learning_rate";
 const WARMUP: &str = "train.warmup_updates";
@@ -235,7 +234,7 @@ impl Trainer {
     /// Goes on from the last good checkpoint with a lower learning rate. What comes out is the same if the process dies
     /// anywhere here and the run is resumed: weights, moments and cursor come from the checkpoint and everything else from
     /// the state that diverged, which a resumed run reaches again.
-    pub(super) fn go_back(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
+    pub(super) fn go_back(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
         let Some(to) = self.last_good() else {
             return Err(TrainError::Resume(
                 "it has diverged, and every checkpoint is damaged".into(),
@@ -262,19 +261,18 @@ impl Trainer {
         state.selection.validations_without_improvement = 0;
         state.selection.checkpoints.retain(|(update, _)| *update <= to);
         let learning_rate_factor = state.learning_rate_factor;
-        log.metric(&json!({ "update": from, "gone_back_to": to, "learning_rate_factor": learning_rate_factor }))?;
+        journal.tell(&Event::WentBack {
+            from,
+            to,
+            learning_rate_factor,
+        })?;
         // The checkpoint now knows of the setback. Those after it would be taken for the newest when the run is resumed.
-        self.save(log, observer)?;
+        self.save(journal)?;
         for update in self.parts.run.saved_updates()? {
             if update > to {
                 self.parts.run.remove_checkpoint(update)?;
             }
         }
-        observer.observe(&Event::WentBack {
-            from,
-            to,
-            learning_rate_factor,
-        });
         Ok(())
     }
 }

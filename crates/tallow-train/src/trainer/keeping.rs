@@ -1,10 +1,10 @@
 //! What a trainer keeps: validations, checkpoints, the best model.
 
-use super::{Trainer, wall_time};
+use super::Trainer;
 use crate::checkpoint::Checkpoint;
-use crate::log::{Log, write_json};
-use crate::tensorboard::EventWriter;
-use crate::{Ema, Event, Metric, Observer, RunDirectory, TrainError, TrainState, Validation, average};
+use crate::journal::Journal;
+use crate::json_file::write_json;
+use crate::{Ema, Event, Metric, RunDirectory, TrainError, TrainState, Validation, ValidationLine, average};
 use serde_json::json;
 use std::time::Instant;
 use tallow_model::{Params, Transformer};
@@ -32,19 +32,14 @@ impl Trainer {
     }
 
     /// Ends a run whose updates are done: the last weights, and their average with those before, may be the best.
-    pub(super) fn finish(
-        &mut self,
-        log: &mut Log,
-        events: &mut EventWriter,
-        observer: &dyn Observer,
-    ) -> Result<(), TrainError> {
+    pub(super) fn finish(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
         // A finished run that is resumed has done all this.
         let validated = self.state.selection.is_validated(self.state.update);
         if self.parts.valid.is_some() && !validated {
-            self.validate(log, events, observer)?;
-            self.checkpoint(log, observer)?;
+            self.validate(journal)?;
+            self.checkpoint(journal)?;
         } else if !self.is_saved() {
-            self.checkpoint(log, observer)?;
+            self.checkpoint(journal)?;
         }
         if self.state.selection.best.is_none() {
             // The last weights are the best there are.
@@ -58,21 +53,16 @@ impl Trainer {
             let told = format!("Weights: {}; {why}.", self.which_weights());
             self.writer().save_model(&self.parts.run.best(), weights, &told)?;
         }
-        if self.average(observer)? {
+        if self.average(journal)? {
             // The checkpoint must know of it, or a resumed run would do it again.
-            self.checkpoint(log, observer)?;
+            self.checkpoint(journal)?;
         }
         Ok(())
     }
 
     /// Validates the present weights (their average, if there is one), keeps them if they are the best so far, and says
     /// whether they are.
-    pub(super) fn validate(
-        &mut self,
-        log: &mut Log,
-        events: &mut EventWriter,
-        observer: &dyn Observer,
-    ) -> Result<bool, TrainError> {
+    pub(super) fn validate(&mut self, journal: &mut Journal) -> Result<bool, TrainError> {
         if self.parts.valid.is_none() {
             return Ok(false);
         }
@@ -90,39 +80,20 @@ impl Trainer {
         let by = self.decides();
         // The loss from the first validation on, or the metric instead of it.
         if by != before {
-            log.metric(&json!({ "update": update, "decides": by }))?;
-            observer.observe(&Event::Decides { update, metric, by });
+            journal.tell(&Event::Decides { update, metric, by })?;
         }
         if is_best {
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
             let told = format!("Weights: {}; {}", self.which_weights(), self.told(&validation));
             self.writer().save_model(&self.parts.run.best(), weights, &told)?;
         }
-        log.metric(&json!({ "update": update, "valid": validation, "is_best": is_best }))?;
-        let seconds = begin.elapsed().as_secs_f64();
-        log.time(&json!({ "update": update, "validation_seconds": seconds }))?;
-        let mut scalars = vec![
-            ("valid/loss", validation.loss),
-            ("valid/perplexity", validation.perplexity),
-        ];
-        scalars.extend(validation.bleu.map(|value| ("valid/bleu", value)));
-        scalars.extend(validation.chrf.map(|value| ("valid/chrf", value)));
-        scalars.extend(validation.exact_match.map(|value| ("valid/exact_match", value)));
-        self.scalars(events, &scalars)?;
-        for (i, [source, hypothesis, reference]) in validation.samples.iter().enumerate() {
-            let text = format!("source: {source}\n\nhypothesis: {hypothesis}\n\nreference: {reference}");
-            let tag = format!("sample/{i}");
-            events
-                .text(&tag, update as i64, &text, wall_time())
-                .map_err(TrainError::file(events.path()))?;
-        }
-        observer.observe(&Event::Validated {
+        journal.tell(&Event::Validated {
             update,
             validation,
             metric: by,
             is_best,
-            seconds,
-        });
+            seconds: begin.elapsed().as_secs_f64(),
+        })?;
         Ok(is_best)
     }
 
@@ -167,21 +138,21 @@ impl Trainer {
         }
     }
 
-    pub(super) fn checkpoint(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
+    pub(super) fn checkpoint(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
         let train = &self.parts.train;
         let update = self.state.update;
         self.state
             .selection
             .saved(update, train.metric, train.keep_best, train.keep_last);
-        self.save(log, observer)?;
+        self.save(journal)?;
         // Only now that the new checkpoint is complete may others go.
         remove_others(&self.parts.run, &self.state)
     }
 
     /// Writes the checkpoint of the present update.
-    pub(super) fn save(&mut self, log: &mut Log, observer: &dyn Observer) -> Result<(), TrainError> {
+    pub(super) fn save(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
         // On disk before the checkpoint that counts on them.
-        self.state.metrics_bytes = log.synced_metrics_bytes()?;
+        self.state.metrics_bytes = journal.synced_metrics_bytes()?;
         let path = self
             .writer()
             .save(&self.parts.run, &self.state, &self.optimizer, self.ema.as_ref())?;
@@ -193,13 +164,12 @@ impl Trainer {
                 run.remove_checkpoint(saved)?;
             }
         }
-        observer.observe(&Event::Saved { update, path });
-        Ok(())
+        journal.tell(&Event::Saved { update, path })
     }
 
     /// Tries the average of the last checkpoints, if the config asks for it and it has not been done, and says whether it
     /// has been done now.
-    pub(super) fn average(&mut self, observer: &dyn Observer) -> Result<bool, TrainError> {
+    pub(super) fn average(&mut self, journal: &mut Journal) -> Result<bool, TrainError> {
         let wanted = self.parts.train.average_last;
         let checkpoints = &self.state.selection.checkpoints;
         let updates: Vec<u64> = checkpoints
@@ -241,14 +211,15 @@ impl Trainer {
             self.writer().save_model(&self.parts.run.best(), &params, &told)?;
         }
         if let Some(validation) = validation {
-            let record = json!({ "averaged": updates, "valid": validation, "is_best": is_best });
+            let valid = ValidationLine::from(&validation);
+            let record = json!({ "averaged": updates, "valid": valid, "is_best": is_best });
             write_json(&self.parts.run.path().join("average.json"), &record)?;
-            observer.observe(&Event::Averaged {
+            journal.tell(&Event::Averaged {
                 checkpoints: updates.len(),
                 validation,
                 metric: self.decides(),
                 is_best,
-            });
+            })?;
         }
         Ok(true)
     }
@@ -262,15 +233,5 @@ impl Trainer {
             search: self.parts.decode.search_settings(),
             card: &self.parts.card,
         }
-    }
-
-    pub(super) fn scalars(&self, events: &mut EventWriter, values: &[(&str, f64)]) -> Result<(), TrainError> {
-        for (tag, value) in values {
-            let step = self.state.update as i64;
-            events
-                .scalar(tag, step, *value as f32, wall_time())
-                .map_err(TrainError::file(events.path()))?;
-        }
-        Ok(())
     }
 }

@@ -7,19 +7,17 @@ use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
 use crate::finiteness::must_be_finite;
 use crate::gradient::accumulated;
-use crate::log::Log;
-use crate::tensorboard::EventWriter;
+use crate::journal::Journal;
 use crate::{
     Ema, Event, Fingerprint, Metric, ModelCard, Observer, Optimizer, Profile, RunDirectory, TrainConfig, TrainError,
     TrainState, ValidationSet,
 };
 use candle_core::{Device, Tensor};
 use keeping::remove_others;
-use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tallow_data::{BatchStream, Corpus, Cursor, DataConfig, Sampler};
 use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Params, Transformer};
@@ -225,19 +223,18 @@ impl Trainer {
     /// # Errors
     /// When a file cannot be written, or the run diverged.
     pub fn run(&mut self, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
-        let mut log = Log::open(&self.parts.run, self.state.metrics_bytes)?;
-        let path = self.parts.run.events();
-        let mut events = EventWriter::create(&path, wall_time()).map_err(TrainError::file(&path))?;
+        let log_every = self.parts.train.log_every;
+        let mut journal = Journal::open(&self.parts.run, self.state.metrics_bytes, log_every, observer)?;
         if self.profile.is_some() {
             profile::reset();
         }
         let mut stream = self.batches()?;
-        observer.observe(&Event::Started {
+        journal.tell(&Event::Started {
             update: self.state.update,
             max_updates: self.parts.train.max_updates,
             workers: self.workers,
             parameters: self.parts.params.elements(),
-        });
+        })?;
         let mut is_first = true;
         let ending = loop {
             if let Some(ending) = self.ending(stop) {
@@ -245,7 +242,7 @@ impl Trainer {
             }
             profile::set_running(self.profile.is_some() && !is_first);
             let begin = Instant::now();
-            let done = self.one_update(&mut stream, &mut log, &mut events, observer);
+            let done = self.one_update(&mut stream, &mut journal);
             profile::set_running(false);
             let done = done.and_then(|divergence| match divergence {
                 None if self.is_kept() => self.not_finite_fault(),
@@ -255,7 +252,7 @@ impl Trainer {
                 if !self.may_go_back() {
                     return Err(self.give_up(fault));
                 }
-                self.go_back(&mut log, observer)?;
+                self.go_back(&mut journal)?;
                 stream = self.batches()?;
                 continue;
             }
@@ -265,26 +262,24 @@ impl Trainer {
             }
             is_first = false;
             let update = self.state.update;
-            let is_best = update.is_multiple_of(self.parts.train.validate_every)
-                && self.validate(&mut log, &mut events, observer)?;
+            let is_best = update.is_multiple_of(self.parts.train.validate_every) && self.validate(&mut journal)?;
             // Weights that lead to no finite loss, or that have exploded, are not worth to be gone back to, and must not take
             // the place of those before.
             let is_due = update.is_multiple_of(self.parts.train.checkpoint_every);
             if is_due && self.is_sound() {
-                self.checkpoint(&mut log, observer)?;
+                self.checkpoint(&mut journal)?;
             } else if is_due && !self.is_done() && self.is_first_unsaved() {
                 let last_sound = self.state.last_sound;
-                log.metric(&json!({ "update": update, "not_saved": true, "last_sound": last_sound }))?;
-                observer.observe(&Event::NotSaved { update, last_sound });
+                journal.tell(&Event::NotSaved { update, last_sound })?;
             } else if is_best {
                 // What stands in best/ must be what the run knows as its best, whatever happens next.
-                self.save(&mut log, observer)?;
+                self.save(&mut journal)?;
             }
-            events.flush().map_err(TrainError::file(events.path()))?;
+            journal.flush()?;
         };
         if let Some(profile) = &mut self.profile {
             profile.shares = profile::shares();
-            observer.observe(&Event::Profiled(profile.clone()));
+            journal.tell(&Event::Profiled(profile.clone()))?;
         }
         if ending == Ending::Interrupted {
             if !self.is_saved() {
@@ -292,10 +287,10 @@ impl Trainer {
                     return Err(self.give_up(fault));
                 }
                 // Not one of those that are kept: which these are must not depend on when somebody stopped the run.
-                self.save(&mut log, observer)?;
+                self.save(&mut journal)?;
             }
         } else {
-            self.finish(&mut log, &mut events, observer)?;
+            self.finish(&mut journal)?;
         }
         let (update, metric) = (self.state.update, self.parts.train.metric);
         let best = self.state.selection.best;
@@ -358,13 +353,7 @@ impl Trainer {
     }
 
     /// One update: gradients of `accumulate` batches, clipped, applied, logged. If the run has diverged, it says how.
-    fn one_update(
-        &mut self,
-        stream: &mut BatchStream,
-        log: &mut Log,
-        events: &mut EventWriter,
-        observer: &dyn Observer,
-    ) -> Result<Option<String>, TrainError> {
+    fn one_update(&mut self, stream: &mut BatchStream, journal: &mut Journal) -> Result<Option<String>, TrainError> {
         let begin = Instant::now();
         let train = &self.parts.train;
         let update = self.state.update + 1;
@@ -419,19 +408,21 @@ impl Trainer {
         } else {
             self.state.skipped += 1;
             self.state.skipped_in_a_row += 1;
-            observer.observe(&Event::Skipped {
+            journal.tell(&Event::Skipped {
                 update,
                 loss,
                 gradient_norm: norm,
-            });
-            log.metric(&json!({ "update": update, "skipped": true, "loss": number(loss) }))?;
+            })?;
             let times = self.state.skipped_in_a_row;
             return Ok((times >= train.max_skipped)
                 .then(|| format!("loss or gradient were not finite {times} times in a row (train.max_skipped)")));
         }
         let usual = self.state.loss_watch.take(loss);
         let seconds = begin.elapsed().as_secs_f64();
-        observer.observe(&Event::Updated {
+        if let Some(usual) = usual {
+            journal.tell(&Event::Spiked { update, loss, usual })?;
+        }
+        journal.tell(&Event::Updated {
             update,
             epoch,
             loss,
@@ -439,45 +430,7 @@ impl Trainer {
             learning_rate,
             gradient_norm: norm,
             seconds,
-        });
-        if let Some(usual) = usual {
-            observer.observe(&Event::Spiked { update, loss, usual });
-            log.metric(&json!({ "update": update, "spike": true, "loss": loss, "usual": usual }))?;
-        }
-        if update.is_multiple_of(train.log_every) || update == 1 {
-            log.metric(&json!({
-                "update": update,
-                "epoch": epoch,
-                "loss": loss,
-                "learning_rate": learning_rate,
-                "gradient_norm": norm,
-                "target_tokens": sum.target_tokens,
-            }))?;
-            let speed = sum.target_tokens as f64 / seconds;
-            log.time(&json!({ "update": update, "seconds": seconds, "target_tokens_per_second": speed }))?;
-            let scalars = [
-                ("train/loss", loss),
-                ("train/learning_rate", learning_rate),
-                ("train/gradient_norm", norm),
-                ("train/target_tokens_per_second", speed),
-            ];
-            self.scalars(events, &scalars)?;
-        }
+        })?;
         Ok(None)
     }
-}
-
-/// A number as JSON knows it; what is not finite becomes text.
-fn number(value: f64) -> Value {
-    if value.is_finite() {
-        json!(value)
-    } else {
-        json!(value.to_string())
-    }
-}
-
-fn wall_time() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }

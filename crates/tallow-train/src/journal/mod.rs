@@ -1,0 +1,150 @@
+//! Where a run tells what happens. The trainer tells every event once; each sink makes its own of it: a line of
+//! `metrics.jsonl`, a line of `timing.jsonl`, charts for TensorBoard, and whatever the observer does with it.
+
+mod charts;
+mod jsonl;
+mod metrics;
+mod timing;
+
+pub use jsonl::{Lines, read_lines};
+pub use metrics::{MetricsLine, ValidationLine};
+pub use timing::TimingLine;
+
+use crate::{Event, Observer, RunDirectory, TrainError};
+use charts::Charts;
+use jsonl::Appended;
+
+/// The sinks of one session of a run.
+pub(crate) struct Journal<'a> {
+    metrics: Appended,
+    timing: Appended,
+    charts: Charts,
+    observer: &'a dyn Observer,
+    log_every: u64,
+}
+
+impl<'a> Journal<'a> {
+    /// Opens the logs of a run. Metrics beyond `metrics_bytes` were logged after the checkpoint that is resumed from,
+    /// and will be logged again. Of the updates that went well, the first and every `log_every`th are logged.
+    pub(crate) fn open(
+        run: &RunDirectory,
+        metrics_bytes: u64,
+        log_every: u64,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, TrainError> {
+        Ok(Self {
+            metrics: Appended::open(run.metrics(), Some(metrics_bytes))?,
+            timing: Appended::open(run.timing(), None)?,
+            charts: Charts::create(&run.events())?,
+            observer,
+            log_every,
+        })
+    }
+
+    /// Tells every sink of an event, the observer last: whoever looks into the logs then finds it there.
+    pub(crate) fn tell(&mut self, event: &Event) -> Result<(), TrainError> {
+        if self.is_logged(event) {
+            if let Some(line) = MetricsLine::of(event) {
+                self.metrics.write(&line)?;
+            }
+            if let Some(line) = TimingLine::of(event) {
+                self.timing.write(&line)?;
+            }
+            self.charts.draw(event)?;
+        }
+        self.observer.observe(event);
+        Ok(())
+    }
+
+    /// Whether the files get an event, too.
+    fn is_logged(&self, event: &Event) -> bool {
+        match event {
+            Event::Updated { update, .. } => update.is_multiple_of(self.log_every) || *update == 1,
+            _ => true,
+        }
+    }
+
+    /// Hands the charts so far to the operating system. The lines of the logs are there already.
+    pub(crate) fn flush(&mut self) -> Result<(), TrainError> {
+        self.charts.flush()
+    }
+
+    /// Bytes of `metrics.jsonl` so far, all of them on disk.
+    pub(crate) fn synced_metrics_bytes(&mut self) -> Result<u64, TrainError> {
+        self.metrics.synced_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// An observer who looks into `metrics.jsonl` whenever something happens.
+    struct Reader<'a>(&'a RunDirectory, RefCell<Vec<usize>>);
+
+    impl Observer for Reader<'_> {
+        fn observe(&self, _: &Event) {
+            let lines: Vec<MetricsLine> = read_lines(&self.0.metrics()).unwrap().map(Result::unwrap).collect();
+            self.1.borrow_mut().push(lines.len());
+        }
+    }
+
+    #[test]
+    fn an_event_is_told_once_and_the_files_know_first() {
+        let place = tempfile::tempdir().unwrap();
+        let run = RunDirectory::new(place.path());
+        let reader = Reader(&run, RefCell::default());
+        let mut journal = Journal::open(&run, 0, 10, &reader).unwrap();
+        let updated = |update| Event::Updated {
+            update,
+            epoch: 0,
+            loss: 2.5,
+            target_tokens: 100,
+            learning_rate: 1e-3,
+            gradient_norm: 0.5,
+            seconds: 0.25,
+        };
+        for update in [1, 2, 10] {
+            journal.tell(&updated(update)).unwrap();
+        }
+        journal
+            .tell(&Event::Saved {
+                update: 10,
+                path: run.checkpoint(10),
+            })
+            .unwrap();
+        journal.flush().unwrap();
+        assert_eq!(*reader.1.borrow(), [1, 1, 2, 2]);
+        let timing: Vec<TimingLine> = read_lines(&run.timing()).unwrap().map(Result::unwrap).collect();
+        let of = |update| TimingLine::Training {
+            update,
+            seconds: 0.25,
+            target_tokens_per_second: 400.0,
+        };
+        assert_eq!(timing, [of(1), of(10)]);
+        let events: Vec<_> = std::fs::read_dir(run.events()).unwrap().collect();
+        let bytes = std::fs::read(events[0].as_ref().unwrap().path()).unwrap();
+        for tag in [
+            "train/loss",
+            "train/learning_rate",
+            "train/gradient_norm",
+            "train/target_tokens_per_second",
+        ] {
+            let found = bytes
+                .windows(tag.len())
+                .filter(|window| *window == tag.as_bytes())
+                .count();
+            assert_eq!(found, 2, "{tag}");
+        }
+        // Those of a session that was killed after the checkpoint are told once more.
+        let bytes = journal.synced_metrics_bytes().unwrap();
+        journal.tell(&updated(20)).unwrap();
+        Journal::open(&run, bytes, 10, &reader)
+            .unwrap()
+            .tell(&updated(20))
+            .unwrap();
+        let lines = std::fs::read_to_string(run.metrics()).unwrap();
+        assert_eq!(lines.lines().count(), 3, "{lines}");
+    }
+}

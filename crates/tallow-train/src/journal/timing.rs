@@ -1,0 +1,80 @@
+//! The lines of `timing.jsonl`: what differs whenever a run is repeated.
+
+use crate::Event;
+use serde::{Deserialize, Serialize};
+
+/// A line of `timing.jsonl`. Times are seconds of the clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TimingLine {
+    /// Beside each training line of `metrics.jsonl`.
+    Training {
+        /// The update.
+        update: u64,
+        /// How long this update took.
+        seconds: f64,
+        /// Its target tokens, without padding, divided by that.
+        target_tokens_per_second: f64,
+    },
+    /// Beside each validation.
+    Validation {
+        /// After which update.
+        update: u64,
+        /// How long it took, writing the best model included.
+        validation_seconds: f64,
+    },
+    /// A process begins to train. Written by whoever starts the trainer.
+    ProcessBegan {
+        /// After which update.
+        process_began_at_update: u64,
+    },
+    /// A process has trained, and was not killed. Written by whoever started the trainer.
+    ProcessEnded {
+        /// From the start of the process to the end of training.
+        process_seconds: f64,
+        /// The most memory that it had, where the system tells.
+        peak_bytes: Option<u64>,
+    },
+}
+
+impl TimingLine {
+    /// The line that an event has, if it has one.
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        Some(match event {
+            Event::Updated {
+                update,
+                target_tokens,
+                seconds,
+                ..
+            } => TimingLine::Training {
+                update: *update,
+                seconds: *seconds,
+                target_tokens_per_second: *target_tokens as f64 / seconds,
+            },
+            Event::Validated { update, seconds, .. } => TimingLine::Validation {
+                update: *update,
+                validation_seconds: *seconds,
+            },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_written_and_read_as_documented() {
+        for text in [
+            r#"{"update":10,"seconds":0.25,"target_tokens_per_second":7544.0}"#,
+            r#"{"update":50,"validation_seconds":1.5}"#,
+            r#"{"process_began_at_update":0}"#,
+            r#"{"process_seconds":61.0,"peak_bytes":123456789}"#,
+            r#"{"process_seconds":61.0,"peak_bytes":null}"#,
+        ] {
+            let line: TimingLine = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&line).unwrap(), text, "{line:?}");
+        }
+    }
+}
