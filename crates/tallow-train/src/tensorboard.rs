@@ -4,13 +4,10 @@
 //! message `Event`. A reader that meets an incomplete last record waits for the rest, so a file may be read while it
 //! grows, and one cut off by a crash stays readable up to that point.
 //!
-//! The messages are encoded by hand. Three of TensorFlow's schemas are needed (`event.proto`, `summary.proto`,
-//! `tensor.proto`), fourteen fields of them in all, write-only; a protobuf crate would bring a code generator, a build
-//! script and the schemas along for that. The field numbers are listed where they are used.
-//!
 //! A resumed run opens a new file beside the old one. TensorBoard reads all files of a directory in the order of
 //! their names, which hold the time of creation, as one run; updates that a resumed run repeats are drawn twice.
 
+use prost::Message;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Version of the event format, which TensorBoard expects in the first record.
 const FILE_VERSION: &str = "brain.Event:2";
 /// `DataType.DT_STRING` in `types.proto`.
-const DT_STRING: u64 = 7;
+const DT_STRING: i32 = 7;
 
 /// Writes one event file.
 ///
@@ -56,10 +53,11 @@ impl EventWriter {
             file: BufWriter::new(file),
             path,
         };
-        // Event { double wall_time = 1; string file_version = 3; }
-        let mut event = Message::default();
-        event.double(1, wall_time);
-        event.bytes(3, FILE_VERSION.as_bytes());
+        let event = message::Event {
+            wall_time: Some(wall_time),
+            file_version: Some(FILE_VERSION.to_owned()),
+            ..message::Event::default()
+        };
         writer.record(&event)?;
         writer.flush()?;
         Ok(writer)
@@ -77,11 +75,12 @@ impl EventWriter {
     /// # Errors
     /// If the file cannot be written.
     pub(crate) fn scalar(&mut self, tag: &str, step: i64, value: f32, wall_time: f64) -> io::Result<()> {
-        // Summary.Value { string tag = 1; float simple_value = 2; }
-        let mut entry = Message::default();
-        entry.bytes(1, tag.as_bytes());
-        entry.float(2, value);
-        self.summary(&entry, step, wall_time)
+        let value = message::Value {
+            tag: Some(tag.to_owned()),
+            simple_value: Some(value),
+            ..message::Value::default()
+        };
+        self.summary(value, step, wall_time)
     }
 
     /// Records `text` under `tag` at `step`, for TensorBoard's text panel, which reads it as Markdown.
@@ -89,23 +88,22 @@ impl EventWriter {
     /// # Errors
     /// If the file cannot be written.
     pub(crate) fn text(&mut self, tag: &str, step: i64, text: &str, wall_time: f64) -> io::Result<()> {
-        // TensorProto { DataType dtype = 1; TensorShapeProto tensor_shape = 2; repeated bytes string_val = 8; }
-        // An empty shape says: a single string, not a list.
-        let mut tensor = Message::default();
-        tensor.varint(1, DT_STRING);
-        tensor.bytes(2, b"");
-        tensor.bytes(8, text.as_bytes());
-        // SummaryMetadata { PluginData plugin_data = 1; } with PluginData { string plugin_name = 1; }
-        let mut plugin = Message::default();
-        plugin.bytes(1, b"text");
-        let mut metadata = Message::default();
-        metadata.message(1, &plugin);
-        // Summary.Value { string tag = 1; TensorProto tensor = 8; SummaryMetadata metadata = 9; }
-        let mut entry = Message::default();
-        entry.bytes(1, tag.as_bytes());
-        entry.message(8, &tensor);
-        entry.message(9, &metadata);
-        self.summary(&entry, step, wall_time)
+        let tensor = message::Tensor {
+            dtype: DT_STRING,
+            // An empty shape says: a single string, not a list.
+            shape: Some(message::Shape {}),
+            strings: vec![text.as_bytes().to_owned()],
+        };
+        let plugin = message::Plugin {
+            name: "text".to_owned(),
+        };
+        let value = message::Value {
+            tag: Some(tag.to_owned()),
+            tensor: Some(tensor),
+            metadata: Some(message::Metadata { plugin: Some(plugin) }),
+            ..message::Value::default()
+        };
+        self.summary(value, step, wall_time)
     }
 
     /// Hands everything recorded so far to the operating system.
@@ -116,29 +114,24 @@ impl EventWriter {
         self.file.flush()
     }
 
-    /// Writes the event that holds one `Summary.Value`.
-    fn summary(&mut self, entry: &Message, step: i64, wall_time: f64) -> io::Result<()> {
-        // Summary { repeated Value value = 1; }
-        let mut summary = Message::default();
-        summary.message(1, entry);
-        // Event { double wall_time = 1; int64 step = 2; Summary summary = 5; }
-        let mut event = Message::default();
-        event.double(1, wall_time);
-        // Protobuf leaves out zeros, and gives a negative int64 as its two's complement.
-        if step != 0 {
-            event.varint(2, step.cast_unsigned());
-        }
-        event.message(5, &summary);
-        self.record(&event)
+    /// Writes the event that holds one value.
+    fn summary(&mut self, value: message::Value, step: i64, wall_time: f64) -> io::Result<()> {
+        self.record(&message::Event {
+            wall_time: Some(wall_time),
+            step,
+            summary: Some(message::Summary { values: vec![value] }),
+            ..message::Event::default()
+        })
     }
 
     /// Writes one TFRecord: length, checksum of the length, data, checksum of the data; all little-endian.
-    fn record(&mut self, event: &Message) -> io::Result<()> {
-        let length = (event.0.len() as u64).to_le_bytes();
+    fn record(&mut self, event: &message::Event) -> io::Result<()> {
+        let data = event.encode_to_vec();
+        let length = (data.len() as u64).to_le_bytes();
         self.file.write_all(&length)?;
         self.file.write_all(&masked_crc32c(&length).to_le_bytes())?;
-        self.file.write_all(&event.0)?;
-        self.file.write_all(&masked_crc32c(&event.0).to_le_bytes())
+        self.file.write_all(&data)?;
+        self.file.write_all(&masked_crc32c(&data).to_le_bytes())
     }
 }
 
@@ -147,48 +140,71 @@ fn masked_crc32c(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// The bytes of a protobuf message: fields one after another, each behind a key of field number and wire type
-/// (0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes).
-#[derive(Debug, Default)]
-struct Message(Vec<u8>);
+/// TensorFlow's `event.proto`, `summary.proto`, `tensor.proto` and `tensor_shape.proto`, as far as they are written here.
+mod message {
+    use prost::Message;
 
-impl Message {
-    /// Base 128, least significant group first; the top bit says that another group follows.
-    fn raw_varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
+    /// `Event`: what stands in one record.
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Event {
+        // Written even if it is zero, as is everything that is optional here.
+        #[prost(double, optional, tag = "1")]
+        pub(super) wall_time: Option<f64>,
+        #[prost(int64, tag = "2")]
+        pub(super) step: i64,
+        #[prost(string, optional, tag = "3")]
+        pub(super) file_version: Option<String>,
+        #[prost(message, optional, tag = "5")]
+        pub(super) summary: Option<Summary>,
     }
 
-    fn key(&mut self, field: u64, wire_type: u64) {
-        self.raw_varint(field << 3 | wire_type);
+    /// `Summary`: values of one step.
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Summary {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) values: Vec<Value>,
     }
 
-    fn varint(&mut self, field: u64, value: u64) {
-        self.key(field, 0);
-        self.raw_varint(value);
+    /// `Summary.Value`: a number or a tensor under a tag.
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Value {
+        #[prost(string, optional, tag = "1")]
+        pub(super) tag: Option<String>,
+        #[prost(float, optional, tag = "2")]
+        pub(super) simple_value: Option<f32>,
+        #[prost(message, optional, tag = "8")]
+        pub(super) tensor: Option<Tensor>,
+        #[prost(message, optional, tag = "9")]
+        pub(super) metadata: Option<Metadata>,
     }
 
-    fn double(&mut self, field: u64, value: f64) {
-        self.key(field, 1);
-        self.0.extend(value.to_le_bytes());
+    /// `TensorProto`.
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Tensor {
+        #[prost(int32, tag = "1")]
+        pub(super) dtype: i32,
+        #[prost(message, optional, tag = "2")]
+        pub(super) shape: Option<Shape>,
+        #[prost(bytes = "vec", repeated, tag = "8")]
+        pub(super) strings: Vec<Vec<u8>>,
     }
 
-    fn float(&mut self, field: u64, value: f32) {
-        self.key(field, 5);
-        self.0.extend(value.to_le_bytes());
+    /// `TensorShapeProto`.
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Shape {}
+
+    /// `SummaryMetadata`: which plug-in of TensorBoard shows a value.
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Metadata {
+        #[prost(message, optional, tag = "1")]
+        pub(super) plugin: Option<Plugin>,
     }
 
-    fn bytes(&mut self, field: u64, value: &[u8]) {
-        self.key(field, 2);
-        self.raw_varint(value.len() as u64);
-        self.0.extend(value);
-    }
-
-    fn message(&mut self, field: u64, value: &Message) {
-        self.bytes(field, &value.0);
+    /// `SummaryMetadata.PluginData`.
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Plugin {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
     }
 }
 
@@ -259,6 +275,20 @@ mod tests {
             \x0a\x30\x0a\x0cvalid/sample\x42\x16\x08\x07\x12\x00\x42\x10Ein Hund l\xc3\xa4uft.\
             \x4a\x08\x0a\x06\x0a\x04text\x72\x62\x1c\xe5"
         );
+    }
+
+    /// Zeros and empty texts stand where the hand-written encoding of earlier versions had them.
+    #[test]
+    fn a_clock_at_its_beginning_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::create(directory.path(), 0.0).unwrap();
+        writer.scalar("", 0, 1.0, 0.0).unwrap();
+        writer.flush().unwrap();
+        let bytes = std::fs::read(writer.path()).unwrap();
+        let (version, scalar) = (&bytes[12..12 + 24], &bytes[12 + 24 + 4 + 12..]);
+        assert_eq!(version, b"\x09\x00\x00\x00\x00\x00\x00\x00\x00\x1a\x0dbrain.Event:2");
+        let expected = b"\x09\x00\x00\x00\x00\x00\x00\x00\x00\x2a\x09\x0a\x07\x0a\x00\x15\x00\x00\x80\x3f";
+        assert_eq!(&scalar[..expected.len()], expected);
     }
 
     #[test]
