@@ -136,7 +136,7 @@ pub(crate) fn marian_files(shared: bool) -> &'static Files {
     FILES[usize::from(shared)].get_or_init(|| {
         let place = tempdir().expect("a place");
         let tokenizers = learn(Kind::Unigram, false, shared);
-        tokenizers.save_marian(place.path()).expect("a tokenizer");
+        tokenizers.save_marian_tokenizer(place.path()).expect("a tokenizer");
         files_of(place.path())
     })
 }

@@ -39,7 +39,7 @@ mod fragile;
 mod kind;
 mod language_tag;
 mod lines;
-mod marian;
+mod marian_tokenizer;
 mod pair;
 mod regularization;
 mod sentencepiece;

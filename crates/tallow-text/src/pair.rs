@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::TextConfig;
 use crate::error::TextError;
 use crate::lines::Lines;
-use crate::marian;
+use crate::marian_tokenizer;
 use crate::tokenizer::{Tokenizer, pool};
 use crate::vocabulary::Vocabulary;
 
@@ -100,7 +100,7 @@ impl Tokenizers {
         let size = source.size().max(target.size());
         if source.has_symbols() || target.has_symbols() {
             let [source, target] = [source, target].map(|side| side.for_sentencepiece(size));
-            return marian::of_learned(&source, Some(&target));
+            return marian_tokenizer::of_learned(&source, Some(&target));
         }
         Ok(Self::separate(
             Tokenizer::assemble(source, size)?,
@@ -112,19 +112,19 @@ impl Tokenizers {
     pub(crate) fn of_one(vocabulary: Vocabulary) -> Result<Self, TextError> {
         let size = vocabulary.size();
         Ok(match vocabulary.has_symbols() {
-            true => marian::of_learned(&vocabulary.for_sentencepiece(size), None)?,
+            true => marian_tokenizer::of_learned(&vocabulary.for_sentencepiece(size), None)?,
             false => Self::shared(Tokenizer::assemble(vocabulary, size)?),
         })
     }
 
     /// The names of all files that a folder with tokenizers may have.
     pub fn file_names() -> impl Iterator<Item = &'static str> {
-        [SHARED, SOURCE, TARGET].into_iter().chain(marian::FILES)
+        [SHARED, SOURCE, TARGET].into_iter().chain(marian_tokenizer::FILES)
     }
 
     /// Whether files of these names are enough to [`open`](Self::open) a folder.
     pub fn are_in(has: &dyn Fn(&str) -> bool) -> bool {
-        has(SHARED) || (has(SOURCE) && has(TARGET)) || marian::REQUIRED.iter().all(|name| has(name))
+        has(SHARED) || (has(SOURCE) && has(TARGET)) || marian_tokenizer::REQUIRED.iter().all(|name| has(name))
     }
 
     /// Opens a `tokenizer.json`, or a folder that holds `tokenizer.json`, or one that holds
@@ -148,7 +148,7 @@ impl Tokenizers {
             (true, _, _) => Err(TextError::AmbiguousTokenizer {
                 directory: path.to_owned(),
             }),
-            (false, false, false) if marian::is_in(path) => marian::open(path),
+            (false, false, false) if marian_tokenizer::is_in(path) => marian_tokenizer::open(path),
             (false, _, _) => Err(TextError::NoTokenizer {
                 directory: path.to_owned(),
             }),
@@ -159,8 +159,8 @@ impl Tokenizers {
     ///
     /// # Errors
     /// If one is missing, damaged or not supported.
-    pub fn open_marian(directory: &Path) -> Result<Self, TextError> {
-        marian::open(directory)
+    pub fn open_marian_tokenizer(directory: &Path) -> Result<Self, TextError> {
+        marian_tokenizer::open(directory)
     }
 
     /// Writes them into a folder that exists: `tokenizer.json`, or `tokenizer.source.json` and
@@ -169,8 +169,8 @@ impl Tokenizers {
     /// # Errors
     /// If a file cannot be written, or the folder holds files of another sort, which would contradict these.
     pub fn save(&self, directory: &Path) -> Result<(), TextError> {
-        let marian = self.source.marian();
-        let (ours, others): (&[(&str, &Tokenizer)], &[&str]) = if marian.is_some() {
+        let side = self.source.marian_tokenizer();
+        let (ours, others): (&[(&str, &Tokenizer)], &[&str]) = if side.is_some() {
             (&[], &[SHARED, SOURCE, TARGET])
         } else if self.is_shared() {
             (&[(SHARED, &self.source)], &[SOURCE, TARGET])
@@ -185,7 +185,7 @@ impl Tokenizers {
         for (name, tokenizer) in ours {
             tokenizer.save(&directory.join(name))?;
         }
-        marian.map_or(Ok(()), |side| side.save(directory))
+        side.map_or(Ok(()), |side| side.save(directory))
     }
 
     /// Writes what Hugging Face's `MarianTokenizer` opens: `source.spm`, `target.spm`, `vocab.json`, with separate
@@ -194,10 +194,10 @@ impl Tokenizers {
     /// # Errors
     /// [`TextError::NoSentencePiece`], before anything is written, if SentencePiece cannot express a side; and if a file
     /// cannot be written.
-    pub fn save_marian(&self, directory: &Path) -> Result<(), TextError> {
-        match self.source.marian() {
+    pub fn save_marian_tokenizer(&self, directory: &Path) -> Result<(), TextError> {
+        match self.source.marian_tokenizer() {
             Some(side) => side.save(directory),
-            None => marian::export(self, directory),
+            None => marian_tokenizer::export(self, directory),
         }
     }
 
@@ -206,7 +206,7 @@ impl Tokenizers {
     /// # Errors
     /// [`TextError::Unwritable`] if a piece contains a line break, and if a file cannot be written.
     pub fn save_yaml(&self, directory: &Path) -> Result<(), TextError> {
-        marian::save_yaml(self, directory)
+        marian_tokenizer::save_yaml(self, directory)
     }
 
     /// Whether both sides use one tokenizer.
@@ -220,19 +220,19 @@ impl Tokenizers {
     /// As [`save`](Self::save).
     pub fn save_all(&self, directory: &Path) -> Result<(), TextError> {
         self.save(directory)?;
-        if self.source.marian().is_some() {
+        if self.source.marian_tokenizer().is_some() {
             return Ok(());
         }
-        match marian::export(self, directory) {
+        match marian_tokenizer::export(self, directory) {
             // What cannot be expressed is still a tokenizer for this program.
             Err(TextError::NoSentencePiece { .. }) => Ok(()),
             written => written,
         }
     }
 
-    /// Why [`save_marian`](Self::save_marian) cannot write them, if it cannot.
-    pub fn why_not_marian(&self) -> Option<TextError> {
-        if self.source.marian().is_some() {
+    /// Why [`save_marian_tokenizer`](Self::save_marian_tokenizer) cannot write them, if it cannot.
+    pub fn why_not_marian_tokenizer(&self) -> Option<TextError> {
+        if self.source.marian_tokenizer().is_some() {
             return None;
         }
         let sides = [&self.source, &self.target];
@@ -242,7 +242,7 @@ impl Tokenizers {
     /// If they are the files of `MarianTokenizer` themselves: for each side, how many pieces its SentencePiece model has,
     /// and how many of these its vocabulary lacks.
     pub fn missing_pieces(&self) -> Option<[(usize, usize); 2]> {
-        let (source, target) = (self.source.marian()?, self.target.marian()?);
+        let (source, target) = (self.source.marian_tokenizer()?, self.target.marian_tokenizer()?);
         Some([source.missing_pieces(), target.missing_pieces()])
     }
 

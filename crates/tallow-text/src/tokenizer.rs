@@ -18,7 +18,7 @@ use crate::foreign;
 use crate::fragile;
 use crate::language_tag;
 use crate::lines::Lines;
-use crate::marian;
+use crate::marian_tokenizer;
 use crate::pair::Tokenizers;
 use crate::special;
 use crate::trim;
@@ -72,7 +72,7 @@ enum Model {
         json: String,
     },
     /// A SentencePiece model and a vocabulary.
-    Marian(Box<marian::Side>),
+    MarianTokenizer(Box<marian_tokenizer::Side>),
 }
 
 impl Model {
@@ -80,7 +80,7 @@ impl Model {
     fn contents(&self) -> [&[u8]; 3] {
         match self {
             Self::Library { json, .. } => [json.as_bytes(), &[], &[]],
-            Self::Marian(side) => side.contents(),
+            Self::MarianTokenizer(side) => side.contents(),
         }
     }
 }
@@ -184,7 +184,7 @@ impl Tokenizer {
     pub fn to_json(&self) -> Option<&str> {
         match &self.shared.model {
             Model::Library { json, .. } => Some(json),
-            Model::Marian(_) => None,
+            Model::MarianTokenizer(_) => None,
         }
     }
 
@@ -199,8 +199,8 @@ impl Tokenizer {
     }
 
     /// The tokenizer of a SentencePiece model and its vocabulary.
-    pub(crate) fn of_marian(side: marian::Side, vocabulary: marian::Vocabulary) -> Self {
-        let marian::Vocabulary {
+    pub(crate) fn of_marian_tokenizer(side: marian_tokenizer::Side, vocabulary: marian_tokenizer::Vocabulary) -> Self {
+        let marian_tokenizer::Vocabulary {
             pieces,
             end,
             unknown,
@@ -209,7 +209,7 @@ impl Tokenizer {
         } = vocabulary;
         Self {
             shared: Arc::new(Shared {
-                model: Model::Marian(Box::new(side)),
+                model: Model::MarianTokenizer(Box::new(side)),
                 has_tags: has_tags(&pieces),
                 pieces,
                 end,
@@ -222,10 +222,10 @@ impl Tokenizer {
     }
 
     /// The SentencePiece model and its vocabulary, if it consists of these.
-    pub(crate) fn marian(&self) -> Option<&marian::Side> {
+    pub(crate) fn marian_tokenizer(&self) -> Option<&marian_tokenizer::Side> {
         match &self.shared.model {
             Model::Library { .. } => None,
-            Model::Marian(side) => Some(side),
+            Model::MarianTokenizer(side) => Some(side),
         }
     }
 
@@ -300,8 +300,8 @@ impl Tokenizer {
         let ids = match &shared.model {
             // Like `MarianTokenizer`, which takes a `>>code<<` at the beginning of a line for the language to translate into, and
             // one that the vocabulary lacks for the unknown piece. To a model of one language, such a line is text.
-            Model::Marian(side) if shared.has_tags => side.encode_as_marian(line),
-            Model::Marian(side) => side.encode_text(line, Vec::new()),
+            Model::MarianTokenizer(side) if shared.has_tags => side.encode_as_marian_tokenizer(line),
+            Model::MarianTokenizer(side) => side.encode_text(line, Vec::new()),
             Model::Library { model, .. } => {
                 let encoding = model.encode_fast(line, false).map_err(|error| TextError::Encode {
                     excerpt: line.chars().take(40).collect(),
@@ -356,9 +356,9 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    pub fn encode_as_marian(&self, line: &str) -> Result<Vec<u32>, TextError> {
+    pub fn encode_as_marian_tokenizer(&self, line: &str) -> Result<Vec<u32>, TextError> {
         match &self.shared.model {
-            Model::Marian(side) => Ok(self.without_reserved(side.encode_as_marian(line))),
+            Model::MarianTokenizer(side) => Ok(self.without_reserved(side.encode_as_marian_tokenizer(line))),
             Model::Library { .. } => self.encode(line),
         }
     }
@@ -376,7 +376,7 @@ impl Tokenizer {
             return None;
         }
         let line = match &self.shared.model {
-            Model::Marian(side) => side.trimmed(line),
+            Model::MarianTokenizer(side) => side.trimmed(line),
             Model::Library { .. } => line,
         };
         language_tag::split(line)
@@ -389,7 +389,7 @@ impl Tokenizer {
     /// As [`encode`](Self::encode).
     pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, TextError> {
         match &self.shared.model {
-            Model::Marian(side) => Ok(self.without_reserved(side.encode_text(text, Vec::new()))),
+            Model::MarianTokenizer(side) => Ok(self.without_reserved(side.encode_text(text, Vec::new()))),
             Model::Library { .. } => self.encode(text),
         }
     }
@@ -439,7 +439,7 @@ impl Tokenizer {
         }
         let audible = ids.iter().copied().filter(|id| !shared.silent.contains(id));
         match &shared.model {
-            Model::Marian(side) => Ok(side.join(audible.filter_map(|id| self.piece(id)))),
+            Model::MarianTokenizer(side) => Ok(side.join(audible.filter_map(|id| self.piece(id)))),
             Model::Library { model, .. } => model
                 .decode(&audible.collect::<Vec<_>>(), false)
                 .map_err(|error| TextError::Decode(error.to_string())),
@@ -460,7 +460,7 @@ impl Tokenizer {
     pub fn id(&self, piece: &str) -> Option<u32> {
         let found = match &self.shared.model {
             Model::Library { model, .. } => model.token_to_id(piece),
-            Model::Marian(side) => side.id(piece),
+            Model::MarianTokenizer(side) => side.id(piece),
         };
         found.or_else(|| {
             // Pieces that were appended to a foreign vocabulary.

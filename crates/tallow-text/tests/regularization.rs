@@ -60,7 +60,7 @@ fn learned(kind: Kind, byte_fallback: bool) -> Tokenizers {
 /// A directory as other programs leave it.
 fn marian(tokenizers: &Tokenizers) -> Tokenizers {
     let place = tempfile::tempdir().unwrap();
-    tokenizers.save_marian(place.path()).unwrap();
+    tokenizers.save_marian_tokenizer(place.path()).unwrap();
     Tokenizers::open(place.path()).unwrap()
 }
 

@@ -77,7 +77,9 @@ fn marian_files() {
     let (bpe, unigram) = (tokenizer("bpe"), tokenizer("unigram"));
 
     let place = tempfile::tempdir().unwrap();
-    Tokenizers::shared(bpe.clone()).save_marian(place.path()).unwrap();
+    Tokenizers::shared(bpe.clone())
+        .save_marian_tokenizer(place.path())
+        .unwrap();
     let common = ["source.spm", "target.spm", "tokenizer_config.json", "vocab.json"];
     assert_eq!(names(place.path()), common);
     let vocabulary = read(place.path().join("vocab.json"));
@@ -92,7 +94,7 @@ fn marian_files() {
 
     let place = tempfile::tempdir().unwrap();
     Tokenizers::separate(bpe.clone(), unigram.clone())
-        .save_marian(place.path())
+        .save_marian_tokenizer(place.path())
         .unwrap();
     assert_eq!(names(place.path()).len(), 5);
     assert_eq!(
@@ -107,7 +109,7 @@ fn marian_files() {
 
     let place = tempfile::tempdir().unwrap();
     let error = Tokenizers::separate(bpe, tokenizer("word"))
-        .save_marian(place.path())
+        .save_marian_tokenizer(place.path())
         .unwrap_err();
     assert!(matches!(error, TextError::NoSentencePiece { .. }));
     assert!(names(place.path()).is_empty());

@@ -136,7 +136,7 @@ fn ids_are_those_of_marian_tokenizer() {
                 let line = line.as_str().unwrap();
                 let expected: Vec<u32> = serde_json::from_value(expected.clone()).unwrap();
                 assert_eq!(
-                    tokenizer.encode_as_marian(line).unwrap(),
+                    tokenizer.encode_as_marian_tokenizer(line).unwrap(),
                     expected,
                     "{name}, {side}: {line:?}"
                 );

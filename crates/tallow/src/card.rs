@@ -30,7 +30,7 @@ pub fn of_run(
     let languages = languages(config);
     let title = config.card.title.as_ref().unwrap_or(&config.name);
     let mut marian = marian_faults(architecture);
-    marian.extend(tokenizers.why_not_marian().map(|error| error.to_string()));
+    marian.extend(tokenizers.why_not_marian_tokenizer().map(|error| error.to_string()));
 
     let mut head = String::new();
     // The Hub's `language` knows ISO 639 alone; longer codes have a key of their own.

@@ -89,7 +89,7 @@ fn of_tokenizers(directory: &Path, architecture: Option<&Architecture>, sample: 
         return checks;
     }
     if !directory.join("source.spm").exists() {
-        let why = tokenizers.why_not_marian();
+        let why = tokenizers.why_not_marian_tokenizer();
         let explanation = why.map_or("this directory was made without them".to_owned(), |error| {
             error.to_string()
         });
@@ -103,7 +103,7 @@ fn of_tokenizers(directory: &Path, architecture: Option<&Architecture>, sample: 
         "SentencePiece models: token ids and texts of {} sample lines are those of tokenizer.json",
         sample.len()
     );
-    let faults = match Tokenizers::open_marian(directory) {
+    let faults = match Tokenizers::open_marian_tokenizer(directory) {
         Ok(marian) => [
             ("source", &tokenizers.source, &marian.source),
             ("target", &tokenizers.target, &marian.target),
@@ -161,7 +161,7 @@ fn differences(side: &str, ours: &Tokenizer, theirs: &Tokenizer, sample: &[Strin
     }
     let tagged = cut_tags(ours);
     for line in sample.iter().chain(&tagged) {
-        match (ours.encode(line), theirs.encode_as_marian(line)) {
+        match (ours.encode(line), theirs.encode_as_marian_tokenizer(line)) {
             (Ok(a), Ok(b)) if a == b => {
                 let (ours, theirs) = (ours.decode(&a).ok(), theirs.decode(&a).ok());
                 if ours != theirs {

@@ -129,11 +129,13 @@ fn check_copy(opened: &Tokenizers, place: &Path, text: &str, data: &[u8]) {
         assert!(one == other && one.sha256() == other.sha256());
         assert_eq!(one.encode(text).ok(), other.encode(text).ok());
     }
-    match opened.why_not_marian() {
+    match opened.why_not_marian_tokenizer() {
         Some(error) => message::check(&error, &[], data),
         None => {
-            opened.save_marian(&marian).expect("the files of MarianTokenizer");
-            if let Err(error) = Tokenizers::open_marian(&marian) {
+            opened
+                .save_marian_tokenizer(&marian)
+                .expect("the files of MarianTokenizer");
+            if let Err(error) = Tokenizers::open_marian_tokenizer(&marian) {
                 panic!("what was exported cannot be opened: {error}");
             }
         }

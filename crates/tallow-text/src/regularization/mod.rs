@@ -114,7 +114,7 @@ enum Vocabulary {
 
 impl Vocabulary {
     fn of(tokenizer: &Tokenizer) -> Self {
-        match (tokenizer.to_json(), tokenizer.marian()) {
+        match (tokenizer.to_json(), tokenizer.marian_tokenizer()) {
             (Some(json), _) => Self::of_json(json, &|id| tokenizer.is_text(id)),
             (None, Some(side)) => {
                 let [model, ..] = side.contents();

@@ -168,7 +168,7 @@ impl Training {
         });
         let record = record::of_run(&fingerprint, &files, &pairs, &begun_with);
         if resume_from.is_none() {
-            if let Some(reason) = tokenizers.why_not_marian() {
+            if let Some(reason) = tokenizers.why_not_marian_tokenizer() {
                 listener.notice(&Notice::Note(format!(
                     "the model will lack the files of Hugging Face's tokenizer: {reason}"
                 )));

@@ -105,7 +105,10 @@ fn language_codes() {
     }
     // To a model of one language, it is text; transformers takes it off all the same.
     let tokenizer = Tokenizers::open(&fixture("joint")).unwrap().source;
-    let (ours, theirs) = (tokenizer.encode(">>fra<<a"), tokenizer.encode_as_marian(">>fra<<a"));
+    let (ours, theirs) = (
+        tokenizer.encode(">>fra<<a"),
+        tokenizer.encode_as_marian_tokenizer(">>fra<<a"),
+    );
     assert!(ours.unwrap().len() > 3);
     assert_eq!(
         theirs.unwrap(),
@@ -162,7 +165,9 @@ fn written_files_give_the_same_ids() {
     for name in ["bpe", "unigram", "char"] {
         let tokenizer = Tokenizer::open(&learned.join(format!("{name}.json"))).unwrap();
         let place = tempfile::tempdir().unwrap();
-        Tokenizers::shared(tokenizer.clone()).save_marian(place.path()).unwrap();
+        Tokenizers::shared(tokenizer.clone())
+            .save_marian_tokenizer(place.path())
+            .unwrap();
         let read = Tokenizers::open(place.path()).unwrap();
         assert!(read.is_shared());
         let text = std::fs::read_to_string(fixture("joint").join("ids.json")).unwrap();

@@ -185,7 +185,7 @@ impl Files {
             unknown: read.unknown,
             trim,
         };
-        Ok(Tokenizer::of_marian(side, read))
+        Ok(Tokenizer::of_marian_tokenizer(side, read))
     }
 }
 
@@ -215,7 +215,7 @@ impl Vocabulary {
 
 impl Side {
     /// The ids that `MarianTokenizer` gives a line, whose ends it does not look at.
-    pub(crate) fn encode_as_marian(&self, line: &str) -> Vec<u32> {
+    pub(crate) fn encode_as_marian_tokenizer(&self, line: &str) -> Vec<u32> {
         let line = self.trimmed(line);
         let mut ids = Vec::new();
         let rest = match language_tag::split(line) {
