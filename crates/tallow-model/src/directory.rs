@@ -1,23 +1,16 @@
 //! The model directory: `config.json`, `generation_config.json` and `model.safetensors`; in older directories
 //! `pytorch_model.bin` in place of the latter, and in those of large models either in several files.
 
-use crate::tied::{is_redundant, stored_name};
-use crate::weights::{Weights, read_weights};
-use crate::{Architecture, ModelError, Params, Transformer, marian, read_json};
+use crate::formats::hugging_face::{
+    self, CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, WEIGHTS_FILE, is_redundant, read_weights, stored_name,
+};
+use crate::formats::weights::Weights;
+use crate::{Architecture, ModelError, Params, Transformer, read_json};
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-
-/// The file that describes the architecture.
-pub const CONFIG_FILE: &str = "config.json";
-/// The file that holds the weights.
-pub const WEIGHTS_FILE: &str = "model.safetensors";
-/// The file that holds the weights of models that are older than safetensors.
-pub const PYTORCH_FILE: &str = "pytorch_model.bin";
-pub(crate) const GENERATION_FILE: &str = "generation_config.json";
-pub(crate) const LOGITS_BIAS: &str = "final_logits_bias";
 
 pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError + '_ {
     move |source| ModelError::File {
@@ -63,8 +56,8 @@ pub fn save(
     search: SearchSettings,
 ) -> Result<(), ModelError> {
     std::fs::create_dir_all(directory).map_err(file_error(directory))?;
-    write_json(&directory.join(CONFIG_FILE), &marian::to_config(architecture))?;
-    let generation = marian::to_generation_config(architecture, search);
+    write_json(&directory.join(CONFIG_FILE), &hugging_face::to_config(architecture))?;
+    let generation = hugging_face::to_generation_config(architecture, search);
     write_json(&directory.join(GENERATION_FILE), &generation)?;
     let mut tensors = BTreeMap::new();
     for (name, tensor) in params.parts()? {
@@ -114,7 +107,7 @@ fn bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), ModelError> {
 pub fn read_architecture(directory: &Path) -> Result<Architecture, ModelError> {
     let path = directory.join(CONFIG_FILE);
     let config = read_json(&path)?;
-    marian::from_config(&config).map_err(|faults| ModelError::Config { path, faults })
+    hugging_face::from_config(&config).map_err(|faults| ModelError::Config { path, faults })
 }
 
 /// A model read from a directory.

@@ -15,31 +15,29 @@ mod directory;
 mod encoder;
 mod error;
 mod feed_forward;
+mod formats;
 mod initialisation;
 mod inventory;
-mod json;
-mod marian;
-mod npz;
 mod parameter;
 mod position;
 mod record;
-mod stand_in;
 mod state;
 mod sublayer;
-mod tied;
 mod tokens;
 mod transformer;
 mod verify;
-mod weights;
 
 pub use architecture::Architecture;
 pub use config::{ActivationKind, ModelConfig, Norm, Positions, Tie};
-pub use directory::{CONFIG_FILE, Opened, PYTORCH_FILE, SearchSettings, WEIGHTS_FILE, open, read_architecture, save};
+pub use directory::{Opened, SearchSettings, open, read_architecture, save};
 pub use error::ModelError;
+pub use formats::hugging_face::{
+    CONFIG_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, is_marian_mt,
+    marian_mt_faults, shard_names,
+};
+pub use formats::json::read_json;
+pub use formats::marian::{NPZ_FILE, npz_faults, save_npz};
 pub use initialisation::Initialisation;
-pub use json::read_json;
-pub use marian::{is_marian, marian_faults};
-pub use npz::{NPZ_FILE, npz_faults, save_npz};
 pub use parameter::{Parameter, Params, Part};
 pub use position::sinusoidal;
 pub use record::{AttentionRecord, Block, RecordedAttention};
@@ -47,4 +45,3 @@ pub use state::DecoderState;
 pub use tokens::Tokens;
 pub use transformer::{Encoded, LossOptions, Pass, Transformer};
 pub use verify::{Check, pad_row_faults, verify};
-pub use weights::{PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};

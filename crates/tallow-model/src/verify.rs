@@ -1,8 +1,8 @@
 //! Looking a model directory over.
 
-use crate::directory::{CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, Unopened};
-use crate::tied::contradictions;
-use crate::{Architecture, ModelError, Opened, Params, SearchSettings, is_marian, marian, read_json};
+use crate::directory::Unopened;
+use crate::formats::hugging_face::{CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, contradictions, to_generation_config};
+use crate::{Architecture, ModelError, Opened, Params, SearchSettings, is_marian_mt, read_json};
 use candle_core::Device;
 use std::path::Path;
 
@@ -56,7 +56,11 @@ pub fn verify(directory: &Path) -> Vec<Check> {
     } = &opened;
     let tensors: usize = params.iter().map(|parameter| parameter.parts.len()).sum();
     let model = &architecture.model;
-    let kind = if is_marian(architecture) { "MarianMT" } else { "Tallow" };
+    let kind = if is_marian_mt(architecture) {
+        "MarianMT"
+    } else {
+        "Tallow"
+    };
     let mut checks = vec![
         Check::new(
             format!(
@@ -153,7 +157,7 @@ fn generation_faults(directory: &Path, architecture: &Architecture) -> Vec<Strin
         Err(ModelError::Damaged { reason, .. }) => return vec![reason],
         Err(error) => return vec![error.to_string()],
     };
-    let expected = marian::to_generation_config(architecture, SearchSettings::new(1, 1));
+    let expected = to_generation_config(architecture, SearchSettings::new(1, 1));
     let keys = [
         "pad_token_id",
         "eos_token_id",

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tallow_model::{ModelError, Opened, is_marian, open, read_architecture};
+use tallow_model::{ModelError, Opened, is_marian_mt, open, read_architecture};
 use tempfile::TempDir;
 
 fn fixture() -> PathBuf {
@@ -332,7 +332,7 @@ fn absurd_numbers() {
 fn the_architecture_alone() {
     let architecture = read_architecture(&fixture()).unwrap();
     let model = &architecture.model;
-    assert!(is_marian(&architecture));
+    assert!(is_marian_mt(&architecture));
     assert_eq!((model.d_model, model.feed_forward, model.heads), (16, 32, 2));
     assert_eq!((model.encoder_layers, model.decoder_layers), (2, 2));
     assert_eq!((architecture.target_vocabulary, architecture.eos_id), (24, 0));

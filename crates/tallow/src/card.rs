@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use tallow_data::{CorpusFiles, DataConfig};
-use tallow_model::{Architecture, NPZ_FILE, Norm, Params, marian_faults, npz_faults};
+use tallow_model::{Architecture, NPZ_FILE, Norm, Params, marian_mt_faults, npz_faults};
 use tallow_score::{Score, to_json};
 use tallow_text::{TextConfig, Tokenizers};
 use tallow_train::{CardConfig, ModelCard};
@@ -29,7 +29,7 @@ pub fn of_run(
 ) -> Result<ModelCard> {
     let languages = languages(config);
     let title = config.card.title.as_ref().unwrap_or(&config.name);
-    let mut marian = marian_faults(architecture);
+    let mut marian = marian_mt_faults(architecture);
     marian.extend(tokenizers.why_not_marian_tokenizer().map(|error| error.to_string()));
 
     let mut head = String::new();

@@ -9,7 +9,7 @@ use candle_core::Device;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tallow::{SavedModel, card};
-use tallow_model::{NPZ_FILE, Opened, marian_faults, npz_faults, pad_row_faults, save_npz};
+use tallow_model::{NPZ_FILE, Opened, marian_mt_faults, npz_faults, pad_row_faults, save_npz};
 use tallow_text::Tokenizers;
 use tallow_train::CARD_FILE;
 
@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &Talk)?;
     let (opened, tokenizers) = saved.open(&Device::Cpu)?;
     let (mut faults, mut hint) = match arguments.form {
-        ExportForm::Huggingface => (marian_faults(&opened.architecture), ""),
+        ExportForm::Huggingface => (marian_mt_faults(&opened.architecture), ""),
         ExportForm::Marian => (npz_faults(&opened.architecture), ""),
     };
     if arguments.form == ExportForm::Huggingface {

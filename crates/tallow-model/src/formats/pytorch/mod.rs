@@ -1,9 +1,12 @@
 //! What PyTorch's `save` writes: a zip archive with a pickle and the storages that it refers to, or, before PyTorch 1.6,
 //! several pickles with the storages behind them.
 
-use super::pickle::{Id, Value, Values};
-use super::{Entry, contiguous};
+mod pickle;
+
+use super::stand_in::stand_in;
+use super::weights::{Entry, Weights, contiguous};
 use candle_core::DType;
+use pickle::{Id, Value, Values};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
 use zip::result::ZipError;
@@ -20,11 +23,17 @@ const MOST_DIMENSIONS: usize = 8;
 /// Where the storages lie in a file: by key, first byte and length.
 type Storages = HashMap<String, (usize, usize)>;
 
-/// The tensors of a file.
+/// The tensors of what PyTorch's `save` has written of a `state_dict`, without running anything of it.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
+pub(super) fn read(bytes: Vec<u8>) -> Result<Weights, String> {
+    let entries = entries(&bytes).map_err(|fault| stand_in(&bytes).map_or(fault, str::to_owned))?;
+    Ok(Weights::new(bytes, entries))
+}
+
+/// Where the tensors of a file lie.
+fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     match bytes.strip_prefix(&OLDER) {
         Some(rest) => older(bytes, rest),
         None if bytes.starts_with(b"PK") => zipped(bytes),

@@ -1,8 +1,10 @@
 //! Which files hold the weights of a directory: one, or several, with an index that says where each tensor lies, as Hugging
 //! Face splits large models.
 
-use super::Weights;
-use crate::directory::{PYTORCH_FILE, WEIGHTS_FILE, file_error, shortened};
+use super::{PYTORCH_FILE, WEIGHTS_FILE};
+use crate::directory::{file_error, shortened};
+use crate::formats::weights::Weights;
+use crate::formats::{pytorch, safetensors};
 use crate::{ModelError, read_json};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +29,7 @@ pub(crate) fn read_weights(directory: &Path) -> Result<(Weights, &'static str), 
     let name = WEIGHTS_FILES.iter().find(has).copied().unwrap_or(WEIGHTS_FILE);
     let path = directory.join(name);
     let is_old = name == PYTORCH_FILE || name == PYTORCH_INDEX_FILE;
-    let read: Read = if is_old { Weights::pytorch } else { Weights::safetensors };
+    let read: Read = if is_old { pytorch::read } else { safetensors::read };
     let weights = if name == WEIGHTS_INDEX_FILE || name == PYTORCH_INDEX_FILE {
         Index::open(&path)?.read(read)?
     } else {

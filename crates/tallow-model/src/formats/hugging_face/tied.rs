@@ -1,6 +1,6 @@
 //! Tensors that are one, under the names that programs give them: which of them a file holds depends on what wrote it.
 
-use crate::weights::Weights;
+use crate::formats::weights::Weights;
 use crate::{Architecture, ModelError, Positions, Tie, sinusoidal};
 use candle_core::{DType, Device, Tensor};
 

@@ -1,19 +1,9 @@
-//! Files of named tensors: `model.safetensors`, and `pytorch_model.bin` as older models have it; either may be split.
+//! Named tensors in the bytes of files, whatever the format: where each lies, and its numbers.
 //!
 //! A file is read whole; opening it checks that every tensor lies inside it, so that nothing larger than the file is ever
 //! asked for, whatever it claims. That the tensors of a model do not share their numbers, `directory.rs` checks.
 
-mod index;
-mod pickle;
-mod pytorch;
-
-pub(crate) use index::read_weights;
-pub use index::{PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
-
-use crate::stand_in::stand_in;
 use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The tensors of a file, or of several.
@@ -27,20 +17,20 @@ pub(crate) struct Weights {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// The name that its format gives the type of its numbers.
-    type_name: String,
+    pub(super) type_name: String,
     /// The type, if it can be read.
-    dtype: Option<DType>,
-    shape: Vec<usize>,
+    pub(super) dtype: Option<DType>,
+    pub(super) shape: Vec<usize>,
     /// The byte at which its first number lies.
-    start: usize,
+    pub(super) start: usize,
     /// From one number to the next along each dimension, in numbers.
-    strides: Vec<usize>,
+    pub(super) strides: Vec<usize>,
     /// Which of the files.
-    file: usize,
+    pub(super) file: usize,
 }
 
 /// Numbers per step along each dimension of a tensor that lies in one piece.
-fn contiguous(shape: &[usize]) -> Vec<usize> {
+pub(super) fn contiguous(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; shape.len()];
     for i in (1..shape.len()).rev() {
         strides[i - 1] = strides[i].saturating_mul(shape[i].max(1));
@@ -49,50 +39,12 @@ fn contiguous(shape: &[usize]) -> Vec<usize> {
 }
 
 impl Weights {
-    /// The tensors of a safetensors file.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub(crate) fn safetensors(bytes: Vec<u8>) -> Result<Self, String> {
-        // Checks the header against the length of the file, and every tensor against its shape.
-        SafeTensors::deserialize(&bytes).map_err(|error| fault_of_safetensors(&bytes, &error))?;
-        let (header, metadata) =
-            SafeTensors::read_metadata(&bytes).map_err(|error| fault_of_safetensors(&bytes, &error))?;
-        let data = header + size_of::<u64>();
-        let entry = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
-            let dtype = match info.dtype {
-                Dtype::F32 => Some(DType::F32),
-                Dtype::F16 => Some(DType::F16),
-                Dtype::BF16 => Some(DType::BF16),
-                _ => None,
-            };
-            let entry = Entry {
-                type_name: format!("{:?}", info.dtype),
-                dtype,
-                shape: info.shape.clone(),
-                start: data + info.data_offsets.0,
-                strides: contiguous(&info.shape),
-                file: 0,
-            };
-            (name, entry)
-        };
-        let entries = metadata.tensors().into_iter().map(entry).collect();
-        Ok(Self {
+    /// The tensors of a file, which lie where `entries` says.
+    pub(super) fn new(bytes: Vec<u8>, entries: BTreeMap<String, Entry>) -> Self {
+        Self {
             files: vec![bytes],
             entries,
-        })
-    }
-
-    /// The tensors of what PyTorch's `save` has written of a `state_dict`, without running anything of it.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub(crate) fn pytorch(bytes: Vec<u8>) -> Result<Self, String> {
-        let entries = pytorch::entries(&bytes).map_err(|fault| stand_in(&bytes).map_or(fault, str::to_owned))?;
-        Ok(Self {
-            files: vec![bytes],
-            entries,
-        })
+        }
     }
 
     /// The tensors of all parts together; no name occurs twice.
@@ -122,7 +74,7 @@ impl Weights {
     /// Bytes of a tensor, if there is one of this name that can be read.
     pub(crate) fn size(&self, name: &str) -> Option<usize> {
         let entry = self.entries.get(name)?;
-        // Both formats have checked that the tensor, as large as it says, lies in the file.
+        // Every format has checked that the tensor, as large as it says, lies in the file.
         Some(entry.dtype?.size_in_bytes() * entry.shape.iter().product::<usize>())
     }
 
@@ -155,45 +107,6 @@ impl Weights {
             Tensor::from_raw_buffer(&gathered, dtype, &entry.shape, &Device::Cpu)?
         };
         tensor.to_dtype(DType::F32)
-    }
-}
-
-/// What is wrong with a safetensors file, in words that say what to do about it.
-fn fault_of_safetensors(bytes: &[u8], error: &SafeTensorError) -> String {
-    if let Some(other) = stand_in(bytes) {
-        return other.to_owned();
-    }
-    let cut = |whole: u64| {
-        format!(
-            "it is cut off: {} of its {whole} bytes are here; download it again",
-            bytes.len()
-        )
-    };
-    let (length, rest) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-    let header = u64::from_le_bytes(*length);
-    match error {
-        SafeTensorError::HeaderTooSmall | SafeTensorError::HeaderTooLarge => {
-            "it is no safetensors file; download it again".to_owned()
-        }
-        SafeTensorError::InvalidHeaderLength => "it is cut off inside its header; download it again".to_owned(),
-        SafeTensorError::MetadataIncompleteBuffer => {
-            let header = usize::try_from(header).ok().and_then(|header| rest.get(..header));
-            let tensors: Map<String, Value> = serde_json::from_slice(header.unwrap_or_default()).unwrap_or_default();
-            let ends = tensors.values().filter_map(|tensor| tensor["data_offsets"][1].as_u64());
-            let whole = ends
-                .max()
-                .unwrap_or_default()
-                .saturating_add(8 + header.map_or(0, <[u8]>::len) as u64);
-            if whole > bytes.len() as u64 {
-                cut(whole)
-            } else {
-                format!(
-                    "it has {} bytes, but tensors for {whole} only; download it again",
-                    bytes.len()
-                )
-            }
-        }
-        other => format!("it is damaged ({other}); download it again"),
     }
 }
 

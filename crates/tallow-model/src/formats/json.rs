@@ -2,7 +2,7 @@
 
 use crate::ModelError;
 use crate::directory::file_error;
-use crate::stand_in::stand_in;
+use crate::formats::stand_in::stand_in;
 use serde_json::Value;
 use std::path::Path;
 

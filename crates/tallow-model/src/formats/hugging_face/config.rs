@@ -13,12 +13,12 @@ const VERSION: u64 = 1;
 const MARIAN_POSITIONS: usize = 512;
 
 /// Whether Hugging Face's MarianMT can express the architecture.
-pub fn is_marian(architecture: &Architecture) -> bool {
-    marian_faults(architecture).is_empty()
+pub fn is_marian_mt(architecture: &Architecture) -> bool {
+    marian_mt_faults(architecture).is_empty()
 }
 
 /// Settings that Hugging Face's MarianMT has no words for.
-pub fn marian_faults(architecture: &Architecture) -> Vec<String> {
+pub fn marian_mt_faults(architecture: &Architecture) -> Vec<String> {
     let model = &architecture.model;
     let checks = [
         (model.norm == Norm::Post, "model.norm: only \"post\" can be expressed"),
@@ -39,7 +39,7 @@ pub fn marian_faults(architecture: &Architecture) -> Vec<String> {
 pub(crate) fn to_config(architecture: &Architecture) -> Value {
     let model = &architecture.model;
     let (pad, eos) = (architecture.target_pad_id(), architecture.eos_id);
-    let marian = is_marian(architecture);
+    let marian_mt = is_marian_mt(architecture);
     let activation = match model.activation {
         ActivationKind::Relu => "relu",
         ActivationKind::Gelu => "gelu",
@@ -51,8 +51,8 @@ pub(crate) fn to_config(architecture: &Architecture) -> Value {
         MARIAN_POSITIONS
     };
     let mut config = json!({
-        "architectures": [if marian { "MarianMTModel" } else { "TallowModel" }],
-        "model_type": if marian { "marian" } else { "tallow" },
+        "architectures": [if marian_mt { "MarianMTModel" } else { "TallowModel" }],
+        "model_type": if marian_mt { "marian" } else { "tallow" },
         "is_encoder_decoder": true,
         "d_model": model.d_model,
         "encoder_layers": model.encoder_layers,
@@ -89,7 +89,7 @@ pub(crate) fn to_config(architecture: &Architecture) -> Value {
         "tallow_unk_id": architecture.unk_id,
         "tallow_shared_vocabulary": architecture.shared_vocabulary,
     });
-    if !marian && let Value::Object(keys) = &mut config {
+    if !marian_mt && let Value::Object(keys) = &mut config {
         keys.insert("tallow_positions".into(), json!(model.positions));
         keys.insert("tallow_scale_attention".into(), json!(model.scale_attention));
     }

@@ -1,0 +1,21 @@
+//! Hugging Face's model directories, of MarianMT and of ours, which have the same files: `config.json`,
+//! `generation_config.json`, weights in one file or in several, and the names of tensors.
+
+mod config;
+mod index;
+mod tied;
+
+pub(crate) use config::{from_config, to_config, to_generation_config};
+pub use config::{is_marian_mt, marian_mt_faults};
+pub(crate) use index::read_weights;
+pub use index::{PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
+pub(crate) use tied::{contradictions, is_redundant, stored_name};
+
+/// The file that describes the architecture.
+pub const CONFIG_FILE: &str = "config.json";
+/// The file that holds the weights.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The file that holds the weights of models that are older than safetensors.
+pub const PYTORCH_FILE: &str = "pytorch_model.bin";
+pub(crate) const GENERATION_FILE: &str = "generation_config.json";
+pub(crate) const LOGITS_BIAS: &str = "final_logits_bias";
