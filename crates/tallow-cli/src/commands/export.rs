@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
         if !faults.is_empty() && npz_faults(&opened.architecture).is_empty() {
             hint = "\n--form marian can express it, for ct2-marian-converter";
         }
-        faults.extend(tokenizers.why_not_marian().map(|error| error.to_string()));
+        faults.extend(tokenizers.why_not_marian_tokenizer().map(|error| error.to_string()));
     }
     if !faults.is_empty() {
         bail!(
@@ -90,7 +90,7 @@ fn write(
         ExportForm::Marian => {
             save_npz(directory, opened)?;
             tokenizers.save_yaml(directory)?;
-            if let Some(reason) = tokenizers.why_not_marian() {
+            if let Some(reason) = tokenizers.why_not_marian_tokenizer() {
                 eprintln!("no SentencePiece models beside it: {reason}");
             }
         }
