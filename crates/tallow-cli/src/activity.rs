@@ -7,7 +7,7 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tallow::figures::{duration, thousands};
+use tallow::humanize::{duration, thousands};
 
 /// How often what moves on a terminal moves.
 const TICK: Duration = Duration::from_millis(120);

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
-use tallow::figures::counted;
+use tallow::humanize::counted;
 use tallow_data::LineReader;
 
 /// The lines of standard input (`-`) or of a file, plain or gzip. Every line passes, whatever it holds: bytes that are

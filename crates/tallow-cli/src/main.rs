@@ -13,10 +13,10 @@ mod examples;
 mod flags;
 mod hub;
 mod lines;
+mod notices;
 mod profile;
 mod progress;
 mod status_line;
-mod talk;
 mod threads;
 mod usage;
 

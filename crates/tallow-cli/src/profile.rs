@@ -1,6 +1,6 @@
 //! The table that `train --profile` ends with.
 
-use tallow::figures::counted;
+use tallow::humanize::counted;
 use tallow_train::Profile;
 
 /// One line for every operation, the dearest first, and one for the time in which workers waited for each other.

@@ -1,16 +1,16 @@
 //! What a person sees of training.
 
 use crate::colour::{Stream, Tone, warning};
+use crate::notices::say;
 use crate::profile::table;
 use crate::status_line::{Bar, Part, fit, status_line, terminal_width};
-use crate::talk::say;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tallow::figures::{duration, thousands};
+use tallow::humanize::{duration, thousands};
 use tallow::{Listener, Notice};
 use tallow_train::{Ending, Event, Metric, Observer, Validation};
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::count::counted;
-use crate::foreign::Format;
+use crate::file_signature::Format;
 
 /// An error of the caller's encoder, whatever its type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

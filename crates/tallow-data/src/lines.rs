@@ -18,7 +18,7 @@ use unicode_general_category::{GeneralCategory, get_general_category};
 
 use crate::count::counted;
 use crate::error::DataError;
-use crate::foreign::Format;
+use crate::file_signature::Format;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

@@ -199,7 +199,7 @@ impl DecodeConfig {
     }
 
     /// How it is searched, in the words that stand beside a score.
-    pub fn told(&self) -> String {
+    pub fn summary(&self) -> String {
         if self.sample {
             return "sampled".into();
         }
@@ -257,8 +257,8 @@ mod tests {
             ..DecodeConfig::default()
         };
         assert!((wu.score(-8.0, 7) + 4.0).abs() < 1e-12);
-        assert_eq!(plain.told(), "beam 5, length penalty 0.5");
-        assert_eq!(wu.told(), "beam 5, length penalty 1.0 (wu)");
+        assert_eq!(plain.summary(), "beam 5, length penalty 0.5");
+        assert_eq!(wu.summary(), "beam 5, length penalty 1.0 (wu)");
         // Other programs know the plain one alone.
         assert_eq!(plain.search_settings().length_penalty, 0.5);
         let wu = DecodeConfig {
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(wu.search_settings().length_penalty, 1.0);
         let greedy = DecodeConfig { beam: 1, ..plain };
         assert_eq!(
-            (greedy.search_settings().length_penalty, greedy.told()),
+            (greedy.search_settings().length_penalty, greedy.summary()),
             (1.0, "greedy".into())
         );
         let none = DecodeConfig {

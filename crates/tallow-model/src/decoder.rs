@@ -13,8 +13,8 @@ use tallow_ops::{AttentionMask, Compute, Sentences};
 
 #[derive(Clone, Debug)]
 struct DecoderLayer {
-    of_self: SelfAttention,
-    of_encoder: CrossAttention,
+    self_attention: SelfAttention,
+    cross_attention: CrossAttention,
     feed_forward: FeedForward,
 }
 
@@ -31,8 +31,8 @@ impl Decoder {
         let layer = |i: usize| {
             let prefix = format!("model.decoder.layers.{i}");
             Ok(DecoderLayer {
-                of_self: SelfAttention::new(weights, &prefix, config, heads, Block::DecoderSelf)?,
-                of_encoder: CrossAttention::new(weights, &prefix, config, heads)?,
+                self_attention: SelfAttention::new(weights, &prefix, config, heads, Block::DecoderSelf)?,
+                cross_attention: CrossAttention::new(weights, &prefix, config, heads)?,
                 feed_forward: FeedForward::new(weights, &prefix, config, config.decoder_feed_forward())?,
             })
         };
@@ -65,8 +65,8 @@ impl Decoder {
                 stack: 1,
                 layer: number,
             };
-            x = layer.of_self.forward(&x, pass)?;
-            x = layer.of_encoder.forward(&x, encoded, pass)?;
+            x = layer.self_attention.forward(&x, pass)?;
+            x = layer.cross_attention.forward(&x, encoded, pass)?;
             x = layer.feed_forward.forward(&x, pass)?;
         }
         finish(x, self.last_norm.as_ref())
@@ -76,8 +76,8 @@ impl Decoder {
     pub(crate) fn start(&self, encoded: &Encoded, hypotheses: usize) -> Result<DecoderState, ModelError> {
         let state = |layer: &DecoderLayer| {
             Ok(LayerState {
-                of_self: SelfCache::default(),
-                of_encoder: layer.of_encoder.cache(encoded)?,
+                self_attention: SelfCache::default(),
+                cross_attention: layer.cross_attention.cache(encoded)?,
             })
         };
         let layers = self.layers.iter().map(state).collect::<Result<_, ModelError>>()?;
@@ -106,8 +106,10 @@ impl Decoder {
         };
         let mut x = x;
         for (layer, memory) in self.layers.iter().zip(&mut state.layers) {
-            x = layer.of_self.step(&x, &mut memory.of_self, state.position)?;
-            x = layer.of_encoder.step(&x, &memory.of_encoder, &state.mask)?;
+            x = layer
+                .self_attention
+                .step(&x, &mut memory.self_attention, state.position)?;
+            x = layer.cross_attention.step(&x, &memory.cross_attention, &state.mask)?;
             x = layer.feed_forward.forward(&x, still)?;
         }
         state.position += 1;

@@ -54,8 +54,8 @@ pub(crate) struct CrossCache {
 /// What one decoder layer remembers.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerState {
-    pub(crate) of_self: SelfCache,
-    pub(crate) of_encoder: CrossCache,
+    pub(crate) self_attention: SelfCache,
+    pub(crate) cross_attention: CrossCache,
 }
 
 /// What a decoder remembers between tokens: a value that search reorders and shrinks.
@@ -139,22 +139,28 @@ impl DecoderState {
             .collect();
         self.mask = self.mask.select(sentences)?;
         self.sentences = sentences.len();
-        let device = self.layers.first().map(|layer| layer.of_encoder.keys.device().clone());
+        let device = self
+            .layers
+            .first()
+            .map(|layer| layer.cross_attention.keys.device().clone());
         let Some(device) = device else { return Ok(()) };
         let indices = Tensor::new(sentences, &device)?;
         for layer in &mut self.layers {
-            layer.of_encoder.keys = layer.of_encoder.keys.index_select(&indices, 0)?;
-            layer.of_encoder.values = layer.of_encoder.values.index_select(&indices, 0)?;
+            layer.cross_attention.keys = layer.cross_attention.keys.index_select(&indices, 0)?;
+            layer.cross_attention.values = layer.cross_attention.values.index_select(&indices, 0)?;
         }
         self.select_rows(&rows)
     }
 
     fn select_rows(&mut self, rows: &[u32]) -> Result<(), ModelError> {
-        let device = self.layers.first().map(|layer| layer.of_encoder.keys.device().clone());
+        let device = self
+            .layers
+            .first()
+            .map(|layer| layer.cross_attention.keys.device().clone());
         let Some(device) = device else { return Ok(()) };
         let indices = Tensor::new(rows, &device)?;
         self.layers
             .iter_mut()
-            .try_for_each(|layer| layer.of_self.select(&indices))
+            .try_for_each(|layer| layer.self_attention.select(&indices))
     }
 }

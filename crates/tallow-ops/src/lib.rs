@@ -38,9 +38,8 @@ mod embedding;
 mod exponential;
 mod gather;
 mod gradient;
-mod kept;
 #[cfg(test)]
-mod kernels;
+mod kernel_tests;
 mod layer_norm;
 mod linear;
 mod path;
@@ -49,6 +48,7 @@ pub mod profile;
 mod random;
 mod residual;
 mod rows;
+mod saved;
 mod sentences;
 mod sublayer;
 mod values;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::form::SPACE;
+use crate::pipeline::SPACE;
 use crate::symbols::NUL;
 use crate::words::WordCounts;
 

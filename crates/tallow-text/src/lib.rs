@@ -24,7 +24,7 @@
 //! character of the line is in the vocabulary or byte fallback is on. One character is the exception: U+2581
 //! (`▁`), which marks spaces in the pieces, comes back as a space; so does the boundary behind a language tag. Text that spells a special piece, such as
 //! `</s>` or `<0x41>`, is encoded as text. How a line is cut before a model sees it is told in
-//! `form.rs`.
+//! `pipeline.rs`.
 //!
 //! Nothing here reads the environment, and no id depends on the number of threads.
 
@@ -33,14 +33,14 @@ mod bpe;
 mod config;
 mod error;
 mod files;
-mod foreign;
-mod form;
-mod fragile;
+mod hazards;
+mod imported;
 mod kind;
 mod language_tag;
 mod lines;
 mod marian_tokenizer;
 mod pair;
+mod pipeline;
 mod regularization;
 mod sentencepiece;
 mod special;

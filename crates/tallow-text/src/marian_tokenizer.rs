@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::TextError;
 use crate::files;
-use crate::foreign;
+use crate::imported;
 use crate::language_tag;
 use crate::pair::Tokenizers;
 use crate::sentencepiece::{Learned, Processor};
@@ -193,7 +193,7 @@ impl Vocabulary {
     fn read(bytes: &[u8]) -> Result<Self, String> {
         let ids: HashMap<String, u32> =
             serde_json::from_slice(bytes).map_err(|error| files::reason_of_json(bytes, &error))?;
-        let pieces = foreign::by_id(ids.iter().map(|(piece, id)| (piece.clone(), *id)))?;
+        let pieces = imported::by_id(ids.iter().map(|(piece, id)| (piece.clone(), *id)))?;
         let find = |name: &str| ids.get(name).copied().ok_or_else(|| format!("it has no {name:?}"));
         let (end, unknown, padding) = (find(special::END)?, find(special::UNKNOWN)?, find(special::PADDING)?);
         if padding as usize + 1 != pieces.len() {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::form::{BRACKET, SPACE};
+use crate::pipeline::{BRACKET, SPACE};
 use crate::sentencepiece::Trie;
 use crate::special;
 

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use crate::config::TextConfig;
 use crate::error::TextError;
 use crate::files;
-use crate::foreign;
-use crate::fragile;
+use crate::hazards;
+use crate::imported;
 use crate::language_tag;
 use crate::lines::Lines;
 use crate::marian_tokenizer;
@@ -236,16 +236,16 @@ impl Tokenizer {
         };
         let value: Value =
             serde_json::from_str(&json).map_err(|error| malformed(files::reason_of_json(json.as_bytes(), &error)))?;
-        fragile::check(&value).map_err(malformed)?;
-        foreign::check_merges(&value).map_err(malformed)?;
+        hazards::check(&value).map_err(malformed)?;
+        imported::check_merges(&value).map_err(malformed)?;
         let mut model: tokenizers::Tokenizer = json
             .parse()
             .map_err(|error: tokenizers::Error| malformed(error.to_string()))?;
-        foreign::check_added_tokens(&value, &model).map_err(malformed)?;
+        imported::check_added_tokens(&value, &model).map_err(malformed)?;
         drop(value);
-        foreign::remove_extras(&mut model).map_err(|error| malformed(error.to_string()))?;
+        imported::remove_extras(&mut model).map_err(|error| malformed(error.to_string()))?;
 
-        let mut pieces = foreign::pieces_by_id(&model).map_err(malformed)?;
+        let mut pieces = imported::pieces_by_id(&model).map_err(malformed)?;
         let find = |names: &[&str]| names.iter().find_map(|name| model.token_to_id(name));
         let end = find(special::END_NAMES).ok_or_else(|| TextError::NoEnd {
             origin: origin.to_owned(),

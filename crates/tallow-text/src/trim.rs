@@ -3,7 +3,7 @@
 //! SentencePiece calls it `remove_extra_whitespaces`, and knows the space alone; at the ends of a line every other white
 //! space goes here as well, and so do characters without width.
 
-use crate::form::SPACE;
+use crate::pipeline::SPACE;
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 

@@ -6,8 +6,8 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::error::TextError;
-use crate::form::Form;
 use crate::language_tag;
+use crate::pipeline::Form;
 use crate::symbols::Symbols;
 
 /// Lines that are counted between two reads from the caller's iterator.

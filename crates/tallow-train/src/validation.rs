@@ -56,7 +56,7 @@ impl Validation {
     }
 
     /// The scores in words, for a model card: with the signatures of what measured them, and how it was searched for them.
-    pub fn told(&self, score: &ScoreConfig, search: &DecodeConfig) -> String {
+    pub fn summary(&self, score: &ScoreConfig, search: &DecodeConfig) -> String {
         let shown = |name: &str, value: Option<f64>, signature: String| {
             value.map(|value| format!("{name} {value:.2} (`{signature}`)"))
         };
@@ -68,7 +68,7 @@ impl Validation {
         .into_iter()
         .flatten()
         .collect();
-        format!("validation set, {}: {}.", search.told(), scores.join(", "))
+        format!("validation set, {}: {}.", search.summary(), scores.join(", "))
     }
 
     /// The value of a metric.

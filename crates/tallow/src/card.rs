@@ -2,8 +2,8 @@
 
 use crate::Result;
 use crate::config::Config;
-use crate::figures::thousands;
 use crate::hub::Reference;
+use crate::humanize::thousands;
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -95,7 +95,7 @@ pub fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_mat
     let mut text = format!(
         "| test set {}, {} | score | signature |\n|---|---|---|\n",
         in_a_cell(&name),
-        config.decode.told()
+        config.decode.summary()
     );
     for score in scores {
         let json = to_json(std::slice::from_ref(score), 2);

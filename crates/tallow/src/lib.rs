@@ -40,15 +40,15 @@ pub mod config;
 pub mod corpora;
 mod device;
 mod error;
-pub mod figures;
 pub mod hub;
+pub mod humanize;
 pub mod initial;
 mod notice;
 pub mod record;
 mod saved_model;
 mod training;
-pub mod translation;
 pub mod vocabulary;
+pub mod warnings;
 mod workers;
 
 pub use candle_core::Device;

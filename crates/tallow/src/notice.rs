@@ -1,6 +1,6 @@
 //! What a person may want to know on the way, and is no error.
 
-use crate::figures::{agreeing, duration, thousands};
+use crate::humanize::{agreeing, duration, thousands};
 use std::fmt;
 use std::path::PathBuf;
 use tallow_train::{Ending, Observer, Silent};

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::config::{Composed, Config, Origin};
 use crate::error::WithContext;
-use crate::figures::{duration, memory};
+use crate::humanize::{duration, memory};
 use crate::saved_model::SavedModel;
 use serde_json::{Value, json};
 use std::fmt;

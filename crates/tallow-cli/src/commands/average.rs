@@ -1,8 +1,8 @@
 //! `tallow average`.
 
 use crate::arguments::AverageArguments;
+use crate::notices::PrintNotices;
 use crate::progress::describe;
-use crate::talk::Talk;
 use crate::threads;
 use crate::usage::wrong_usage;
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use tallow::Config;
 use tallow::SavedModel;
 use tallow::corpora::validation_set;
-use tallow::figures::counted;
+use tallow::humanize::counted;
 use tallow::{card, record};
 use tallow_data::ParallelText;
 use tallow_model::Opened;
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     }
     let saved = chosen(&arguments)?
         .iter()
-        .map(|directory| SavedModel::at(directory, &Talk))
+        .map(|directory| SavedModel::at(directory, &PrintNotices))
         .collect::<Result<Vec<_>, _>>()?;
     // Of a run among several models, its best one.
     let directories: Vec<&PathBuf> = saved.iter().map(|saved| &saved.directory).collect();
@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     let told = match &validated {
         Ok((validation, config)) => {
             let search = config.train.valid_search(&config.decode);
-            format!("{averaged}; {}", validation.told(&config.score, &search))
+            format!("{averaged}; {}", validation.summary(&config.score, &search))
         }
         // Why, a reader of the card need not know: it would tell where files lie.
         Err(_) => format!("{averaged}, not validated."),

@@ -4,7 +4,7 @@ use crate::activity::{Activity, summary};
 use crate::arguments::EvalArguments;
 use crate::commands::translate::{BLOCK_LINES, target_tokens};
 use crate::hub::hub;
-use crate::talk::{Talk, warn};
+use crate::notices::{PrintNotices, warn};
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -12,9 +12,9 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tallow::corpora::encode;
-use tallow::figures::counted;
-use tallow::figures::thousands;
-use tallow::translation::Shortcomings;
+use tallow::humanize::counted;
+use tallow::humanize::thousands;
+use tallow::warnings::TranslationWarnings;
 use tallow::{Error, SavedModel};
 use tallow_data::{Corpus, CorpusFiles, DataError, Filters, ParallelText, read_lines};
 use tallow_decode::{Translation, Translator};
@@ -27,7 +27,7 @@ const BATCH_TOKENS: usize = 4096;
 pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     let device = arguments.device.device.open()?;
-    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &Talk)?;
+    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let (text, references) = test_set(&arguments, &saved)?;
     let config = arguments.search.decode_config(&saved)?;
     let score = saved
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     let mut activity = Activity::new(true);
     let (translations, spent) = translate(&translator, &text.source, &mut activity)?;
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
-    let warnings = Shortcomings::of(&translations).warnings(&config, &tokenizers);
+    let warnings = TranslationWarnings::of(&translations).lines(&config, &tokenizers);
     activity.aside(|| warnings.iter().for_each(|text| warn(text)));
     if let Some(path) = &arguments.output {
         let lines: String = hypotheses.iter().flat_map(|line| [line, "\n"]).collect();

@@ -2,7 +2,7 @@
 
 use crate::arguments::{ExportArguments, ExportForm};
 use crate::hub::hub;
-use crate::talk::Talk;
+use crate::notices::PrintNotices;
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     if output.exists() {
         bail!("{}: exists already; choose another --output", output.display());
     }
-    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &Talk)?;
+    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let (opened, tokenizers) = saved.open(&Device::Cpu)?;
     let (mut faults, mut hint) = match arguments.form {
         ExportForm::Huggingface => (marian_mt_faults(&opened.architecture), ""),

@@ -15,4 +15,4 @@ pub(crate) mod verify;
 
 mod resumable;
 mod scoring;
-mod searching;
+mod search_flags;

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::io::{Write, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
-use tallow::figures::counted;
+use tallow::humanize::counted;
 use tallow_data::{read_lines, read_lines_from};
 use tallow_score::ScoreConfig;
 

@@ -2,7 +2,7 @@
 
 use crate::arguments::{TokenizerCommand, TokenizerTrainArguments, TokenizerUseArguments};
 use crate::lines::{input, warn_of_repairs};
-use crate::talk::Talk;
+use crate::notices::PrintNotices;
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use std::io::{BufWriter, Write, stdout};
@@ -34,7 +34,7 @@ fn train(arguments: &TokenizerTrainArguments) -> Result<()> {
         .iter()
         .map(ParallelText::open)
         .collect::<Result<Vec<_>, _>>()?;
-    let tokenizers = learn(&config, &texts, &Talk)?;
+    let tokenizers = learn(&config, &texts, &PrintNotices)?;
     let output = &arguments.output;
     std::fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     tokenizers.save(output)?;

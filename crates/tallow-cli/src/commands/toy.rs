@@ -3,7 +3,7 @@
 use crate::arguments::ToyArguments;
 use anyhow::Result;
 use std::process::ExitCode;
-use tallow::figures::counted;
+use tallow::humanize::counted;
 use tallow_data::toy::write;
 
 pub(crate) fn run(arguments: ToyArguments) -> Result<ExitCode> {

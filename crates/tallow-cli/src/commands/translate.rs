@@ -4,7 +4,7 @@ use crate::activity::{Activity, summary};
 use crate::arguments::{OutputFormat, TranslateArguments};
 use crate::hub::hub;
 use crate::lines::{input, warn_of_repairs};
-use crate::talk::{Talk, warn};
+use crate::notices::{PrintNotices, warn};
 use crate::threads;
 use crate::usage::wrong_usage;
 use anyhow::Result;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tallow::SavedModel;
-use tallow::translation::Shortcomings;
+use tallow::warnings::TranslationWarnings;
 use tallow_decode::{Translation, Translator};
 
 /// Lines that are translated together: enough to sort them by length, few enough to hold and to wait for.
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
         return Err(wrong_usage("--attention needs --format json"));
     }
     let device = arguments.device.device.open()?;
-    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &Talk)?;
+    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let config = arguments.search.decode_config(&saved)?;
     let (opened, tokenizers) = saved.open(&device)?;
     let model = opened.for_inference()?;
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     };
     let mut reader = input(&arguments.input)?;
     let mut writer = BufWriter::new(stdout().lock());
-    let (mut shortcomings, mut first_line) = (Shortcomings::default(), 0u64);
+    let (mut shortcomings, mut first_line) = (TranslationWarnings::default(), 0u64);
     let (mut tokens, mut spent) = (0, Duration::ZERO);
     let is_to_terminal = stdout().is_terminal();
     // Who types waits for no more than a line.
@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     activity.end();
     warn_of_repairs(&reader);
     shortcomings
-        .warnings(&config, &tokenizers)
+        .lines(&config, &tokenizers)
         .iter()
         .for_each(|text| warn(text));
     // Pipelines stay quiet.

@@ -3,7 +3,7 @@
 use crate::arguments::VerifyArguments;
 use crate::colour::{Stream, Tone};
 use crate::hub::hub;
-use crate::talk::Talk;
+use crate::notices::PrintNotices;
 use crate::threads;
 use anyhow::{Context, Result};
 use std::io::{Write, stdout};
@@ -23,7 +23,7 @@ const SHOWN: usize = 3;
 
 pub(crate) fn run(arguments: VerifyArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
-    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &Talk)?;
+    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let directory = &saved.directory;
     let mut sample: Vec<String> = SAMPLE.lines().map(str::to_owned).collect();
     if let Some(path) = &arguments.sample {

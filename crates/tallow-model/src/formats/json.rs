@@ -2,7 +2,7 @@
 
 use crate::ModelError;
 use crate::directory::file_error;
-use crate::formats::stand_in::stand_in;
+use crate::formats::failed_download::failed_download;
 use serde_json::Value;
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub fn read_json(path: &Path) -> Result<Value, ModelError> {
 
 fn parse(bytes: &[u8]) -> Result<Value, String> {
     let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    serde_json::from_slice(text).map_err(|error| match stand_in(bytes) {
+    serde_json::from_slice(text).map_err(|error| match failed_download(bytes) {
         Some(other) => other.to_owned(),
         None if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") => {
             "it is UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`".to_owned()

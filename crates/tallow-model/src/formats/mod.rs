@@ -2,10 +2,10 @@
 //!
 //! Nothing that is read is trusted: what a file claims is compared with its length before anything is allocated.
 
+mod failed_download;
 pub(crate) mod hugging_face;
 pub(crate) mod json;
 pub(crate) mod marian;
 mod pytorch;
 mod safetensors;
-mod stand_in;
 pub(crate) mod weights;

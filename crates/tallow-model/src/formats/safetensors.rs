@@ -1,6 +1,6 @@
 //! Files of safetensors.
 
-use super::stand_in::stand_in;
+use super::failed_download::failed_download;
 use super::weights::{Entry, Weights, contiguous};
 use candle_core::DType;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -39,7 +39,7 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Weights, String> {
 
 /// What is wrong with a safetensors file, in words that say what to do about it.
 fn fault_of_safetensors(bytes: &[u8], error: &SafeTensorError) -> String {
-    if let Some(other) = stand_in(bytes) {
+    if let Some(other) = failed_download(bytes) {
         return other.to_owned();
     }
     let cut = |whole: u64| {

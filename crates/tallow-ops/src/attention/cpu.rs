@@ -130,27 +130,27 @@ impl Attention {
     }
 
     /// Appends the context of packed queries, keys and values, rows of three times the width.
-    pub(crate) fn of_self(&self, qkv: &[f32], sides: Sides, context: &mut Vec<f32>) {
+    pub(crate) fn self_attention(&self, qkv: &[f32], sides: Sides, context: &mut Vec<f32>) {
         let [q, k, v] = packed(sides.width).map(|place| (qkv, place));
         self.forward(&sides, &Sources { q, k, v }, context);
     }
 
     /// The gradient of the packed queries, keys and values, in memory that may hold something else.
-    pub(crate) fn of_self_backward(&self, qkv: &[f32], d_context: &[f32], sides: Sides, d_qkv: &mut Vec<f32>) {
+    pub(crate) fn self_attention_backward(&self, qkv: &[f32], d_context: &[f32], sides: Sides, d_qkv: &mut Vec<f32>) {
         let [q, k, v] = packed(sides.width).map(|place| (qkv, place));
         zeros(d_qkv, qkv.len());
         self.backward(&sides, &Sources { q, k, v }, d_context, &mut [d_qkv], [0, 0, 0]);
     }
 
     /// Appends the context of queries and of packed keys and values, rows of twice the width.
-    pub(crate) fn of_memory(&self, (q, kv): (&[f32], &[f32]), sides: Sides, context: &mut Vec<f32>) {
+    pub(crate) fn cross_attention(&self, (q, kv): (&[f32], &[f32]), sides: Sides, context: &mut Vec<f32>) {
         let [k, v] = packed_pair(sides.width).map(|place| (kv, place));
         let q = (q, alone(sides.width));
         self.forward(&sides, &Sources { q, k, v }, context);
     }
 
     /// The gradients of the queries and of the packed keys and values, in memory that may hold something else.
-    pub(crate) fn of_memory_backward(
+    pub(crate) fn cross_attention_backward(
         &self,
         (q, kv): (&[f32], &[f32]),
         d_context: &[f32],
@@ -406,7 +406,7 @@ impl CustomOp1 for OfSelf {
         let (rows, width) = layout.shape().dims2()?;
         let mut context = Vec::new();
         self.attention
-            .of_self(slice(qkv, layout)?, self.sides(width / 3), &mut context);
+            .self_attention(slice(qkv, layout)?, self.sides(width / 3), &mut context);
         Ok((CpuStorage::F32(context), Shape::from((rows, width / 3))))
     }
 
@@ -415,7 +415,8 @@ impl CustomOp1 for OfSelf {
         let gradient = gradient.contiguous()?;
         let (values, d_context) = (Values::of(qkv)?, Values::of(&gradient)?);
         let mut d_qkv = Vec::new();
-        self.attention.of_self_backward(&values, &d_context, sides, &mut d_qkv);
+        self.attention
+            .self_attention_backward(&values, &d_context, sides, &mut d_qkv);
         Tensor::from_vec(d_qkv, qkv.shape(), &Device::Cpu).map(Some)
     }
 }
@@ -440,7 +441,7 @@ impl CustomOp2 for OfMemory {
         let sides = self.sides(of_q.shape().dims2()?.1);
         let mut context = Vec::new();
         let sources = (slice(q, of_q)?, slice(kv, of_kv)?);
-        self.attention.of_memory(sources, sides, &mut context);
+        self.attention.cross_attention(sources, sides, &mut context);
         Ok((CpuStorage::F32(context), of_q.shape().clone()))
     }
 
@@ -451,7 +452,7 @@ impl CustomOp2 for OfMemory {
         let (mut dq, mut d_kv) = (Vec::new(), Vec::new());
         let gradients = (&mut dq, &mut d_kv);
         self.attention
-            .of_memory_backward((&q_values, &kv_values), &d_context, sides, gradients);
+            .cross_attention_backward((&q_values, &kv_values), &d_context, sides, gradients);
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu).map(Some);
         Ok((tensor(dq, q)?, tensor(d_kv, kv)?))
     }

@@ -4,10 +4,10 @@
 use super::pair::row_pair;
 use crate::exponential::exp_nonpositive;
 use crate::gather::Gradient;
-use crate::kept::Kept;
 use crate::product::{Compute, Into, Matrix, Output, Prepared, product, product_prepared};
 use crate::profile::{Operation, span};
 use crate::rows::{LANES, greatest, total};
+use crate::saved::Saved;
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
@@ -31,7 +31,7 @@ pub(super) struct SmoothedLoss {
     pub(super) bias: Option<Vec<f32>>,
     /// Whether there will be a backward pass; the gradient is cheapest while the logits are there.
     pub(super) with_gradient: bool,
-    pub(super) gradients: Kept<Gradients>,
+    pub(super) gradients: Saved<Gradients>,
 }
 
 impl SmoothedLoss {
@@ -189,7 +189,7 @@ impl CustomOp2 for SmoothedLoss {
                     labels: self.labels.clone(),
                     bias: self.bias.clone(),
                     with_gradient: true,
-                    gradients: Kept::none(),
+                    gradients: Saved::none(),
                     ..*self
                 };
                 let (hidden_storage, hidden_layout) = hidden.storage_and_layout();

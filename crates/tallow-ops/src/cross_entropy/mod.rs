@@ -5,7 +5,7 @@ mod pair;
 mod reference;
 
 use crate::Compute;
-use crate::kept::Kept;
+use crate::saved::Saved;
 use crate::values::is_plain;
 use candle_core::{Result, Tensor, bail};
 
@@ -94,7 +94,7 @@ pub fn cross_entropy(
             compute: options.compute,
             bias: bias.map(|bias| bias.flatten_all()?.to_vec1()).transpose()?,
             with_gradient: hidden.track_op() || weight.track_op(),
-            gradients: Kept::none(),
+            gradients: Saved::none(),
         };
         return hidden.apply_op2(weight, operation);
     }

@@ -11,9 +11,9 @@ use serde_json::Value;
 use crate::TextConfig;
 use crate::bpe;
 use crate::error::TextError;
-use crate::foreign;
-use crate::form::SPACE;
+use crate::imported;
 use crate::pair::Tokenizers;
+use crate::pipeline::SPACE;
 use crate::sentencepiece::{self, ModelType};
 use crate::tokenizer::Tokenizer;
 use bpe_dropout::BpeDropout;
@@ -141,7 +141,7 @@ impl Vocabulary {
                 let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
                 let id = |text: &str| vocabulary.get(text)?.as_u64().and_then(|id| u32::try_from(id).ok());
                 let merges = merges.iter().filter_map(|merge| {
-                    let (left, right) = foreign::parts_of_merge(merge)?;
+                    let (left, right) = imported::parts_of_merge(merge)?;
                     let joined = format!("{left}{}", right.strip_prefix(prefix).unwrap_or(right));
                     Some((id(left)?, id(right)?, id(&joined).filter(|id| is_text(*id))?))
                 });

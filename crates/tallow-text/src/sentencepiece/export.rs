@@ -2,7 +2,7 @@
 //! encoding of Protocol Buffers.
 //!
 //! SentencePiece needs no cut before it applies its model, and its BPE knows no merges, only scores of pieces. That both
-//! libraries give the same ids nevertheless is how a vocabulary is learned here (see `form.rs` and `bpe.rs`).
+//! libraries give the same ids nevertheless is how a vocabulary is learned here (see `pipeline.rs` and `bpe.rs`).
 
 use std::collections::HashSet;
 
@@ -13,8 +13,8 @@ use super::Processor;
 use super::message::{Model, ModelType, Normalizer, Piece, PieceType, Trainer};
 use crate::bpe;
 use crate::error::TextError;
-use crate::form::Form;
 use crate::kind::{Kind, Normalization};
+use crate::pipeline::Form;
 use crate::special;
 use crate::symbols::NUL;
 use crate::tokenizer::Tokenizer;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::message;
 use super::trie::Trie;
-use crate::form::SPACE;
+use crate::pipeline::SPACE;
 
 /// Follows `Normalizer` of SentencePiece.
 #[derive(Debug)]

@@ -84,7 +84,7 @@ impl Trainer {
         }
         if is_best {
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            let told = format!("Weights: {}; {}", self.which_weights(), self.told(&validation));
+            let told = format!("Weights: {}; {}", self.which_weights(), self.summary(&validation));
             self.writer().save_model(&self.parts.run.best(), weights, &told)?;
         }
         journal.tell(&Event::Validated {
@@ -131,9 +131,9 @@ impl Trainer {
     }
 
     /// A validation in the words of a model card.
-    fn told(&self, validation: &Validation) -> String {
+    fn summary(&self, validation: &Validation) -> String {
         match &self.parts.valid {
-            Some(valid) => validation.told(&valid.score, &self.parts.train.valid_search(&self.parts.decode)),
+            Some(valid) => validation.summary(&valid.score, &self.parts.train.valid_search(&self.parts.decode)),
             None => String::new(),
         }
     }
@@ -203,7 +203,7 @@ impl Trainer {
             let listed: Vec<String> = updates.iter().map(u64::to_string).collect();
             let scores = validation
                 .as_ref()
-                .map_or("nothing was validated.".into(), |validation| self.told(validation));
+                .map_or("nothing was validated.".into(), |validation| self.summary(validation));
             let told = format!(
                 "Weights: the average of those after updates {}; {scores}",
                 listed.join(", ")

@@ -1,14 +1,14 @@
 //! A run's config: a TOML file, `--set` on top of it, defaults beneath.
 
 mod keys;
-mod layers;
+mod overlay;
 mod synonyms;
 
 use crate::error::{WithContext, bail};
 use crate::{Error, Result};
 pub use keys::{keys_of, nearest};
-use layers::{assign, faults_of, merge};
-pub use layers::{parse_value, unknown_in};
+use overlay::{assign, faults_of, merge};
+pub use overlay::{parse_value, unknown_in};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 pub use synonyms::{Synonym, synonym};

@@ -5,7 +5,7 @@ use super::place::write_text;
 use crate::Result;
 use crate::config::Config;
 use crate::notice::{Listener, Notice};
-use crate::translation::Shortcomings;
+use crate::warnings::TranslationWarnings;
 use candle_core::Device;
 use tallow_data::ParallelText;
 use tallow_decode::Translator;
@@ -33,7 +33,7 @@ pub(super) fn score(
     let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
     let lines: String = hypotheses.iter().flat_map(|line| [*line, "\n"]).collect();
     write_text(&run.test_translations(), &lines)?;
-    for warning in Shortcomings::of(&translations).warnings(&config.decode, translator.tokenizers()) {
+    for warning in TranslationWarnings::of(&translations).lines(&config.decode, translator.tokenizers()) {
         listener.notice(&Notice::Warning(warning));
     }
     let references = [text.target.clone()];

@@ -3,8 +3,8 @@
 use crate::commands::check::{FEW, Report};
 use anyhow::Result;
 use tallow::Config;
-use tallow::figures::thousands;
-use tallow::figures::{agreeing, counted};
+use tallow::humanize::thousands;
+use tallow::humanize::{agreeing, counted};
 use tallow_data::{Alignment, CorpusFiles, DataError, Overlap, ParallelText, Sides, Survey, Tally, read_lines};
 
 /// Shares above which something is a fault and not an oddity: of pairs with broken characters, of held-out pairs that are

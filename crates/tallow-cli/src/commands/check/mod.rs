@@ -9,7 +9,7 @@ use crate::activity::Activity;
 use crate::arguments::CheckArguments;
 use crate::colour::{Stream, Tone};
 use crate::hub::hub;
-use crate::talk::Talk;
+use crate::notices::PrintNotices;
 use crate::threads;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tallow::Config;
-use tallow::figures::counted;
+use tallow::humanize::counted;
 use tallow::initial::Initial;
 
 pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     let device = arguments.device.device.open()?;
     let hub = hub(arguments.hub.offline);
     let init = match &composed.config.init {
-        Some(name) => Some(Initial::open(name, &hub, &device, &Talk)?),
+        Some(name) => Some(Initial::open(name, &hub, &device, &PrintNotices)?),
         None => None,
     };
     let config = match &init {

@@ -7,7 +7,7 @@ use candle_core::Device;
 use serde_json::{Map, json};
 use std::time::Duration;
 use tallow::Config;
-use tallow::figures::{duration, memory, thousands};
+use tallow::humanize::{duration, memory, thousands};
 use tallow::initial::{self, Initial};
 use tallow::record;
 use tallow_data::Example;

@@ -14,7 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tallow::Config;
 use tallow::DeviceChoice;
-use tallow::figures::counted;
+use tallow::humanize::counted;
 use tallow_ops::{Key, Purpose};
 use tallow_train::RunDirectory;
 use tallow_train::proof::different_files;

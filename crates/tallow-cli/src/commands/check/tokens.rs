@@ -2,13 +2,13 @@
 
 use crate::commands::check::corpus::{Texts, pairs_of};
 use crate::commands::check::{FEW, Report, Verdict};
-use crate::talk::Talk;
+use crate::notices::PrintNotices;
 use anyhow::Result;
 use std::sync::Arc;
 use tallow::Config;
 use tallow::Hub;
 use tallow::corpora::{beyond_positions, encode, training_corpus};
-use tallow::figures::thousands;
+use tallow::humanize::thousands;
 use tallow::initial::Initial;
 use tallow::vocabulary::{open_or_learn, rewritten_references};
 use tallow_data::{Corpus, Filters, HISTOGRAM, Spelling, TokenSurvey};
@@ -45,7 +45,7 @@ pub(super) fn encoded(
                 true => "learning the vocabulary",
                 false => "opening the vocabulary",
             });
-            open_or_learn(config, &texts.train, hub, &Talk)?
+            open_or_learn(config, &texts.train, hub, &PrintNotices)?
         }
     };
     if let Err(error) = tokenizers.samplers(&config.text) {

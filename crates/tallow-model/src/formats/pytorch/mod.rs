@@ -3,7 +3,7 @@
 
 mod pickle;
 
-use super::stand_in::stand_in;
+use super::failed_download::failed_download;
 use super::weights::{Entry, Weights, contiguous};
 use candle_core::DType;
 use pickle::{Id, Value, Values};
@@ -28,7 +28,7 @@ type Storages = HashMap<String, (usize, usize)>;
 /// # Errors
 /// What is wrong with it.
 pub(super) fn read(bytes: Vec<u8>) -> Result<Weights, String> {
-    let entries = entries(&bytes).map_err(|fault| stand_in(&bytes).map_or(fault, str::to_owned))?;
+    let entries = entries(&bytes).map_err(|fault| failed_download(&bytes).map_or(fault, str::to_owned))?;
     Ok(Weights::new(bytes, entries))
 }
 

@@ -3,8 +3,8 @@
 use super::{Gradients, Parameters, rows, rows_of_block, tensor};
 use crate::Sentences;
 use crate::attention::{Attention, Sides};
-use crate::kept::Kept;
 use crate::product::Engine;
+use crate::saved::Saved;
 use crate::sublayer::AttentionSublayerOptions;
 use crate::sublayer::connection::RowConnection;
 use crate::sublayer::layout::CrossAttentionLayout;
@@ -21,7 +21,7 @@ pub(in crate::sublayer) struct CrossAttention {
     connection: RowConnection,
     engine: Engine,
     with_gradient: bool,
-    kept: Kept<KeptCrossAttention>,
+    kept: Saved<KeptCrossAttention>,
 }
 
 /// What the backward pass needs.
@@ -51,7 +51,7 @@ impl CrossAttention {
             connection: RowConnection::new(&options.connection, layout.width),
             engine: options.compute.engine(),
             with_gradient,
-            kept: Kept::none(),
+            kept: Saved::none(),
         }
     }
 
@@ -97,7 +97,8 @@ impl CrossAttention {
             let memory = rows(memory, &self.memory_sentences.rows_of(block), width);
             let kv = kv_map.append(memory, &mut kept.kv);
             let so_far = kept.context.len();
-            self.attention.of_memory((q, kv), self.sides(block), &mut kept.context);
+            self.attention
+                .cross_attention((q, kv), self.sides(block), &mut kept.context);
             let y = output_map.append(&kept.context[so_far..], &mut kept.y);
             self.connection.leave(of_block.start, (x, y), norm, &mut result);
         }
@@ -115,11 +116,11 @@ impl CustomOp3 for CrossAttention {
         x: &CpuStorage,
         of_x: &Layout,
         memory: &CpuStorage,
-        of_memory: &Layout,
+        cross_attention: &Layout,
         packed: &CpuStorage,
         of_packed: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, memory) = (slice(x, of_x)?, slice(memory, of_memory)?);
+        let (x, memory) = (slice(x, of_x)?, slice(memory, cross_attention)?);
         let (result, kept) = self.run(x, memory, slice(packed, of_packed)?);
         if self.with_gradient {
             self.kept.put(kept);
@@ -155,17 +156,17 @@ impl CustomOp3 for CrossAttention {
         let (mut dy, mut d_context, mut dq, mut d_kv) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for block in &blocks {
             let of_block = self.sentences.rows_of(block);
-            let of_memory = self.memory_sentences.rows_of(block);
+            let cross_attention = self.memory_sentences.rows_of(block);
             let of_width = |values| rows(values, &of_block, width);
             let x = of_width(&x_values);
             gradients.leave(of_block.start, (x, of_width(&kept.y)), of_width(&gradient), &mut dy);
             gradients.add_parameters(output_back.place, of_width(&kept.context), &dy);
             d_context.clear();
             output_back.append(&dy, &mut d_context);
-            let sources = (of_width(&kept.q), rows(&kept.kv, &of_memory, 2 * width));
+            let sources = (of_width(&kept.q), rows(&kept.kv, &cross_attention, 2 * width));
             self.attention
-                .of_memory_backward(sources, &d_context, self.sides(block), (&mut dq, &mut d_kv));
-            gradients.add_parameters(kv_back.place, rows(&memory_values, &of_memory, width), &d_kv);
+                .cross_attention_backward(sources, &d_context, self.sides(block), (&mut dq, &mut d_kv));
+            gradients.add_parameters(kv_back.place, rows(&memory_values, &cross_attention, width), &d_kv);
             kv_back.append(&d_kv, &mut d_memory);
             gradients.enter(&q_back, (x, &kept.input, &of_block), &dq);
         }

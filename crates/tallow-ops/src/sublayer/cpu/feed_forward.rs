@@ -1,9 +1,9 @@
 //! The feed-forward sublayer.
 
 use super::{Gradients, Parameters, rows, rows_of_block};
-use crate::kept::Kept;
 use crate::product::Engine;
 use crate::profile::{Operation, span};
+use crate::saved::Saved;
 use crate::sublayer::FeedForwardOptions;
 use crate::sublayer::connection::RowConnection;
 use crate::sublayer::layout::FeedForwardLayout;
@@ -20,7 +20,7 @@ pub(in crate::sublayer) struct FeedForward {
     connection: RowConnection,
     engine: Engine,
     with_gradient: bool,
-    kept: Kept<KeptFeedForward>,
+    kept: Saved<KeptFeedForward>,
 }
 
 /// What the backward pass needs.
@@ -47,7 +47,7 @@ impl FeedForward {
             connection: RowConnection::new(&options.connection, layout.width),
             engine: options.compute.engine(),
             with_gradient,
-            kept: Kept::none(),
+            kept: Saved::none(),
         }
     }
 

@@ -3,8 +3,8 @@
 use super::{Gradients, Parameters, rows, rows_of_block};
 use crate::Sentences;
 use crate::attention::{Attention, Sides};
-use crate::kept::Kept;
 use crate::product::Engine;
+use crate::saved::Saved;
 use crate::sublayer::AttentionSublayerOptions;
 use crate::sublayer::connection::RowConnection;
 use crate::sublayer::layout::SelfAttentionLayout;
@@ -20,7 +20,7 @@ pub(in crate::sublayer) struct SelfAttention {
     connection: RowConnection,
     engine: Engine,
     with_gradient: bool,
-    kept: Kept<KeptSelfAttention>,
+    kept: Saved<KeptSelfAttention>,
 }
 
 /// What the backward pass needs.
@@ -48,7 +48,7 @@ impl SelfAttention {
             connection: RowConnection::new(&options.connection, layout.width),
             engine: options.compute.engine(),
             with_gradient,
-            kept: Kept::none(),
+            kept: Saved::none(),
         }
     }
 
@@ -90,7 +90,7 @@ impl SelfAttention {
             let input = self.connection.enter(x, norm, &mut kept.input);
             let qkv = qkv_map.append(input, &mut kept.qkv);
             let so_far = kept.context.len();
-            self.attention.of_self(qkv, self.sides(block), &mut kept.context);
+            self.attention.self_attention(qkv, self.sides(block), &mut kept.context);
             let y = output_map.append(&kept.context[so_far..], &mut kept.y);
             self.connection.leave(of_block.start, (x, y), norm, &mut result);
         }
@@ -146,7 +146,7 @@ impl CustomOp2 for SelfAttention {
             output_back.append(&dy, &mut d_context);
             let qkv = rows(&kept.qkv, &of_block, 3 * width);
             self.attention
-                .of_self_backward(qkv, &d_context, self.sides(block), &mut d_qkv);
+                .self_attention_backward(qkv, &d_context, self.sides(block), &mut d_qkv);
             gradients.enter(&qkv_back, (x, &kept.input, &of_block), &d_qkv);
         }
         gradients.finish(x, packed)

@@ -4,13 +4,13 @@ use crate::colour::warning;
 use tallow::{Event, Listener, Notice, Observer};
 
 /// Prints every notice as it comes.
-pub(crate) struct Talk;
+pub(crate) struct PrintNotices;
 
-impl Observer for Talk {
+impl Observer for PrintNotices {
     fn observe(&self, _: &Event) {}
 }
 
-impl Listener for Talk {
+impl Listener for PrintNotices {
     fn notice(&self, notice: &Notice) {
         say(notice);
     }

@@ -1,7 +1,7 @@
 //! What lies where a file should be when a download went wrong.
 
 /// What a file is that only stands in for another one, and how to get that.
-pub(crate) fn stand_in(bytes: &[u8]) -> Option<&'static str> {
+pub(crate) fn failed_download(bytes: &[u8]) -> Option<&'static str> {
     const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
     let start = bytes.trim_ascii_start();
     let begins_with = |text: &[u8]| start.len() >= text.len() && start[..text.len()].eq_ignore_ascii_case(text);
@@ -23,11 +23,15 @@ mod tests {
     #[test]
     fn what_downloads_leave_behind() {
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
-        assert!(stand_in(pointer).unwrap().contains("git lfs pull"));
-        assert!(stand_in(b"\n<!DOCTYPE HTML><p>Sign in").unwrap().contains("web page"));
-        assert!(stand_in(b"").unwrap().contains("empty"));
+        assert!(failed_download(pointer).unwrap().contains("git lfs pull"));
+        assert!(
+            failed_download(b"\n<!DOCTYPE HTML><p>Sign in")
+                .unwrap()
+                .contains("web page")
+        );
+        assert!(failed_download(b"").unwrap().contains("empty"));
         for fine in [&b"{}"[..], b"PK\x03\x04", b"version 2", b"<"] {
-            assert_eq!(stand_in(fine), None);
+            assert_eq!(failed_download(fine), None);
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 /// Room for what is kept; it is taken once.
-pub(crate) struct Kept<T>(Mutex<Option<T>>);
+pub(crate) struct Saved<T>(Mutex<Option<T>>);
 
-impl<T> Kept<T> {
+impl<T> Saved<T> {
     pub(crate) fn none() -> Self {
         Self(Mutex::new(None))
     }

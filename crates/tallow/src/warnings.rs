@@ -1,6 +1,6 @@
 //! What there is to say about translations.
 
-use crate::figures::agreeing;
+use crate::humanize::agreeing;
 use crate::vocabulary::language_tags;
 use std::collections::BTreeSet;
 use tallow_decode::{DecodeConfig, Translation};
@@ -14,7 +14,7 @@ const SHOWN_CHARACTERS: usize = 40;
 
 /// Lines that were not translated as they are, counted.
 #[derive(Clone, Debug, Default)]
-pub struct Shortcomings {
+pub struct TranslationWarnings {
     cut: u64,
     split: u64,
     unfinished: u64,
@@ -23,7 +23,7 @@ pub struct Shortcomings {
     unknown_tags: BTreeSet<String>,
 }
 
-impl Shortcomings {
+impl TranslationWarnings {
     /// Those of translations.
     pub fn of(translations: &[Translation]) -> Self {
         let mut all = Self::default();
@@ -50,7 +50,7 @@ impl Shortcomings {
     }
 
     /// What there is to say of them, each with the key that can change it.
-    pub fn warnings(&self, config: &DecodeConfig, tokenizers: &Tokenizers) -> Vec<String> {
+    pub fn lines(&self, config: &DecodeConfig, tokenizers: &Tokenizers) -> Vec<String> {
         let (source, target) = (config.max_source_length, config.max_length);
         let mut warnings = Vec::new();
         let mut say = |text: String| warnings.push(text);
