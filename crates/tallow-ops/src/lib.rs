@@ -32,6 +32,7 @@ fn widest<R>(closure: impl FnOnce() -> R) -> R {
 mod activation;
 mod adam;
 mod attention;
+mod backend;
 mod cross_entropy;
 mod dropout;
 mod embedding;

@@ -1,13 +1,7 @@
 //! The elements of tensors in main memory, for kernels.
 
-use crate::path::{Path, path};
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use std::ops::Deref;
-
-/// Whether kernels of this crate can work on the tensor: f32, in main memory, without gaps.
-pub(crate) fn is_plain(x: &Tensor) -> bool {
-    path() != Path::Reference && x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous()
-}
 
 /// The elements of a storage that a layout covers without gaps.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -25,7 +19,7 @@ pub(crate) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// Opens a tensor for which [`is_plain`] holds.
+    /// Opens a tensor of [`Backend::Cpu`](crate::backend::Backend::Cpu).
     pub(crate) fn of(x: &'a Tensor) -> Result<Self> {
         let (storage, layout) = x.storage_and_layout();
         match &*storage {

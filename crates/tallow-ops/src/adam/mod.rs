@@ -3,6 +3,7 @@
 mod cpu;
 mod reference;
 
+use crate::backend::Backend;
 use candle_core::{DType, Result, Tensor, Var, bail};
 
 /// The numbers of one update.
@@ -95,10 +96,9 @@ pub fn adam_update_no_grad(
             gradient.dtype()
         );
     }
-    if parameter.device().is_cpu() {
-        cpu::update(parameter, gradient, state, options)
-    } else {
-        reference::update(parameter, gradient, state, options)
+    match Backend::of(&[parameter.as_tensor()]) {
+        Backend::Cpu => cpu::update(parameter, gradient, state, options),
+        Backend::Reference => reference::update(parameter, gradient, state, options),
     }
 }
 

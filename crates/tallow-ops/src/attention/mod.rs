@@ -9,7 +9,7 @@ mod step;
 pub(crate) use cpu::{Attention, Sides};
 pub use mask::AttentionMask;
 
-use crate::values::is_plain;
+use crate::backend::Backend;
 use crate::{Dropout, Sentences, dropout};
 use candle_core::{Result, Tensor, bail};
 use softmax::MaskedSoftmax;
@@ -38,13 +38,15 @@ impl AttentionOptions<'_> {
         causal: bool,
     ) -> Result<Option<Attention>> {
         let fits = self.heads > 0 && width.is_multiple_of(self.heads) && self.scale > 0.0;
-        if self.record || !fits || !operands.iter().all(|x| is_plain(x)) {
-            return Ok(None);
+        match Backend::of(operands).if_able(fits && !self.record) {
+            Backend::Reference => Ok(None),
+            Backend::Cpu => {
+                if let Some(dropout) = self.dropout {
+                    dropout.check_weights(queries, self.heads)?;
+                }
+                Ok(Some(Attention::new(self.heads, self.scale, causal, self.dropout)))
+            }
         }
-        if let Some(dropout) = self.dropout {
-            dropout.check_weights(queries, self.heads)?;
-        }
-        Ok(Some(Attention::new(self.heads, self.scale, causal, self.dropout)))
     }
 }
 
@@ -203,13 +205,12 @@ pub fn attend(
         });
     }
     let scores = q.matmul(&k.t()?)?;
-    let weights = if is_plain(&scores) {
-        scores.apply_op1(MaskedSoftmax {
+    let weights = match Backend::of(&[&scores]) {
+        Backend::Cpu => scores.apply_op1(MaskedSoftmax {
             scale: options.scale as f32,
             mask: mask.cloned(),
-        })?
-    } else {
-        reference::masked_softmax(&scores, options.scale, mask)?
+        })?,
+        Backend::Reference => reference::masked_softmax(&scores, options.scale, mask)?,
     };
     let weights_bhts = options.record.then(|| weights.detach());
     let context = dropout(&weights, options.dropout)?.matmul(v)?;

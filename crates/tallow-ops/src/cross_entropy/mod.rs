@@ -5,8 +5,8 @@ mod pair;
 mod reference;
 
 use crate::Compute;
+use crate::backend::Backend;
 use crate::saved::Saved;
-use crate::values::is_plain;
 use candle_core::{Result, Tensor, bail};
 
 /// Which pieces can be predicted, and how sure the model should be.
@@ -85,23 +85,28 @@ pub fn cross_entropy(
         );
     }
     // The kernel takes the bias for a constant; one that is trained needs the reference, or its gradient would be lost.
-    if is_plain(hidden) && is_plain(weight) && !bias.is_some_and(Tensor::track_op) {
-        let operation = cpu::SmoothedLoss {
-            labels: labels.to_vec(),
-            smoothing: options.smoothing as f32,
-            r_drop: options.r_drop.map(|weight| weight as f32),
-            classes: options.classes,
-            compute: options.compute,
-            bias: bias.map(|bias| bias.flatten_all()?.to_vec1()).transpose()?,
-            with_gradient: hidden.track_op() || weight.track_op(),
-            gradients: Saved::none(),
-        };
-        return hidden.apply_op2(weight, operation);
+    let is_able = !bias.is_some_and(Tensor::track_op);
+    match Backend::of(&[hidden, weight]).if_able(is_able) {
+        Backend::Cpu => {
+            let operation = cpu::SmoothedLoss {
+                labels: labels.to_vec(),
+                smoothing: options.smoothing as f32,
+                r_drop: options.r_drop.map(|weight| weight as f32),
+                classes: options.classes,
+                compute: options.compute,
+                bias: bias.map(|bias| bias.flatten_all()?.to_vec1()).transpose()?,
+                with_gradient: hidden.track_op() || weight.track_op(),
+                gradients: Saved::none(),
+            };
+            hidden.apply_op2(weight, operation)
+        }
+        Backend::Reference => {
+            let logits = hidden.matmul(&weight.narrow(0, 0, options.classes)?.t()?)?;
+            let logits = match bias {
+                Some(bias) => logits.broadcast_add(&bias.narrow(1, 0, options.classes)?)?,
+                None => logits,
+            };
+            reference::smoothed_loss(&logits, labels, options.smoothing, options.r_drop)
+        }
     }
-    let logits = hidden.matmul(&weight.narrow(0, 0, options.classes)?.t()?)?;
-    let logits = match bias {
-        Some(bias) => logits.broadcast_add(&bias.narrow(1, 0, options.classes)?)?,
-        None => logits,
-    };
-    reference::smoothed_loss(&logits, labels, options.smoothing, options.r_drop)
 }

@@ -3,8 +3,8 @@
 mod cpu;
 mod reference;
 
+use crate::backend::Backend;
 use crate::random::WIDE;
-use crate::values::is_plain;
 use crate::{Key, Purpose, Sentences};
 use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
@@ -172,10 +172,10 @@ pub fn dropout(x: &Tensor, dropout: Option<&Dropout>) -> Result<Tensor> {
     if !dropout.is_active() {
         return Ok(x.clone());
     }
-    if is_plain(x) {
-        return x.apply_op1(cpu::Masked(dropout.clone()));
+    match Backend::of(&[x]) {
+        Backend::Cpu => x.apply_op1(cpu::Masked(dropout.clone())),
+        Backend::Reference => reference::dropout(x, dropout),
     }
-    reference::dropout(x, dropout)
 }
 
 #[cfg(test)]

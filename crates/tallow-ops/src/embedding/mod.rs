@@ -3,7 +3,7 @@
 mod cpu;
 mod reference;
 
-use crate::values::is_plain;
+use crate::backend::Backend;
 use crate::{Dropout, Sentences, dropout};
 use candle_core::{Result, Tensor, bail};
 
@@ -36,25 +36,28 @@ pub fn embed(
             sentences.longest()
         );
     }
-    if is_plain(table) && positions.is_none_or(is_plain) {
-        if let Some(drop) = drop {
-            drop.check_rows(&[rows, width])?;
+    let operands: Vec<&Tensor> = [Some(table), positions].into_iter().flatten().collect();
+    match Backend::of(&operands) {
+        Backend::Cpu => {
+            if let Some(drop) = drop {
+                drop.check_rows(&[rows, width])?;
+            }
+            let operation = cpu::Embed {
+                ids: ids.to_vec1()?,
+                sentences: sentences.clone(),
+                scale: scale as f32,
+                dropout: drop.filter(|drop| drop.is_active()).cloned(),
+            };
+            match positions {
+                Some(positions) => table.apply_op2(positions, operation),
+                None => table.apply_op2(
+                    &Tensor::zeros((sentences.longest(), width), table.dtype(), table.device())?,
+                    operation,
+                ),
+            }
         }
-        let operation = cpu::Embed {
-            ids: ids.to_vec1()?,
-            sentences: sentences.clone(),
-            scale: scale as f32,
-            dropout: drop.filter(|drop| drop.is_active()).cloned(),
-        };
-        return match positions {
-            Some(positions) => table.apply_op2(positions, operation),
-            None => table.apply_op2(
-                &Tensor::zeros((sentences.longest(), width), table.dtype(), table.device())?,
-                operation,
-            ),
-        };
+        Backend::Reference => dropout(&reference::embed(ids, table, scale, positions, sentences)?, drop),
     }
-    dropout(&reference::embed(ids, table, scale, positions, sentences)?, drop)
 }
 
 #[cfg(test)]

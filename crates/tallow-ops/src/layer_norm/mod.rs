@@ -3,7 +3,7 @@
 mod cpu;
 mod reference;
 
-use crate::values::is_plain;
+use crate::backend::Backend;
 use candle_core::{Result, Tensor, bail};
 pub(crate) use cpu::{moments, normalise, normalise_backward, row_gradient};
 
@@ -25,14 +25,16 @@ pub fn layer_norm(x: &Tensor, scale_shift: &Tensor, epsilon: f64) -> Result<Tens
             scale_shift.dims()
         );
     }
-    if is_plain(x) && is_plain(scale_shift) {
-        return x.apply_op2(
+    match Backend::of(&[x, scale_shift]) {
+        Backend::Cpu => x.apply_op2(
             scale_shift,
             cpu::LayerNorm {
                 epsilon: epsilon as f32,
             },
-        );
+        ),
+        Backend::Reference => {
+            let x_nd = x.reshape((x.elem_count() / width, width))?;
+            reference::layer_norm(&x_nd, scale_shift, epsilon)?.reshape(x.shape())
+        }
     }
-    let x_nd = x.reshape((x.elem_count() / width, width))?;
-    reference::layer_norm(&x_nd, scale_shift, epsilon)?.reshape(x.shape())
 }

@@ -3,8 +3,8 @@
 mod cpu;
 mod reference;
 
+use crate::backend::Backend;
 use crate::product::least_rows;
-use crate::values::is_plain;
 use crate::{Activation, Compute};
 use candle_core::{Result, Tensor, bail};
 
@@ -59,13 +59,14 @@ fn affine(
     activation: Activation,
     compute: Compute,
 ) -> Result<Tensor> {
-    match bias {
-        Some(bias) if is_plain(x_ni) && is_plain(weight) && is_plain(bias) => {
+    let operands: Vec<&Tensor> = [Some(x_ni), Some(weight), bias].into_iter().flatten().collect();
+    match (Backend::of(&operands), bias) {
+        (Backend::Cpu, Some(bias)) => {
             let relu = activation == Activation::Relu;
             let y = x_ni.apply_op3(weight, bias, cpu::Linear { relu, compute })?;
             if relu { Ok(y) } else { activation.forward(&y) }
         }
-        _ => {
+        (Backend::Cpu | Backend::Reference, _) => {
             // The kernel sees to this itself.
             let (rows, least) = (x_ni.dim(0)?, least_rows(weight.dim(0)?));
             if rows >= least || !x_ni.device().is_cpu() {

@@ -2,8 +2,8 @@
 
 mod cpu;
 
+use crate::backend::Backend;
 use crate::sublayer::RowConnection;
-use crate::values::is_plain;
 use crate::{Connection, Dropout, NormPlace, dropout, layer_norm};
 use candle_core::{Result, Tensor, bail};
 
@@ -41,17 +41,19 @@ pub fn residual_norm(
             scale_shift.dims()
         );
     }
-    if is_plain(x) && is_plain(y) && is_plain(scale_shift) {
-        if let Some(drop) = drop {
-            drop.check_rows(x.dims())?;
+    match Backend::of(&[x, y, scale_shift]) {
+        Backend::Cpu => {
+            if let Some(drop) = drop {
+                drop.check_rows(x.dims())?;
+            }
+            let connection = Connection {
+                place: NormPlace::Post,
+                epsilon,
+                dropout: drop,
+            };
+            let operation = cpu::ResidualNorm(RowConnection::new(&connection, width));
+            x.apply_op3(y, scale_shift, operation)
         }
-        let connection = Connection {
-            place: NormPlace::Post,
-            epsilon,
-            dropout: drop,
-        };
-        let operation = cpu::ResidualNorm(RowConnection::new(&connection, width));
-        return x.apply_op3(y, scale_shift, operation);
+        Backend::Reference => layer_norm(&residual(x, y, drop)?, scale_shift, epsilon),
     }
-    layer_norm(&residual(x, y, drop)?, scale_shift, epsilon)
 }

@@ -14,7 +14,7 @@ mod reference;
 pub(crate) use connection::RowConnection;
 pub use layout::{CrossAttentionParts, FeedForwardParts, SelfAttentionParts};
 
-use crate::values::is_plain;
+use crate::backend::Backend;
 use crate::{Activation, Compute, Dropout, Sentences};
 use candle_core::{Result, Tensor, bail};
 use layout::{CrossAttentionLayout, FeedForwardLayout, SelfAttentionLayout};
@@ -86,18 +86,18 @@ pub fn feed_forward(x: &Tensor, packed: &Tensor, options: FeedForwardOptions) ->
         inner: options.inner,
     };
     expect(packed, layout.elements(), "feed_forward")?;
-    if is_plain(x) && is_plain(packed) {
-        // Both masks have a row for each row of `x`; their widths do not matter.
-        for dropout in [options.inner_dropout, options.connection.dropout]
-            .into_iter()
-            .flatten()
-        {
-            dropout.check_rows(x.dims())?;
+    match Backend::of(&[x, packed]) {
+        Backend::Cpu => {
+            // Both masks have a row for each row of `x`; their widths do not matter.
+            let masks = [options.inner_dropout, options.connection.dropout];
+            masks
+                .into_iter()
+                .flatten()
+                .try_for_each(|dropout| dropout.check_rows(x.dims()))?;
+            x.apply_op2(packed, cpu::FeedForward::new(layout, &options, tracked(&[x, packed])))
         }
-        let operation = cpu::FeedForward::new(layout, &options, tracked(&[x, packed]));
-        return x.apply_op2(packed, operation);
+        Backend::Reference => reference::feed_forward(x, &FeedForwardParts::of(packed, width, options.inner)?, options),
     }
-    reference::feed_forward(x, &FeedForwardParts::of(packed, width, options.inner)?, options)
 }
 
 /// Attention of sentences to themselves as a sublayer.
@@ -125,11 +125,15 @@ pub fn self_attention_sublayer(
     }
     let layout = SelfAttentionLayout { width };
     expect(packed, layout.elements(), "self_attention")?;
-    if is_plain(x) && is_plain(packed) && options.can_fuse(x, sentences)? {
-        let operation = cpu::SelfAttention::new(layout, sentences, causal, &options, tracked(&[x, packed]));
-        return x.apply_op2(packed, operation);
+    match Backend::of(&[x, packed]).if_able(options.can_fuse(x, sentences)?) {
+        Backend::Cpu => {
+            let operation = cpu::SelfAttention::new(layout, sentences, causal, &options, tracked(&[x, packed]));
+            x.apply_op2(packed, operation)
+        }
+        Backend::Reference => {
+            reference::self_attention((x, sentences), causal, &SelfAttentionParts::of(packed, width)?, options)
+        }
     }
-    reference::self_attention((x, sentences), causal, &SelfAttentionParts::of(packed, width)?, options)
 }
 
 /// Attention to the encoder's output as a sublayer.
@@ -159,13 +163,17 @@ pub fn cross_attention_sublayer(
     }
     let layout = CrossAttentionLayout { width };
     expect(packed, layout.elements(), "cross_attention")?;
-    if is_plain(x) && is_plain(memory) && is_plain(packed) && options.can_fuse(x, sentences)? {
-        let with_gradient = tracked(&[x, memory, packed]);
-        let operation = cpu::CrossAttention::new(layout, sentences, memory_sentences, &options, with_gradient);
-        return x.apply_op3(memory, packed, operation);
+    match Backend::of(&[x, memory, packed]).if_able(options.can_fuse(x, sentences)?) {
+        Backend::Cpu => {
+            let with_gradient = tracked(&[x, memory, packed]);
+            let operation = cpu::CrossAttention::new(layout, sentences, memory_sentences, &options, with_gradient);
+            x.apply_op3(memory, packed, operation)
+        }
+        Backend::Reference => {
+            let parts = CrossAttentionParts::of(packed, width)?;
+            reference::cross_attention((x, sentences), (memory, memory_sentences), &parts, options)
+        }
     }
-    let parts = CrossAttentionParts::of(packed, width)?;
-    reference::cross_attention((x, sentences), (memory, memory_sentences), &parts, options)
 }
 
 impl AttentionSublayerOptions<'_> {
