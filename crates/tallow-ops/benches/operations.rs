@@ -345,10 +345,10 @@ fn cases() -> Result<Vec<Case>> {
             vec![random(1, &shape)?, packed.clone()],
             move |x| of_self(&|options| self_attention_sublayer(&x[0], &all, true, &x[1], options)),
         )?);
-        let (cross_attention, all) = (attention(), sentences.clone());
+        let (attend_to_memory, all) = (attention(), sentences.clone());
         let inputs = vec![random(1, &shape)?, random(3, &shape)?, packed];
         cases.push(Case::new(names[2], flops, inputs, move |x| {
-            cross_attention(&|options| cross_attention_sublayer((&x[0], &all), (&x[1], &all), &x[2], options))
+            attend_to_memory(&|options| cross_attention_sublayer((&x[0], &all), (&x[1], &all), &x[2], options))
         })?);
         let inputs = vec![random(1, &[rows, WIDTH])?, random(2, &[PIECES, WIDTH])?];
         let labels = labels.clone();

@@ -135,7 +135,7 @@ fn attention_kernel() -> Result<()> {
 fn sublayer_kernels() -> Result<()> {
     let stream = DropoutStream::new(1, 2, vec![7, 9]);
     // A chain of operations gathers more rounding than one.
-    for (heads, d, f, of_x, cross_attention) in [
+    for (heads, d, f, of_x, memory_lengths) in [
         (1, 8, 3, [1, 1], [1, 1]),
         (3, 12, 17, [5, 2], [4, 7]),
         (2, 32, 48, [70, 9], [19, 1]),
@@ -143,7 +143,7 @@ fn sublayer_kernels() -> Result<()> {
         (1, 4, 5, [30, 29], [10, 90]),
         (1, 4, 5, [1, 100], [59, 1]),
     ] {
-        let (sentences, memory_sentences) = (Sentences::new(&of_x)?, Sentences::new(&cross_attention)?);
+        let (sentences, memory_sentences) = (Sentences::new(&of_x)?, Sentences::new(&memory_lengths)?);
         let at = |site, rate| stream.at(site, rate, &sentences);
         let (output, weights, inner) = (at(1, 0.3), at(2, 0.2), at(3, 0.25));
         let x = random(1, &[sentences.rows(), d]);
@@ -201,8 +201,8 @@ fn rows_of_sublayers_are_alone() -> Result<()> {
     let tensor = |seed: u64, shape: &[usize]| random(seed, shape).to_dtype(DType::F32);
     for (d, f) in [(12, 20), (16, 24), (64, 96), (130, 70)] {
         // Sentences of one row, and of one to four.
-        let cross_attention: Vec<usize> = (0..50).map(|i| 1 + i * 7 % 4).collect();
-        let rows = cross_attention.iter().sum();
+        let memory_lengths: Vec<usize> = (0..50).map(|i| 1 + i * 7 % 4).collect();
+        let rows = memory_lengths.iter().sum();
         let (x, memory) = (tensor(1, &[50, d])?, tensor(2, &[rows, d])?);
         let (inner, attention) = (tensor(3, &[2 * f * d + f + 3 * d])?, tensor(4, &[4 * d * d + 6 * d])?);
         let run = |count: usize, compute: Compute, tracked: bool| -> Result<[Vec<Vec<f32>>; 3]> {
@@ -229,7 +229,7 @@ fn rows_of_sublayers_are_alone() -> Result<()> {
             let own = |x: &Tensor| if tracked { x.clone() } else { x.detach() };
             let (single, several) = (
                 Sentences::new(&vec![1; count])?,
-                Sentences::new(&cross_attention[..count])?,
+                Sentences::new(&memory_lengths[..count])?,
             );
             let (x, memory) = (own(&x.narrow(0, 0, count)?), own(&memory.narrow(0, 0, several.rows())?));
             let (inner, attention) = (own(&inner), own(&attention));

@@ -116,11 +116,11 @@ impl CustomOp3 for CrossAttention {
         x: &CpuStorage,
         of_x: &Layout,
         memory: &CpuStorage,
-        cross_attention: &Layout,
+        of_memory: &Layout,
         packed: &CpuStorage,
         of_packed: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, memory) = (slice(x, of_x)?, slice(memory, cross_attention)?);
+        let (x, memory) = (slice(x, of_x)?, slice(memory, of_memory)?);
         let (result, kept) = self.run(x, memory, slice(packed, of_packed)?);
         if self.with_gradient {
             self.kept.put(kept);
@@ -156,17 +156,17 @@ impl CustomOp3 for CrossAttention {
         let (mut dy, mut d_context, mut dq, mut d_kv) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for block in &blocks {
             let of_block = self.sentences.rows_of(block);
-            let cross_attention = self.memory_sentences.rows_of(block);
+            let of_memory = self.memory_sentences.rows_of(block);
             let of_width = |values| rows(values, &of_block, width);
             let x = of_width(&x_values);
             gradients.leave(of_block.start, (x, of_width(&kept.y)), of_width(&gradient), &mut dy);
             gradients.add_parameters(output_back.place, of_width(&kept.context), &dy);
             d_context.clear();
             output_back.append(&dy, &mut d_context);
-            let sources = (of_width(&kept.q), rows(&kept.kv, &cross_attention, 2 * width));
+            let sources = (of_width(&kept.q), rows(&kept.kv, &of_memory, 2 * width));
             self.attention
                 .cross_attention_backward(sources, &d_context, self.sides(block), (&mut dq, &mut d_kv));
-            gradients.add_parameters(kv_back.place, rows(&memory_values, &cross_attention, width), &d_kv);
+            gradients.add_parameters(kv_back.place, rows(&memory_values, &of_memory, width), &d_kv);
             kv_back.append(&d_kv, &mut d_memory);
             gradients.enter(&q_back, (x, &kept.input, &of_block), &dq);
         }
