@@ -5,10 +5,12 @@ use crate::examples::{
     TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
 use crate::flags::{at_least_one, number, whole};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use tallow::DeviceChoice;
 use tallow_data::toy::Toy;
+use tallow_score::{METRICS, Metric};
 
 /// Trains, evaluates and runs Transformer translation models.
 #[derive(Debug, Parser)]
@@ -198,14 +200,12 @@ pub(crate) struct TranslateArguments {
     pub(crate) device: DeviceArguments,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MetricName {
-    /// BLEU
-    Bleu,
-    /// chrF2, or chrF2++ with --chrf-word-order 2
-    Chrf,
-    /// TER
-    Ter,
+/// The metrics by their names, each with what it is.
+fn metric() -> impl TypedValueParser<Value = &'static dyn Metric> {
+    let values = METRICS
+        .iter()
+        .map(|metric| PossibleValue::new(metric.name()).help(metric.about()));
+    PossibleValuesParser::new(values).try_map(|name| <dyn Metric>::named(&name).ok_or("unknown metric"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -222,8 +222,8 @@ pub(crate) enum TokenizationName {
 #[command(next_help_heading = "Scores")]
 pub(crate) struct MetricArguments {
     /// Which scores, separated by commas
-    #[arg(long, short, value_enum, value_delimiter = ',', default_values = ["bleu", "chrf"])]
-    pub(crate) metrics: Vec<MetricName>,
+    #[arg(long, short, value_parser = metric(), value_delimiter = ',', default_values = ["bleu", "chrf"])]
+    pub(crate) metrics: Vec<&'static dyn Metric>,
     /// How BLEU cuts lines into tokens; default: what the model's run says, or 13a
     #[arg(long, value_enum)]
     pub(crate) tokenize: Option<TokenizationName>,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tallow::humanize::{duration, thousands};
 use tallow::{Listener, Notice};
-use tallow_train::{Ending, Event, Metric, Observer, Validation};
+use tallow_train::{Ending, Event, Measure, Observer, Validation};
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -258,18 +258,15 @@ impl Observer for Progress {
                      regular checkpoint is written, and the best model stays"
                 ));
             }
-            Event::Decides { metric, by, .. } => self.say(match (metric, by) {
-                (Metric::ExactMatch, Metric::ExactMatch) => {
-                    "there is an exact match: from now on they decide which model is best"
+            Event::Decides { metric, by, .. } => {
+                if let Some(threshold) = metric.metric().and_then(|metric| metric.threshold()) {
+                    self.say(if by == metric {
+                        threshold.reached
+                    } else {
+                        threshold.missed
+                    });
                 }
-                (Metric::ExactMatch, _) => {
-                    "no translation equals its reference: until one does, the loss decides which model is best"
-                }
-                (_, Metric::Bleu) => "BLEU has reached 5: from now on it decides which model is best",
-                _ => {
-                    "BLEU is below 5, where its differences are noise: until it is not, the loss decides which model is best"
-                }
-            }),
+            }
             Event::Validated {
                 update,
                 validation,
@@ -327,17 +324,12 @@ impl Listener for Progress {
     }
 }
 
-pub(crate) fn describe(validation: &Validation, metric: Metric) -> String {
+pub(crate) fn describe(validation: &Validation, decides: Measure) -> String {
     let mut text = format!("loss {:.3}  ppl {:.2}", validation.loss, validation.perplexity);
-    let scores = [
-        (Metric::Bleu, "BLEU", validation.bleu),
-        (Metric::Chrf, "chrF", validation.chrf),
-        (Metric::ExactMatch, "exact", validation.exact_match),
-    ];
-    for (of, name, value) in scores {
-        if let Some(value) = value {
-            let star = if of == metric { "*" } else { "" };
-            text += &format!("  {name}{star} {value:.1}");
+    for (metric, score) in &validation.scores {
+        if let Some(score) = score {
+            let star = if Measure::Score(*metric) == decides { "*" } else { "" };
+            text += &format!("  {}{star} {:.1}", metric.label(), score.score);
         }
     }
     text

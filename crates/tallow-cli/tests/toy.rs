@@ -186,6 +186,9 @@ fn numbers_that_were_never_seen() {
     );
 
     assert_eq!(scores[3]["score"].as_f64().unwrap(), exact);
+    let files = ["score", "runs/run/test.translations.txt", "--reference", "test.de"];
+    let score = tallow(at, &[&files[..], &["--metrics", "exact-match"]].concat(), "");
+    assert_eq!(text(&score.stdout), format!("exact match = {exact:.1}\n"));
     assert!((1.0..2.0).contains(&scores[4]["score"].as_f64().unwrap()), "{scores}");
 
     // A filter: one line out for every line in, whatever it holds, on standard output alone.

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::ScoreConfig;
 use crate::corpus::for_each_segment;
 use crate::error::ScoreError;
+use crate::metric::{Metric, Threshold};
 use crate::ngram::{LARGEST_ORDER, NgramCounts, count_matches, count_ngrams, ngram_total};
 use crate::score::{Score, Statistics};
 use crate::signature::{Field, Signature, yes_no};
@@ -270,6 +272,43 @@ fn floored_ln(precision: f64) -> f64 {
         -9_999_999_999.0
     } else {
         precision.ln()
+    }
+}
+
+/// BLEU among the metrics.
+pub const BLEU: &dyn Metric = &BleuMetric;
+
+struct BleuMetric;
+
+impl Metric for BleuMetric {
+    fn name(&self) -> &'static str {
+        "bleu"
+    }
+
+    fn label(&self) -> &'static str {
+        "BLEU"
+    }
+
+    fn about(&self) -> &'static str {
+        "BLEU"
+    }
+
+    /// Below 5, differences are noise: they come from a few short matches.
+    fn threshold(&self) -> Option<Threshold> {
+        Some(Threshold {
+            least: 5.0,
+            reached: "BLEU has reached 5: from now on it decides which model is best",
+            missed: "BLEU is below 5, where its differences are noise: until it is not, the loss decides which model is best",
+        })
+    }
+
+    fn corpus(
+        &self,
+        hypotheses: &[&str],
+        references: &[Vec<String>],
+        config: &ScoreConfig,
+    ) -> Result<Score, ScoreError> {
+        config.bleu().corpus(hypotheses, references)
     }
 }
 

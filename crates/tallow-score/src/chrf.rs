@@ -5,8 +5,10 @@ use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::ScoreConfig;
 use crate::corpus::for_each_segment;
 use crate::error::ScoreError;
+use crate::metric::Metric;
 use crate::ngram::{LARGEST_ORDER, NgramCounts, count_matches, count_ngrams};
 use crate::score::{Score, Statistics};
 use crate::signature::{Field, Signature, yes_no};
@@ -276,6 +278,34 @@ fn compare<T: Eq + Hash>(hypothesis: &[NgramCounts<'_, T>], reference: &[NgramCo
         matches: count_matches(hypothesis, reference),
     };
     hypothesis.iter().zip(reference).map(compare_order).collect()
+}
+
+/// chrF among the metrics.
+pub const CHRF: &dyn Metric = &ChrfMetric;
+
+struct ChrfMetric;
+
+impl Metric for ChrfMetric {
+    fn name(&self) -> &'static str {
+        "chrf"
+    }
+
+    fn label(&self) -> &'static str {
+        "chrF"
+    }
+
+    fn about(&self) -> &'static str {
+        "chrF2, or chrF2++ with word n-grams"
+    }
+
+    fn corpus(
+        &self,
+        hypotheses: &[&str],
+        references: &[Vec<String>],
+        config: &ScoreConfig,
+    ) -> Result<Score, ScoreError> {
+        config.chrf().corpus(hypotheses, references)
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bleu::Bleu;
-use crate::chrf::Chrf;
-use crate::error::ScoreError;
-use crate::score::Score;
+use crate::METRICS;
+use crate::bleu::{BLEU, Bleu};
+use crate::chrf::{CHRF, Chrf};
+use crate::exact_match::EXACT_MATCH;
+use crate::metric::Metric;
+use crate::ter::Ter;
 use crate::tokenize::Tokenization;
+
+/// What validations measure although nobody asks for it.
+const USUAL: [&dyn Metric; 3] = [BLEU, CHRF, EXACT_MATCH];
 
 /// How translations are compared with their references, in validation and on test sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,11 +19,28 @@ use crate::tokenize::Tokenization;
 pub struct ScoreConfig {
     /// How BLEU cuts lines into tokens: `13a`, `intl`, `char`, or `none` for text that is tokenized already. Default `13a`.
     pub tokenize: Tokenization,
-    /// Whether case is ignored. Default false.
+    /// Whether case is ignored. TER ignores it in any case. Default false.
     pub lowercase: bool,
+    /// The metrics of validations and of the test set, by name, beside `train.metric`. Default: `bleu`, `chrf`,
+    /// `exact-match`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Vec<&'static dyn Metric>>,
+    /// Word n-grams of chrF; 2 makes chrF++. No key: training is compared by chrF2.
+    #[serde(skip)]
+    pub chrf_word_order: usize,
+    /// Whether TER sees case. No key: training is compared by TER as it is usual.
+    #[serde(skip)]
+    pub ter_case_sensitive: bool,
 }
 
 impl ScoreConfig {
+    /// The metrics of validations and of the test set, in the order of [`METRICS`]: those of the config, and `also`.
+    pub fn metrics(&self, also: Option<&'static dyn Metric>) -> Vec<&'static dyn Metric> {
+        let listed = self.metrics.as_deref().unwrap_or(&USUAL);
+        let is_wanted = |metric: &&'static dyn Metric| listed.contains(metric) || also == Some(*metric);
+        METRICS.iter().copied().filter(is_wanted).collect()
+    }
+
     /// BLEU.
     pub fn bleu(&self) -> Bleu {
         Bleu {
@@ -28,39 +50,37 @@ impl ScoreConfig {
         }
     }
 
-    /// chrF2.
+    /// chrF2, or chrF2++.
     pub fn chrf(&self) -> Chrf {
         Chrf {
+            word_order: self.chrf_word_order,
             lowercase: self.lowercase,
             ..Chrf::default()
         }
     }
 
-    /// BLEU and chrF2.
-    ///
-    /// # Errors
-    /// When there are not as many references as hypotheses.
-    pub fn scores<S: AsRef<str>>(
-        &self,
-        hypotheses: &[S],
-        references: &[Vec<String>],
-    ) -> Result<[Score; 2], ScoreError> {
-        Ok([
-            self.bleu().corpus(hypotheses, references)?,
-            self.chrf().corpus(hypotheses, references)?,
-        ])
+    /// TER.
+    pub fn ter(&self) -> Ter {
+        Ter {
+            case_sensitive: self.ter_case_sensitive,
+            ..Ter::default()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TER;
 
     #[test]
     fn signatures_say_what_was_asked_for() {
-        let signatures = |config: &ScoreConfig| -> Vec<String> {
-            let scores = config.scores(&["A b."], &[vec!["a b ".to_owned()]]).unwrap();
-            scores.iter().map(|score| score.signature.to_string()).collect()
+        let signatures = |config: &ScoreConfig| {
+            let signature = |metric: &dyn Metric| {
+                let score = metric.corpus(&["A b."], &[vec!["a b ".to_owned()]], config).unwrap();
+                score.signature.to_string()
+            };
+            [BLEU, CHRF, TER].map(signature)
         };
         let default = signatures(&ScoreConfig::default());
         assert!(
@@ -73,6 +93,34 @@ mod tests {
             found[0].contains("case:lc") && found[0].contains("tok:none"),
             "{found:?}"
         );
-        assert!(found[1].contains("case:lc"), "{found:?}");
+        assert!(found[1].contains("case:lc") && found[1].contains("nw:0"), "{found:?}");
+        assert!(found[2].contains("case:lc"), "{found:?}");
+        let config = ScoreConfig {
+            chrf_word_order: 2,
+            ter_case_sensitive: true,
+            ..config
+        };
+        let found = signatures(&config);
+        assert!(
+            found[1].contains("nw:2") && found[2].contains("case:mixed"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn validations_measure_what_is_listed_and_what_decides() {
+        let default = ScoreConfig::default();
+        assert_eq!(default.metrics(None), USUAL);
+        assert_eq!(default.metrics(Some(CHRF)), USUAL);
+        assert_eq!(default.metrics(Some(TER)), [BLEU, CHRF, TER, EXACT_MATCH]);
+        let config: ScoreConfig = serde_json::from_str(r#"{"metrics": ["ter", "bleu", "ter"]}"#).unwrap();
+        assert_eq!(config.metrics(None), [BLEU, TER]);
+        assert_eq!(config.metrics(Some(EXACT_MATCH)), [BLEU, TER, EXACT_MATCH]);
+        // Configs that do not name the key are written without it.
+        assert_eq!(
+            serde_json::to_string(&default).unwrap(),
+            r#"{"tokenize":"13a","lowercase":false}"#
+        );
+        assert!(serde_json::from_str::<ScoreConfig>(r#"{"metrics": ["loss"]}"#).is_err());
     }
 }

@@ -1,7 +1,10 @@
 //! The share of sentences that are translated exactly.
 
+use crate::config::ScoreConfig;
 use crate::corpus::for_each_segment;
 use crate::error::ScoreError;
+use crate::metric::{Metric, Threshold};
+use crate::score::Score;
 
 /// The percentage (0 to 100) of hypotheses that equal one of their references, character by character: case,
 /// punctuation and white space all count. `references[r][i]` is the `r`-th reference of hypothesis `i`.
@@ -14,6 +17,38 @@ pub fn exact_match(hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -
         equal += usize::from(references.contains(&hypothesis));
     })?;
     Ok(100.0 * equal as f64 / hypotheses.len() as f64)
+}
+
+/// [`exact_match`] among the metrics.
+pub const EXACT_MATCH: &dyn Metric = &ExactMatch;
+
+struct ExactMatch;
+
+impl Metric for ExactMatch {
+    fn name(&self) -> &'static str {
+        "exact-match"
+    }
+
+    fn label(&self) -> &'static str {
+        "exact"
+    }
+
+    fn about(&self) -> &'static str {
+        "Percent of lines that equal a reference"
+    }
+
+    /// Most models begin with no exact match at all.
+    fn threshold(&self) -> Option<Threshold> {
+        Some(Threshold {
+            least: f64::MIN_POSITIVE,
+            reached: "there is an exact match: from now on they decide which model is best",
+            missed: "no translation equals its reference: until one does, the loss decides which model is best",
+        })
+    }
+
+    fn corpus(&self, hypotheses: &[&str], references: &[Vec<String>], _: &ScoreConfig) -> Result<Score, ScoreError> {
+        Ok(Score::new("exact match", exact_match(hypotheses, references)?))
+    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 //! | [`Chrf`] | orders of character and word n-grams, beta, case, white space, smoothing | Popović 2015, "chrF: character n-gram F-score for automatic MT evaluation"; Popović 2017, "chrF++: words helping character n-grams" |
 //! | [`Ter`] | normalisation, punctuation, Asian scripts, case | Snover et al. 2006, "A Study of Translation Edit Rate with Targeted Human Annotation" |
 //!
-//! Every metric is a struct of options whose `Default` is sacreBLEU's. `corpus` scores a whole corpus, `sentence` one
-//! sentence, and both return a [`Score`]: the number, sacreBLEU's verbose text, a [`Signature`] and the counts behind
-//! the number. [`to_json`] and [`to_text`] print scores as sacreBLEU's command does. A corpus score is computed from
-//! counts summed over the sentences; it is not the mean of sentence scores.
+//! [`METRICS`] lists what can be asked for by name, in a config or on a command line. Behind most of it stands a struct
+//! of options whose `Default` is sacreBLEU's. `corpus` scores a whole corpus, `sentence` one sentence, and both return
+//! a [`Score`]: the number, sacreBLEU's verbose text, a [`Signature`] and the counts behind the number. [`to_json`] and
+//! [`to_text`] print scores as sacreBLEU's command does. A corpus score is computed from counts summed over the
+//! sentences; it is not the mean of sentence scores.
 //!
 //! ```
 //! use tallow_score::{Bleu, to_text};
@@ -37,6 +38,7 @@ mod corpus;
 mod edit_matrix;
 mod error;
 mod exact_match;
+mod metric;
 mod ngram;
 mod report;
 mod score;
@@ -49,14 +51,18 @@ mod tokenize;
 mod whitespace;
 mod word_ids;
 
-pub use bleu::{Bleu, BleuStatistics};
-pub use chrf::{Chrf, ChrfStatistics, NgramStatistics};
+pub use bleu::{BLEU, Bleu, BleuStatistics};
+pub use chrf::{CHRF, Chrf, ChrfStatistics, NgramStatistics};
 pub use config::ScoreConfig;
 pub use error::ScoreError;
-pub use exact_match::exact_match;
+pub use exact_match::{EXACT_MATCH, exact_match};
+pub use metric::{Metric, Threshold};
 pub use report::{to_json, to_json_text, to_text};
 pub use score::{Score, Statistics};
 pub use signature::Signature;
 pub use smoothing::Smoothing;
-pub use ter::{Ter, TerStatistics};
+pub use ter::{TER, Ter, TerStatistics};
 pub use tokenize::Tokenization;
+
+/// Every metric, in the order in which scores are told. A new one is a file with an `impl Metric`, and an entry here.
+pub const METRICS: &[&dyn Metric] = &[BLEU, CHRF, TER, EXACT_MATCH];

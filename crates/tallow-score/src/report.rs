@@ -27,7 +27,10 @@ pub fn to_json_text(scores: &[Score], width: u8) -> String {
 /// One line per score, with `width` decimals: `BLEU|nrefs:1|... = 34.2 60.1/40.0/... (BP = ...)`. Several lines are
 /// aligned at their first `=`.
 pub fn to_text(scores: &[Score], width: u8) -> String {
-    let left = |score: &Score| format!("{}|{}", score.name, score.signature);
+    let left = |score: &Score| match score.signature.is_empty() {
+        true => score.name.clone(),
+        false => format!("{}|{}", score.name, score.signature),
+    };
     let widest = scores.iter().map(|score| left(score).len()).max().unwrap_or(0);
     let lines: Vec<String> = scores
         .iter()
@@ -50,7 +53,9 @@ fn fields(score: &Score, width: u8) -> Map<String, Value> {
     let mut fields = Map::new();
     fields.insert("name".to_string(), score.name.clone().into());
     fields.insert("score".to_string(), rounded(score.score, width).into());
-    fields.insert("signature".to_string(), score.signature.to_string().into());
+    if !score.signature.is_empty() {
+        fields.insert("signature".to_string(), score.signature.to_string().into());
+    }
     if let Some(verbose) = &score.verbose {
         fields.insert("verbose_score".to_string(), verbose.clone().into());
     }
@@ -87,6 +92,14 @@ fn indented(object: &Map<String, Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metric_without_options_has_no_signature() {
+        let score = Score::new("exact match", 62.5);
+        assert_eq!(to_text(std::slice::from_ref(&score), 1), "exact match = 62.5");
+        let json = to_json(&[score], 1);
+        assert_eq!(json, serde_json::json!({ "name": "exact match", "score": 62.5 }));
+    }
 
     #[test]
     fn halves_are_rounded_to_even_as_in_python() {

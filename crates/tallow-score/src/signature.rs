@@ -50,6 +50,16 @@ impl Signature {
         Self { fields }
     }
 
+    /// That of a metric without options: empty.
+    pub(crate) fn none() -> Self {
+        Self { fields: Vec::new() }
+    }
+
+    /// Whether there is nothing to say, because the metric has no options.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     /// The names and values of the fields, in order.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.fields.iter().map(|field| (field.name, field.value.as_str()))

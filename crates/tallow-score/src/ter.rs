@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::ScoreConfig;
 use crate::corpus::for_each_segment;
 use crate::error::ScoreError;
+use crate::metric::Metric;
 use crate::score::{Score, Statistics};
 use crate::shift::count_edits;
 use crate::signature::{Field, Signature, yes_no};
@@ -112,6 +114,38 @@ impl Ter {
                 Field::new("asian", "as", yes_no(self.asian_support)),
             ],
         )
+    }
+}
+
+/// TER among the metrics.
+pub const TER: &dyn Metric = &TerMetric;
+
+struct TerMetric;
+
+impl Metric for TerMetric {
+    fn name(&self) -> &'static str {
+        "ter"
+    }
+
+    fn label(&self) -> &'static str {
+        "TER"
+    }
+
+    fn about(&self) -> &'static str {
+        "TER; less is better"
+    }
+
+    fn is_more_better(&self) -> bool {
+        false
+    }
+
+    fn corpus(
+        &self,
+        hypotheses: &[&str],
+        references: &[Vec<String>],
+        config: &ScoreConfig,
+    ) -> Result<Score, ScoreError> {
+        config.ter().corpus(hypotheses, references)
     }
 }
 

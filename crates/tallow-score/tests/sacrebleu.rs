@@ -190,6 +190,7 @@ fn flattened(statistics: &Statistics) -> Vec<f64> {
             counts.map(|count| count as f64).collect()
         }
         Statistics::Ter(ter) => vec![ter.edits as f64, ter.reference_length],
+        Statistics::None => Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `[train]` section of a config.
 
-use crate::{DropoutKey, GradientOptions, Metric, Workers};
+use crate::{DropoutKey, GradientOptions, Measure, Workers};
 use serde::{Deserialize, Serialize};
 use tallow_decode::DecodeConfig;
 use tallow_model::Initialisation;
@@ -147,8 +147,8 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Updates between lines of the training log. Default 10.
     pub log_every: u64,
-    /// What is best: `loss`, `perplexity`, `bleu`, `chrf` or `exact-match`. Default `bleu`.
-    pub metric: Metric,
+    /// What is best: `loss`, `perplexity`, or a metric: `bleu`, `chrf`, `ter` or `exact-match`. Default `bleu`.
+    pub metric: Measure,
     /// Training ends after this many validations without a better metric; 0: never. Default 10.
     pub patience: u64,
     /// Best checkpoints that are kept. Default 1.
@@ -195,7 +195,7 @@ impl Default for TrainConfig {
             validate_every: 500,
             checkpoint_every: 500,
             log_every: 10,
-            metric: Metric::Bleu,
+            metric: Measure::default(),
             patience: 10,
             keep_best: 1,
             keep_last: 3,

@@ -1,6 +1,6 @@
 //! What a trainer tells the world.
 
-use crate::{Metric, Validation};
+use crate::{Measure, Validation};
 use std::path::PathBuf;
 use tallow_ops::profile::Share;
 
@@ -76,9 +76,9 @@ pub enum Event {
         /// After which update.
         update: u64,
         /// The metric of the config.
-        metric: Metric,
+        metric: Measure,
         /// What decides now.
-        by: Metric,
+        by: Measure,
     },
     /// The model was validated.
     Validated {
@@ -87,7 +87,7 @@ pub enum Event {
         /// The results.
         validation: Validation,
         /// What decides.
-        metric: Metric,
+        metric: Measure,
         /// Whether this is the best so far.
         is_best: bool,
         /// How long it took, in seconds.
@@ -107,7 +107,7 @@ pub enum Event {
         /// The results.
         validation: Validation,
         /// What decides.
-        metric: Metric,
+        metric: Measure,
         /// Whether it is the best model now.
         is_best: bool,
     },

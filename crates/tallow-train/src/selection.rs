@@ -1,13 +1,13 @@
 //! Which checkpoints are worth keeping, and whether training still improves.
 
-use crate::Metric;
+use crate::Measure;
 use serde::{Deserialize, Serialize};
 
 /// The memory of a run's validations and checkpoints.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
-    /// The best validation so far: update and standing ([`Metric::standing`]).
+    /// The best validation so far: update and standing ([`Measure::standing`]).
     pub best: Option<(u64, f64)>,
     /// The most recent validation: update and standing, if that was a finite number.
     pub latest: Option<(u64, Option<f64>)>,
@@ -19,7 +19,7 @@ pub struct Selection {
 
 impl Selection {
     /// Takes note of a validation and says whether it is the best so far.
-    pub fn validated(&mut self, update: u64, standing: f64, metric: Metric) -> bool {
+    pub fn validated(&mut self, update: u64, standing: f64, metric: Measure) -> bool {
         self.latest = Some((update, Some(standing).filter(|value| value.is_finite())));
         let better = metric.beats(standing, self.best.map(|best| best.1));
         if better {
@@ -50,7 +50,7 @@ impl Selection {
 
     /// Takes note of a checkpoint and returns those that are to be removed: all but the `last` most recent and the
     /// `best` best.
-    pub fn saved(&mut self, update: u64, metric: Metric, best: usize, last: usize) -> Vec<u64> {
+    pub fn saved(&mut self, update: u64, metric: Measure, best: usize, last: usize) -> Vec<u64> {
         let value = self
             .latest
             .filter(|(latest, _)| *latest == update)
@@ -85,23 +85,24 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tallow_score::CHRF;
 
     #[test]
     fn best_and_patience() {
         let mut selection = Selection::default();
-        assert!(selection.validated(10, 11.0, Metric::Bleu));
-        assert!(!selection.validated(20, 11.0, Metric::Bleu));
-        assert!(!selection.validated(30, f64::NAN, Metric::Bleu));
+        assert!(selection.validated(10, 11.0, Measure::default()));
+        assert!(!selection.validated(20, 11.0, Measure::default()));
+        assert!(!selection.validated(30, f64::NAN, Measure::default()));
         assert!(selection.is_validated(30) && !selection.is_validated(20));
-        selection.saved(30, Metric::Bleu, 1, 1);
+        selection.saved(30, Measure::default(), 1, 1);
         assert_eq!(selection.checkpoints, [(30, None)]);
         assert_eq!(selection.validations_without_improvement, 2);
-        assert!(selection.validated(40, 12.0, Metric::Bleu));
+        assert!(selection.validated(40, 12.0, Measure::default()));
         assert_eq!(
             (selection.best, selection.validations_without_improvement),
             (Some((40, 12.0)), 0)
         );
-        assert!(selection.validated(50, 1.0, Metric::Loss));
+        assert!(selection.validated(50, 1.0, Measure::Loss));
     }
 
     #[test]
@@ -111,8 +112,8 @@ mod tests {
         let kept = |count: usize| -> Vec<u64> {
             let mut selection = Selection::default();
             for (update, standing) in (0..).zip(&standings[..count]) {
-                selection.validated(update, *standing, Metric::Bleu);
-                selection.saved(update, Metric::Bleu, 2, 1);
+                selection.validated(update, *standing, Measure::default());
+                selection.saved(update, Measure::default(), 2, 1);
             }
             selection.checkpoints.iter().map(|kept| kept.0).collect()
         };
@@ -127,21 +128,21 @@ mod tests {
         let values = [3.0, 9.0, 5.0, 1.0, 2.0];
         let mut removed = Vec::new();
         for (i, value) in values.iter().enumerate() {
-            selection.validated(i as u64, *value, Metric::Chrf);
-            removed.extend(selection.saved(i as u64, Metric::Chrf, 1, 2));
+            selection.validated(i as u64, *value, Measure::Score(CHRF));
+            removed.extend(selection.saved(i as u64, Measure::Score(CHRF), 1, 2));
         }
         assert_eq!(removed, [0, 2]);
         assert_eq!(selection.checkpoints, [(1, Some(9.0)), (3, Some(1.0)), (4, Some(2.0))]);
         let mut selection = Selection::default();
         for (i, value) in values.iter().enumerate() {
-            selection.validated(i as u64, *value, Metric::Perplexity);
-            selection.saved(i as u64, Metric::Perplexity, 2, 1);
+            selection.validated(i as u64, *value, Measure::Perplexity);
+            selection.saved(i as u64, Measure::Perplexity, 2, 1);
         }
         assert_eq!(selection.checkpoints, [(3, Some(1.0)), (4, Some(2.0))]);
         // Saved once more, with the score that it has.
-        assert!(selection.saved(4, Metric::Perplexity, 2, 1).is_empty());
+        assert!(selection.saved(4, Measure::Perplexity, 2, 1).is_empty());
         assert_eq!(selection.checkpoints, [(3, Some(1.0)), (4, Some(2.0))]);
-        selection.saved(5, Metric::Perplexity, 2, 1);
+        selection.saved(5, Measure::Perplexity, 2, 1);
         assert_eq!(selection.checkpoints, [(3, Some(1.0)), (4, Some(2.0)), (5, None)]);
     }
 }

@@ -1,6 +1,6 @@
 //! Everything a run needs to go on, besides its tensors.
 
-use crate::{LossWatch, Metric, Selection};
+use crate::{LossWatch, Measure, Selection};
 use serde::{Deserialize, Serialize};
 use tallow_data::Cursor;
 
@@ -80,13 +80,12 @@ impl Fingerprint {
 
     /// What validations were done with before that their values of the metric cannot be compared with those to come, if they
     /// cannot: another text, or another search for the translations that the metric looks at.
-    pub fn other_measure(&self, before: &Fingerprint, metric: Metric) -> Option<&'static str> {
+    pub fn other_measure(&self, before: &Fingerprint, metric: Measure) -> Option<&'static str> {
         if self.valid != before.valid {
             return Some("another validation corpus");
         }
-        if matches!(metric, Metric::Loss | Metric::Perplexity) {
-            return None;
-        }
+        // Loss and perplexity look at no translations.
+        metric.metric()?;
         let beams = [value(&self.config, BEAM), self.value_in(before, BEAM)];
         let keys = match beams.iter().all(|beam| beam.is_none_or(|beam| beam == "1")) {
             true => &SEARCH_KEYS[OF_BEAMS..],
@@ -238,7 +237,7 @@ mod tests {
         };
         assert!(other.differences(&before, |_| false).1[0].contains("validation corpus"));
         assert_eq!(
-            other.other_measure(&before, Metric::Loss),
+            other.other_measure(&before, Measure::Loss),
             Some("another validation corpus")
         );
         assert_eq!(before.differences(&before, |_| false), (vec![], vec![]));
@@ -267,20 +266,27 @@ mod tests {
         let (greedy, beam) = (("train.valid_beam", "1"), ("train.valid_beam", "4"));
         let penalties = [("decode.length_penalty", "1.0"), ("decode.length_penalty", "0.6")];
         let found = Some("another search (train.valid_beam, [decode])");
-        assert_eq!(other(&[beam], &[greedy], Metric::Bleu), found);
-        assert_eq!(other(&[beam], &[greedy], Metric::Loss), None);
+        assert_eq!(other(&[beam], &[greedy], Measure::default()), found);
+        assert_eq!(other(&[beam], &[greedy], Measure::Loss), None);
         // A length penalty changes nothing where there is one hypothesis.
         for (beams, expected) in [(greedy, None), (beam, found)] {
             assert_eq!(
-                other(&[beams, penalties[0]], &[beams, penalties[1]], Metric::Chrf),
+                other(
+                    &[beams, penalties[0]],
+                    &[beams, penalties[1]],
+                    Measure::Score(tallow_score::CHRF)
+                ),
                 expected
             );
         }
         let lines = |value| [("decode.long_lines", value)];
-        assert_eq!(other(&lines("\"fail\""), &lines("\"split\""), Metric::Bleu), None);
-        assert_eq!(other(&lines("\"truncate\""), &lines("\"split\""), Metric::Bleu), found);
+        assert_eq!(other(&lines("\"fail\""), &lines("\"split\""), Measure::default()), None);
         assert_eq!(
-            other(&[("decode.beam", "2")], &[("decode.beam", "5")], Metric::Bleu),
+            other(&lines("\"truncate\""), &lines("\"split\""), Measure::default()),
+            found
+        );
+        assert_eq!(
+            other(&[("decode.beam", "2")], &[("decode.beam", "5")], Measure::default()),
             None
         );
     }

@@ -1,15 +1,13 @@
 //! How good a model is on text it was not trained on.
 
-use crate::{TrainError, ValidationLine};
+use crate::{Measure, TrainError};
 use candle_core::Device;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tallow_data::{Corpus, fixed_batches};
-use tallow_decode::{DecodeConfig, DecodeError, Translator};
+use tallow_decode::{DecodeConfig, DecodeError, Translation, Translator};
 use tallow_model::{LossOptions, Pass, Tokens, Transformer};
-use tallow_score::{ScoreConfig, exact_match};
+use tallow_score::{Metric, Score, ScoreConfig};
 use tallow_text::Tokenizers;
-
-use crate::Metric;
 
 /// Parallel text to validate on.
 #[derive(Debug)]
@@ -22,6 +20,8 @@ pub struct ValidationSet {
     pub corpus: Corpus,
     /// Padded tokens of a batch.
     pub batch_tokens: usize,
+    /// What is measured of translations: [`ScoreConfig::metrics`], the one of `train.metric` among them.
+    pub metrics: Vec<&'static dyn Metric>,
     /// How translations are compared with their references.
     pub score: ScoreConfig,
 }
@@ -33,67 +33,46 @@ pub struct Validation {
     pub loss: f64,
     /// The exponential of the loss. It compares models of one tokenizer only.
     pub perplexity: f64,
-    /// BLEU, as the config wants it scored.
-    pub bleu: Option<f64>,
-    /// chrF2.
-    pub chrf: Option<f64>,
-    /// Percent of translations that equal their reference.
-    pub exact_match: Option<f64>,
+    /// The scores of translations, as the config wants them, in the order of [`METRICS`](tallow_score::METRICS). A model
+    /// whose scores are not finite numbers has none.
+    pub scores: Vec<(&'static dyn Metric, Option<Score>)>,
     /// Some source lines with their translations and references.
     pub samples: Vec<[String; 3]>,
 }
 
 impl Validation {
-    fn of_broken_model() -> Self {
+    fn of_broken_model(metrics: &[&'static dyn Metric]) -> Self {
         Self {
             loss: f64::NAN,
             perplexity: f64::NAN,
-            bleu: None,
-            chrf: None,
-            exact_match: None,
+            scores: metrics.iter().map(|metric| (*metric, None)).collect(),
             samples: Vec::new(),
         }
     }
 
     /// The scores in words, for a model card: with the signatures of what measured them, and how it was searched for them.
-    pub fn summary(&self, score: &ScoreConfig, search: &DecodeConfig) -> String {
-        let shown = |name: &str, value: Option<f64>, signature: String| {
-            value.map(|value| format!("{name} {value:.2} (`{signature}`)"))
-        };
-        let scores: Vec<String> = [
-            shown("BLEU", self.bleu, score.bleu().signature(1).to_string()),
-            shown("chrF2", self.chrf, score.chrf().signature(1).to_string()),
-            Some(format!("perplexity per target token {:.2}", self.perplexity)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        format!("validation set, {}: {}.", search.summary(), scores.join(", "))
+    pub fn summary(&self, search: &DecodeConfig) -> String {
+        let scores = self.scores.iter().filter_map(|(_, score)| score.as_ref());
+        // Without a signature, a reader could not tell with what it may be compared.
+        let mut told: Vec<String> = scores
+            .filter(|score| !score.signature.is_empty())
+            .map(|score| format!("{} {:.2} (`{}`)", score.name, score.score, score.signature))
+            .collect();
+        told.push(format!("perplexity per target token {:.2}", self.perplexity));
+        format!("validation set, {}: {}.", search.summary(), told.join(", "))
     }
 
-    /// The value of a metric.
-    pub fn value(&self, metric: Metric) -> f64 {
-        match metric {
-            Metric::Loss => self.loss,
-            Metric::Perplexity => self.perplexity,
-            Metric::Bleu => self.bleu.unwrap_or(f64::NAN),
-            Metric::Chrf => self.chrf.unwrap_or(f64::NAN),
-            Metric::ExactMatch => self.exact_match.unwrap_or(f64::NAN),
-        }
-    }
-}
-
-impl From<&Validation> for ValidationLine {
-    fn from(validation: &Validation) -> Self {
-        let scores = [
-            ("bleu", validation.bleu),
-            ("chrf", validation.chrf),
-            ("exact_match", validation.exact_match),
-        ];
-        Self {
-            loss: validation.loss,
-            perplexity: validation.perplexity,
-            scores: scores.map(|(key, score)| (key.to_owned(), score)).into(),
+    /// The value of a measure; NaN if there is none.
+    pub fn value(&self, measure: Measure) -> f64 {
+        match measure {
+            Measure::Loss => self.loss,
+            Measure::Perplexity => self.perplexity,
+            Measure::Score(metric) => {
+                let found = self.scores.iter().find(|(of, _)| *of == metric);
+                found
+                    .and_then(|(_, score)| score.as_ref())
+                    .map_or(f64::NAN, |score| score.score)
+            }
         }
     }
 }
@@ -120,13 +99,15 @@ impl ValidationSet {
             .seed(0)
             .workers(workers)
             .build()?;
-        let translations = match translator.translate(&self.source, 0) {
-            Ok(translations) => translations,
-            Err(DecodeError::NotFinite) => return Ok(Validation::of_broken_model()),
-            Err(error) => return Err(error.into()),
-        };
-        let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
         let references = std::slice::from_ref(&self.target);
+        let evaluation = match evaluate(&translator, &self.source, references, &self.metrics, &self.score) {
+            Ok(evaluation) => evaluation,
+            Err(TrainError::Decode(DecodeError::NotFinite)) => {
+                return Ok(Validation::of_broken_model(&self.metrics));
+            }
+            Err(error) => return Err(error),
+        };
+        let hypotheses = evaluation.hypotheses();
         // The same lines every time, spread over the set.
         let step = (hypotheses.len() / samples.max(1)).max(1);
         let sample = |i: usize| {
@@ -140,12 +121,54 @@ impl ValidationSet {
         Ok(Validation {
             loss,
             perplexity: loss.exp(),
-            bleu: Some(self.score.bleu().corpus(&hypotheses, references)?.score),
-            chrf: Some(self.score.chrf().corpus(&hypotheses, references)?.score),
-            exact_match: Some(exact_match(&hypotheses, references)?),
             samples: (0..hypotheses.len()).step_by(step).take(samples).map(sample).collect(),
+            scores: evaluation
+                .scores
+                .into_iter()
+                .map(|(metric, score)| (metric, Some(score)))
+                .collect(),
         })
     }
+}
+
+/// A model's translations of a set, and what metrics say of them.
+#[derive(Debug)]
+pub struct Evaluation {
+    /// What became of each line.
+    pub translations: Vec<Translation>,
+    /// The score of each metric, in the order in which they were asked for.
+    pub scores: Vec<(&'static dyn Metric, Score)>,
+}
+
+impl Evaluation {
+    /// The text of the best translation of each line.
+    pub fn hypotheses(&self) -> Vec<&str> {
+        self.translations.iter().map(Translation::text).collect()
+    }
+}
+
+/// Translates a set and scores the translations. `references[r][i]` is the `r`-th reference of line `i`.
+///
+/// # Errors
+/// When the search fails, or a metric cannot be computed.
+pub fn evaluate(
+    translator: &Translator,
+    source: &[String],
+    references: &[Vec<String>],
+    metrics: &[&'static dyn Metric],
+    score: &ScoreConfig,
+) -> Result<Evaluation, TrainError> {
+    let mut evaluation = Evaluation {
+        translations: translator.translate(source, 0)?,
+        scores: Vec::new(),
+    };
+    let hypotheses = evaluation.hypotheses();
+    let scores = metrics
+        .iter()
+        .map(|metric| Ok((*metric, metric.corpus(&hypotheses, references, score)?)))
+        .collect::<Result<_, TrainError>>()?;
+    evaluation.scores = scores;
+    Ok(evaluation)
 }
 
 /// The sum of the cross-entropy over all target tokens of a corpus, in nats and without label smoothing, and how many

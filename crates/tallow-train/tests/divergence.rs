@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tallow_train::proof::different_files;
 use tallow_train::{
-    Ending, Event, Metric, Observer, OnDivergence, OptimizerKind, Outcome, RunDirectory, Silent, TrainConfig,
+    Ending, Event, Measure, Observer, OnDivergence, OptimizerKind, Outcome, RunDirectory, Silent, TrainConfig,
     TrainError, Trainer,
 };
 use toy::{parts, train_config};
@@ -28,7 +28,7 @@ fn sound() -> TrainConfig {
         keep_last: 9,
         warmup_updates: 0,
         max_updates: 14,
-        metric: Metric::Loss,
+        metric: Measure::Loss,
         ..train_config(14)
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use tallow_data::ParallelText;
-use tallow_train::{Ending, Metric, RunDirectory, TrainConfig, TrainError, Trainer};
+use tallow_train::{Ending, Measure, RunDirectory, TrainConfig, TrainError, Trainer};
 use tempfile::TempDir;
 use toy::{StopDuring, parts, train_config};
 
@@ -20,7 +20,7 @@ fn config() -> TrainConfig {
         r_drop: 1.0,
         ema_decay: 0.95,
         accumulate: 2,
-        metric: Metric::Loss,
+        metric: Measure::Loss,
         keep_last: 1,
         keep_best: 1,
         ..train_config(60)

@@ -12,9 +12,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use tallow_decode::{DecodeConfig, Translator};
+use tallow_score::TER;
 use tallow_text::Tokenizers;
 use tallow_train::{
-    Ending, Event, Metric, Observer, Outcome, RunDirectory, Schedule, Silent, TrainConfig, Trainer, average,
+    Ending, Event, Measure, MetricsLine, Observer, Outcome, RunDirectory, Schedule, Silent, TrainConfig, Trainer,
+    average, read_lines,
 };
 use toy::{StopDuring, lines, parts, train_config};
 
@@ -198,7 +200,7 @@ fn checkpoints_are_kept_as_configured() {
         warmup_updates: 0,
         validate_every: 3,
         checkpoint_every: 3,
-        metric: Metric::Loss,
+        metric: Measure::Loss,
         keep_best: 2,
         keep_last: 2,
         patience: 0,
@@ -233,7 +235,7 @@ fn patience_ends_training() {
         learning_rate: 1e-30,
         validate_every: 2,
         checkpoint_every: 4,
-        metric: Metric::Loss,
+        metric: Measure::Loss,
         patience: 3,
         ..train_config(100)
     };
@@ -295,7 +297,7 @@ fn a_low_bleu_does_not_decide() {
     );
     let of_loss = validations(place.path(), "loss").into_iter();
     let least = of_loss.fold((0, f64::MAX), |best, found| if found.1 < best.1 { found } else { best });
-    assert_eq!((first.best, first.metric), (Some(least), Metric::Loss));
+    assert_eq!((first.best, first.metric), (Some(least), Measure::Loss));
     assert_eq!((decides("loss"), decides("bleu")), (vec![5], vec![]));
 
     let resumed = Trainer::resume(parts(place.path(), config(240), 0.0), 15, |_| true);
@@ -304,7 +306,7 @@ fn a_low_bleu_does_not_decide() {
     let most = bleu
         .iter()
         .fold((0, f64::MIN), |best, v| if v.1 > best.1 { *v } else { best });
-    assert_eq!((last.best, last.metric), (Some(most), Metric::Bleu));
+    assert_eq!((last.best, last.metric), (Some(most), Measure::default()));
     let reached = bleu.iter().find(|validation| validation.1 >= 5.0).unwrap().0;
     assert_eq!((decides("loss"), decides("bleu")), (vec![5], vec![reached]));
 }
@@ -337,6 +339,44 @@ fn updates_end_with_the_last_epoch() {
     }
 }
 
+/// A metric that validations do not measure by themselves is measured where it decides, or where the config lists it; less
+/// TER is better. The log can be read again, line by line.
+#[test]
+fn any_metric_decides() {
+    let place = tempfile::tempdir().unwrap();
+    let config = TrainConfig {
+        learning_rate: 5e-3,
+        validate_every: 20,
+        patience: 0,
+        metric: Measure::Score(TER),
+        ..train_config(160)
+    };
+    let outcome = run(place.path(), config, 0.0);
+    let rates = validations(place.path(), "ter");
+    let (first, least) = (
+        rates[0].1,
+        rates
+            .iter()
+            .fold((0, f64::MAX), |best, v| if v.1 < best.1 { *v } else { best }),
+    );
+    assert!(rates.len() == 8 && least.1 < 0.9 * first, "{rates:?}");
+    assert_eq!((outcome.best, outcome.metric), (Some(least), Measure::Score(TER)));
+
+    let path = RunDirectory::new(place.path()).metrics();
+    let lines: Vec<MetricsLine> = read_lines(&path).unwrap().map(Result::unwrap).collect();
+    let written: String = lines
+        .iter()
+        .map(|line| serde_json::to_string(line).unwrap() + "\n")
+        .collect();
+    assert_eq!(written, std::fs::read_to_string(&path).unwrap());
+    let keys = |line: &MetricsLine| match line {
+        MetricsLine::Validation { valid, .. } => Some(valid.scores.iter().map(|(key, _)| key.clone()).collect()),
+        _ => None,
+    };
+    let keys: Vec<Vec<String>> = lines.iter().filter_map(keys).collect();
+    assert_eq!(keys, vec![["bleu", "chrf", "ter", "exact_match"]; 8]);
+}
+
 /// Without a validation set, `best/` holds the last weights.
 #[test]
 fn runs_without_validation() {
@@ -362,7 +402,7 @@ fn the_average_of_the_last_is_tried() {
     let place = tempfile::tempdir().unwrap();
     let config = TrainConfig {
         average_last: 3,
-        metric: Metric::Loss,
+        metric: Measure::Loss,
         ..train_config(60)
     };
     let outcome = run(place.path(), config, 0.1);

@@ -7,7 +7,7 @@ use tallow_data::{Corpus, Filters, ParallelText, Recut};
 use tallow_decode::says_nothing;
 use tallow_score::ScoreConfig;
 use tallow_text::{SubwordSampler, Tokenizer, Tokenizers};
-use tallow_train::ValidationSet;
+use tallow_train::{Measure, ValidationSet};
 
 /// Parallel text as tokens.
 ///
@@ -84,6 +84,7 @@ pub fn validation_set(
     batch_tokens: usize,
     position_limit: Option<usize>,
     score: &ScoreConfig,
+    decides: Measure,
 ) -> Result<ValidationSet> {
     let corpus = encode(std::slice::from_ref(&text), tokenizers, &Filters::NONE)?;
     if let Some(fault) = beyond_positions(&corpus, position_limit) {
@@ -94,6 +95,7 @@ pub fn validation_set(
         target: text.target,
         corpus,
         batch_tokens,
+        metrics: score.metrics(decides.metric()),
         score: score.clone(),
     })
 }

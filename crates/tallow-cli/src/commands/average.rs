@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     let told = match &validated {
         Ok((validation, config)) => {
             let search = config.train.valid_search(&config.decode);
-            format!("{averaged}; {}", validation.summary(&config.score, &search))
+            format!("{averaged}; {}", validation.summary(&search))
         }
         // Why, a reader of the card need not know: it would tell where files lie.
         Err(_) => format!("{averaged}, not validated."),
@@ -141,6 +141,7 @@ fn validated<'a>(
         config.data.batch_tokens,
         mean.architecture.model.position_limit(),
         &config.score,
+        config.train.metric,
     )?;
     let search = config.train.valid_search(&config.decode);
     let validation = set.validate(

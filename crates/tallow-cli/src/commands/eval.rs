@@ -18,6 +18,7 @@ use tallow::warnings::TranslationWarnings;
 use tallow::{Error, SavedModel};
 use tallow_data::{Corpus, CorpusFiles, DataError, Filters, ParallelText, read_lines};
 use tallow_decode::{Translation, Translator};
+use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
 use tallow_train::perplexity;
 
@@ -71,17 +72,22 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     eprintln!("{}", summary(&saved.directory, lines, config.beam, tokens, spent));
     let scores = arguments.metric.scores(&score, &hypotheses, &references)?;
     let exact_match = tallow_score::exact_match(&hypotheses, &references)?;
+    let is_told = arguments.metric.metrics.contains(&EXACT_MATCH);
     if arguments.metric.json {
         let mut objects: Vec<Value> = scores
             .iter()
             .map(|score| tallow_score::to_json(std::slice::from_ref(score), arguments.metric.width))
             .collect();
-        objects.push(json!({ "name": "exact match", "score": exact_match }));
+        if !is_told {
+            objects.push(json!({ "name": "exact match", "score": exact_match }));
+        }
         objects.push(json!({ "name": "perplexity", "score": perplexity }));
         writeln!(stdout(), "{:#}", Value::from(objects))?;
     } else {
         writeln!(stdout(), "{}", arguments.metric.print(&scores))?;
-        writeln!(stdout(), "exact match = {exact_match:.1} %")?;
+        if !is_told {
+            writeln!(stdout(), "exact match = {exact_match:.1} %")?;
+        }
         if let Some(perplexity) = perplexity {
             writeln!(stdout(), "perplexity = {perplexity:.3} per target token")?;
         }

@@ -1,8 +1,8 @@
 //! From scoring flags to scores.
 
-use crate::arguments::{MetricArguments, MetricName, TokenizationName};
+use crate::arguments::{MetricArguments, TokenizationName};
 use anyhow::Result;
-use tallow_score::{Chrf, Score, ScoreConfig, Ter, Tokenization, to_json_text, to_text};
+use tallow_score::{Metric, Score, ScoreConfig, Tokenization, to_json_text, to_text};
 
 impl MetricArguments {
     /// The scores that were asked for. What flags leave open is as in `config`.
@@ -22,24 +22,12 @@ impl MetricArguments {
         let config = ScoreConfig {
             tokenize: tokenization,
             lowercase: self.lowercase || config.lowercase,
+            chrf_word_order: self.chrf_word_order,
+            ter_case_sensitive: self.ter_case_sensitive,
+            ..config.clone()
         };
-        let score = |metric: &MetricName| match metric {
-            MetricName::Bleu => config.bleu().corpus(hypotheses, references),
-            MetricName::Chrf => {
-                let chrf = Chrf {
-                    word_order: self.chrf_word_order,
-                    ..config.chrf()
-                };
-                chrf.corpus(hypotheses, references)
-            }
-            MetricName::Ter => {
-                let ter = Ter {
-                    case_sensitive: self.ter_case_sensitive,
-                    ..Ter::default()
-                };
-                ter.corpus(hypotheses, references)
-            }
-        };
+        let hypotheses: Vec<&str> = hypotheses.iter().map(AsRef::as_ref).collect();
+        let score = |metric: &&'static dyn Metric| metric.corpus(&hypotheses, references, &config);
         Ok(self.metrics.iter().map(score).collect::<Result<_, _>>()?)
     }
 

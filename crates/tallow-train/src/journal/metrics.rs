@@ -1,7 +1,8 @@
 //! The lines of `metrics.jsonl`: what is the same whenever a run is repeated.
 
-use crate::{Event, Metric};
+use crate::{Event, Measure, Validation};
 use serde::{Deserialize, Deserializer, Serialize};
+use tallow_score::{Metric, Score};
 
 /// A line of `metrics.jsonl`. Losses are nats per target token, updates count from 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ pub enum MetricsLine {
         /// After which update.
         update: u64,
         /// What decides now.
-        decides: Metric,
+        decides: Measure,
     },
     /// A validation.
     Validation {
@@ -165,8 +166,8 @@ pub struct ValidationLine {
     /// The exponential of the loss.
     #[serde(deserialize_with = "number_or_nan")]
     pub perplexity: f64,
-    /// The scores of translations in the order of the file, by the key of the metric: `bleu`, `chrf`, `exact_match`.
-    /// In percent. A model whose scores are not finite has none.
+    /// The scores of translations in the order of the file, by the key of the metric: `bleu`, `chrf`, `ter`,
+    /// `exact_match`. In percent. A model whose scores are not finite has none.
     #[serde(flatten, with = "by_key")]
     pub scores: Vec<(String, Option<f64>)>,
 }
@@ -178,6 +179,19 @@ impl ValidationLine {
             .iter()
             .find(|(of, _)| of == key)
             .and_then(|(_, score)| *score)
+    }
+}
+
+impl From<&Validation> for ValidationLine {
+    fn from(validation: &Validation) -> Self {
+        let score = |(metric, score): &(&'static dyn Metric, Option<Score>)| {
+            (metric.key(), score.as_ref().map(|score| score.score))
+        };
+        Self {
+            loss: validation.loss,
+            perplexity: validation.perplexity,
+            scores: validation.scores.iter().map(score).collect(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::Trainer;
 use crate::checkpoint::Checkpoint;
 use crate::journal::Journal;
 use crate::json_file::write_json;
-use crate::{Ema, Event, Metric, RunDirectory, TrainError, TrainState, Validation, ValidationLine, average};
+use crate::{Ema, Event, Measure, RunDirectory, TrainError, TrainState, Validation, ValidationLine, average};
 use serde_json::json;
 use std::time::Instant;
 use tallow_model::{Params, Transformer};
@@ -99,7 +99,7 @@ impl Trainer {
 
     /// What decides at present which model is best: the metric of the config, or the loss in place of a value
     /// that is too low to decide.
-    fn decides(&self) -> Metric {
+    fn decides(&self) -> Measure {
         let metric = self.parts.train.metric;
         let best = self.state.selection.best;
         best.map_or(metric, |(_, standing)| metric.of_standing(standing).0)
@@ -133,7 +133,7 @@ impl Trainer {
     /// A validation in the words of a model card.
     fn summary(&self, validation: &Validation) -> String {
         match &self.parts.valid {
-            Some(valid) => validation.summary(&valid.score, &self.parts.train.valid_search(&self.parts.decode)),
+            Some(_) => validation.summary(&self.parts.train.valid_search(&self.parts.decode)),
             None => String::new(),
         }
     }

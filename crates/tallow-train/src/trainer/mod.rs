@@ -9,7 +9,7 @@ use crate::finiteness::must_be_finite;
 use crate::gradient::accumulated;
 use crate::journal::Journal;
 use crate::{
-    Ema, Event, Fingerprint, Metric, ModelCard, Observer, Optimizer, Profile, RunDirectory, TrainConfig, TrainError,
+    Ema, Event, Fingerprint, Measure, ModelCard, Observer, Optimizer, Profile, RunDirectory, TrainConfig, TrainError,
     TrainState, ValidationSet,
 };
 use candle_core::{Device, Tensor};
@@ -77,7 +77,7 @@ pub struct Outcome {
     pub best: Option<(u64, f64)>,
     /// What decided which validation is the best: the metric of the config, or the loss in place of a value that is
     /// too low to decide.
-    pub metric: Metric,
+    pub metric: Measure,
     /// Updates that were left out because loss or gradient were not finite.
     pub skipped: u64,
     /// How often the run went back from divergence.

@@ -90,6 +90,7 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
         eos_id: tokenizers.source.eos_id(),
         unk_id: tokenizers.source.unk_id(),
     };
+    let score = ScoreConfig::default();
     TrainerParts {
         params: Params::initialise(&architecture, Initialisation::Xavier, SEED, DType::F32, &Device::Cpu).unwrap(),
         architecture,
@@ -100,7 +101,8 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
             target: validation.clone(),
             corpus: corpus(text(validation), &tokenizers),
             batch_tokens: 64,
-            score: ScoreConfig::default(),
+            metrics: score.metrics(train.metric.metric()),
+            score,
         }),
         tokenizers,
         data: DataConfig {

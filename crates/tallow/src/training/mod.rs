@@ -147,6 +147,7 @@ impl Training {
                     config.data.batch_tokens,
                     config.model.position_limit(),
                     &config.score,
+                    config.train.metric,
                 )
             })
             .transpose()?;

@@ -122,7 +122,14 @@ pub fn may_change(key: &str) -> bool {
         "train.accumulate",
         "train.metric",
     ];
-    const FREE: [&str; 5] = ["name", "output", "data.valid", "data.test", "data.prefetch_batches"];
+    const FREE: [&str; 6] = [
+        "name",
+        "output",
+        "data.valid",
+        "data.test",
+        "data.prefetch_batches",
+        "score.metrics",
+    ];
     (key.starts_with("train.") && !FIXED.contains(&key))
         || key.starts_with("decode.")
         || key.starts_with("card.")
@@ -135,7 +142,13 @@ mod tests {
 
     #[test]
     fn what_a_resumed_run_may_change() {
-        for key in ["train.max_updates", "decode.beam", "data.valid", "name"] {
+        for key in [
+            "train.max_updates",
+            "decode.beam",
+            "data.valid",
+            "score.metrics",
+            "name",
+        ] {
             assert!(may_change(key), "{key}");
         }
         for key in [

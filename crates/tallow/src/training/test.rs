@@ -9,8 +9,9 @@ use crate::warnings::TranslationWarnings;
 use candle_core::Device;
 use tallow_data::ParallelText;
 use tallow_decode::Translator;
+use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
-use tallow_train::RunDirectory;
+use tallow_train::{RunDirectory, evaluate};
 
 /// Translates the test set with the best model, keeps the translations and scores them.
 pub(super) fn score(
@@ -29,18 +30,20 @@ pub(super) fn score(
         .seed(config.seed)
         .workers(workers)
         .build()?;
-    let translations = translator.translate(&text.source, 0)?;
-    let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
+    let references = [text.target.clone()];
+    let mut metrics = config.score.metrics(config.train.metric.metric());
+    metrics.retain(|metric| *metric != EXACT_MATCH); // told by itself
+    let evaluation = evaluate(&translator, &text.source, &references, &metrics, &config.score)?;
+    let hypotheses = evaluation.hypotheses();
     let lines: String = hypotheses.iter().flat_map(|line| [*line, "\n"]).collect();
     write_text(&run.test_translations(), &lines)?;
-    for warning in TranslationWarnings::of(&translations).lines(&config.decode, translator.tokenizers()) {
+    for warning in TranslationWarnings::of(&evaluation.translations).lines(&config.decode, translator.tokenizers()) {
         listener.notice(&Notice::Warning(warning));
     }
-    let references = [text.target.clone()];
     Ok(TestScores {
         lines: hypotheses.len(),
         beam: config.decode.beam,
-        scores: config.score.scores(&hypotheses, &references)?.into(),
         exact_match: tallow_score::exact_match(&hypotheses, &references)?,
+        scores: evaluation.scores.into_iter().map(|(_, score)| score).collect(),
     })
 }

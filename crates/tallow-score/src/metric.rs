@@ -1,0 +1,148 @@
+//! The metrics, each under its name.
+
+use crate::METRICS;
+use crate::config::ScoreConfig;
+use crate::error::ScoreError;
+use crate::score::Score;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt;
+
+/// A way to compare translations with their references. Everything that is asked for by the name of a metric, from
+/// `train.metric` to `tallow score --metrics`, finds it in [`METRICS`] and knows no more of it than this.
+pub trait Metric: Send + Sync {
+    /// Its name in configs, in files and on the command line: lower case, words joined by `-`.
+    fn name(&self) -> &'static str;
+
+    /// Its name beside its number where there is little room.
+    fn label(&self) -> &'static str;
+
+    /// The scores that it computes, for a list of metrics: a few words.
+    fn about(&self) -> &'static str;
+
+    /// Whether the greater one of two scores is the better one. Scores of such metrics are never negative.
+    fn is_more_better(&self) -> bool {
+        true
+    }
+
+    /// From where on scores say something of a model, if low ones do not. Only where more is better.
+    fn threshold(&self) -> Option<Threshold> {
+        None
+    }
+
+    /// The score of a corpus, under the options that concern this metric. `references[r][i]` is the `r`-th reference of
+    /// hypothesis `i`.
+    ///
+    /// # Errors
+    /// If there is no hypothesis, no reference stream, a stream of another length, or a fault in the options.
+    fn corpus(
+        &self,
+        hypotheses: &[&str],
+        references: &[Vec<String>],
+        config: &ScoreConfig,
+    ) -> Result<Score, ScoreError>;
+}
+
+/// Where the scores of a metric begin to tell models apart. Below, something else must decide which one is better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold {
+    /// The least score that decides.
+    pub least: f64,
+    /// A sentence for when a score has reached it: that the metric decides from now on.
+    pub reached: &'static str,
+    /// A sentence for when none has: why, and that the loss decides until then.
+    pub missed: &'static str,
+}
+
+impl dyn Metric {
+    /// The metric with this name, if there is one.
+    pub fn named(name: &str) -> Option<&'static dyn Metric> {
+        METRICS.iter().copied().find(|metric| metric.name() == name)
+    }
+
+    /// Its name as a key of JSON, where words are joined by `_`.
+    pub fn key(&self) -> String {
+        self.name().replace('-', "_")
+    }
+}
+
+impl fmt::Debug for dyn Metric {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl PartialEq for dyn Metric {
+    fn eq(&self, other: &dyn Metric) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for dyn Metric {}
+
+impl Serialize for dyn Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for &'static dyn Metric {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        <dyn Metric>::named(&name).ok_or_else(|| {
+            let known: Vec<String> = METRICS.iter().map(|metric| format!("`{}`", metric.name())).collect();
+            de::Error::custom(format!(
+                "unknown variant `{name}`, expected one of {}",
+                known.join(", ")
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_found_by_its_name() {
+        for (i, metric) in METRICS.iter().enumerate() {
+            let name = metric.name();
+            assert!(
+                !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-'),
+                "{name}"
+            );
+            assert_eq!(METRICS.iter().position(|other| other == metric), Some(i), "{name}");
+            let text = serde_json::to_string(metric).unwrap();
+            assert_eq!(text, format!("\"{name}\""));
+            assert_eq!(serde_json::from_str::<&'static dyn Metric>(&text).unwrap(), *metric);
+            assert!(metric.is_more_better() || metric.threshold().is_none(), "{name}");
+        }
+        let error = serde_json::from_str::<&'static dyn Metric>("\"blue\"")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("unknown variant `blue`, expected one of `bleu`, `chrf`, "),
+            "{error}"
+        );
+    }
+
+    /// What equals its reference is scored as well as can be, and everything else is not.
+    #[test]
+    fn the_best_score_is_that_of_the_reference() {
+        let reference = ["The cat sat on the mat .", "It was raining all day ."];
+        let references = [reference.map(String::from).to_vec()];
+        let config = ScoreConfig::default();
+        for metric in METRICS {
+            let score = |hypotheses: [&str; 2]| metric.corpus(&hypotheses, &references, &config).unwrap().score;
+            let (perfect, good) = (score(reference), score([reference[0], "It was a rainy day all day ."]));
+            let bad = score(["A dog .", "No"]);
+            let best = if metric.is_more_better() { 100.0 } else { 0.0 };
+            assert!((perfect - best).abs() < 1e-9, "{metric:?}: {perfect}");
+            let is_better = |a: f64, b: f64| if metric.is_more_better() { a > b } else { a < b };
+            assert!(
+                is_better(perfect, good) && is_better(good, bad),
+                "{metric:?}: {perfect} {good} {bad}"
+            );
+            assert!(metric.corpus(&["a"], &references, &config).is_err(), "{metric:?}");
+        }
+    }
+}
