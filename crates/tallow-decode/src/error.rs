@@ -1,5 +1,6 @@
 //! What can go wrong while decoding.
 
+use tallow_data::WorkerLost;
 use tallow_model::ModelError;
 use tallow_text::TextError;
 
@@ -45,4 +46,10 @@ pub enum DecodeError {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<WorkerLost> for DecodeError {
+    fn from(_: WorkerLost) -> Self {
+        Self::Worker
+    }
 }

@@ -6,7 +6,7 @@ use crate::source::{Reader, Source};
 use crate::{Autoregressive, DecodeConfig, DecodeError, Hypothesis, Part};
 use candle_core::Device;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use tallow_data::in_order;
 use tallow_model::{AttentionRecord, Block, Pass, Tokens, Transformer};
 use tallow_text::{Tokenizer, Tokenizers};
 
@@ -59,9 +59,6 @@ pub struct Alignment {
     /// Weights by target and source piece: the last decoder layer's cross-attention, the mean of its heads.
     pub weights: Vec<Vec<f32>>,
 }
-
-/// The number of a batch, and the hypotheses of each of its sentences.
-type Found = (usize, Vec<Vec<Hypothesis>>);
 
 /// A model with its tokenizers, ready to translate lines. It owns its parts, is cheap to clone, and may be shared by threads.
 #[derive(Debug)]
@@ -310,38 +307,14 @@ impl<M: Autoregressive> Translator<M> {
         encoded: &[&[u32]],
         numbers: &[u64],
     ) -> Result<Vec<Vec<Vec<Hypothesis>>>, DecodeError> {
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<Vec<Found>, DecodeError> {
-            let mut done = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(batch) = batches.get(index) else {
-                    return Ok(done);
-                };
-                let sentences: Vec<&[u32]> = batch.iter().map(|sentence| encoded[*sentence]).collect();
-                let source = Tokens::new(&sentences, &self.device)?;
-                let numbers: Vec<u64> = batch.iter().map(|sentence| numbers[*sentence]).collect();
-                let text_of = |tokens: &[u32]| self.text_of(tokens);
-                let text_of: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
-                let found = search_of_texts(&*self.model, &source, &self.config, self.seed, &numbers, text_of)?;
-                done.push((index, found));
-            }
-        };
-        let workers = self.workers.min(batches.len());
-        let mut all = if workers <= 1 {
-            work()?
-        } else {
-            std::thread::scope(|scope| {
-                let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-                let mut all = Vec::new();
-                for thread in threads {
-                    all.extend(thread.join().map_err(|_| DecodeError::Worker)??);
-                }
-                Ok::<_, DecodeError>(all)
-            })?
-        };
-        all.sort_by_key(|(index, _)| *index);
-        Ok(all.into_iter().map(|(_, results)| results).collect())
+        in_order(self.workers, batches, |batch| {
+            let sentences: Vec<&[u32]> = batch.iter().map(|sentence| encoded[*sentence]).collect();
+            let source = Tokens::new(&sentences, &self.device)?;
+            let numbers: Vec<u64> = batch.iter().map(|sentence| numbers[*sentence]).collect();
+            let text_of = |tokens: &[u32]| self.text_of(tokens);
+            let text_of: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
+            search_of_texts(&*self.model, &source, &self.config, self.seed, &numbers, text_of)
+        })
     }
 
     /// Whether candidates of one text are one candidate. Where there is but one, there is nothing to tell apart.

@@ -1,7 +1,7 @@
 //! What can go wrong while training.
 
 use std::path::PathBuf;
-use tallow_data::DataError;
+use tallow_data::{DataError, WorkerLost};
 use tallow_decode::DecodeError;
 use tallow_model::ModelError;
 use tallow_score::ScoreError;
@@ -102,5 +102,11 @@ impl TrainError {
             path: path.to_path_buf(),
             source,
         }
+    }
+}
+
+impl From<WorkerLost> for TrainError {
+    fn from(_: WorkerLost) -> Self {
+        Self::Worker
     }
 }

@@ -3,7 +3,7 @@
 use crate::TrainError;
 use crate::parallel::share;
 use candle_core::{Device, Tensor};
-use tallow_data::{Batch, Example, FlatBatch};
+use tallow_data::{Batch, Example, FlatBatch, in_order};
 use tallow_model::{LossOptions, Parameter, Params, Pass, Tokens, Transformer};
 use tallow_ops::profile::{Operation, span};
 use tallow_ops::{Compute, DropoutStream, gather_gradients};
@@ -117,22 +117,11 @@ pub fn gradients(
     let (of_source, of_target) = architecture.multiplications();
     let cost = |pair: &Example| pair.source.len() * of_source + pair.target.len() * of_target;
     let shards = batch.shards(options.workers, cost);
-    let Some((first, others)) = shards.split_first() else {
+    let mut results = in_order(shards.len(), &shards, work)?.into_iter();
+    let Some(mut sum) = results.next() else {
         return Err(TrainError::Data(tallow_data::DataError::NoCorpus));
     };
-    let results = std::thread::scope(|scope| {
-        let threads: Vec<_> = others.iter().map(|shard| scope.spawn(|| work(shard))).collect();
-        let mut results = vec![work(first)];
-        results.extend(
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or(Err(TrainError::Worker))),
-        );
-        results
-    });
-    let mut results = results.into_iter();
-    let mut sum = results.next().unwrap_or(Err(TrainError::Worker))?;
-    let others = results.collect::<Result<Vec<Gradients>, _>>()?;
+    let others: Vec<Gradients> = results.collect();
     for other in &others {
         sum.loss += other.loss;
         sum.target_tokens += other.target_tokens;

@@ -2,8 +2,7 @@
 
 use crate::{Measure, TrainError};
 use candle_core::Device;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tallow_data::{Corpus, fixed_batches};
+use tallow_data::{Corpus, fixed_batches, in_order};
 use tallow_decode::{DecodeConfig, DecodeError, Translation, Translator};
 use tallow_model::{LossOptions, Pass, Tokens, Transformer};
 use tallow_score::{Metric, Score, ScoreConfig};
@@ -185,34 +184,16 @@ pub fn perplexity(
 ) -> Result<(f64, usize), TrainError> {
     let start_id = model.architecture().target_pad_id();
     let batches = fixed_batches(corpus, batch_tokens.div_ceil(workers));
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(usize, f64, usize)>, TrainError> {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(indices) = batches.get(index) else {
-                return Ok(done);
-            };
-            let flat = corpus.batch(indices).flatten(start_id);
-            let source = Tokens::from_flat(&flat.source, &flat.source_lengths, device)?;
-            let target = Tokens::from_flat(&flat.target_input, &flat.target_lengths, device)?;
-            let loss = model
-                .loss(&source, &target, &flat.labels, LossOptions::default(), Pass::default())?
-                .to_scalar::<f32>()?;
-            done.push((index, f64::from(loss), flat.labels.len()));
-        }
-    };
-    let mut parts = std::thread::scope(|scope| {
-        let threads: Vec<_> = (1..workers.min(batches.len())).map(|_| scope.spawn(work)).collect();
-        let mut parts = work()?;
-        for thread in threads {
-            parts.extend(thread.join().unwrap_or(Err(TrainError::Worker))?);
-        }
-        Ok::<_, TrainError>(parts)
+    let parts = in_order(workers, &batches, |indices| -> Result<(f64, usize), TrainError> {
+        let flat = corpus.batch(indices).flatten(start_id);
+        let source = Tokens::from_flat(&flat.source, &flat.source_lengths, device)?;
+        let target = Tokens::from_flat(&flat.target_input, &flat.target_lengths, device)?;
+        let loss = model
+            .loss(&source, &target, &flat.labels, LossOptions::default(), Pass::default())?
+            .to_scalar::<f32>()?;
+        Ok((f64::from(loss), flat.labels.len()))
     })?;
-    // The order of the additions must not depend on which worker was faster.
-    parts.sort_by_key(|(index, _, _)| *index);
     Ok(parts
         .iter()
-        .fold((0.0, 0), |(nats, tokens), part| (nats + part.1, tokens + part.2)))
+        .fold((0.0, 0), |(nats, tokens), part| (nats + part.0, tokens + part.1)))
 }
