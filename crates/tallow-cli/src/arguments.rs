@@ -1,8 +1,8 @@
 //! What can be typed.
 
 use crate::examples::{
-    AVERAGE_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, SCORE_EXAMPLES,
-    TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
+    AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES,
+    SCORE_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
 use crate::flags::{at_least_one, number, whole};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// Write a toy corpus
     #[command(after_long_help = TOY_EXAMPLES)]
     Toy(ToyArguments),
+    /// Draw the course of runs, loss and score over updates, as an SVG
+    #[command(after_long_help = CHART_EXAMPLES)]
+    Chart(ChartArguments),
     /// Print every effective config value and where it came from
     Explain(ExplainArguments),
     /// Print a completion script for a shell
@@ -409,6 +412,19 @@ pub(crate) struct ToyArguments {
     /// The greatest number or value
     #[arg(long, value_parser = whole::<u32>)]
     pub(crate) maximum: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChartArguments {
+    /// Runs that are drawn into one picture
+    #[arg(required = true, value_hint = ValueHint::DirPath)]
+    pub(crate) runs: Vec<PathBuf>,
+    /// The file of the picture; - is standard output
+    #[arg(long, short, default_value = "-", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// The score to draw; that of the first run's train.metric if not given
+    #[arg(long, value_parser = metric())]
+    pub(crate) metric: Option<&'static dyn Metric>,
 }
 
 #[derive(Debug, Args)]

@@ -78,6 +78,13 @@ EXAMPLES
   tallow toy numbers --output data/numbers-en-de        # the shipped corpus
   tallow toy reverse --output data/reverse";
 
+pub(crate) const CHART_EXAMPLES: &str = "\
+EXAMPLES
+  tallow chart runs/numbers-en-de --output course.svg
+  tallow chart runs/a runs/b --metric chrf > both.svg
+
+The picture is drawn from metrics.jsonl, also while a run goes on.";
+
 pub(crate) const COMPLETION_EXAMPLES: &str = "\
 EXAMPLES
   tallow completions bash > ~/.local/share/bash-completion/completions/tallow

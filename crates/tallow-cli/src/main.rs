@@ -69,6 +69,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Export(arguments) => commands::export::run(arguments),
         Command::Tokenizer(arguments) => commands::tokenizer::run(arguments),
         Command::Toy(arguments) => commands::toy::run(arguments),
+        Command::Chart(arguments) => commands::chart::run(arguments),
         Command::Explain(arguments) => commands::explain::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
     }

@@ -36,6 +36,7 @@
 //! A [`Translator`] owns its model and can be held by a server. Both programs stand in `examples/`, where they are tested.
 
 pub mod card;
+pub mod chart;
 pub mod config;
 pub mod corpora;
 mod device;

@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub(crate) mod average;
+pub(crate) mod chart;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod eval;
