@@ -20,6 +20,8 @@ pub enum Positions {
     /// Sines and cosines of the position, for any length (section 3.5 of the paper).
     #[default]
     Sinusoidal,
+    /// The same with the frequencies of the Marian toolkit and of tensor2tensor, which end at exactly 1/10000.
+    SinusoidalMarian,
     /// A learned vector for each of the first `max_positions` positions.
     Learned,
     /// Not at all: the encoder sees a bag of tokens, the decoder only what its causal mask tells it.
@@ -83,7 +85,7 @@ pub struct ModelConfig {
     pub norm: Norm,
     /// `relu`, `gelu` or `silu`. Default `relu`.
     pub activation: ActivationKind,
-    /// `sinusoidal`, `learned` or `none`. Default `sinusoidal`.
+    /// `sinusoidal`, `sinusoidal-marian`, `learned` or `none`. Default `sinusoidal`.
     pub positions: Positions,
     /// Length of the table of learned positions; other positions have no limit. Default 512.
     pub max_positions: usize,
@@ -150,7 +152,8 @@ impl ModelConfig {
                 ));
             }
         }
-        if self.positions == Positions::Sinusoidal && !self.d_model.is_multiple_of(2) {
+        let is_computed = matches!(self.positions, Positions::Sinusoidal | Positions::SinusoidalMarian);
+        if is_computed && !self.d_model.is_multiple_of(2) {
             faults.push(format!(
                 "model.d_model: sinusoidal positions need an even width, not {}",
                 self.d_model

@@ -39,7 +39,7 @@ pub use formats::json::read_json;
 pub use formats::marian::{NPZ_FILE, npz_faults, save_npz};
 pub use initialisation::Initialisation;
 pub use parameter::{Parameter, Params, Part};
-pub use position::sinusoidal;
+pub use position::{sinusoidal, sinusoidal_marian};
 pub use record::{AttentionRecord, Block, RecordedAttention};
 pub use state::DecoderState;
 pub use tokens::Tokens;

@@ -1,4 +1,4 @@
-//! Sinusoidal positions (section 3.5 of the paper), in Marian's layout.
+//! Sinusoidal positions (section 3.5 of the paper), in MarianMT's layout.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -10,10 +10,32 @@ use candle_core::{DType, Device, Result, Tensor};
 /// # Errors
 /// Those of the tensor operations.
 pub fn sinusoidal(start: usize, length: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    table((start, length, width), width as f64 / 2.0, dtype, device)
+}
+
+/// The same as the Marian toolkit computes them: position / 10000^(i / (d/2 - 1)), so that the last frequency is 1/10000. Hugging
+/// Face's MarianMT has other frequencies, even for models that it has converted.
+///
+/// # Shapes
+/// As [`sinusoidal`].
+///
+/// # Errors
+/// Those of the tensor operations.
+pub fn sinusoidal_marian(start: usize, length: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    table(
+        (start, length, width),
+        (width as f64 / 2.0 - 1.0).max(1.0),
+        dtype,
+        device,
+    )
+}
+
+/// Frequencies fall from 1 by a factor of 10000 in this number of steps.
+fn table((start, length, width): (usize, usize, usize), steps: f64, dtype: DType, device: &Device) -> Result<Tensor> {
     let half = width / 2;
     let mut values = Vec::with_capacity(length * width);
     for position in start..start + length {
-        let angle = |i: usize| position as f64 / 10_000f64.powf(2.0 * i as f64 / width as f64);
+        let angle = |i: usize| position as f64 / 10_000f64.powf(i as f64 / steps);
         values.extend((0..half).map(|i| angle(i).sin() as f32));
         values.extend((0..half).map(|i| angle(i).cos() as f32));
     }
@@ -38,6 +60,23 @@ mod tests {
         }
         let later = sinusoidal(2, 1, 4, DType::F32, &Device::Cpu)?.to_vec2::<f32>()?;
         assert_eq!(later[0], table[2]);
+        Ok(())
+    }
+
+    /// Numbers of `SinusoidalPositionEmbeddings` in Marian, by hand: frequencies 1, 1/100 and 1/10000.
+    #[test]
+    fn of_marian() -> Result<()> {
+        let table = sinusoidal_marian(1, 2, 6, DType::F32, &Device::Cpu)?.to_vec2::<f32>()?;
+        let expected = [
+            [0.841_470_96, 0.009_999_833, 0.000_1, 0.540_302_3, 0.999_95, 1.0],
+            [0.909_297_4, 0.019_998_667, 0.000_2, -0.416_146_84, 0.999_8, 1.0],
+        ];
+        for (got, expected) in table.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((got - expected).abs() < 1e-6, "{table:?}");
+        }
+        // One frequency alone is 1.
+        let narrow = sinusoidal_marian(1, 1, 2, DType::F32, &Device::Cpu)?.to_vec2::<f32>()?;
+        assert!((narrow[0][0] - 0.841_470_96).abs() < 1e-6);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use crate::decoder::Decoder;
 use crate::encoder::Encoder;
 use crate::parameter::Params;
-use crate::position::sinusoidal;
+use crate::position::{sinusoidal, sinusoidal_marian};
 use crate::record::AttentionRecord;
 use crate::state::DecoderState;
 use crate::sublayer::{LayerPass, Rates, Site, Weights};
@@ -56,6 +56,20 @@ struct Input {
     stack: u64,
 }
 
+/// Positions of a kind that is computed, as many as asked for, in the type and on the device of `like`.
+fn computed(
+    kind: Positions,
+    (start, length, width): (usize, usize, usize),
+    like: &Tensor,
+) -> Result<Option<Tensor>, ModelError> {
+    let of = match kind {
+        Positions::Sinusoidal => sinusoidal,
+        Positions::SinusoidalMarian => sinusoidal_marian,
+        Positions::Learned | Positions::None => return Ok(None),
+    };
+    Ok(Some(of(start, length, width, like.dtype(), like.device())?))
+}
+
 impl Input {
     fn new(weights: &Weights, architecture: &Architecture, stack: &str) -> Result<Self, ModelError> {
         let model = &architecture.model;
@@ -68,13 +82,7 @@ impl Input {
         let positions = match model.positions {
             Positions::None => None,
             Positions::Learned => Some(weights.get(&format!("model.{stack}.embed_positions.weight"))?),
-            Positions::Sinusoidal => Some(sinusoidal(
-                0,
-                READY_POSITIONS,
-                model.d_model,
-                table_vd.dtype(),
-                table_vd.device(),
-            )?),
+            kind => computed(kind, (0, READY_POSITIONS, model.d_model), &table_vd)?,
         };
         Ok(Self {
             table_vd,
@@ -102,15 +110,15 @@ impl Input {
         let positions = match &self.positions {
             None => None,
             Some(table) if start + length <= table.dim(0)? => Some(table.narrow(0, start, length)?),
-            Some(table) if self.kind == Positions::Sinusoidal => {
-                Some(sinusoidal(start, length, table.dim(1)?, table.dtype(), table.device())?)
-            }
-            Some(table) => {
-                return Err(ModelError::TooLong {
-                    length: start + length,
-                    limit: table.dim(0)?,
-                });
-            }
+            Some(table) => match computed(self.kind, (start, length, table.dim(1)?), table)? {
+                Some(positions) => Some(positions),
+                None => {
+                    return Err(ModelError::TooLong {
+                        length: start + length,
+                        limit: table.dim(0)?,
+                    });
+                }
+            },
         };
         let pass = LayerPass {
             sentences,

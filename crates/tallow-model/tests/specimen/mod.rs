@@ -40,6 +40,7 @@ pub(crate) fn architectures() -> Vec<Architecture> {
         },
         ModelConfig {
             tie: Tie::Output,
+            positions: Positions::SinusoidalMarian,
             activation: ActivationKind::Silu,
             decoder_feed_forward: Some(7),
             ..base.clone()

@@ -226,7 +226,7 @@ pub(crate) fn from_config(config: &Value) -> Result<Architecture, Vec<String>> {
         let positions = serde_json::from_value(positions).unwrap_or_else(|_| {
             reader
                 .faults
-                .push("tallow_positions: not among sinusoidal, learned, none".into());
+                .push("tallow_positions: not among sinusoidal, sinusoidal-marian, learned, none".into());
             Positions::Sinusoidal
         });
         (positions, reader.flag("tallow_scale_attention", true))
