@@ -4,6 +4,7 @@
 use crate::formats::hugging_face::{
     self, CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, WEIGHTS_FILE, is_redundant, read_weights, stored_name,
 };
+use crate::formats::marian::{self, MarianFiles, MarianModel};
 use crate::formats::weights::Weights;
 use crate::{Architecture, ModelError, Params, Transformer, read_json};
 use candle_core::{DType, Device, Tensor};
@@ -100,11 +101,16 @@ fn bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), ModelError> {
     ))
 }
 
-/// Reads what a directory's model is, without its weights.
+/// Reads what a directory's model is, without its weights; they are looked at only where they say what they are, as those of
+/// the Marian toolkit do.
 ///
 /// # Errors
 /// When `config.json` is missing, no JSON, or describes something unsupported; all faults are listed.
 pub fn read_architecture(directory: &Path) -> Result<Architecture, ModelError> {
+    if MarianFiles::are_at(directory) {
+        let model = MarianModel::read(&marian::weights(directory)?)?;
+        return Ok(model.architecture().clone());
+    }
     let path = directory.join(CONFIG_FILE);
     let config = read_json(&path)?;
     hugging_face::from_config(&config).map_err(|faults| ModelError::Config { path, faults })
@@ -120,7 +126,7 @@ pub struct Opened {
     /// The constant that is added to its logits, if it is not zero.
     pub logits_bias: Option<Tensor>,
     /// The name of the file that the weights came from.
-    pub weights_file: &'static str,
+    pub weights_file: String,
 }
 
 impl Opened {
@@ -133,7 +139,7 @@ impl Opened {
     }
 }
 
-/// Opens a model directory. The weights are those of the first of [`WEIGHTS_FILES`] that there is; of PyTorch's files,
+/// Opens a model directory, or a model of the Marian toolkit: its directory or its `.npz`. Of a directory, the weights are those of the first of [`WEIGHTS_FILES`] that there is; of PyTorch's files,
 /// nothing is run.
 ///
 /// # Errors
@@ -141,6 +147,9 @@ impl Opened {
 ///
 /// [`WEIGHTS_FILES`]: crate::WEIGHTS_FILES
 pub fn open(directory: &Path, device: &Device) -> Result<Opened, ModelError> {
+    if MarianFiles::are_at(directory) {
+        return MarianModel::read(&marian::weights(directory)?)?.open(device);
+    }
     Unopened::read(directory)?.open(device)
 }
 
@@ -193,7 +202,7 @@ impl Unopened {
             architecture,
             params,
             logits_bias,
-            weights_file,
+            weights_file: weights_file.to_owned(),
         })
     }
 }

@@ -36,7 +36,7 @@ pub use formats::hugging_face::{
     marian_mt_faults, shard_names,
 };
 pub use formats::json::read_json;
-pub use formats::marian::{NPZ_FILE, npz_faults, save_npz};
+pub use formats::marian::{MarianFiles, NPZ_FILE, npz_faults, save_npz};
 pub use initialisation::Initialisation;
 pub use parameter::{Parameter, Params, Part};
 pub use position::{sinusoidal, sinusoidal_marian};

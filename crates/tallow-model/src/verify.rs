@@ -2,7 +2,7 @@
 
 use crate::directory::Unopened;
 use crate::formats::hugging_face::{CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, contradictions, to_generation_config};
-use crate::{Architecture, ModelError, Opened, Params, SearchSettings, is_marian_mt, read_json};
+use crate::{Architecture, MarianFiles, ModelError, Opened, Params, SearchSettings, is_marian_mt, open, read_json};
 use candle_core::Device;
 use std::path::Path;
 
@@ -27,7 +27,12 @@ impl Check {
 
 /// Looks over the config and the weights of a directory: that they are understood and fit each other, that all ids agree,
 /// that every number is finite, and that the embedding of `<pad>` is zero, which CTranslate2 takes for granted.
+///
+/// Of a model of the Marian toolkit, the same is looked at in its `.npz`.
 pub fn verify(directory: &Path) -> Vec<Check> {
+    if MarianFiles::are_at(directory) {
+        return verify_marian(directory);
+    }
     let opened = Unopened::read(directory).and_then(|found| {
         let copies = contradictions(&found.weights, &found.architecture)?;
         Ok((found.open(&Device::Cpu)?, copies))
@@ -95,6 +100,37 @@ pub fn verify(directory: &Path) -> Vec<Check> {
         checks.push(Check::new(what, contradictions));
     }
     checks
+}
+
+/// Looks over a model of the Marian toolkit.
+fn verify_marian(directory: &Path) -> Vec<Check> {
+    let opened = match open(directory, &Device::Cpu) {
+        Ok(opened) => opened,
+        Err(ModelError::Config { path, faults }) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            return vec![Check::new(name, faults)];
+        }
+        Err(error) => return vec![Check::new("model", vec![error.to_string()])],
+    };
+    let (weights, architecture) = (&opened.weights_file, &opened.architecture);
+    let model = &architecture.model;
+    vec![
+        Check::new(
+            format!(
+                "{weights}: a Marian model, {}+{} layers of width {}, {} and {} pieces, and <pad>",
+                model.encoder_layers,
+                model.decoder_layers,
+                model.d_model,
+                architecture.source_vocabulary - 1,
+                architecture.target_vocabulary - 1
+            ),
+            Vec::new(),
+        ),
+        Check::new(
+            format!("{weights}: all {} numbers are finite", opened.params.elements()),
+            infinite_numbers(&opened),
+        ),
+    ]
 }
 
 type Values = Vec<f32>;

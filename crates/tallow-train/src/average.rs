@@ -59,6 +59,6 @@ pub fn average<P: AsRef<Path>>(directories: &[P], device: &Device) -> Result<Ope
         architecture,
         params,
         logits_bias,
-        weights_file: WEIGHTS_FILE,
+        weights_file: WEIGHTS_FILE.to_owned(),
     })
 }

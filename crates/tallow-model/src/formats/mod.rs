@@ -2,6 +2,7 @@
 //!
 //! Nothing that is read is trusted: what a file claims is compared with its length before anything is allocated.
 
+mod archive;
 mod failed_download;
 pub(crate) mod hugging_face;
 pub(crate) mod json;

@@ -1,5 +1,19 @@
-//! The files of the Marian toolkit.
+//! The files of the Marian toolkit: an `.npz` with weights and options, vocabularies beside it, and a `decoder.yml`.
+//!
+//! It is read as Marian writes it, and written as CTranslate2's `ct2-marian-converter` reads it.
 
-mod npz;
+mod directory;
+mod names;
+mod npy;
+mod options;
+mod read;
+mod write;
+mod yaml;
 
-pub use npz::{NPZ_FILE, npz_faults, save_npz};
+pub use directory::MarianFiles;
+pub(crate) use directory::weights;
+pub(crate) use read::MarianModel;
+pub use write::{npz_faults, save_npz};
+
+/// The usual name of the file of weights.
+pub const NPZ_FILE: &str = "model.npz";

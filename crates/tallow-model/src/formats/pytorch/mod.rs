@@ -3,14 +3,12 @@
 
 mod pickle;
 
+use super::archive;
 use super::failed_download::failed_download;
 use super::weights::{Entry, Weights, contiguous};
 use candle_core::DType;
 use pickle::{Id, Value, Values};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Cursor;
-use zip::result::ZipError;
-use zip::{CompressionMethod, ZipArchive};
 
 /// The pickle with which files of the older form begin: the number 0x1950a86a20f9469cfc6c.
 const OLDER: [u8; 15] = [
@@ -44,26 +42,7 @@ fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
 
 fn zipped(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     const PICKLE: &str = "data.pkl";
-    let wrong = |error: ZipError| error.to_string();
-    // The list of what an archive holds stands at its end.
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| match error {
-        ZipError::InvalidArchive(_) => "it is cut off or damaged; download it again".to_owned(),
-        other => other.to_string(),
-    })?;
-    let mut places = BTreeMap::new();
-    for i in 0..archive.len() {
-        let file = archive.by_index_raw(i).map_err(wrong)?;
-        if file.compression() != CompressionMethod::Stored || file.encrypted() {
-            return Err("a file in it is compressed, which PyTorch does not do".to_owned());
-        }
-        let start = file.data_start().and_then(|start| usize::try_from(start).ok());
-        let size = usize::try_from(file.size()).ok();
-        let place = start
-            .zip(size)
-            .filter(|(start, size)| start.checked_add(*size).is_some_and(|end| end <= bytes.len()));
-        let name = String::from_utf8_lossy(file.name_raw()).into_owned();
-        places.insert(name, place.ok_or("a file in it reaches beyond its end")?);
-    }
+    let places = archive::places(bytes, "PyTorch")?;
     // All files lie in one folder, whose name does not matter.
     let folder = places
         .keys()

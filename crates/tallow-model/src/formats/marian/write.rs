@@ -1,6 +1,8 @@
-//! Marian's own file of weights, `model.npz`, as CTranslate2's `ct2-marian-converter` reads it: the door to other programs
+//! Writing `model.npz` as CTranslate2's `ct2-marian-converter` reads it: the door to other programs
 //! for models that Hugging Face's MarianMT cannot express.
 
+use super::names::{is_table, marian_name};
+use super::{NPZ_FILE, npy};
 use crate::directory::file_error;
 use crate::{ActivationKind, Architecture, ModelError, Norm, Opened, Positions, Tie};
 use candle_core::{DType, Device, IndexOp, Tensor};
@@ -8,9 +10,6 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
-
-/// The file's name.
-pub const NPZ_FILE: &str = "model.npz";
 
 /// Settings that Marian's options, as far as CTranslate2 follows them, have no words for.
 pub fn npz_faults(architecture: &Architecture) -> Vec<String> {
@@ -61,32 +60,16 @@ pub fn save_npz(directory: &Path, opened: &Opened) -> Result<(), ModelError> {
     for (name, tensor) in tensors(opened)? {
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         let bytes = values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
-        add(&name, npy("<f4", tensor.dims(), &bytes))?;
+        add(&name, npy::written("<f4", tensor.dims(), &bytes))?;
     }
     let mut options_text = options_of(&opened.architecture).into_bytes();
     options_text.push(0);
-    add("special:model.yml", npy("|i1", &[options_text.len()], &options_text))?;
+    add(
+        "special:model.yml",
+        npy::written("|i1", &[options_text.len()], &options_text),
+    )?;
     let bytes = archive.finish().map_err(zip_error)?.into_inner();
     std::fs::write(&path, bytes).map_err(file_error(&path))
-}
-
-/// An array in NumPy's format, version 1.0.
-fn npy(dtype: &str, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
-    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-    let sizes = match sizes.as_slice() {
-        [only] => format!("{only},"),
-        several => several.join(", "),
-    };
-    let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sizes}), }}");
-    // The data begin at a multiple of 64 bytes.
-    let unpadded = 10 + header.len() + 1;
-    header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
-    header.push('\n');
-    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
-    npy.extend((header.len() as u16).to_le_bytes());
-    npy.extend(header.into_bytes());
-    npy.extend(bytes);
-    npy
 }
 
 /// Marian's options that say what the model is.
@@ -144,52 +127,4 @@ fn tensors(opened: &Opened) -> Result<Vec<(String, Tensor)>, ModelError> {
         tensors.push(("decoder_ff_logit_out_b".to_owned(), bias.contiguous()?));
     }
     Ok(tensors)
-}
-
-fn is_table(name: &str) -> bool {
-    name == "model.shared.weight" || name.ends_with("embed_tokens.weight")
-}
-
-/// Marian's name of a tensor.
-fn marian_name(name: &str, is_pre: bool) -> Option<String> {
-    match name {
-        "model.shared.weight" => return Some("Wemb".to_owned()),
-        "lm_head.weight" => return Some("decoder_ff_logit_out_W".to_owned()),
-        _ => {}
-    }
-    let (stack, rest) = name.strip_prefix("model.")?.split_once('.')?;
-    if rest == "embed_tokens.weight" {
-        return Some(format!("{stack}_Wemb"));
-    }
-    let norm = |kind: &str| match kind {
-        "weight" => Some("ln_scale"),
-        "bias" => Some("ln_bias"),
-        _ => None,
-    };
-    if let Some(kind) = rest.strip_prefix("layer_norm.") {
-        return Some(format!("{stack}_top_{}", norm(kind)?));
-    }
-    let (layer, rest) = rest.strip_prefix("layers.")?.split_once('.')?;
-    let prefix = format!("{stack}_l{}", layer.parse::<usize>().ok()? + 1);
-    let (part, kind) = rest.rsplit_once('.')?;
-    let letter = if kind == "weight" { 'W' } else { 'b' };
-    let place = if is_pre { "_pre" } else { "" };
-    let sublayer = |part: &str| match part {
-        "self_attn" => Some("self"),
-        "encoder_attn" => Some("context"),
-        _ => None,
-    };
-    Some(match part {
-        "fc1" => format!("{prefix}_ffn_{letter}1"),
-        "fc2" => format!("{prefix}_ffn_{letter}2"),
-        "final_layer_norm" => format!("{prefix}_ffn_ffn_{}{place}", norm(kind)?),
-        _ => match (part.split_once('.'), part.strip_suffix("_layer_norm")) {
-            (Some((of, projection)), _) => {
-                let projection = projection.strip_suffix("_proj")?.replace("out", "o");
-                format!("{prefix}_{}_{letter}{projection}", sublayer(of)?)
-            }
-            (None, Some(of)) => format!("{prefix}_{}_Wo_{}{place}", sublayer(of)?, norm(kind)?),
-            (None, None) => return None,
-        },
-    })
 }

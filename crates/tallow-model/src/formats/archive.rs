@@ -1,0 +1,34 @@
+//! Zip archives whose files are not compressed, as PyTorch and NumPy write them.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
+
+/// Where each file of an archive lies in it: by name, first byte and length.
+///
+/// # Errors
+/// What is wrong with it. `writer` is who writes such archives.
+pub(super) fn places(bytes: &[u8], writer: &str) -> Result<BTreeMap<String, (usize, usize)>, String> {
+    let wrong = |error: ZipError| error.to_string();
+    // The list of what an archive holds stands at its end.
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| match error {
+        ZipError::InvalidArchive(_) => "it is cut off or damaged; download it again".to_owned(),
+        other => other.to_string(),
+    })?;
+    let mut places = BTreeMap::new();
+    for i in 0..archive.len() {
+        let file = archive.by_index_raw(i).map_err(wrong)?;
+        if file.compression() != CompressionMethod::Stored || file.encrypted() {
+            return Err(format!("a file in it is compressed, which {writer} does not do"));
+        }
+        let start = file.data_start().and_then(|start| usize::try_from(start).ok());
+        let size = usize::try_from(file.size()).ok();
+        let place = start
+            .zip(size)
+            .filter(|(start, size)| start.checked_add(*size).is_some_and(|end| end <= bytes.len()));
+        let name = String::from_utf8_lossy(file.name_raw()).into_owned();
+        places.insert(name, place.ok_or("a file in it reaches beyond its end")?);
+    }
+    Ok(places)
+}
