@@ -3,7 +3,8 @@
 //! A [`Tokenizer`] turns a line of text into piece ids and back. [`Tokenizers`] is the pair that a translation
 //! model needs, one per side, which are one and the same when the vocabulary is joint. Four kinds of
 //! vocabulary can be learned from raw text ([`Kind`]); any `tokenizer.json` of the Hugging Face `tokenizers`
-//! library can be opened instead, and so can the files of `MarianTokenizer`: SentencePiece models and a vocabulary.
+//! library can be opened instead, and so can the files of `MarianTokenizer`, SentencePiece models and a vocabulary, and the
+//! vocabularies of the Marian toolkit.
 //!
 //! # Ids of a learned vocabulary
 //!
@@ -38,6 +39,7 @@ mod imported;
 mod kind;
 mod language_tag;
 mod lines;
+mod marian;
 mod marian_tokenizer;
 mod pair;
 mod pipeline;

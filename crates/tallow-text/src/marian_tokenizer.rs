@@ -18,8 +18,8 @@ use crate::special;
 use crate::tokenizer::Tokenizer;
 use crate::trim;
 
-const SOURCE: &str = "source.spm";
-const TARGET: &str = "target.spm";
+pub(crate) const SOURCE: &str = "source.spm";
+pub(crate) const TARGET: &str = "target.spm";
 const VOCABULARY: &str = "vocab.json";
 const TARGET_VOCABULARY: &str = "target_vocab.json";
 const CONFIG: &str = "tokenizer_config.json";
@@ -97,6 +97,47 @@ pub(crate) fn of_learned(source: &Learned, target: Option<&Learned>) -> Result<T
     Arc::new(Files { contents }).tokenizers(Path::new(""))
 }
 
+/// The tokenizers of SentencePiece models and of the ids of their pieces, which are one list or one for each side. Messages say
+/// that they lie in `directory`.
+///
+/// # Errors
+/// If a file is not what it should be.
+pub(crate) fn of_files(
+    [source, target]: [Vec<u8>; 2],
+    source_ids: Map<String, Value>,
+    target_ids: Option<Map<String, Value>>,
+    directory: &Path,
+) -> Result<Tokenizers, TextError> {
+    let mut contents = vec![
+        (SOURCE, source),
+        (TARGET, target),
+        (CONFIG, pretty(&config(target_ids.is_some(), false))),
+        (VOCABULARY, pretty(&source_ids.into())),
+    ];
+    contents.extend(target_ids.map(|ids| (TARGET_VOCABULARY, pretty(&ids.into()))));
+    Arc::new(Files { contents }).tokenizers(directory)
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+/// The contents of `tokenizer_config.json`.
+fn config(is_separate: bool, trim: bool) -> Value {
+    let mut config = json!({
+        "tokenizer_class": "MarianTokenizer",
+        "separate_vocabs": is_separate,
+        "model_max_length": MAX_LENGTH,
+        "eos_token": special::END,
+        "unk_token": special::UNKNOWN,
+        "pad_token": special::PADDING,
+    });
+    if trim {
+        config[TRIM] = true.into();
+    }
+    config
+}
+
 /// The files of vocabularies that were learned, one for each side or one for both.
 fn contents_of(source: &Learned, target: Option<&Learned>) -> Result<Vec<(&'static str, Vec<u8>)>, TextError> {
     if target.is_some_and(|target| target.trim != source.trim) {
@@ -107,22 +148,11 @@ fn contents_of(source: &Learned, target: Option<&Learned>) -> Result<Vec<(&'stat
         let bytes = learned.to_bytes();
         bytes.map_err(|reason| TextError::NoSentencePiece { reason })
     };
-    let pretty = |value: &Value| format!("{value:#}\n").into_bytes();
     let vocabulary = |learned: &Learned| {
         let entries = learned.pieces.iter().cloned().zip((0u32..).map(Value::from));
         pretty(&entries.collect::<Map<_, _>>().into())
     };
-    let mut config = json!({
-        "tokenizer_class": "MarianTokenizer",
-        "separate_vocabs": target.is_some(),
-        "model_max_length": MAX_LENGTH,
-        "eos_token": special::END,
-        "unk_token": special::UNKNOWN,
-        "pad_token": special::PADDING,
-    });
-    if source.trim {
-        config[TRIM] = true.into();
-    }
+    let config = config(target.is_some(), source.trim);
     let source_model = model(source)?;
     let target_model = target.map_or_else(|| Ok(source_model.clone()), model)?;
     let mut contents = vec![

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::config::TextConfig;
 use crate::error::TextError;
 use crate::lines::Lines;
+use crate::marian;
 use crate::marian_tokenizer;
 use crate::tokenizer::{Tokenizer, pool};
 use crate::vocabulary::Vocabulary;
@@ -153,6 +154,16 @@ impl Tokenizers {
                 directory: path.to_owned(),
             }),
         }
+    }
+
+    /// Opens the vocabularies of the Marian toolkit: for each side a `.spm`, or a `.yml` with SentencePiece models beside it
+    /// (`source.spm` and `target.spm`), or a `.yml` alone, whose words stand between spaces. `rows` are those that the model has
+    /// for either. `<pad>` is put behind them.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or not supported, or does not belong to such a model.
+    pub fn open_marian(vocabularies: [&Path; 2], rows: [usize; 2]) -> Result<Self, TextError> {
+        marian::open(vocabularies, rows)
     }
 
     /// Opens the files of Hugging Face's `MarianTokenizer`, whatever else the folder holds.

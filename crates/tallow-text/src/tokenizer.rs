@@ -229,7 +229,7 @@ impl Tokenizer {
         }
     }
 
-    fn parse(json: String, origin: &str) -> Result<Self, TextError> {
+    pub(crate) fn parse(json: String, origin: &str) -> Result<Self, TextError> {
         let malformed = |reason: String| TextError::Malformed {
             origin: origin.to_owned(),
             reason,

@@ -196,6 +196,11 @@ impl Processor {
         }
     }
 
+    /// All pieces and their ids.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.ids.iter().map(|(piece, id)| (piece.as_str(), *id))
+    }
+
     /// The pieces that lines can have.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = &str> {
         self.ids
