@@ -8,8 +8,8 @@ use crate::notice::{Listener, Notice};
 use candle_core::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tallow_decode::{DecodeConfig, Translator};
-use tallow_model::{CONFIG_FILE, Opened, read_json};
+use tallow_decode::{DecodeConfig, Translator, open_tokenizers};
+use tallow_model::{CONFIG_FILE, MarianFiles, Opened, read_json};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
@@ -27,8 +27,8 @@ pub struct SavedModel {
 }
 
 impl SavedModel {
-    /// Finds a model: a run directory (its best model), a checkpoint, a model directory, or a name on the Hub, where it is
-    /// fetched from.
+    /// Finds a model: a run directory (its best model), a checkpoint, a model directory, a model of the Marian
+    /// toolkit, or a name on the Hub, where it is fetched from.
     ///
     /// # Errors
     /// When there is none, or it cannot be fetched.
@@ -91,8 +91,18 @@ impl SavedModel {
                 ),
             };
         }
+        if MarianFiles::are_at(path) {
+            return Ok(Self {
+                directory: path.to_path_buf(),
+                config: None,
+                run: None,
+                commit: None,
+            });
+        }
         if !path.join(CONFIG_FILE).is_file() {
-            bail!("{name}: neither a run directory (it has no config.toml) nor a model directory (no {CONFIG_FILE})");
+            bail!(
+                "{name}: neither a run directory (it has no config.toml) nor a model directory (no {CONFIG_FILE}, no .npz)"
+            );
         }
         // `<run>/best` and `<run>/checkpoints/<update>` belong to their run.
         let run = path.canonicalize().ok().and_then(|path| {
@@ -125,7 +135,7 @@ impl SavedModel {
     /// When a file is missing or damaged.
     pub fn open(&self, device: &Device) -> Result<(Opened, Tokenizers)> {
         let opened = tallow_model::open(&self.directory, device)?;
-        let tokenizers = Tokenizers::open(&self.directory)?;
+        let tokenizers = open_tokenizers(&self.directory, &opened.architecture)?;
         Ok((opened, tokenizers))
     }
 
@@ -149,6 +159,10 @@ impl SavedModel {
     }
 
     fn recommended(&self) -> DecodeConfig {
+        if MarianFiles::are_at(&self.directory) {
+            let files = MarianFiles::find(&self.directory);
+            return files.map(|files| DecodeConfig::of_marian(&files)).unwrap_or_default();
+        }
         let read = |name: &str| -> Value { read_json(&self.directory.join(name)).unwrap_or_default() };
         let files = ["generation_config.json", CONFIG_FILE].map(read);
         let value = |key: &str| files.iter().map(|file| &file[key]).find(|value| !value.is_null());

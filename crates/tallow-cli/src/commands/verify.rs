@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use tallow::SavedModel;
 use tallow_data::read_lines;
-use tallow_model::{Architecture, Check, read_architecture};
+use tallow_decode::open_tokenizers;
+use tallow_model::{Architecture, Check, MarianFiles, read_architecture};
 use tallow_text::{Tokenizer, Tokenizers, written_language_tag};
 use tallow_train::{CHECKSUMS_FILE, check_sums};
 
@@ -62,7 +63,13 @@ pub(crate) fn run(arguments: VerifyArguments) -> Result<ExitCode> {
 
 /// Checks of the tokenizers: that they are the model's, and that Hugging Face's files beside our own mean the same.
 fn of_tokenizers(directory: &Path, architecture: Option<&Architecture>, sample: &[String]) -> Vec<Check> {
-    let tokenizers = match Tokenizers::open(directory) {
+    let opened = match architecture {
+        Some(architecture) => open_tokenizers(directory, architecture),
+        // The vocabularies of Marian alone depend on it.
+        None if MarianFiles::are_at(directory) => return Vec::new(),
+        None => Tokenizers::open(directory).map_err(Into::into),
+    };
+    let tokenizers = match opened {
         Ok(tokenizers) => tokenizers,
         Err(error) => return vec![Check::new("tokenizers", vec![error.to_string()])],
     };
@@ -72,6 +79,11 @@ fn of_tokenizers(directory: &Path, architecture: Option<&Architecture>, sample: 
             "tokenizers: sizes and special pieces are the model's",
             special_pieces(&tokenizers, architecture),
         ));
+    }
+    if MarianFiles::are_at(directory) && tokenizers.missing_pieces().is_none() {
+        let what = "no SentencePiece model: lines are words between spaces".to_owned();
+        checks.push(Check::new(what, Vec::new()));
+        return checks;
     }
     if let Some(sides) = tokenizers.missing_pieces() {
         for (side, (pieces, missing)) in ["source", "target"].into_iter().zip(sides) {
