@@ -107,7 +107,10 @@ mod tests {
         for (i, metric) in METRICS.iter().enumerate() {
             let name = metric.name();
             assert!(
-                !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-'),
+                !name.is_empty()
+                    && name
+                        .chars()
+                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
                 "{name}"
             );
             assert_eq!(METRICS.iter().position(|other| other == metric), Some(i), "{name}");
