@@ -1,7 +1,7 @@
 //! Batches to better parameters: updates, schedules, validation, checkpoints.
 //!
 //! The [`Trainer`] owns the loop. It never prints: everything that happens is an [`Event`], of which an [`Observer`] and
-//! the logs of the run directory make what they need. [`read_lines`] reads the logs again.
+//! the logs of the run directory make what they need. [`read_log`] reads the logs again.
 
 mod average;
 mod card;
@@ -40,7 +40,7 @@ pub use error::TrainError;
 pub use event::{Event, Observer, Profile, Silent};
 pub use finiteness::must_be_finite;
 pub use gradient::{DropoutKey, GradientOptions, Gradients, gradients};
-pub use journal::{Lines, MetricsLine, TimingLine, ValidationLine, read_lines};
+pub use journal::{LogLines, MetricsLine, TimingLine, ValidationLine, read_log};
 pub use loss_watch::LossWatch;
 pub use measure::Measure;
 pub use optimizer::Optimizer;

@@ -16,7 +16,7 @@ use tallow_score::TER;
 use tallow_text::Tokenizers;
 use tallow_train::{
     Ending, Event, Measure, MetricsLine, Observer, Outcome, RunDirectory, Schedule, Silent, TrainConfig, Trainer,
-    average, read_lines,
+    average, read_log,
 };
 use toy::{StopDuring, lines, parts, train_config};
 
@@ -363,7 +363,7 @@ fn any_metric_decides() {
     assert_eq!((outcome.best, outcome.metric), (Some(least), Measure::Score(TER)));
 
     let path = RunDirectory::new(place.path()).metrics();
-    let lines: Vec<MetricsLine> = read_lines(&path).unwrap().map(Result::unwrap).collect();
+    let lines: Vec<MetricsLine> = read_log(&path).unwrap().map(Result::unwrap).collect();
     let written: String = lines
         .iter()
         .map(|line| serde_json::to_string(line).unwrap() + "\n")

@@ -4,7 +4,7 @@ use crate::humanize::thousands;
 use crate::{Config, Error, Result};
 use std::fmt::Write;
 use tallow_score::{BLEU, Metric};
-use tallow_train::{MetricsLine, RunDirectory, read_lines};
+use tallow_train::{MetricsLine, RunDirectory, read_log};
 
 /// A number at an update.
 type Point = (u64, f64);
@@ -34,7 +34,7 @@ impl Course {
             name: name.to_string_lossy().into_owned(),
             ..Self::default()
         };
-        for line in read_lines::<MetricsLine>(&run.metrics())? {
+        for line in read_log::<MetricsLine>(&run.metrics())? {
             course.add(line?, &score.key());
         }
         if course.training_loss.is_empty() {

@@ -13,7 +13,7 @@ use tallow_data::{Corpus, FileRecord};
 use tallow_model::{CONFIG_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
 use tallow_ops::Compute;
 use tallow_text::Tokenizers;
-use tallow_train::{Fingerprint, TimingLine, read_lines, sha256};
+use tallow_train::{Fingerprint, TimingLine, read_log, sha256};
 
 /// The version of the file's format.
 const VERSION: u64 = 1;
@@ -158,7 +158,7 @@ pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Resul
     )?;
     let (mut begun, mut processes) = (0_usize, Vec::new());
     // A file that somebody has changed is no reason to end a run with an error.
-    for line in read_lines(path)?.filter_map(Result::ok) {
+    for line in read_log(path)?.filter_map(Result::ok) {
         match line {
             TimingLine::ProcessBegan { .. } => begun += 1,
             TimingLine::ProcessEnded {

@@ -62,37 +62,43 @@ impl Appended {
 ///
 /// # Errors
 /// When the file cannot be opened; each line, when it cannot be read or is no such line.
-pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Lines<T>, TrainError> {
+pub fn read_log<T: DeserializeOwned>(path: &Path) -> Result<LogLines<T>, TrainError> {
     let file = File::open(path).map_err(TrainError::file(path))?;
-    Ok(Lines {
+    Ok(LogLines {
         path: path.to_owned(),
         file: BufReader::new(file),
         line: 0,
+        is_broken: false,
         of: PhantomData,
     })
 }
 
-/// The lines of a log, from [`read_lines`].
+/// The lines of a log, from [`read_log`].
 #[derive(Debug)]
-pub struct Lines<T> {
+pub struct LogLines<T> {
     path: PathBuf,
     file: BufReader<File>,
     line: u64,
+    is_broken: bool,
     of: PhantomData<T>,
 }
 
-impl<T: DeserializeOwned> Iterator for Lines<T> {
+impl<T: DeserializeOwned> Iterator for LogLines<T> {
     type Item = Result<T, TrainError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut bytes = Vec::new();
-        loop {
+        while !self.is_broken {
             bytes.clear();
             self.line += 1;
             match self.file.read_until(b'\n', &mut bytes) {
                 Ok(0) => return None,
                 Ok(_) => {}
-                Err(error) => return Some(Err(TrainError::file(&self.path)(error))),
+                Err(error) => {
+                    // It would be the same error for ever.
+                    self.is_broken = true;
+                    return Some(Err(TrainError::file(&self.path)(error)));
+                }
             }
             let line = bytes.strip_suffix(b"\n");
             let is_last = line.is_none();
@@ -109,6 +115,7 @@ impl<T: DeserializeOwned> Iterator for Lines<T> {
                 }
             }
         }
+        None
     }
 }
 
@@ -121,7 +128,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("timing.jsonl");
         std::fs::write(&path, text).unwrap();
-        let lines = read_lines(&path).unwrap();
+        let lines = read_log(&path).unwrap();
         lines.map(|line| line.map_err(|error| error.to_string())).collect()
     }
 
@@ -157,7 +164,11 @@ mod tests {
                 "{error}"
             );
         }
-        let missing = read_lines::<TimingLine>(Path::new("/nowhere/timing.jsonl")).map(|_| ());
+        // What cannot be read is an error once, and not a list of them without an end.
+        let place = tempfile::tempdir().unwrap();
+        let errors = read_log::<TimingLine>(place.path()).map_or(1, |lines| lines.take(9).count());
+        assert_eq!(errors, 1);
+        let missing = read_log::<TimingLine>(Path::new("/nowhere/timing.jsonl")).map(|_| ());
         assert!(missing.unwrap_err().to_string().starts_with("/nowhere/timing.jsonl: "));
     }
 }

@@ -6,7 +6,7 @@ mod jsonl;
 mod metrics;
 mod timing;
 
-pub use jsonl::{Lines, read_lines};
+pub use jsonl::{LogLines, read_log};
 pub use metrics::{MetricsLine, ValidationLine};
 pub use timing::TimingLine;
 
@@ -85,7 +85,7 @@ mod tests {
 
     impl Observer for Reader<'_> {
         fn observe(&self, _: &Event) {
-            let lines: Vec<MetricsLine> = read_lines(&self.0.metrics()).unwrap().map(Result::unwrap).collect();
+            let lines: Vec<MetricsLine> = read_log(&self.0.metrics()).unwrap().map(Result::unwrap).collect();
             self.1.borrow_mut().push(lines.len());
         }
     }
@@ -116,7 +116,7 @@ mod tests {
             .unwrap();
         journal.flush().unwrap();
         assert_eq!(*reader.1.borrow(), [1, 1, 2, 2]);
-        let timing: Vec<TimingLine> = read_lines(&run.timing()).unwrap().map(Result::unwrap).collect();
+        let timing: Vec<TimingLine> = read_log(&run.timing()).unwrap().map(Result::unwrap).collect();
         let of = |update| TimingLine::Training {
             update,
             seconds: 0.25,
