@@ -5,6 +5,7 @@
 //! cut it, and the lists have the ids. With `<pad>` behind its last id, a vocabulary with SentencePiece models is one of
 //! `MarianTokenizer`, and a list of words a `tokenizer.json`: that is how they are written again.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -126,7 +127,7 @@ fn list(path: &Path, rows: usize) -> Result<Map<String, Value>, TextError> {
             *word = name.to_owned();
         }
     }
-    with_padding(words, rows).map_err(|reason| fault(path, reason))
+    with_padding(words, rows).map_err(|reason| fault(path, files::reason_of(&bytes, reason)))
 }
 
 /// Words and their ids as JSON, with `<pad>` behind them.
@@ -147,6 +148,10 @@ fn with_padding(words: Vec<(String, u32)>, rows: usize) -> Result<Map<String, Va
         ));
     }
     let count = words.len();
+    let mut seen = HashSet::new();
+    if let Some((word, id)) = words.iter().find(|(_, id)| !seen.insert(*id)) {
+        return Err(format!("{word:?} has the id {id}, which another word has already"));
+    }
     let mut ids: Map<String, Value> = words.into_iter().map(|(word, id)| (word, id.into())).collect();
     if ids.len() != count {
         return Err("a word occurs twice".to_owned());
