@@ -5,8 +5,8 @@ use std::path::Path;
 use tallow_model::{Architecture, MarianFiles};
 use tallow_text::Tokenizers;
 
-/// Opens the tokenizers of a model: those of its directory, or the vocabularies of a model of the Marian toolkit, which have as
-/// many pieces as the model has.
+/// Opens the tokenizers of a model: those of its directory, or the vocabularies of a model of the Marian toolkit, which
+/// have as many pieces as the model has.
 ///
 /// # Errors
 /// If a file is missing, damaged or not supported.

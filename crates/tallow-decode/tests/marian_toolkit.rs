@@ -103,9 +103,9 @@ fn translations_are_those_of_marian() {
     }
 }
 
-/// Marian 1.12 translates worse with pre-norm models than it has trained them: from the second token on, its decoder attends
-/// to its input instead of the normalised input (`DecoderLayerSelfAttention` in its `transformer.h`). Here a model translates
-/// as it was trained, so that the translations are others.
+/// Marian 1.12 translates worse with pre-norm models than it has trained them: from the second token on, its decoder
+/// attends to its input instead of the normalised input (`DecoderLayerSelfAttention` in its `transformer.h`). Here a
+/// model translates as it was trained, so that the translations are others.
 #[test]
 fn pre_norm_models_translate_as_they_were_trained() {
     let lines = lines("pre-norm");

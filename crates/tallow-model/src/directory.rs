@@ -101,8 +101,8 @@ fn bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), ModelError> {
     ))
 }
 
-/// Reads what a directory's model is, without its weights; they are looked at only where they say what they are, as those of
-/// the Marian toolkit do.
+/// Reads what a directory's model is, without its weights; they are looked at only where they say what they are, as
+/// those of the Marian toolkit do.
 ///
 /// # Errors
 /// When `config.json` is missing, no JSON, or describes something unsupported; all faults are listed.
@@ -139,8 +139,8 @@ impl Opened {
     }
 }
 
-/// Opens a model directory, or a model of the Marian toolkit: its directory or its `.npz`. Of a directory, the weights are those of the first of [`WEIGHTS_FILES`] that there is; of PyTorch's files,
-/// nothing is run.
+/// Opens a model directory, or a model of the Marian toolkit: its directory or its `.npz`. Of a directory, the weights
+/// are those of the first of [`WEIGHTS_FILES`] that there is; of PyTorch's files, nothing is run.
 ///
 /// # Errors
 /// When a file is missing or damaged, or tensors are missing, misshapen or surplus; all faults are listed.

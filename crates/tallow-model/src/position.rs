@@ -13,8 +13,8 @@ pub fn sinusoidal(start: usize, length: usize, width: usize, dtype: DType, devic
     table((start, length, width), width as f64 / 2.0, dtype, device)
 }
 
-/// The same as the Marian toolkit computes them: position / 10000^(i / (d/2 - 1)), so that the last frequency is 1/10000. Hugging
-/// Face's MarianMT has other frequencies, even for models that it has converted.
+/// The same as the Marian toolkit computes them: position / 10000^(i / (d/2 - 1)), so that the last frequency is
+/// 1/10000. Hugging Face's MarianMT has other frequencies, even for models that it has converted.
 ///
 /// # Shapes
 /// As [`sinusoidal`].

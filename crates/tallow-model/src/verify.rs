@@ -25,8 +25,8 @@ impl Check {
     }
 }
 
-/// Looks over the config and the weights of a directory: that they are understood and fit each other, that all ids agree,
-/// that every number is finite, and that the embedding of `<pad>` is zero, which CTranslate2 takes for granted.
+/// Looks over the config and the weights of a directory: that they are understood and fit each other, that all ids
+/// agree, that every number is finite, and that the embedding of `<pad>` is zero, which CTranslate2 takes for granted.
 ///
 /// Of a model of the Marian toolkit, the same is looked at in its `.npz`.
 pub fn verify(directory: &Path) -> Vec<Check> {

@@ -1,5 +1,5 @@
-//! Reading what the Marian toolkit writes: damaged files, what cannot be expressed, which files are meant; and that what is
-//! written in its form here comes back. That a model computes what it does in Marian, tallow-decode tests.
+//! Reading what the Marian toolkit writes: damaged files, what cannot be expressed, which files are meant; and that
+//! what is written in its form here comes back. That a model computes what it does in Marian, tallow-decode tests.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -110,17 +110,8 @@ fn what_is_written_comes_back() {
         .into();
     let mut pre = open(&fixture("tied-relu"), &Device::Cpu).unwrap();
     pre.architecture.model.norm = Norm::Pre;
-    let initialise = |opened: &Opened| {
-        Params::initialise(
-            &opened.architecture,
-            Initialisation::Xavier,
-            3,
-            DType::F32,
-            &Device::Cpu,
-        )
-        .unwrap()
-    };
-    pre.params = initialise(&pre);
+    let (seed, dtype) = (3, DType::F32);
+    pre.params = Params::initialise(&pre.architecture, Initialisation::Xavier, seed, dtype, &Device::Cpu).unwrap();
     models.push(pre);
     let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     for before in models {
@@ -319,6 +310,34 @@ fn damaged_files_are_refused() {
     }
 }
 
+/// Whatever a byte becomes of those that say where something lies and what it is: a model or an error, and no panic.
+#[test]
+fn changed_bytes_are_no_panic() {
+    let whole = trained();
+    let is_mark = |i: &usize| whole[*i..].starts_with(b"PK") || whole[*i..].starts_with(b"\x93NUMPY");
+    let bytes: Vec<usize> = (0..whole.len())
+        .filter(is_mark)
+        .flat_map(|mark| mark..mark + 70)
+        .collect();
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(NPZ_FILE);
+    let (mut opened, mut refused) = (0, 0);
+    for (i, at) in bytes.into_iter().step_by(13).enumerate() {
+        let Some(byte) = whole.get(at) else { continue };
+        let mut changed = whole.clone();
+        changed[at] = [0, 0xff, byte ^ 1, byte.wrapping_add(64)][i % 4];
+        std::fs::write(&path, changed).unwrap();
+        match open(place.path(), &Device::Cpu) {
+            Ok(_) => opened += 1,
+            Err(error) => {
+                assert!(error.to_string().contains(NPZ_FILE), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(opened > 100 && refused > 100, "{opened} {refused}");
+}
+
 /// The list at the end of an archive may send several names to one place.
 #[test]
 fn arrays_that_lie_one_over_another_are_refused() {
@@ -341,8 +360,11 @@ fn arrays_that_lie_one_over_another_are_refused() {
     assert!(error.contains("one over another"), "{error}");
 }
 
+/// Names and contents.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 /// A folder with these files, of which those that end in `.npz` are models.
-fn folder(files: &[(&str, &str)]) -> TempDir {
+fn folder(files: Files) -> TempDir {
     let place = tempfile::tempdir().unwrap();
     for (name, contents) in files {
         std::fs::write(place.path().join(name), contents).unwrap();
@@ -353,7 +375,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 #[test]
 fn the_files_of_a_model_are_found() {
     let named = "models:\n  - /data/b.npz\nvocabs:\n  - ../x/s.yml\n  - ..\\t.yml\nbeam-size: 6\nnormalize: 0.6\n";
-    let cases: [(&[(&str, &str)], [&str; 3]); 7] = [
+    let cases: [(Files, [&str; 3]); 7] = [
         (
             &[("model.npz", ""), ("vocab.spm", "")],
             ["model.npz", "vocab.spm", "vocab.spm"],
@@ -433,7 +455,7 @@ fn the_files_of_a_model_are_found() {
 fn what_is_unclear_is_refused() {
     let several = "models:\n  - a.npz\n  - b.npz\n";
     let absent = "vocabs:\n  - /etc/passwd\n  - t.yml\n";
-    let cases: [(&[(&str, &str)], &str); 6] = [
+    let cases: [(Files, &str); 6] = [
         (
             &[("a.npz", ""), ("b.npz", "")],
             "several models; name one of them: a.npz, b.npz",

@@ -1,8 +1,9 @@
-//! The vocabularies of the Marian toolkit: SentencePiece models, whose pieces have the ids that they have there, or lists of
-//! words with an id each, `.yml`.
+//! The vocabularies of the Marian toolkit: SentencePiece models, whose pieces have the ids that they have there, or
+//! lists of words with an id each, `.yml`.
 //!
-//! Text for a list of words is cut already, at spaces. Where SentencePiece models lie beside the lists, as OPUS-MT has them, these
-//! cut it, and the lists have the ids. With `<pad>` behind its last id, a vocabulary with SentencePiece models is one of
+//! Text for a list of words is cut already, at spaces. Where SentencePiece models lie beside the lists, as OPUS-MT has
+//! them, these cut it, and the lists have the ids. With `<pad>` behind its last id, a vocabulary with SentencePiece
+//! models is one of
 //! `MarianTokenizer`, and a list of words a `tokenizer.json`: that is how they are written again.
 
 use std::collections::HashSet;

@@ -1,5 +1,5 @@
-//! The vocabularies of the Marian toolkit. That lines get the ids that Marian gives them shows in tallow-decode, where its
-//! translations are compared.
+//! The vocabularies of the Marian toolkit. That lines get the ids that Marian gives them shows in tallow-decode, where
+//! its translations are compared.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

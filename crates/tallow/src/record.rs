@@ -8,9 +8,9 @@ use crate::saved_model::SavedModel;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tallow_data::{Corpus, FileRecord};
-use tallow_model::{CONFIG_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
+use tallow_model::{CONFIG_FILE, MarianFiles, PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
 use tallow_ops::Compute;
 use tallow_text::Tokenizers;
 use tallow_train::{Fingerprint, TimingLine, read_log, sha256};
@@ -191,12 +191,15 @@ pub(crate) fn init(name: &str, saved: &SavedModel) -> Result<Value> {
         // What is not used need not be sound.
         files.extend(shard_names(&saved.directory.join(index)).unwrap_or_default());
     }
-    for file in files {
-        let path = saved.directory.join(&file);
-        if path.exists() {
-            let digest = sha256(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            hashes.insert(file, digest.into());
-        }
+    let mut paths: Vec<PathBuf> = files.into_iter().map(|file| saved.directory.join(file)).collect();
+    if MarianFiles::are_at(&saved.directory) {
+        let found = MarianFiles::find(&saved.directory)?;
+        paths = [vec![found.weights], found.vocabularies.into()].concat();
+    }
+    for path in paths.into_iter().filter(|path| path.exists()) {
+        let digest = sha256(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        hashes.insert(name, digest.into());
     }
     Ok(json!({ "model": name, "commit": saved.commit, "sha256": hashes }))
 }

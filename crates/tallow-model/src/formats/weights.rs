@@ -1,7 +1,7 @@
 //! Named tensors in the bytes of files, whatever the format: where each lies, and its numbers.
 //!
-//! A file is read whole; opening it checks that every tensor lies inside it, so that nothing larger than the file is ever
-//! asked for, whatever it claims. That the tensors of a model do not share their numbers, `directory.rs` checks.
+//! A file is read whole; opening it checks that every tensor lies inside it, so that nothing larger than the file is
+//! ever asked for, whatever it claims. That the tensors of a model do not share their numbers, `directory.rs` checks.
 
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;

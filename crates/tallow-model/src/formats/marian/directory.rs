@@ -30,8 +30,8 @@ impl MarianFiles {
         !path.join(CONFIG_FILE).exists() && weights_at(path).is_ok_and(|found| !found.is_empty())
     }
 
-    /// The files at a path for which [`are_at`](Self::are_at) holds. The vocabularies are those that a `decoder.yml` names, or
-    /// else those of usual names; all files lie in one folder, wherever that was when they were written.
+    /// The files at a path for which [`are_at`](Self::are_at) holds. The vocabularies are those that a `decoder.yml`
+    /// names, or else those of usual names; all files lie in one folder, wherever that was when they were written.
     ///
     /// # Errors
     /// When it does not show which file is meant, or a file is missing or damaged.

@@ -239,8 +239,8 @@ fn ties(options: &mut Options) -> (Tie, bool) {
     (tie, shared)
 }
 
-/// Which sines and cosines say where a token stands. Marian's frequencies are not those of MarianMT, with which `model.npz`
-/// is written here: Marian writes the options of recurrent models too, and Tallow does not.
+/// Which sines and cosines say where a token stands. Marian's frequencies are not those of MarianMT, with which
+/// `model.npz` is written here: Marian writes the options of recurrent models too, and Tallow does not.
 fn positions(options: &Options) -> Positions {
     if options.values.contains_key("dim-rnn") {
         Positions::SinusoidalMarian

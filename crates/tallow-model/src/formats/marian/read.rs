@@ -44,8 +44,8 @@ impl MarianModel {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it is damaged, when its options are not supported, and when a tensor is missing, misshapen or surplus; all faults
-    /// are listed.
+    /// When it is damaged, when its options are not supported, and when a tensor is missing, misshapen or surplus; all
+    /// faults are listed.
     pub(crate) fn read(path: &Path) -> Result<Self, ModelError> {
         let bytes = std::fs::read(path).map_err(file_error(path))?;
         let damaged = |reason: String| ModelError::Damaged {

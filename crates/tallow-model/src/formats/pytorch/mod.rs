@@ -1,5 +1,5 @@
-//! What PyTorch's `save` writes: a zip archive with a pickle and the storages that it refers to, or, before PyTorch 1.6,
-//! several pickles with the storages behind them.
+//! What PyTorch's `save` writes: a zip archive with a pickle and the storages that it refers to, or, before PyTorch
+//! 1.6, several pickles with the storages behind them.
 
 mod pickle;
 
@@ -163,8 +163,8 @@ fn entry(values: &Values, tensor: &[Id; 4], storages: &Storages) -> Result<Entry
         return Err(damaged.to_owned());
     }
     let beyond = || format!("its shape {shape:?} does not fit its storage");
-    // Numbers of the storage, from the first to the last that the tensor uses; and how many it has, for numbers that are
-    // used many times would make a tensor larger than the file.
+    // Numbers of the storage, from the first to the last that the tensor uses; and how many it has, for numbers that
+    // are used many times would make a tensor larger than the file.
     let count = shape
         .iter()
         .try_fold(1usize, |count, size| count.checked_mul(*size))
