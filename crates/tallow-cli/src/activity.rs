@@ -14,8 +14,8 @@ const TICK: Duration = Duration::from_millis(120);
 
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
-/// A line on standard error, where that is a terminal: what is being done, how far it is, and for how long already. It goes
-/// when this does.
+/// A line on standard error, where that is a terminal: what is being done, how far it is, and for how long already. It
+/// goes when this does.
 pub(crate) struct Activity {
     manner: Manner,
     /// While something is being done.
@@ -105,8 +105,8 @@ impl Activity {
         }
     }
 
-    /// For a command that writes while it works: nothing is shown on a terminal if the output goes into a pipe, because what
-    /// reads that may write to the same terminal, as a pager does.
+    /// For a command that writes while it works: nothing is shown on a terminal if the output goes into a pipe, because
+    /// what reads that may write to the same terminal, as a pager does.
     pub(crate) fn beside_output(may_show: bool) -> Self {
         Self::new(may_show && !is_pipe())
     }

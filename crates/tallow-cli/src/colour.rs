@@ -46,8 +46,8 @@ pub(crate) fn warning() -> String {
     Stream::Error.paint(Tone::Doubtful, "warning:")
 }
 
-/// The rules of <https://no-color.org> and <https://bixense.com/clicolors>, with none for a terminal that is called dumb.
-/// `NO_COLOR` goes before everything, `CLICOLOR_FORCE` before what is known of the stream.
+/// The rules of <https://no-color.org> and <https://bixense.com/clicolors>, with none for a terminal that is called
+/// dumb. `NO_COLOR` goes before everything, `CLICOLOR_FORCE` before what is known of the stream.
 fn are_wanted(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let is_on = |name| variable(name).is_some_and(|value| !value.is_empty() && value != "0");
     if variable("NO_COLOR").is_some_and(|value| !value.is_empty()) {

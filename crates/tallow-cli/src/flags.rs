@@ -10,8 +10,8 @@ use tallow::config::{Synonym, synonym};
 use tallow::config::{sections, top_level_keys};
 use tallow_decode::DecodeConfig;
 
-/// What other programs call flags that are no keys of a config: theirs, then ours, of which the first counts that the command
-/// has. `synonyms.txt` has the names of keys, and so of the flags that are called as their keys are.
+/// What other programs call flags that are no keys of a config: theirs, then ours, of which the first counts that the
+/// command has. `synonyms.txt` has the names of keys, and so of the flags that are called as their keys are.
 const SYNONYMS: [(&[&str], &[&str]); 4] = [
     (&["src", "source", "source-file", "file", "text"], &["source", "input"]),
     (
@@ -114,8 +114,8 @@ fn tip(flag: &str, command: &Command) -> Option<String> {
         .map(|path| format!("here it is '--set {path}=VALUE'"))
 }
 
-/// The tip for a key under its name elsewhere: in a command that takes a config it can be set; in others, some keys are flags,
-/// and those of the search can be set.
+/// The tip for a key under its name elsewhere: in a command that takes a config it can be set; in others, some keys are
+/// flags, and those of the search can be set.
 fn tip_of_key(synonym: &Synonym, takes_config: bool, has: impl Fn(&str) -> bool) -> Option<String> {
     let Synonym { keys, note, .. } = synonym;
     if keys.is_empty() {

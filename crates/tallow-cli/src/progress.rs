@@ -60,8 +60,8 @@ struct Latest {
 }
 
 impl Standing {
-    /// The line for a terminal of this width. How far it is matters most, then the loss, the time that is left, the bar, the
-    /// speed, and the epoch.
+    /// The line for a terminal of this width. How far it is matters most, then the loss, the time that is left, the
+    /// bar, the speed, and the epoch.
     fn line(&self, width: usize) -> String {
         let max = self.max_updates.to_string();
         let count = format!("{:>width$}/{max}", self.update, width = max.len());

@@ -31,9 +31,9 @@ pub(crate) struct Bar {
     pub(crate) weight: u8,
 }
 
-/// The parts beside each other, and before them a bar in what room is left. With less room the bar shrinks; then the parts
-/// leave that weigh less than it, and then it leaves itself, for as many parts as have room without it. No line is wider
-/// than `width`.
+/// The parts beside each other, and before them a bar in what room is left. With less room the bar shrinks; then the
+/// parts leave that weigh less than it, and then it leaves itself, for as many parts as have room without it. No line
+/// is wider than `width`.
 pub(crate) fn status_line(width: usize, bar: Option<Bar>, parts: &[Part]) -> String {
     let mut kept: Vec<&Part> = parts.iter().collect();
     while let Some(Bar { share, weight }) = bar {
@@ -76,8 +76,8 @@ fn cells_of(cells: usize, share: f64) -> String {
     "█".repeat(full) + &"░".repeat(cells - full)
 }
 
-/// As much of a text as stands in this many columns, with an ellipsis if that is not all. Characters that would move the
-/// cursor are shown as U+FFFD.
+/// As much of a text as stands in this many columns, with an ellipsis if that is not all. Characters that would move
+/// the cursor are shown as U+FFFD.
 pub(crate) fn fit(text: &str, width: usize) -> String {
     let visible = |c: char| match c {
         '\t' => ' ',

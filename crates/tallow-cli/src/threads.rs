@@ -19,8 +19,8 @@ pub(crate) fn set_operation_threads(count: usize) {
     }
 }
 
-/// Lets the allocator keep freed memory instead of giving it back to the kernel after ten milliseconds: every update needs
-/// the same buffers again, and the kernel would hand them out page by page, zeroed. The environment's
+/// Lets the allocator keep freed memory instead of giving it back to the kernel after ten milliseconds: every update
+/// needs the same buffers again, and the kernel would hand them out page by page, zeroed. The environment's
 /// `MIMALLOC_PURGE_DELAY` has precedence.
 pub(crate) fn keep_freed_memory() {
     /// `mi_option_purge_delay` of mimalloc 2 and 3, in milliseconds; -1 is never.
@@ -32,8 +32,8 @@ pub(crate) fn keep_freed_memory() {
     }
 }
 
-/// Lets a file that grows beyond the limit on the size of files (`ulimit -f`) be an error of writing like any other: the
-/// signal that comes first would end the process without a word.
+/// Lets a file that grows beyond the limit on the size of files (`ulimit -f`) be an error of writing like any other:
+/// the signal that comes first would end the process without a word.
 #[cfg(unix)]
 pub(crate) fn survive_size_limit() {
     // SAFETY: ignoring a signal installs no handler, and may be done at any time.
@@ -43,8 +43,8 @@ pub(crate) fn survive_size_limit() {
     }
 }
 
-/// Lets the signal of the limit on time (`ulimit -S -t`) ask for the end like SIGTERM. It comes again every second; only the
-/// first one counts, because a second SIGTERM does not wait for anything.
+/// Lets the signal of the limit on time (`ulimit -S -t`) ask for the end like SIGTERM. It comes again every second;
+/// only the first one counts, because a second SIGTERM does not wait for anything.
 #[cfg(unix)]
 pub(crate) fn stop_at_time_limit() {
     extern "C" fn ask_for_the_end(_: libc::c_int) {

@@ -303,8 +303,8 @@ fn search_settings() {
     assert_says(&usage_error_of(at, &evaluated), &["--beam (decode.beam"]);
 }
 
-/// A model that has learned twelve positions, copied away from its run: what is longer is split or cut, and nothing can be
-/// set beyond them.
+/// A model that has learned twelve positions, copied away from its run: what is longer is split or cut, and nothing can
+/// be set beyond them.
 #[test]
 fn learned_positions() {
     let folder = project(b"one\ntwo\nthree\n", b"eins\nzwei\ndrei\n");

@@ -127,7 +127,8 @@ fn what_is_right_passes() {
     // An attention has 4 d (d + 1) numbers and a norm 2 d, a feed-forward sublayer 2 d f + d + f and a norm.
     let attention = 4 * 32 * 33 + 64;
     assert_eq!(parameters - vocabulary, 3 * attention + 2 * (2 * 32 * 64 + 96 + 64));
-    // Multiplications and additions, forward and twice backward. The keys and values of the cross-attention belong to the source.
+    // Multiplications and additions, forward and twice backward. The keys and values of the cross-attention belong to
+    // the source.
     let [attention, feed_forward] = [4 * 32 * 32, 2 * 32 * 64];
     let flops = &report["model"]["training_flops_per_source_token"];
     assert_eq!(*flops, 6 * (attention + feed_forward + attention / 2));
@@ -275,8 +276,8 @@ fn text_that_is_trained_on_or_foreign_is_found() {
     assert!(code == Some(1) && findings(&report, "faulty").join("\n").contains("data.train: "));
 }
 
-/// What training could not validate is a fault here, and refused there before it begins; what diverges is told, and the rest
-/// of the report is there all the same.
+/// What training could not validate is a fault here, and refused there before it begins; what diverges is told, and the
+/// rest of the report is there all the same.
 #[test]
 fn what_training_would_die_of_is_found() {
     let folder = project();
@@ -377,7 +378,8 @@ fn what_is_odd_but_sane_passes() {
     let set = ["--set", "data.test={ source = \"valid.en\", target = \"valid.de\" }"];
     let (_, report) = check(at, &set);
     let found = findings(&report, "faulty");
-    // Labels of eight sentences cannot be learned by heart without the words of the validation set: nothing else is wrong.
+    // Labels of eight sentences cannot be learned by heart without the words of the validation set: nothing else is
+    // wrong.
     let expected = |fault: &&String| !fault.contains("unknown pieces");
     assert_eq!(found.iter().filter(expected).collect::<Vec<_>>(), Vec::<&String>::new());
 }

@@ -1,5 +1,6 @@
 //! What the shells propose, asked of the shell itself.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of a test may give up like the test itself.
+// Helpers of a test may give up like the test itself.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::path::Path;
 use std::process::{Command, Output};

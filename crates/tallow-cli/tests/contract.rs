@@ -1,6 +1,8 @@
-//! The translation of a line is a function of the model, the line and the search settings: texts, tokens and scores are the
-//! same, to the bit, whatever the size of batches, the number of workers, the order of the lines and their neighbours.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of a test may give up like the test itself.
+//! The translation of a line is a function of the model, the line and the search settings: texts, tokens and scores are
+//! the same, to the bit, whatever the size of batches, the number of workers, the order of the lines and their
+//! neighbours.
+// Helpers of a test may give up like the test itself.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,8 +28,8 @@ fn model(at: &Path) {
     }
 }
 
-/// Lines to translate: all of Multi30k's test set if its place is known, otherwise some of the shipped corpus; with lines
-/// that are empty, blank or long.
+/// Lines to translate: all of Multi30k's test set if its place is known, otherwise some of the shipped corpus; with
+/// lines that are empty, blank or long.
 fn lines() -> Vec<String> {
     #[allow(clippy::disallowed_methods)] // A test may ask the environment where the text is.
     let multi30k = std::env::var("TALLOW_MULTI30K").map(PathBuf::from);
@@ -193,8 +195,8 @@ fn long_lines_are_handled_as_the_config_says() {
     );
 }
 
-/// `tallow eval` translates in blocks, `tallow translate` too: what both make of a line is the same, also where it is drawn by
-/// chance, which follows the number of the line.
+/// `tallow eval` translates in blocks, `tallow translate` too: what both make of a line is the same, also where it is
+/// drawn by chance, which follows the number of the line.
 #[test]
 fn eval_translates_as_translate_does() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
-//! What a GPU computes is what the CPU computes. Only in builds with the feature `cuda`, and only where `TALLOW_CUDA` names a
-//! device (`cuda` or `cuda:N`), because most machines that can build this have none:
+//! What a GPU computes is what the CPU computes. Only in builds with the feature `cuda`, and only where `TALLOW_CUDA`
+//! names a device (`cuda` or `cuda:N`), because most machines that can build this have none:
 //!
 //!     TALLOW_CUDA=cuda bash scripts/cuda-build.sh test --release --features cuda --test cuda
 #![cfg(feature = "cuda")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // Helpers of a test may give up like the test itself.
+// Helpers of a test may give up like the test itself.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use serde_json::Value;
 use std::io::Write;
@@ -88,8 +89,8 @@ fn losses(run: &Path) -> Vec<f64> {
     log.lines().filter_map(loss).collect()
 }
 
-/// Training, in both forms of its gradient, follows the CPU's losses: to 1e-4 over twenty updates, after which rounding may
-/// have grown.
+/// Training, in both forms of its gradient, follows the CPU's losses: to 1e-4 over twenty updates, after which rounding
+/// may have grown.
 #[test]
 fn training_follows_the_cpu() {
     let Some(gpu) = gpu() else { return };
@@ -131,8 +132,8 @@ fn training_follows_the_cpu() {
     }
 }
 
-/// A model translates to the same text on both, by every search, and scores it the same to 1e-4. Of the hundred drawn by chance
-/// one may differ: rounding can change which token a random number falls on.
+/// A model translates to the same text on both, by every search, and scores it the same to 1e-4. Of the hundred drawn
+/// by chance one may differ: rounding can change which token a random number falls on.
 #[test]
 fn translations_are_the_cpus() {
     let Some(gpu) = gpu() else { return };

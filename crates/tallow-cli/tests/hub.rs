@@ -120,8 +120,8 @@ fn the_cache_is_where_the_variables_say() {
     }
 }
 
-/// A cache that nobody may write to but that has everything; one whose note of a branch was written by a shell; and one that
-/// lacks the model, whose folder is named.
+/// A cache that nobody may write to but that has everything; one whose note of a branch was written by a shell; and one
+/// that lacks the model, whose folder is named.
 #[test]
 fn what_the_cache_has_is_enough() {
     let folder = project();
@@ -285,7 +285,8 @@ fn refusals() {
     assert!(error.contains("some/model") && error.contains("onnect"), "{error}");
 }
 
-/// A file that broke off is one error, and the next try goes on with it. What is no beginning of a file is not gone on with.
+/// A file that broke off is one error, and the next try goes on with it. What is no beginning of a file is not gone on
+/// with.
 #[test]
 fn interrupted_downloads() {
     let folder = project();

@@ -1,6 +1,7 @@
 //! Models of the Marian toolkit on the command line: translating, scoring, verifying and fine-tuning. That the
 //! translations are Marian's, tallow-decode tests.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+// Helpers of a test may give up like the test itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::Value;
 use std::io::Write;

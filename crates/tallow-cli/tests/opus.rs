@@ -1,6 +1,7 @@
 //! Models that come from elsewhere: translating with one, fine-tuning one, writing it back, verifying and exporting it
 //! (`scripts/fixtures/fine_tune.py`), and fetching one from a Hub.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+// Helpers of a test may give up like the test itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! What a config asks for against small data reaches the training: cuts, passes and initial weights of a run are other ones.
+//! What a config asks for against small data reaches the training: cuts, passes and initial weights of a run are other
+//! ones.
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
 
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! Runs that are killed, that find no room, that meet another process or a damaged checkpoint: each has one clear outcome,
-//! and whoever resumes gets the run that nothing had happened to, byte by byte.
+//! Runs that are killed, that find no room, that meet another process or a damaged checkpoint: each has one clear
+//! outcome, and whoever resumes gets the run that nothing had happened to, byte by byte.
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
 
 use std::path::{Path, PathBuf};
@@ -380,8 +380,8 @@ fn no_time() {
     assert!(at.join("runs/run/checkpoints").join(update.unwrap()).exists(), "{told}");
 }
 
-/// A run of before there was `text.trim` has a vocabulary that does not trim, and goes on with it; one whose text has other
-/// pairs now does not go on.
+/// A run of before there was `text.trim` has a vocabulary that does not trim, and goes on with it; one whose text has
+/// other pairs now does not go on.
 #[test]
 fn runs_of_before() {
     let folder = project();
@@ -430,8 +430,8 @@ fn no_room() {
     let size = std::fs::metadata(at.join("runs/run/checkpoints/2/state/moments.safetensors"))
         .unwrap()
         .len();
-    // Files may not grow beyond a quarter or half of what the moments take, which is what the weights take: `ulimit` counts
-    // blocks of 512 or 1024 bytes. The best model of the next validation is the first that does not fit.
+    // Files may not grow beyond a quarter or half of what the moments take, which is what the weights take: `ulimit`
+    // counts blocks of 512 or 1024 bytes. The best model of the next validation is the first that does not fit.
     let script = format!(
         "ulimit -f {}; exec {} train run.toml --resume",
         size / 2048,

@@ -1,5 +1,5 @@
-//! What a text may hold, from its learning to its translation: language tags, NUL, white space, lines that say nothing, and
-//! normalization.
+//! What a text may hold, from its learning to its translation: language tags, NUL, white space, lines that say nothing,
+//! and normalization.
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
 
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! Measures how fast a corpus is read and planned, how much of the token budget its batches use, and how evenly they divide
-//! among workers.
+//! Measures how fast a corpus is read and planned, how much of the token budget its batches use, and how evenly they
+//! divide among workers.
 //!
 //! ```sh
 //! cargo run --release -p tallow-data --example batches -- SOURCE TARGET [BATCH_TOKENS] [POOL_PAIRS]

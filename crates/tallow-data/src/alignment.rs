@@ -12,8 +12,8 @@ const WINDOW: usize = 200;
 const LEAST: usize = 50;
 /// How far apart two lines that belong together are looked for.
 const FARTHEST: i64 = 10;
-/// By how much the correlation of another shift must be greater, at least and in units of 1 / sqrt(lines), by which that of
-/// unrelated lines varies.
+/// By how much the correlation of another shift must be greater, at least and in units of 1 / sqrt(lines), by which
+/// that of unrelated lines varies.
 const MARGIN: f64 = 0.3;
 const MARGIN_DEVIATIONS: f64 = 4.5;
 /// Lines of a window below the first are unrelated, if those of many windows are above the second; nor do lines belong
@@ -131,8 +131,8 @@ impl Window {
         MARGIN.max(MARGIN_DEVIATIONS / ((self.last - self.first) as f64).sqrt())
     }
 
-    /// Whether lengths vary here as they do elsewhere. Where they do not, as in a corpus that is sorted by length, nothing
-    /// follows from a low correlation.
+    /// Whether lengths vary here as they do elsewhere. Where they do not, as in a corpus that is sorted by length,
+    /// nothing follows from a low correlation.
     fn is_varied(&self, source: &[f64], target: &[f64]) -> bool {
         let of = |side: &[f64]| {
             let here = side.get(self.first..self.last);
@@ -159,8 +159,8 @@ impl Window {
     }
 }
 
-/// The line of `lines` from which on the shift fits better than none: where the sum of the differences of lengths, without
-/// the shift before it and with it after, is least.
+/// The line of `lines` from which on the shift fits better than none: where the sum of the differences of lengths,
+/// without the shift before it and with it after, is least.
 fn border(source: &[f64], target: &[f64], lines: std::ops::Range<usize>, shift: i64) -> usize {
     let end = lines.end.saturating_sub(1);
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;

@@ -68,8 +68,8 @@ impl Batch {
     /// Divides the sentences among workers, one part for each; with fewer sentences than workers, into as many parts as
     /// there are sentences. No part is empty.
     ///
-    /// `cost` estimates the work of a pair; [`deal`] divides it. The result depends on nothing but the batch, `workers` and
-    /// the costs. 0 workers count as 1.
+    /// `cost` estimates the work of a pair; [`deal`] divides it. The result depends on nothing but the batch, `workers`
+    /// and the costs. 0 workers count as 1.
     pub fn shards(&self, workers: usize, cost: impl Fn(&Example) -> usize) -> Vec<Batch> {
         let shards = deal(self.examples.iter().collect(), workers, |example| cost(example));
         let shards = shards.into_iter().filter(|shard| !shard.is_empty());

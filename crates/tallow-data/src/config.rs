@@ -31,8 +31,8 @@ pub struct DataConfig {
     /// Whether a training pair whose two lines both occurred earlier, in the same corpus or in one before it, is
     /// dropped and counted. Default: false.
     pub drop_duplicates: bool,
-    /// How many pairs are sorted by length together. Larger pools fill the batches better, smaller ones mix lengths more; 0 sorts
-    /// a whole epoch. Default: 100,000.
+    /// How many pairs are sorted by length together. Larger pools fill the batches better, smaller ones mix lengths
+    /// more; 0 sorts a whole epoch. Default: 100,000.
     pub pool_pairs: usize,
     /// How many batches are prepared ahead of the one in training. Default: 4.
     pub prefetch_batches: usize,

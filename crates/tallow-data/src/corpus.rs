@@ -149,11 +149,12 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// Lets every epoch of training cut the sentences anew, source sides with one function and target sides with the other
-    /// (subword regularization). What would have more than `longest` tokens, `</s>` included, stays as it is here.
+    /// Lets every epoch of training cut the sentences anew, source sides with one function and target sides with the
+    /// other (subword regularization). What would have more than `longest` tokens, `</s>` included, stays as it is
+    /// here.
     ///
-    /// A [`crate::Sampler`] does so, keyed by its seed, the epoch and [`Pair::id`]; everything else, [`Corpus::pair`] for one,
-    /// still sees the pairs as they were encoded.
+    /// A [`crate::Sampler`] does so, keyed by its seed, the epoch and [`Pair::id`]; everything else, [`Corpus::pair`]
+    /// for one, still sees the pairs as they were encoded.
     pub fn recut_with(self, source: Recut, target: Recut, longest: usize) -> Self {
         let recuts = Recuts {
             source,

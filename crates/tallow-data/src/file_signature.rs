@@ -31,7 +31,8 @@ const FORMATS: [Format; 9] = [
 const BZIP2_BLOCK: &[u8] = b"1AY&SY";
 
 impl Format {
-    /// What a file is that begins like this, if it is no text. Of a gzip file, the beginning of what it decompresses to counts.
+    /// What a file is that begins like this, if it is no text. Of a gzip file, the beginning of what it decompresses to
+    /// counts.
     pub fn of(beginning: &[u8]) -> Option<Self> {
         let found = FORMATS.into_iter().find(|format| beginning.starts_with(format.magic))?;
         let is_text = found.magic == b"BZh" && !beginning.get(4..).is_some_and(|rest| rest.starts_with(BZIP2_BLOCK));

@@ -7,8 +7,8 @@ use crate::batch::Batch;
 pub struct FlatBatch {
     /// The source tokens.
     pub source: Vec<u32>,
-    /// What the decoder reads: for each sentence the start token, then the target without its last token. At every place
-    /// it has seen exactly what precedes the label there (teacher forcing).
+    /// What the decoder reads: for each sentence the start token, then the target without its last token. At every
+    /// place it has seen exactly what precedes the label there (teacher forcing).
     pub target_input: Vec<u32>,
     /// What the decoder shall predict: the target tokens with `</s>`.
     pub labels: Vec<u32>,
@@ -21,8 +21,8 @@ pub struct FlatBatch {
 }
 
 impl Batch {
-    /// Lays the examples out in their order. `start_id` begins every decoder input (Marian models begin with the padding
-    /// token).
+    /// Lays the examples out in their order. `start_id` begins every decoder input (Marian models begin with the
+    /// padding token).
     pub fn flatten(&self, start_id: u32) -> FlatBatch {
         let target_tokens = self.target_tokens();
         let mut flat = FlatBatch {

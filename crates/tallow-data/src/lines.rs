@@ -176,8 +176,8 @@ impl<R: BufRead> LineReader<R> {
         })
     }
 
-    /// Lets lines pass that are not UTF-8: their bad bytes become U+FFFD and the report counts them. For a filter, which
-    /// owes an answer to every line, whatever it holds.
+    /// Lets lines pass that are not UTF-8: their bad bytes become U+FFFD and the report counts them. For a filter,
+    /// which owes an answer to every line, whatever it holds.
     #[must_use]
     pub fn repairing(mut self) -> Self {
         self.repair = true;
@@ -289,8 +289,8 @@ impl<R: BufRead> Iterator for LineReader<R> {
     }
 }
 
-/// Whether a line says nothing: it is empty, or white space, control characters and invisible ones (Unicode's general category
-/// `Cf`: characters without width, a byte order mark, marks of direction) are all there is.
+/// Whether a line says nothing: it is empty, or white space, control characters and invisible ones (Unicode's general
+/// category `Cf`: characters without width, a byte order mark, marks of direction) are all there is.
 pub fn is_blank(line: &str) -> bool {
     use GeneralCategory::{Control, Format};
     let is_invisible = |c: char| c.is_whitespace() || matches!(get_general_category(c), Control | Format);

@@ -8,12 +8,12 @@ use std::thread;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerLost;
 
-/// Does pieces of work on so many threads, the caller's among them. Each thread takes the next piece that nobody has begun;
-/// the results stand in the order of the pieces, so that which thread was faster changes nothing.
+/// Does pieces of work on so many threads, the caller's among them. Each thread takes the next piece that nobody has
+/// begun; the results stand in the order of the pieces, so that which thread was faster changes nothing.
 ///
 /// # Errors
-/// That of the first piece which fails, in the order of the pieces; a panic counts as one. Pieces that nobody has begun by
-/// then are left undone.
+/// That of the first piece which fails, in the order of the pieces; a panic counts as one. Pieces that nobody has begun
+/// by then are left undone.
 pub fn in_order<T, R, E>(workers: usize, pieces: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E>
 where
     T: Sync,

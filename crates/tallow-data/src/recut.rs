@@ -6,8 +6,8 @@ use crate::batch::Example;
 use crate::corpus::Pair;
 use crate::shuffle::{Purpose, SplitMix64};
 
-/// Cuts the tokens of one side of a pair, without `</s>`, in another way. The second argument draws numbers from 0 to below 1,
-/// and nothing else may be random.
+/// Cuts the tokens of one side of a pair, without `</s>`, in another way. The second argument draws numbers from 0 to
+/// below 1, and nothing else may be random.
 pub type Recut = Box<dyn Fn(&[u32], &mut dyn FnMut() -> f64) -> Vec<u32> + Send + Sync>;
 
 /// How the pairs of a corpus are cut anew.

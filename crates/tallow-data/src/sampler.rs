@@ -7,8 +7,8 @@ use crate::config::DataConfig;
 use crate::corpus::{Corpus, Part};
 use crate::shuffle::{Purpose, SplitMix64};
 
-/// Plans epochs and makes their batches. The plan is a function of the corpus, the batch size, the pool size, the seed and the number of the
-/// epoch, and of nothing else.
+/// Plans epochs and makes their batches. The plan is a function of the corpus, the batch size, the pool size, the seed
+/// and the number of the epoch, and of nothing else.
 ///
 /// An epoch is planned in four steps:
 ///
@@ -20,8 +20,8 @@ use crate::shuffle::{Purpose, SplitMix64};
 ///
 /// So padding is small, batches come in random order, and their composition changes from epoch to epoch.
 ///
-/// Where an epoch cuts sentences anew ([`Corpus::recut_with`]), lengths are those of its own cuts. They are drawn twice, once
-/// for the plan and once for the batch, so that an epoch need not be held in memory.
+/// Where an epoch cuts sentences anew ([`Corpus::recut_with`]), lengths are those of its own cuts. They are drawn
+/// twice, once for the plan and once for the batch, so that an epoch need not be held in memory.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     corpus: Arc<Corpus>,

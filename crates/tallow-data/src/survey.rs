@@ -36,8 +36,8 @@ pub struct Survey {
     pub misread: Tally,
     /// A side has control characters other than the tab.
     pub control: Tally,
-    /// A side has characters that nobody sees and that mean nothing inside a line: a byte order mark, spaces without width,
-    /// soft hyphens. Joiners and marks of direction, which some scripts need, do not count.
+    /// A side has characters that nobody sees and that mean nothing inside a line: a byte order mark, spaces without
+    /// width, soft hyphens. Joiners and marks of direction, which some scripts need, do not count.
     pub invisible: Tally,
     /// Whether line N translates line N.
     pub alignment: Alignment,
@@ -96,8 +96,8 @@ fn is_partly_invisible(line: &str) -> bool {
     line.contains(['\u{feff}', '\u{200b}', '\u{2060}', '\u{ad}'])
 }
 
-/// Whether a line has UTF-8 that was read as Latin-1 or Windows-1252: a letter of two bytes becomes `Ã` or `Â` and a sign
-/// that follows neither in any language, and punctuation such as `’` becomes `â€` and one more.
+/// Whether a line has UTF-8 that was read as Latin-1 or Windows-1252: a letter of two bytes becomes `Ã` or `Â` and a
+/// sign that follows neither in any language, and punctuation such as `’` becomes `â€` and one more.
 fn is_misread(line: &str) -> bool {
     let mut before = ' ';
     for c in line.chars() {

@@ -124,8 +124,8 @@ fn every_epoch_cuts_anew_within_the_budget() {
     );
 }
 
-/// A pair that stands in a corpus many times, the same sentence on both sides: neither its sides nor its copies are cut alike, and
-/// threads change nothing.
+/// A pair that stands in a corpus many times, the same sentence on both sides: neither its sides nor its copies are cut
+/// alike, and threads change nothing.
 #[test]
 fn sides_and_copies_are_cut_independently() {
     let corpus = recut_corpus(&[(40, 40); 64], 1000);

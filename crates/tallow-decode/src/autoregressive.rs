@@ -6,7 +6,8 @@ use tallow_model::{Architecture, DecoderState, Pass, Tokens, Transformer};
 
 /// A model that predicts one target token after another: a Transformer, or several that vote.
 ///
-/// Every sentence of a batch has the same number of hypotheses, side by side; a row is `sentence * hypotheses + hypothesis`.
+/// Every sentence of a batch has the same number of hypotheses, side by side; a row is `sentence * hypotheses +
+/// hypothesis`.
 pub trait Autoregressive: Send + Sync {
     /// The memory of the tokens so far.
     type State: AutoregressiveState;
@@ -20,8 +21,8 @@ pub trait Autoregressive: Send + Sync {
     /// When an id is outside the vocabulary or a sentence is longer than learned positions.
     fn start(&self, source: &Tokens, hypotheses: usize) -> Result<Self::State, DecodeError>;
 
-    /// Feeds one token to every row and returns logits of the next: `[rows, v]`, `<pad>` included. Their softmax over all
-    /// pieces but `<pad>` is the distribution; so log-probabilities are logits, too.
+    /// Feeds one token to every row and returns logits of the next: `[rows, v]`, `<pad>` included. Their softmax over
+    /// all pieces but `<pad>` is the distribution; so log-probabilities are logits, too.
     ///
     /// # Errors
     /// When there is not one token per row.

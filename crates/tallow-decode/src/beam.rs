@@ -73,8 +73,8 @@ impl Candidate {
 /// At each step the `2 * beam` best continuations of all hypotheses of a sentence are looked at. Those that end the
 /// sentence and are among the `beam` best are finished; the `beam` best of the others live on. A sentence is done when
 /// no live hypothesis can overtake the best finished ones any more; when `beam * patience`, but at least `n_best`, are
-/// finished and (without `early_stopping`) none of the live is ahead of the best of them; or at the maximum length, where
-/// live ones are cut.
+/// finished and (without `early_stopping`) none of the live is ahead of the best of them; or at the maximum length,
+/// where live ones are cut.
 ///
 /// # Errors
 /// When the model fails or its scores are not finite.
@@ -238,8 +238,8 @@ fn is_done(beam: &Beam, length: usize, config: &DecodeConfig) -> bool {
         let best = beam.live.iter().map(best).fold(f64::NEG_INFINITY, f64::max);
         beam.finished.iter().filter(|finished| finished.score >= best).count() >= config.n_best
     };
-    // Enough finished hypotheses alone are no good reason to stop: under label smoothing an early `</s>` is as probable as
-    // any other wrong token, and would end the search while the right hypothesis is alive and far ahead.
+    // Enough finished hypotheses alone are no good reason to stop: under label smoothing an early `</s>` is as probable
+    // as any other wrong token, and would end the search while the right hypothesis is alive and far ahead.
     let enough = beam.finished.len() as f64 >= (config.beam as f64 * config.patience).max(config.n_best as f64);
     // A beam of one is greedy search, which ends with its first `</s>`.
     let early = config.early_stopping || config.beam == 1;

@@ -41,16 +41,16 @@ pub struct DecodeConfig {
     pub max_length: usize,
     /// Fewest target tokens, `</s>` included. Default 1.
     pub min_length: usize,
-    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished (Kasai et al. 2022) and none
-    /// that is alive is ahead of the best of them. Default 1.0.
+    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished (Kasai et al. 2022)
+    /// and none that is alive is ahead of the best of them. Default 1.0.
     pub patience: f64,
-    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished, even if a better one is
-    /// alive, as with Hugging Face's setting of this name. Default false.
+    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished, even if a better one
+    /// is alive, as with Hugging Face's setting of this name. Default false.
     pub early_stopping: bool,
     /// Translations returned for each sentence, as far as there are so many. Default 1.
     pub n_best: usize,
-    /// Of translations that have the same text, cut into pieces in another way, the best one is returned alone, and beam
-    /// search goes on for others. Default false.
+    /// Of translations that have the same text, cut into pieces in another way, the best one is returned alone, and
+    /// beam search goes on for others. Default false.
     pub distinct: bool,
     /// No sequence of this many tokens occurs twice in a translation; 0 allows all. Default 0.
     pub no_repeat_ngram: usize,
@@ -150,7 +150,8 @@ impl DecodeConfig {
         faults
     }
 
-    /// The same settings for a model that has positions for this many tokens, if there is a limit: no length is beyond it.
+    /// The same settings for a model that has positions for this many tokens, if there is a limit: no length is beyond
+    /// it.
     #[must_use]
     pub fn within(&self, position_limit: Option<usize>) -> Self {
         let Some(limit) = position_limit else {
@@ -184,8 +185,8 @@ impl DecodeConfig {
             .collect()
     }
 
-    /// The same settings for a corpus to be scored: what does not fit is split, because a long line must not end hours of
-    /// training.
+    /// The same settings for a corpus to be scored: what does not fit is split, because a long line must not end hours
+    /// of training.
     #[must_use]
     pub fn without_failing(&self) -> Self {
         let long_lines = match self.long_lines {
@@ -216,9 +217,9 @@ impl DecodeConfig {
         )
     }
 
-    /// What a model directory tells other programs of these settings. They know no other normalization than the plain one, so
-    /// that its penalty stays 1 where another is used; and transformers takes a penalty beside greedy search, where it has no
-    /// effect, for a fault.
+    /// What a model directory tells other programs of these settings. They know no other normalization than the plain
+    /// one, so that its penalty stays 1 where another is used; and transformers takes a penalty beside greedy search,
+    /// where it has no effect, for a fault.
     pub fn search_settings(&self) -> SearchSettings {
         SearchSettings {
             length_penalty: match self.length_normalization {

@@ -1,7 +1,7 @@
 //! Greedy search, beam search and sampling; text to text.
 //!
-//! A search sees the model as an [`Autoregressive`] one: a function from a state and the last tokens to the scores of the
-//! next ones. Which sentences share a batch changes no choice of it.
+//! A search sees the model as an [`Autoregressive`] one: a function from a state and the last tokens to the scores of
+//! the next ones. Which sentences share a batch changes no choice of it.
 
 mod autoregressive;
 mod beam;

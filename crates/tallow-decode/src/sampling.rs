@@ -147,7 +147,8 @@ fn finish(live: Live, finished: bool, config: &DecodeConfig) -> Hypothesis {
     }
 }
 
-/// Draws a piece: temperature first, then the `top_k` most probable, then the nucleus of `top_p` (Holtzman et al. 2020).
+/// Draws a piece: temperature first, then the `top_k` most probable, then the nucleus of `top_p` (Holtzman et al.
+/// 2020).
 fn draw(log_probabilities: &[f32], config: &DecodeConfig, key: Key) -> usize {
     let mut pieces: Vec<usize> = (0..log_probabilities.len())
         .filter(|i| log_probabilities[*i].is_finite())

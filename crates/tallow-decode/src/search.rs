@@ -8,8 +8,8 @@ use tallow_model::Tokens;
 
 /// Translates a batch of token ids as the config says: by sampling, greedily (a beam of one) or by beam search.
 ///
-/// `sentences` number the rows for sampling, so that what is drawn for a line does not depend on its batch. Hypotheses are
-/// told apart by their tokens: `config.distinct` is for a [`crate::Translator`], which knows their texts.
+/// `sentences` number the rows for sampling, so that what is drawn for a line does not depend on its batch. Hypotheses
+/// are told apart by their tokens: `config.distinct` is for a [`crate::Translator`], which knows their texts.
 ///
 /// # Errors
 /// When the settings make no sense, the model fails or its scores are not finite.

@@ -27,8 +27,8 @@ pub(crate) struct Source {
     pub(crate) unknown_tag: Option<String>,
 }
 
-/// Whether a line is blank, or blank behind a language tag. Training drops such a line, so that no model knows what to say
-/// to it; its translation is an empty line.
+/// Whether a line is blank, or blank behind a language tag. Training drops such a line, so that no model knows what to
+/// say to it; its translation is an empty line.
 pub fn says_nothing(tokenizer: &Tokenizer, line: &str) -> bool {
     is_blank(tokenizer.split_language_tag(line).map_or(line, |(_, text)| text))
 }
@@ -171,8 +171,8 @@ impl Reader<'_> {
     }
 }
 
-/// Where to divide a text so that the first part has at most `most` bytes: after the last white space, or else after the
-/// last character; after the first character if that alone has more. The length of the text if it is not longer.
+/// Where to divide a text so that the first part has at most `most` bytes: after the last white space, or else after
+/// the last character; after the first character if that alone has more. The length of the text if it is not longer.
 fn boundary(text: &str, most: usize) -> usize {
     if text.len() <= most {
         return text.len();
@@ -321,8 +321,8 @@ mod tests {
         assert_eq!(tokenizer_without_tags(">>> 1 << 2"), None);
     }
 
-    /// Fragments that have made readers stumble, in random order: every part of a line with a tag begins with it, fits, and has
-    /// something to say.
+    /// Fragments that have made readers stumble, in random order: every part of a line with a tag begins with it, fits,
+    /// and has something to say.
     #[test]
     fn any_line_with_a_tag_is_read() {
         let config = TextConfig {

@@ -22,18 +22,18 @@ pub struct Candidate {
 /// What became of one line.
 #[derive(Clone, Debug)]
 pub struct Translation {
-    /// What the model saw: the line, or its sentences if it is longer than `decode.max_source_length` and is split; nothing
-    /// of a line without any piece.
+    /// What the model saw: the line, or its sentences if it is longer than `decode.max_source_length` and is split;
+    /// nothing of a line without any piece.
     pub parts: Vec<Part>,
     /// The tokens of the best translation of each part.
     pub targets: Vec<Vec<u32>>,
     /// How many source tokens were cut off because the line is longer than `decode.max_source_length`.
     pub cut_tokens: usize,
-    /// The language tag that the line begins with, if the vocabulary does not have it: the model has read an unknown piece
-    /// or, if it knows no tags at all, text.
+    /// The language tag that the line begins with, if the vocabulary does not have it: the model has read an unknown
+    /// piece or, if it knows no tags at all, text.
     pub unknown_tag: Option<String>,
-    /// Translations, best first; never empty. The only one of an empty line is an empty line. Those of a line in parts are
-    /// put together from the best ones of its parts, the second best ones, and so on.
+    /// Translations, best first; never empty. The only one of an empty line is an empty line. Those of a line in parts
+    /// are put together from the best ones of its parts, the second best ones, and so on.
     pub candidates: Vec<Candidate>,
 }
 
@@ -54,13 +54,15 @@ impl Translation {
 pub struct Alignment {
     /// Source pieces, `</s>` last.
     pub source: Vec<String>,
-    /// Target pieces, `</s>` last; without it if the translation was cut at the last position that the model has learned.
+    /// Target pieces, `</s>` last; without it if the translation was cut at the last position that the model has
+    /// learned.
     pub target: Vec<String>,
     /// Weights by target and source piece: the last decoder layer's cross-attention, the mean of its heads.
     pub weights: Vec<Vec<f32>>,
 }
 
-/// A model with its tokenizers, ready to translate lines. It owns its parts, is cheap to clone, and may be shared by threads.
+/// A model with its tokenizers, ready to translate lines. It owns its parts, is cheap to clone, and may be shared by
+/// threads.
 #[derive(Debug)]
 pub struct Translator<M = Transformer> {
     model: Arc<M>,

@@ -58,8 +58,8 @@ fn sources(model: &Transformer, seed: u64) -> Vec<Vec<u32>> {
 /// Alone, all together, in the opposite order, in halves: a sentence has one translation, by greedy search, beam
 /// search and sampling alike. Greedy and beam search read no sentence numbers; sampling follows them.
 ///
-/// In f32 the log-probabilities are equal too, to the bit. In f64 Candle's own operations run, which add in other orders
-/// beside other sentences; that this is rounding shows in models so sharp that they magnify every difference.
+/// In f32 the log-probabilities are equal too, to the bit. In f64 Candle's own operations run, which add in other
+/// orders beside other sentences; that this is rounding shows in models so sharp that they magnify every difference.
 #[test]
 fn translations_belong_to_sentences() {
     for (sharpness, dtype, tolerance) in [(1.0, DType::F32, 0.0), (2.0, DType::F32, 0.0), (2.0, DType::F64, 1e-6)] {

@@ -159,8 +159,8 @@ fn stopping_early_loses_nothing() {
     }
 }
 
-/// As many translations as were asked for, whatever makes the search stop early: models that end at once are done with one
-/// otherwise. Each has the probability that the enumeration gives it.
+/// As many translations as were asked for, whatever makes the search stop early: models that end at once are done with
+/// one otherwise. Each has the probability that the enumeration gives it.
 #[test]
 fn as_many_as_asked_for() {
     for seed in 0..5 {

@@ -198,8 +198,8 @@ fn an_endless_line_is_cut() {
     assert_eq!((found[0].cut_tokens, found[2].cut_tokens), (0, 0));
 }
 
-/// A line that is split is translated as its sentences would be, each by itself, whatever stands beside it; its scores are
-/// those of all tokens.
+/// A line that is split is translated as its sentences would be, each by itself, whatever stands beside it; its scores
+/// are those of all tokens.
 #[test]
 fn a_long_line_is_translated_sentence_by_sentence() {
     let sentences = ["The dog sings.", "A cat sings!", "the birds and the dogs sing."];
@@ -240,8 +240,8 @@ fn a_long_line_is_translated_sentence_by_sentence() {
     }
 }
 
-/// Where `distinct` is asked for, candidates of one text, in other pieces, are one candidate: the best of them; others take
-/// the places that this leaves, and the first is what it was.
+/// Where `distinct` is asked for, candidates of one text, in other pieces, are one candidate: the best of them; others
+/// take the places that this leaves, and the first is what it was.
 #[test]
 fn distinct_texts() {
     let tokenizers = tokenizers(Kind::Char, 400, true);

@@ -1,8 +1,8 @@
 //! Hostile input: one function per sort of input that a person can hand to `tallow`.
 //!
 //! Each target turns bytes into that input, calls what the binary calls, and panics if a promise is broken: nothing
-//! panics, an error is one message that names the file, and what is accepted is what was written. The targets are run by
-//! `fuzz/` (libFuzzer, guided by coverage) and by `tests/replay.rs` (the seeds in `seeds/` and mutations of them).
+//! panics, an error is one message that names the file, and what is accepted is what was written. The targets are run
+//! by `fuzz/` (libFuzzer, guided by coverage) and by `tests/replay.rs` (the seeds in `seeds/` and mutations of them).
 //!
 //! | target | the bytes are |
 //! |---|---|

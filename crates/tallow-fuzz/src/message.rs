@@ -2,14 +2,14 @@
 
 use std::error::Error;
 
-/// The longest message about an input of so many bytes. A config has a fault for each of its keys, and a message may quote
-/// what it is about.
+/// The longest message about an input of so many bytes. A config has a fault for each of its keys, and a message may
+/// quote what it is about.
 fn longest(input: usize) -> usize {
     8 * 1024 + 16 * input
 }
 
-/// Fails unless an error can be shown to a person: it says something, it is not longer than what it is about calls for, and
-/// it contains one of the names, if there are any.
+/// Fails unless an error can be shown to a person: it says something, it is not longer than what it is about calls for,
+/// and it contains one of the names, if there are any.
 pub(crate) fn check(error: &dyn Error, names: &[&str], input: &[u8]) {
     // With its causes, as the binary shows it.
     let mut message = error.to_string();

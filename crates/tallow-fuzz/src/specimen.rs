@@ -299,8 +299,8 @@ fn composed(text: &str) -> String {
     composed.config.to_toml().expect("TOML")
 }
 
-/// Seeds that are valid or nearly so: target, name, bytes. Fuzzers start from them; they are kept in `seeds/` beside what
-/// fuzzers have found.
+/// Seeds that are valid or nearly so: target, name, bytes. Fuzzers start from them; they are kept in `seeds/` beside
+/// what fuzzers have found.
 pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut seeds = Vec::new();
     let mut add = |target: &'static str, name: &str, parts: &[&[u8]]| {

@@ -41,8 +41,8 @@ impl Architecture {
         self.target_vocabulary.saturating_sub(1)
     }
 
-    /// The multiplications that the weights take part in for one source token and for one target token, in a forward pass;
-    /// a backward pass takes twice as many. Attention itself is not counted: its share grows with the sentence.
+    /// The multiplications that the weights take part in for one source token and for one target token, in a forward
+    /// pass; a backward pass takes twice as many. Attention itself is not counted: its share grows with the sentence.
     pub fn multiplications(&self) -> (usize, usize) {
         let model = &self.model;
         let (d, layers) = (model.d_model, model.decoder_layers);

@@ -79,7 +79,8 @@ impl Settings {
     }
 }
 
-/// One of the parts, each as wide as the model, that lie side by side in `[b, t, parts d]`, its heads in front of positions.
+/// One of the parts, each as wide as the model, that lie side by side in `[b, t, parts d]`, its heads in front of
+/// positions.
 fn part_heads(packed: &Tensor, part: usize, width: usize, heads: usize) -> Result<Tensor, ModelError> {
     Ok(split_heads(&packed.narrow(2, part * width, width)?, heads)?)
 }

@@ -16,7 +16,8 @@ pub enum ModelError {
         /// Why.
         source: std::io::Error,
     },
-    /// `config.json`, or what a model of the Marian toolkit says of itself, is not the description of a model that Tallow knows.
+    /// `config.json`, or what a model of the Marian toolkit says of itself, is not the description of a model that
+    /// Tallow knows.
     #[error("{path}: not a model that can be opened:\n  {}", .faults.join("\n  "))]
     Config {
         /// The file.

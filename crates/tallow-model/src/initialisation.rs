@@ -10,10 +10,10 @@ pub enum Initialisation {
     /// Xavier's uniform distribution (Glorot and Bengio 2010), as in fairseq and Marian.
     #[default]
     Xavier,
-    /// The same, but the last matrix of each sublayer is divided by the root of the number of sublayers of its stack (Radford
-    /// et al. 2019, section 2.3). What sublayers add does then not grow with depth. With normalisation after the residual addition
-    /// and much dropout, it spares a model the plateau that it would spend its first epochs on; toys without much dropout learn
-    /// more slowly.
+    /// The same, but the last matrix of each sublayer is divided by the root of the number of sublayers of its stack
+    /// (Radford et al. 2019, section 2.3). What sublayers add does then not grow with depth. With normalisation after
+    /// the residual addition and much dropout, it spares a model the plateau that it would spend its first epochs on;
+    /// toys without much dropout learn more slowly.
     ScaledResidual,
 }
 

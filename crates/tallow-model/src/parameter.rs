@@ -54,8 +54,8 @@ pub struct Params {
 }
 
 impl Params {
-    /// Freshly initialised parameters (matrices as `initialisation` says, N(0, 1/d) for embeddings), as functions of seed
-    /// and name.
+    /// Freshly initialised parameters (matrices as `initialisation` says, N(0, 1/d) for embeddings), as functions of
+    /// seed and name.
     ///
     /// # Errors
     /// When the architecture is not valid.

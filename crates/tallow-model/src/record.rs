@@ -21,8 +21,8 @@ pub struct RecordedAttention {
     pub block: Block,
     /// The layer, from 0.
     pub layer: usize,
-    /// The weights, rows adding up to one: `[b, h, t, s]`, with `t` and `s` as long as the longest sentence. Keys that are not
-    /// there have a weight of zero; rows of queries that are not there mean nothing.
+    /// The weights, rows adding up to one: `[b, h, t, s]`, with `t` and `s` as long as the longest sentence. Keys that
+    /// are not there have a weight of zero; rows of queries that are not there mean nothing.
     pub weights_bhts: Tensor,
 }
 

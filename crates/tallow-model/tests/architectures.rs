@@ -69,8 +69,8 @@ fn a_gradient_reaches_every_part() {
     }
 }
 
-/// A sentence's logits do not depend on its batch: sentences beside it, of whatever length, change nothing at all, to the
-/// bit.
+/// A sentence's logits do not depend on its batch: sentences beside it, of whatever length, change nothing at all, to
+/// the bit.
 #[test]
 fn sentences_do_not_see_each_other() {
     for architecture in architectures() {

@@ -182,8 +182,8 @@ fn tensors_of_a_wrong_type() {
     }
 }
 
-/// Fine-tuning elsewhere may leave an embedding of `<pad>` that is not zero; Hugging Face starts the decoder with it, and
-/// so do we.
+/// Fine-tuning elsewhere may leave an embedding of `<pad>` that is not zero; Hugging Face starts the decoder with it,
+/// and so do we.
 #[test]
 fn a_pad_row_that_is_not_zero() {
     let opened = Copy::with_tensors(|tensors| {

@@ -1,5 +1,5 @@
-//! Where the weights of a directory lie: in several files, under the other name of a tied tensor, or not at all, because a
-//! download has left something else.
+//! Where the weights of a directory lie: in several files, under the other name of a tied tensor, or not at all,
+//! because a download has left something else.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -5,7 +5,8 @@
 //! Kernel and reference alternate, so that the load of the machine falls on both; figures are medians on one thread, at
 //! the shapes of one worker's share of 4,096 tokens. The limit is the greater of two times: that of the floating-point
 //! operations of the products at the rate of a loop of multiply-adds in registers, and that of reading and writing each
-//! input, result and gradient once at the rate of a copy of 64 MiB. Kernels in bf16, and in parts of it, can be faster than that.
+//! input, result and gradient once at the rate of a copy of 64 MiB. Kernels in bf16, and in parts of it, can be faster
+//! than that.
 #![allow(missing_docs, clippy::print_stdout)]
 
 use candle_core::{Device, Result, Tensor, Var};

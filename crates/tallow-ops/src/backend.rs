@@ -1,7 +1,7 @@
 //! The one place that chooses what computes an operation.
 //!
-//! An operation asks [`Backend::of`] with its operands and matches on the answer. A new sort of kernel is a variant here;
-//! the compiler then lists every operation that has to say whether it has one.
+//! An operation asks [`Backend::of`] with its operands and matches on the answer. A new sort of kernel is a variant
+//! here; the compiler then lists every operation that has to say whether it has one.
 
 use crate::path::{Path, path};
 use candle_core::{DType, Tensor};

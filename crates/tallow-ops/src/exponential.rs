@@ -2,8 +2,8 @@
 
 /// e^x for x <= 0 to about two units in the last place; below -87 the result is zero.
 ///
-/// e^x = 2^n · e^r with n = round(x / ln 2): the power of two is put together from its bits, and e^r for |r| <= ln 2 / 2
-/// is a polynomial (Cephes' `expf`). Written without branches, so that loops over it vectorise.
+/// e^x = 2^n · e^r with n = round(x / ln 2): the power of two is put together from its bits, and e^r for |r| <= ln 2 /
+/// 2 is a polynomial (Cephes' `expf`). Written without branches, so that loops over it vectorise.
 #[inline(always)]
 pub(crate) fn exp_nonpositive(x: f32) -> f32 {
     const LOWEST: f32 = -87.0;

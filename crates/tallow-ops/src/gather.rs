@@ -17,8 +17,8 @@ thread_local! {
 }
 
 /// Runs a forward and a backward pass on this thread and returns, for every parameter, the gradient that operations of
-/// this crate gave it; `None` if there was none, or if the parameter does not lie in main memory as f32. The rest of its
-/// gradient, from other operations, is in Candle's store as always: the gradient is the sum of the two.
+/// this crate gave it; `None` if there was none, or if the parameter does not lie in main memory as f32. The rest of
+/// its gradient, from other operations, is in Candle's store as always: the gradient is the sum of the two.
 ///
 /// # Errors
 /// When a gradient has another size than its parameter.

@@ -17,8 +17,8 @@ fn random(seed: u64, shape: &[usize]) -> Var {
     Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
 }
 
-/// Runs an operation in f64, where only references run, and in f32, where kernels do (with the machine's instructions and
-/// with those of the baseline), and compares the results and the gradients of a random weighting of them.
+/// Runs an operation in f64, where only references run, and in f32, where kernels do (with the machine's instructions
+/// and with those of the baseline), and compares the results and the gradients of a random weighting of them.
 fn compare(inputs: &[Var], operation: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     compare_to(3e-6, inputs, operation)
 }
@@ -194,8 +194,8 @@ fn sublayer_kernels() -> Result<()> {
     Ok(())
 }
 
-/// A sentence does not depend, to the bit, on the sentences beside it: in no sublayer, however few there are, in f32 and in
-/// bf16, whether a backward pass may follow or not.
+/// A sentence does not depend, to the bit, on the sentences beside it: in no sublayer, however few there are, in f32
+/// and in bf16, whether a backward pass may follow or not.
 #[test]
 fn rows_of_sublayers_are_alone() -> Result<()> {
     let tensor = |seed: u64, shape: &[usize]| random(seed, shape).to_dtype(DType::F32);
@@ -254,7 +254,8 @@ fn rows_of_sublayers_are_alone() -> Result<()> {
     Ok(())
 }
 
-/// On units for bf16, where blocks are what trains: the gradient of a batch of several blocks is the sum of those of its sentences.
+/// On units for bf16, where blocks are what trains: the gradient of a batch of several blocks is the sum of those of
+/// its sentences.
 #[test]
 fn gradients_of_blocks_add_up() -> Result<()> {
     let (d, f) = (32, 48);

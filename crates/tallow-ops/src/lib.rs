@@ -8,8 +8,8 @@
 //! configuration live in the crates above.
 //!
 //! Shape letters, used as suffixes where ranks change: **b**atch, **s**ource length, **t**arget length, **d** model
-//! width, **h**eads, **k** width per head, **f**eed-forward width, **v**ocabulary, **n** rows: the tokens of all sentences of a
-//! batch, one sentence after another ([`Sentences`]).
+//! width, **h**eads, **k** width per head, **f**eed-forward width, **v**ocabulary, **n** rows: the tokens of all
+//! sentences of a batch, one sentence after another ([`Sentences`]).
 
 /// Runs a block under the widest vector instructions of the machine. What it calls must be `inline(always)`: a function
 /// that is only called stays at the baseline of the target.
@@ -22,8 +22,9 @@ macro_rules! vectorized {
     };
 }
 
-/// Calls a closure under the widest vector instructions; see `vectorized!`. The bound makes the closure one that is called
-/// once: any other would be called through a shim, which does not become part of the function with the instructions.
+/// Calls a closure under the widest vector instructions; see `vectorized!`. The bound makes the closure one that is
+/// called once: any other would be called through a shim, which does not become part of the function with the
+/// instructions.
 #[inline(always)]
 fn widest<R>(closure: impl FnOnce() -> R) -> R {
     path::arch().dispatch(closure)

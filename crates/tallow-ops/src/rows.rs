@@ -20,7 +20,8 @@ pub(crate) fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     total(lanes)
 }
 
-/// The sum of what was added up side by side: halves onto halves, which takes four additions after each other, not sixteen.
+/// The sum of what was added up side by side: halves onto halves, which takes four additions after each other, not
+/// sixteen.
 #[inline(always)]
 pub(crate) fn total(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;

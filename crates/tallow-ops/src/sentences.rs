@@ -86,8 +86,8 @@ impl Sentences {
         ranges.map(move |range| range.start - first..range.end - first)
     }
 
-    /// Cuts the sentences into runs of at most `limit` rows, here and in `others`, which are as many; a run has at least one
-    /// sentence, however long.
+    /// Cuts the sentences into runs of at most `limit` rows, here and in `others`, which are as many; a run has at
+    /// least one sentence, however long.
     pub(crate) fn runs(&self, others: &Self, limit: usize) -> Vec<Range<usize>> {
         let mut runs = Vec::new();
         let mut start = 0;
@@ -114,8 +114,8 @@ impl Sentences {
         self.0.places.iter().map(|(_, position)| *position)
     }
 
-    /// The sentences as a rectangle, for operations that need one. What pads the shorter ones is the first row: numbers as
-    /// finite as the batch's own, which the caller has to hide.
+    /// The sentences as a rectangle, for operations that need one. What pads the shorter ones is the first row: numbers
+    /// as finite as the batch's own, which the caller has to hide.
     ///
     /// # Shapes
     /// `x`: `[n, d]`; the result: `[b, longest, d]`.

@@ -193,8 +193,8 @@ fn options(heads: usize, dropout: Option<&Dropout>) -> AttentionOptions<'_> {
     }
 }
 
-/// Self-attention: three heads of width two, sentences of different lengths and of one, with and without a causal mask and
-/// dropout on the weights.
+/// Self-attention: three heads of width two, sentences of different lengths and of one, with and without a causal mask
+/// and dropout on the weights.
 #[test]
 fn attention_to_itself() {
     let (width, heads) = (6, 3);
@@ -212,8 +212,8 @@ fn attention_to_itself() {
     }
 }
 
-/// Cross-attention of more queries than keys and fewer, of sentences of different lengths, with and without dropout; and
-/// attention to keys and values that are slices of longer buffers, of which some are hidden.
+/// Cross-attention of more queries than keys and fewer, of sentences of different lengths, with and without dropout;
+/// and attention to keys and values that are slices of longer buffers, of which some are hidden.
 #[test]
 fn attention_to_another_sequence() {
     let (width, heads) = (4, 2);

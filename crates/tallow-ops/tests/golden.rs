@@ -52,8 +52,8 @@ fn assert_near(what: &str, got: &[f64], expected: &[f64], relative: f64, absolut
     }
 }
 
-/// Cross-entropy's sum and its gradient by the logits equal PyTorch's, with and without smoothing, with and without
-/// an excluded class, and with a row whose exponentials overflow unless they are shifted. PyTorch ignores rows of padding;
+/// Cross-entropy's sum and its gradient by the logits equal PyTorch's, with and without smoothing, with and without an
+/// excluded class, and with a row whose exponentials overflow unless they are shifted. PyTorch ignores rows of padding;
 /// here they are left out. The output layer's weight is the identity, so that hidden states are logits.
 #[test]
 fn label_smoothing() {

@@ -17,7 +17,8 @@ const USUAL: [&dyn Metric; 3] = [BLEU, CHRF, EXACT_MATCH];
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScoreConfig {
-    /// How BLEU cuts lines into tokens: `13a`, `intl`, `char`, or `none` for text that is tokenized already. Default `13a`.
+    /// How BLEU cuts lines into tokens: `13a`, `intl`, `char`, or `none` for text that is tokenized already. Default
+    /// `13a`.
     pub tokenize: Tokenization,
     /// Whether case is ignored. TER ignores it in any case. Default false.
     pub lowercase: bool,

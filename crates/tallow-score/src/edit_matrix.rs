@@ -24,9 +24,9 @@ pub(crate) enum Edit {
 /// The Levenshtein matrix of a hypothesis and a reference.
 ///
 /// `rows[i].cost(j)` is the cost of turning the first `i` words of the hypothesis into the first `j` words of the
-/// reference. As in sacreBLEU, only cells within a beam around the diagonal are computed, and only they are kept: a file
-/// may have any number of words in a line. For long sentences of very different word order the distance is an upper bound
-/// therefore, and a wider beam would change scores.
+/// reference. As in sacreBLEU, only cells within a beam around the diagonal are computed, and only they are kept: a
+/// file may have any number of words in a line. For long sentences of very different word order the distance is an
+/// upper bound therefore, and a wider beam would change scores.
 #[derive(Debug)]
 pub(crate) struct EditMatrix<'r> {
     hypothesis: Vec<usize>,

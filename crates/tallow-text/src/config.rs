@@ -36,11 +36,11 @@ pub struct TextConfig {
     pub trim: bool,
     /// Pieces that are never cut, such as `<sep>` or `{name}`. Default: none.
     pub symbols: Vec<String>,
-    /// Probability that a merge is left out when a training sentence is cut, anew in each epoch: BPE-dropout (Provilkov et
-    /// al. 2020), for `kind = "bpe"`. Default 0: none is.
+    /// Probability that a merge is left out when a training sentence is cut, anew in each epoch: BPE-dropout (Provilkov
+    /// et al. 2020), for `kind = "bpe"`. Default 0: none is.
     pub bpe_dropout: f64,
-    /// Draws the cut of each training sentence anew in each epoch, with its probability to the power of this (Kudo 2018), for
-    /// `kind = "unigram"`: 0 makes all cuts equally likely. Default: none; the most probable cut is taken.
+    /// Draws the cut of each training sentence anew in each epoch, with its probability to the power of this (Kudo
+    /// 2018), for `kind = "unigram"`: 0 makes all cuts equally likely. Default: none; the most probable cut is taken.
     pub unigram_alpha: Option<f64>,
     /// An existing `tokenizer.json`, or a folder with tokenizers in any form that
     /// [`Tokenizers::open`](crate::Tokenizers::open) knows. Default: none.
@@ -137,8 +137,8 @@ impl TextConfig {
         faults
     }
 
-    /// The faults among the keys about cutting training sentences at random, if this table says what kind the vocabulary is:
-    /// it does not where the tokenizer comes with a model that training begins with.
+    /// The faults among the keys about cutting training sentences at random, if this table says what kind the
+    /// vocabulary is: it does not where the tokenizer comes with a model that training begins with.
     pub fn kind_faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let wrong_kind = |kind| self.learns() && self.kind != kind;

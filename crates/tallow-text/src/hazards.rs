@@ -1,5 +1,5 @@
-//! Parts of a `tokenizer.json` that the `tokenizers` library opens and then panics on, or for which it takes any amount of
-//! memory. They are refused before it sees them.
+//! Parts of a `tokenizer.json` that the `tokenizers` library opens and then panics on, or for which it takes any amount
+//! of memory. They are refused before it sees them.
 
 use std::collections::HashSet;
 

@@ -14,7 +14,8 @@ pub(crate) fn split(line: &str) -> Option<(&str, &str)> {
     Some(line.split_at(end + CLOSE.len()))
 }
 
-/// The tag that a line begins with, if it looks like one that a person wrote: a code of letters, digits, `_`, `-` and `@`.
+/// The tag that a line begins with, if it looks like one that a person wrote: a code of letters, digits, `_`, `-` and
+/// `@`.
 pub fn written(line: &str) -> Option<&str> {
     let (tag, _) = split(line)?;
     let code = tag.strip_prefix(OPEN)?.strip_suffix(CLOSE)?;

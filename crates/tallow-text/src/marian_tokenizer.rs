@@ -1,5 +1,5 @@
-//! The files of Hugging Face's `MarianTokenizer`, in which the models of OPUS-MT come: for each side a SentencePiece model,
-//! which cuts a line into pieces, and beside them a vocabulary, which gives pieces their ids.
+//! The files of Hugging Face's `MarianTokenizer`, in which the models of OPUS-MT come: for each side a SentencePiece
+//! model, which cuts a line into pieces, and beside them a vocabulary, which gives pieces their ids.
 
 use std::collections::HashMap;
 use std::fs;
@@ -97,8 +97,8 @@ pub(crate) fn of_learned(source: &Learned, target: Option<&Learned>) -> Result<T
     Arc::new(Files { contents }).tokenizers(Path::new(""))
 }
 
-/// The tokenizers of SentencePiece models and of the ids of their pieces, which are one list or one for each side. Messages say
-/// that they lie in `directory`.
+/// The tokenizers of SentencePiece models and of the ids of their pieces, which are one list or one for each side.
+/// Messages say that they lie in `directory`.
 ///
 /// # Errors
 /// If a file is not what it should be.

@@ -156,9 +156,9 @@ impl Tokenizers {
         }
     }
 
-    /// Opens the vocabularies of the Marian toolkit: for each side a `.spm`, or a `.yml` with SentencePiece models beside it
-    /// (`source.spm` and `target.spm`), or a `.yml` alone, whose words stand between spaces. `rows` are those that the model has
-    /// for either. `<pad>` is put behind them.
+    /// Opens the vocabularies of the Marian toolkit: for each side a `.spm`, or a `.yml` with SentencePiece models
+    /// beside it (`source.spm` and `target.spm`), or a `.yml` alone, whose words stand between spaces. `rows` are those
+    /// that the model has for either. `<pad>` is put behind them.
     ///
     /// # Errors
     /// If a file is missing, damaged or not supported, or does not belong to such a model.
@@ -203,8 +203,8 @@ impl Tokenizers {
     /// vocabularies `target_vocab.json`, and `tokenizer_config.json`.
     ///
     /// # Errors
-    /// [`TextError::NoSentencePiece`], before anything is written, if SentencePiece cannot express a side; and if a file
-    /// cannot be written.
+    /// [`TextError::NoSentencePiece`], before anything is written, if SentencePiece cannot express a side; and if a
+    /// file cannot be written.
     pub fn save_marian_tokenizer(&self, directory: &Path) -> Result<(), TextError> {
         match self.source.marian_tokenizer() {
             Some(side) => side.save(directory),
@@ -212,7 +212,8 @@ impl Tokenizers {
         }
     }
 
-    /// Writes the vocabularies as Marian has them, `source.yml` and `target.yml`: each piece with its id, without `<pad>`.
+    /// Writes the vocabularies as Marian has them, `source.yml` and `target.yml`: each piece with its id, without
+    /// `<pad>`.
     ///
     /// # Errors
     /// [`TextError::Unwritable`] if a piece contains a line break, and if a file cannot be written.
@@ -250,8 +251,8 @@ impl Tokenizers {
         sides.into_iter().find_map(|side| side.to_sentencepiece().err())
     }
 
-    /// If they are the files of `MarianTokenizer` themselves: for each side, how many pieces its SentencePiece model has,
-    /// and how many of these its vocabulary lacks.
+    /// If they are the files of `MarianTokenizer` themselves: for each side, how many pieces its SentencePiece model
+    /// has, and how many of these its vocabulary lacks.
     pub fn missing_pieces(&self) -> Option<[(usize, usize); 2]> {
         let (source, target) = (self.source.marian_tokenizer()?, self.target.marian_tokenizer()?);
         Some([source.missing_pieces(), target.missing_pieces()])

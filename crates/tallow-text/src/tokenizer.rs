@@ -298,8 +298,9 @@ impl Tokenizer {
     pub fn encode(&self, line: &str) -> Result<Vec<u32>, TextError> {
         let shared = &*self.shared;
         let ids = match &shared.model {
-            // Like `MarianTokenizer`, which takes a `>>code<<` at the beginning of a line for the language to translate into, and
-            // one that the vocabulary lacks for the unknown piece. To a model of one language, such a line is text.
+            // Like `MarianTokenizer`, which takes a `>>code<<` at the beginning of a line for the language to translate
+            // into, and one that the vocabulary lacks for the unknown piece. To a model of one language, such a line is
+            // text.
             Model::MarianTokenizer(side) if shared.has_tags => side.encode_as_marian_tokenizer(line),
             Model::MarianTokenizer(side) => side.encode_text(line, Vec::new()),
             Model::Library { model, .. } => {
@@ -350,9 +351,9 @@ impl Tokenizer {
             .collect())
     }
 
-    /// The ids that transformers' `MarianTokenizer` gives a line with the same files, without the end of the sentence: those
-    /// of [`encode`](Self::encode) if it consists of these, unless a line begins with a `>>code<<` although the vocabulary has
-    /// no language tags.
+    /// The ids that transformers' `MarianTokenizer` gives a line with the same files, without the end of the sentence:
+    /// those of [`encode`](Self::encode) if it consists of these, unless a line begins with a `>>code<<` although the
+    /// vocabulary has no language tags.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -369,8 +370,8 @@ impl Tokenizer {
         pieces.map(String::as_str).filter(|piece| language_tag::is_tag(piece))
     }
 
-    /// The language tag that a line begins with, and the text behind it, if the vocabulary has language tags; this one may
-    /// be unknown to it.
+    /// The language tag that a line begins with, and the text behind it, if the vocabulary has language tags; this one
+    /// may be unknown to it.
     pub fn split_language_tag<'a>(&self, line: &'a str) -> Option<(&'a str, &'a str)> {
         if !self.shared.has_tags {
             return None;
@@ -382,8 +383,8 @@ impl Tokenizer {
         language_tag::split(line)
     }
 
-    /// The ids of a text that stands behind a language tag or in the middle of a line: what looks like a tag at its beginning
-    /// is text.
+    /// The ids of a text that stands behind a language tag or in the middle of a line: what looks like a tag at its
+    /// beginning is text.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -394,8 +395,8 @@ impl Tokenizer {
         }
     }
 
-    /// The language tag that a line begins with, if the vocabulary does not have it. Only what looks like a code is taken for
-    /// one by a vocabulary without any tag.
+    /// The language tag that a line begins with, if the vocabulary does not have it. Only what looks like a code is
+    /// taken for one by a vocabulary without any tag.
     pub fn unknown_language_tag<'a>(&self, line: &'a str) -> Option<&'a str> {
         let tag = match self.split_language_tag(line) {
             Some((tag, _)) => tag,
@@ -404,8 +405,9 @@ impl Tokenizer {
         self.id(tag).is_none().then_some(tag)
     }
 
-    /// What decoding makes of a line that the vocabulary cannot write as it is, although it knows all of its pieces: because
-    /// it normalizes text, for one. White space at the ends, and how much of it there is elsewhere, does not count.
+    /// What decoding makes of a line that the vocabulary cannot write as it is, although it knows all of its pieces:
+    /// because it normalizes text, for one. White space at the ends, and how much of it there is elsewhere, does not
+    /// count.
     ///
     /// A translation that should be this line never is, and a score that compares the two finds them different.
     ///
@@ -469,7 +471,8 @@ impl Tokenizer {
         })
     }
 
-    /// Whether a piece is text: neither the end, the padding or another control piece, nor the unknown piece, nor a byte.
+    /// Whether a piece is text: neither the end, the padding or another control piece, nor the unknown piece, nor a
+    /// byte.
     pub(crate) fn is_text(&self, id: u32) -> bool {
         let is_control = id == self.unk_id() || self.shared.silent.contains(&id);
         !is_control && self.piece(id).is_some_and(|piece| !special::is_byte(piece))
@@ -490,8 +493,8 @@ impl Tokenizer {
         self.shared.padding
     }
 
-    /// The SHA-256 of the `tokenizer.json`, in hexadecimal: the same as of the saved file; or of the SentencePiece model
-    /// followed by the vocabulary.
+    /// The SHA-256 of the `tokenizer.json`, in hexadecimal: the same as of the saved file; or of the SentencePiece
+    /// model followed by the vocabulary.
     pub fn sha256(&self) -> String {
         let mut digest = Sha256::new();
         self.shared

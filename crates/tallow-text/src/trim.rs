@@ -1,7 +1,7 @@
 //! White space that says nothing: at the ends of a line, and spaces that follow one another.
 //!
-//! SentencePiece calls it `remove_extra_whitespaces`, and knows the space alone; at the ends of a line every other white
-//! space goes here as well, and so do characters without width.
+//! SentencePiece calls it `remove_extra_whitespaces`, and knows the space alone; at the ends of a line every other
+//! white space goes here as well, and so do characters without width.
 
 use crate::pipeline::SPACE;
 use tokenizers::normalizers::NormalizerWrapper;

@@ -1,5 +1,5 @@
-//! A learned vocabulary: which piece has which id, and the model around it: of the `tokenizers` library, or, with pieces
-//! that are never cut, of SentencePiece.
+//! A learned vocabulary: which piece has which id, and the model around it: of the `tokenizers` library, or, with
+//! pieces that are never cut, of SentencePiece.
 
 use rayon::ThreadPool;
 use tokenizers::ModelWrapper;
@@ -29,8 +29,8 @@ pub(crate) struct Vocabulary {
     normalization: Normalization,
     trim: bool,
     has_bytes: bool,
-    /// Pieces that are never cut, in the order of their ids: those that the config names, then the language tags that were
-    /// found.
+    /// Pieces that are never cut, in the order of their ids: those that the config names, then the language tags that
+    /// were found.
     symbols: Vec<String>,
     /// The learned pieces in the order of their ids, with log-probabilities (zero unless `unigram`).
     pieces: Vec<(String, f64)>,
@@ -205,8 +205,8 @@ fn learn_from_characters(
     })
 }
 
-/// The `room` most frequent words, the most frequent first, equals in code point order. A word with a NUL cannot stand in any
-/// file but a `tokenizer.json`.
+/// The `room` most frequent words, the most frequent first, equals in code point order. A word with a NUL cannot stand
+/// in any file but a `tokenizer.json`.
 fn most_frequent(words: WordCounts, room: usize) -> Vec<(String, f64)> {
     let writable = words.into_iter().filter(|(word, _)| !word.contains(NUL));
     let mut ranked: Vec<(String, u64)> = writable.collect();

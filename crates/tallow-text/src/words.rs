@@ -81,7 +81,8 @@ fn add(counts: &mut HashMap<String, u64>, more: HashMap<String, u64>) {
 }
 
 impl Counter<'_> {
-    /// Counts the words of a text. Whether it has language tags is told from it alone: one side of a corpus is one text.
+    /// Counts the words of a text. Whether it has language tags is told from it alone: one side of a corpus is one
+    /// text.
     ///
     /// # Errors
     /// The first error among the lines.

@@ -77,8 +77,8 @@ fn what_the_sides_share() {
     assert_eq!(shared, [(false, false), (true, true), (false, true), (false, true)]);
 }
 
-/// A language code at the beginning of a line is a piece where the vocabulary has it, and the unknown piece otherwise, as in
-/// transformers.
+/// A language code at the beginning of a line is a piece where the vocabulary has it, and the unknown piece otherwise,
+/// as in transformers.
 #[test]
 fn language_codes() {
     let tokenizer = Tokenizers::open(&fixture("languages")).unwrap().source;

@@ -1,5 +1,5 @@
-//! Pieces that are never cut: `text.symbols`, and the language tags that lines begin with. The ids are those of transformers'
-//! `MarianTokenizer` (`scripts/fixtures/marian_tokenizer_ids.py`).
+//! Pieces that are never cut: `text.symbols`, and the language tags that lines begin with. The ids are those of
+//! transformers' `MarianTokenizer` (`scripts/fixtures/marian_tokenizer_ids.py`).
 
 // Helper functions outside `#[test]` unwrap as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

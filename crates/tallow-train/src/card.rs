@@ -21,8 +21,8 @@ const SCORES: [[&str; 2]; 2] = [
 pub struct CardConfig {
     /// The card's title. Default: the run's name.
     pub title: Option<String>,
-    /// The language that is translated from, as the Hub knows it: `en`, `pt-BR`. Default: the last extension of the training files, if it has
-    /// two letters.
+    /// The language that is translated from, as the Hub knows it: `en`, `pt-BR`. Default: the last extension of the
+    /// training files, if it has two letters.
     pub source_language: Option<String>,
     /// The language that is translated into. Default: the last extension of the training files.
     pub target_language: Option<String>,
@@ -59,7 +59,8 @@ impl CardConfig {
     }
 }
 
-/// Whether a text has the form of a language's code: two or three small letters as in ISO 639, and what BCP 47 allows to follow.
+/// Whether a text has the form of a language's code: two or three small letters as in ISO 639, and what BCP 47 allows
+/// to follow.
 fn is_language(code: &str) -> bool {
     let (language, rest) = code
         .split_once('-')
@@ -84,7 +85,8 @@ impl Default for ModelCard {
 }
 
 impl ModelCard {
-    /// A card from the YAML of its head, what stands before the statement about weights and scores, and what stands after it.
+    /// A card from the YAML of its head, what stands before the statement about weights and scores, and what stands
+    /// after it.
     pub fn new(head: &str, before: &str, after: &str) -> Self {
         let [of_head, of_text] = SCORES.map(|[begin, end]| format!("{begin}\n{end}"));
         Self {
@@ -105,9 +107,9 @@ impl ModelCard {
         std::fs::write(&path, lines.join("\n")).map_err(TrainError::file(&path))
     }
 
-    /// Puts test scores into the card of a model directory, in place of those that are there: YAML into its head, Markdown into
-    /// its text. A card that has no place for them, because a person has written or removed it, stays as it is, and the result
-    /// is false.
+    /// Puts test scores into the card of a model directory, in place of those that are there: YAML into its head,
+    /// Markdown into its text. A card that has no place for them, because a person has written or removed it, stays as
+    /// it is, and the result is false.
     ///
     /// # Errors
     /// When the card cannot be written.

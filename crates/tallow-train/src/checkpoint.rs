@@ -87,8 +87,8 @@ pub struct Saved {
 }
 
 impl Checkpoint<'_> {
-    /// Writes a model directory with its tokenizer and its card, in place of the one that is there. `told` says in Markdown
-    /// which weights these are.
+    /// Writes a model directory with its tokenizer and its card, in place of the one that is there. `told` says in
+    /// Markdown which weights these are.
     ///
     /// # Errors
     /// When a file cannot be written; what was there before stays.

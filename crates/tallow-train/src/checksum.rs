@@ -9,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 /// The file that holds them.
 pub const CHECKSUMS_FILE: &str = "SHA256SUMS";
 
-/// Writes the checksums of all files below a directory but its card, to which scores are added later, and which is a person's to
-/// rewrite.
+/// Writes the checksums of all files below a directory but its card, to which scores are added later, and which is a
+/// person's to rewrite.
 ///
 /// # Errors
 /// When a file cannot be read, or the checksums not written.

@@ -43,8 +43,8 @@ pub enum ComputeKind {
     /// 32-bit floating point.
     #[default]
     F32,
-    /// The accuracy of f32 from factors in three parts of bfloat16 each, where the processor has a unit that may be faster at
-    /// that; f32 otherwise.
+    /// The accuracy of f32 from factors in three parts of bfloat16 each, where the processor has a unit that may be
+    /// faster at that; f32 otherwise.
     Bf16x3,
     /// bfloat16 where the processor has a unit for it that is faster; f32 otherwise.
     Bf16,
@@ -123,8 +123,8 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Probability that the training target spreads over all pieces. Default 0.1.
     pub label_smoothing: f64,
-    /// R-Drop (Liang et al. 2021): every sentence passes twice under different dropout, and this is the weight of the passes'
-    /// disagreement, the paper's alpha. An update takes twice as long. 0: each passes once. Default 0.
+    /// R-Drop (Liang et al. 2021): every sentence passes twice under different dropout, and this is the weight of the
+    /// passes' disagreement, the paper's alpha. An update takes twice as long. 0: each passes once. Default 0.
     pub r_drop: f64,
     /// Gradients whose global norm is greater are scaled down to it; 0: never. Default 1.0.
     pub clip_norm: f64,

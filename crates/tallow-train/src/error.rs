@@ -41,7 +41,8 @@ pub enum TrainError {
     /// The run cannot be continued under what has changed since.
     #[error("this run cannot be resumed: {0}")]
     Resume(String),
-    /// The loss or the gradient was not a finite number several times in a row, or what came of finite ones was not finite.
+    /// The loss or the gradient was not a finite number several times in a row, or what came of finite ones was not
+    /// finite.
     #[error("update {update}: {fault}. {advice}")]
     Diverged {
         /// The update.

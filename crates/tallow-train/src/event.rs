@@ -62,16 +62,16 @@ pub enum Event {
         /// What the learning rate is multiplied by from now on.
         learning_rate_factor: f64,
     },
-    /// A regular checkpoint was not written, because the loss is not finite or that of weights that have exploded. Sent for the
-    /// first one since the last sound loss.
+    /// A regular checkpoint was not written, because the loss is not finite or that of weights that have exploded. Sent
+    /// for the first one since the last sound loss.
     NotSaved {
         /// After which update.
         update: u64,
         /// The last update whose loss was sound, if one was.
         last_sound: Option<u64>,
     },
-    /// Something else decides from this validation on which model is best: the loss in place of a value of the metric that is
-    /// too low for it, or the metric, which has reached what it takes.
+    /// Something else decides from this validation on which model is best: the loss in place of a value of the metric
+    /// that is too low for it, or the metric, which has reached what it takes.
     Decides {
         /// After which update.
         update: u64,

@@ -70,8 +70,8 @@ pub struct DropoutKey {
 pub struct GradientOptions {
     /// Probability that the target distribution spreads over all pieces.
     pub label_smoothing: f64,
-    /// With a weight, every sentence passes twice under different dropout, and both passes shall agree (R-Drop, Liang et al.
-    /// 2021).
+    /// With a weight, every sentence passes twice under different dropout, and both passes shall agree (R-Drop, Liang
+    /// et al. 2021).
     pub r_drop: Option<f64>,
     /// The dropout masks; `None`: no dropout.
     pub dropout: Option<DropoutKey>,
@@ -81,7 +81,8 @@ pub struct GradientOptions {
     pub workers: usize,
 }
 
-/// Tells the dropout masks of a sentence's second pass from those of its first: a bit that neither rows nor micro-batches reach.
+/// Tells the dropout masks of a sentence's second pass from those of its first: a bit that neither rows nor
+/// micro-batches reach.
 const SECOND_PASS: u64 = 1 << 31;
 
 /// The gradient of a batch. Its sentences are divided over `workers` threads, whose sums are added in a fixed order:
@@ -141,11 +142,12 @@ pub fn gradients(
     Ok(sum)
 }
 
-/// The sum of the gradients of an update: of `batches` batches, or as many as there are left, each with dropout masks of its
-/// own.
+/// The sum of the gradients of an update: of `batches` batches, or as many as there are left, each with dropout masks
+/// of its own.
 ///
 /// # Errors
-/// Those of `next`, which hands out the batches until none is left; when there was none at all, and when the model fails.
+/// Those of `next`, which hands out the batches until none is left; when there was none at all, and when the model
+/// fails.
 pub(crate) fn accumulated(
     model: &Transformer,
     params: &Params,

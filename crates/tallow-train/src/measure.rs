@@ -5,7 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::cmp::Ordering;
 use tallow_score::{BLEU, METRICS, Metric};
 
-/// What decides which checkpoint is best, and when training has stopped to improve. In configs and files it is its name.
+/// What decides which checkpoint is best, and when training has stopped to improve. In configs and files it is its
+/// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Cross-entropy per target token in nats, without label smoothing; less is better.
@@ -47,8 +48,9 @@ impl Measure {
         }
     }
 
-    /// The number by which a validation is compared with others: its value of the measure. In place of a value that is too low
-    /// to decide it is the loss with a minus in front, of which more is better, too, and which is below any value that decides.
+    /// The number by which a validation is compared with others: its value of the measure. In place of a value that is
+    /// too low to decide it is the loss with a minus in front, of which more is better, too, and which is below any
+    /// value that decides.
     pub fn standing(self, validation: &Validation) -> f64 {
         match validation.value(self) {
             value if self.is_too_low(value) => -validation.loss,
@@ -78,7 +80,8 @@ impl Measure {
     pub fn best_first(self, a: f64, b: f64) -> Ordering {
         match self {
             Measure::Score(metric) if metric.is_more_better() => {
-                // Runs that began when any value decided have low ones. Nothing is known of their losses; what is, is better.
+                // Runs that began when any value decided have low ones. Nothing is known of their losses; what is, is
+                // better.
                 let is_noise = |standing: f64| standing.is_sign_positive() && self.is_too_low(standing);
                 is_noise(a).cmp(&is_noise(b)).then(b.total_cmp(&a))
             }

@@ -31,8 +31,8 @@ impl Optimizer {
 
     /// Updates the parameters by the mean gradient per target token, clipped to the configured norm.
     ///
-    /// `update` counts from 1 and comes with its learning rate; `norm` is that of [`Gradients::norm`]. The workers share
-    /// the parameters; how many they are changes no result.
+    /// `update` counts from 1 and comes with its learning rate; `norm` is that of [`Gradients::norm`]. The workers
+    /// share the parameters; how many they are changes no result.
     ///
     /// # Errors
     /// When parameters and gradients do not fit.

@@ -3,7 +3,8 @@
 use crate::TrainError;
 use tallow_data::deal;
 
-/// Does independent pieces of work on several threads. `cost` estimates a piece; [`deal`] divides them. Which thread does a piece changes nothing about its result.
+/// Does independent pieces of work on several threads. `cost` estimates a piece; [`deal`] divides them. Which thread
+/// does a piece changes nothing about its result.
 pub(crate) fn share<T: Send>(
     pieces: Vec<T>,
     workers: usize,

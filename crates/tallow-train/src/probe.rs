@@ -26,7 +26,8 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// The updates of a whole run. One that begins in an epoch goes on into the next; only the last epoch ends with an update.
+    /// The updates of a whole run. One that begins in an epoch goes on into the next; only the last epoch ends with an
+    /// update.
     pub fn updates_of_run(&self, train: &TrainConfig) -> u64 {
         let of_epochs = || {
             train
@@ -51,8 +52,8 @@ impl Speed {
     }
 }
 
-/// Times updates of a copy of the model on its training data: the first ones of the run, at least two and until `long` has
-/// passed.
+/// Times updates of a copy of the model on its training data: the first ones of the run, at least two and until `long`
+/// has passed.
 ///
 /// # Errors
 /// When the model fails.

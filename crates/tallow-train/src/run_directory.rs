@@ -24,7 +24,8 @@ const DIVERGED: &str = "state/diverged.json";
 pub struct RunDirectory(PathBuf);
 
 impl RunDirectory {
-    /// Extensions of the places that a directory of a run may have besides its own, while it is written, replaced or removed.
+    /// Extensions of the places that a directory of a run may have besides its own, while it is written, replaced or
+    /// removed.
     pub const TRANSIENT: [&str; 3] = [ASIDE, OLD, REMOVED];
 
     /// The run that lies, or will lie, at a path.
@@ -138,8 +139,8 @@ impl RunDirectory {
         }
     }
 
-    /// Marks a checkpoint after which no loss was finite, or all were of exploded weights, until the run diverged: it is not
-    /// resumed from.
+    /// Marks a checkpoint after which no loss was finite, or all were of exploded weights, until the run diverged: it
+    /// is not resumed from.
     ///
     /// # Errors
     /// When the mark cannot be written.
@@ -157,8 +158,8 @@ impl RunDirectory {
         })
     }
 
-    /// Why a checkpoint is not to be used, if it is not: it led to divergence, or its files are not what was written. One that
-    /// is from before there were checksums is used unchecked.
+    /// Why a checkpoint is not to be used, if it is not: it led to divergence, or its files are not what was written.
+    /// One that is from before there were checksums is used unchecked.
     pub fn fault(&self, update: u64) -> Option<String> {
         let path = self.checkpoint(update);
         self.divergence(update).or_else(|| match checksum::check(&path) {
@@ -167,8 +168,8 @@ impl RunDirectory {
         })
     }
 
-    /// The most recent checkpoint whose files are what was written, as far as there are checksums, and after which the run
-    /// did not diverge at once; and what is wrong with those after it, newest first.
+    /// The most recent checkpoint whose files are what was written, as far as there are checksums, and after which the
+    /// run did not diverge at once; and what is wrong with those after it, newest first.
     ///
     /// # Errors
     /// When the directory of checkpoints cannot be read.
@@ -183,8 +184,8 @@ impl RunDirectory {
         Ok((None, damaged))
     }
 
-    /// Removes a directory of a run, and what is left of it in its transient places. It loses its name first, so that what
-    /// has the name of a checkpoint, or of a best model, is complete.
+    /// Removes a directory of a run, and what is left of it in its transient places. It loses its name first, so that
+    /// what has the name of a checkpoint, or of a best model, is complete.
     ///
     /// # Errors
     /// When it cannot be renamed or removed.

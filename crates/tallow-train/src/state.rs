@@ -78,8 +78,8 @@ impl Fingerprint {
         value(&before.config, key).or_else(|| value(&self.defaults, key))
     }
 
-    /// What validations were done with before that their values of the metric cannot be compared with those to come, if they
-    /// cannot: another text, or another search for the translations that the metric looks at.
+    /// What validations were done with before that their values of the metric cannot be compared with those to come, if
+    /// they cannot: another text, or another search for the translations that the metric looks at.
     pub fn other_measure(&self, before: &Fingerprint, metric: Measure) -> Option<&'static str> {
         if self.valid != before.valid {
             return Some("another validation corpus");

@@ -140,7 +140,8 @@ fn masked_crc32c(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// TensorFlow's `event.proto`, `summary.proto`, `tensor.proto` and `tensor_shape.proto`, as far as they are written here.
+/// TensorFlow's `event.proto`, `summary.proto`, `tensor.proto` and `tensor_shape.proto`, as far as they are written
+/// here.
 mod message {
     use prost::Message;
 

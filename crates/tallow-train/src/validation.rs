@@ -32,8 +32,8 @@ pub struct Validation {
     pub loss: f64,
     /// The exponential of the loss. It compares models of one tokenizer only.
     pub perplexity: f64,
-    /// The scores of translations, as the config wants them, in the order of [`METRICS`](tallow_score::METRICS). A model
-    /// whose scores are not finite numbers has none.
+    /// The scores of translations, as the config wants them, in the order of [`METRICS`](tallow_score::METRICS). A
+    /// model whose scores are not finite numbers has none.
     pub scores: Vec<(&'static dyn Metric, Option<Score>)>,
     /// Some source lines with their translations and references.
     pub samples: Vec<[String; 3]>,
@@ -49,7 +49,8 @@ impl Validation {
         }
     }
 
-    /// The scores in words, for a model card: with the signatures of what measured them, and how it was searched for them.
+    /// The scores in words, for a model card: with the signatures of what measured them, and how it was searched for
+    /// them.
     pub fn summary(&self, search: &DecodeConfig) -> String {
         let scores = self.scores.iter().filter_map(|(_, score)| score.as_ref());
         // Without a signature, a reader could not tell with what it may be compared.
@@ -77,8 +78,8 @@ impl Validation {
 }
 
 impl ValidationSet {
-    /// Measures a model: the loss of the references, and the scores of its own translations. A model whose scores are not
-    /// finite has none; whether its run can be saved is not for a validation to say.
+    /// Measures a model: the loss of the references, and the scores of its own translations. A model whose scores are
+    /// not finite has none; whether its run can be saved is not for a validation to say.
     ///
     /// # Errors
     /// When the model or the search fails.

@@ -41,8 +41,8 @@ impl<'de> Deserialize<'de> for Workers {
 const GRADIENT_MEMORY: usize = 4 << 30;
 
 impl Workers {
-    /// What is wrong with this number on a GPU, if anything is: operations of several threads have no order there, so a worker
-    /// could see weights that are being updated.
+    /// What is wrong with this number on a GPU, if anything is: operations of several threads have no order there, so a
+    /// worker could see weights that are being updated.
     pub fn fault_on_gpu(self) -> Option<String> {
         match self {
             Workers::Count(count) if count > 1 => Some(format!(

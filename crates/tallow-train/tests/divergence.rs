@@ -240,8 +240,8 @@ fn files_of(place: &Path) -> Vec<u64> {
     run.saved_updates().unwrap()
 }
 
-/// Weights that are not finite are in no checkpoint and not in the best model, and the error names what is known to have
-/// made them so.
+/// Weights that are not finite are in no checkpoint and not in the best model, and the error names what is known to
+/// have made them so.
 #[test]
 fn what_is_not_finite_is_not_saved() {
     // A row of the embeddings has no gradient: its step is 0 / 0.
@@ -314,8 +314,8 @@ fn a_checkpoint_that_is_not_finite() {
     }
 }
 
-/// With a checkpoint after every update, the last one has the weights that exploded, and no finite loss comes of them. Who
-/// does what the error says gets a run that goes on from the one before.
+/// With a checkpoint after every update, the last one has the weights that exploded, and no finite loss comes of them.
+/// Who does what the error says gets a run that goes on from the one before.
 #[test]
 fn what_exploded_is_not_resumed_from() {
     let place = tempfile::tempdir().unwrap();
@@ -339,7 +339,8 @@ fn what_exploded_is_not_resumed_from() {
         RunDirectory::new(place.path()).saved_updates().unwrap(),
         [3, 6, 9, 12, 14]
     );
-    // Where weights explode by steps and their losses stay finite for a while, those are not saved in place of good ones.
+    // Where weights explode by steps and their losses stay finite for a while, those are not saved in place of good
+    // ones.
     let place = tempfile::tempdir().unwrap();
     begin(place.path());
     let slower = TrainConfig {

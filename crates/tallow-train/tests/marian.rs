@@ -109,11 +109,11 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
     (losses, norms)
 }
 
-/// The loss before each of ten updates with Adam, the gradient's norm before it is clipped, and every weight after
-/// the tenth are PyTorch's, whether one worker does it all or two share the batch, and with factors in three parts of bf16 as
-/// in f32. Losses agree to 1e-5 (PyTorch's own
-/// float32 is off by 1e-6), weights to 2e-5, a fiftieth of one update's step, and norms to 2e-5 plus three times what
-/// PyTorch's float32 is off by (in one model, which magnifies rounding, by 9e-5).
+/// The loss before each of ten updates with Adam, the gradient's norm before it is clipped, and every weight after the
+/// tenth are PyTorch's, whether one worker does it all or two share the batch, and with factors in three parts of bf16
+/// as in f32. Losses agree to 1e-5 (PyTorch's own float32 is off by 1e-6), weights to 2e-5, a fiftieth of one update's
+/// step, and norms to 2e-5 plus three times what PyTorch's float32 is off by (in one model, which magnifies rounding,
+/// by 9e-5).
 ///
 /// Key biases are left out by name: their gradient is zero by nature, and Adam makes full steps of rounding errors.
 #[test]

@@ -14,7 +14,8 @@ use tallow_train::{Ending, Measure, RunDirectory, TrainConfig, TrainError, Train
 use tempfile::TempDir;
 use toy::{StopDuring, parts, train_config};
 
-/// Everything that has a state is on: dropout in two passes, an average of the weights, accumulation, validation, selection.
+/// Everything that has a state is on: dropout in two passes, an average of the weights, accumulation, validation,
+/// selection.
 fn config() -> TrainConfig {
     TrainConfig {
         r_drop: 1.0,

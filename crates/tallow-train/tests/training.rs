@@ -273,8 +273,8 @@ fn epochs_end_training() {
     );
 }
 
-/// While no translation is any good, the loss decides which model is best, which is said once, also over a resumption; BLEU does
-/// once it has reached 5, and is not beaten by the loss of a validation below that.
+/// While no translation is any good, the loss decides which model is best, which is said once, also over a resumption;
+/// BLEU does once it has reached 5, and is not beaten by the loss of a validation below that.
 #[test]
 fn a_low_bleu_does_not_decide() {
     let place = tempfile::tempdir().unwrap();
@@ -311,8 +311,8 @@ fn a_low_bleu_does_not_decide() {
     assert_eq!((decides("loss"), decides("bleu")), (vec![5], vec![reached]));
 }
 
-/// An update does not reach beyond the last epoch, whatever it accumulates: the last one is short, or the only one. Between
-/// epochs it goes on.
+/// An update does not reach beyond the last epoch, whatever it accumulates: the last one is short, or the only one.
+/// Between epochs it goes on.
 #[test]
 fn updates_end_with_the_last_epoch() {
     let corpus = parts(tempfile::tempdir().unwrap().path(), train_config(1), 0.0).corpus;
@@ -339,8 +339,8 @@ fn updates_end_with_the_last_epoch() {
     }
 }
 
-/// A metric that validations do not measure by themselves is measured where it decides, or where the config lists it; less
-/// TER is better. The log can be read again, line by line.
+/// A metric that validations do not measure by themselves is measured where it decides, or where the config lists it;
+/// less TER is better. The log can be read again, line by line.
 #[test]
 fn any_metric_decides() {
     let place = tempfile::tempdir().unwrap();

@@ -114,7 +114,8 @@ pub fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_mat
     Ok(ModelCard::add_scores(directory, &head, &text)?)
 }
 
-/// The card of an exported model: its own, if it has one that is text. `commit`: of the Hub, if the model came from there.
+/// The card of an exported model: its own, if it has one that is text. `commit`: of the Hub, if the model came from
+/// there.
 pub fn exported(model: &str, commit: Option<&str>, card: Option<String>) -> String {
     card.unwrap_or_else(|| {
         format!(
@@ -162,7 +163,8 @@ fn list(head: &mut String, key: &str, mut values: Vec<&str>) -> Result<()> {
         .try_for_each(|value| writeln!(head, "- {}", quoted(value)))?)
 }
 
-/// Text as YAML understands it: JSON's strings are strings there, but for characters that YAML wants escaped and JSON does not.
+/// Text as YAML understands it: JSON's strings are strings there, but for characters that YAML wants escaped and JSON
+/// does not.
 fn quoted(text: &str) -> String {
     let raw = Value::from(text).to_string();
     let escaped = |c: char| match c {
@@ -183,7 +185,8 @@ fn corpus_name(corpus: &CorpusFiles) -> String {
     name.map_or("test set".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The languages of both sides: as the config has them, or else as the names of files end, if they end in two of two letters.
+/// The languages of both sides: as the config has them, or else as the names of files end, if they end in two of two
+/// letters.
 fn languages(config: &Config) -> [Option<String>; 2] {
     let first = config.data.train.first();
     let extension = |path: Option<&std::path::PathBuf>| {
@@ -378,8 +381,8 @@ fn training(config: &Config, record: &Value) -> Result<String> {
     ))
 }
 
-/// The name of a model that came from the Hub with this commit, or the last part of a path: where it lies on a machine is
-/// nobody's business.
+/// The name of a model that came from the Hub with this commit, or the last part of a path: where it lies on a machine
+/// is nobody's business.
 fn without_place(model: &str, commit: Option<&str>) -> String {
     match Path::new(model).file_name().filter(|_| commit.is_none()) {
         Some(name) => name.to_string_lossy().into_owned(),

@@ -204,7 +204,8 @@ fn limits(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// The picture: on the left the losses of training (thin) and validation (with dots), on the right the score of validations.
+/// The picture: on the left the losses of training (thin) and validation (with dots), on the right the score of
+/// validations.
 ///
 pub fn svg(courses: &[Course], score: &'static dyn Metric) -> String {
     let mut svg = String::new();

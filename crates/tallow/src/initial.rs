@@ -78,7 +78,8 @@ pub fn architecture(config: &Config, tokenizers: &Tokenizers) -> Result<Architec
     })
 }
 
-/// The weights that a run begins with, and the constant that is added to its logits: those of the model of `init`, or new ones.
+/// The weights that a run begins with, and the constant that is added to its logits: those of the model of `init`, or
+/// new ones.
 ///
 /// # Errors
 /// When weights and tokenizers do not belong together.

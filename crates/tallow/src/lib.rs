@@ -1,7 +1,7 @@
 //! Trains encoder-decoder Transformers for translation, evaluates them and translates with them.
 //!
-//! This is the crate that a program uses; the command line `tallow` is one. It composes configs, finds models on the disk
-//! and on the Hugging Face Hub, and carries out runs. It neither prints nor exits nor reads the environment.
+//! This is the crate that a program uses; the command line `tallow` is one. It composes configs, finds models on the
+//! disk and on the Hugging Face Hub, and carries out runs. It neither prints nor exits nor reads the environment.
 //!
 //! # Training
 //!
@@ -33,7 +33,8 @@
 //! # }
 //! ```
 //!
-//! A [`Translator`] owns its model and can be held by a server. Both programs stand in `examples/`, where they are tested.
+//! A [`Translator`] owns its model and can be held by a server. Both programs stand in `examples/`, where they are
+//! tested.
 
 pub mod card;
 pub mod chart;

@@ -63,8 +63,8 @@ fn before_there_were(config: &Config) -> Vec<(String, String)> {
     Vec::from_iter(is_learned.then(|| ("text.trim".to_owned(), "false".to_owned())))
 }
 
-/// Unless it is set, takes `text.trim` from the config that a run has written: its vocabulary is learned, and if it began
-/// before there was this key, it does not trim although no config says so.
+/// Unless it is set, takes `text.trim` from the config that a run has written: its vocabulary is learned, and if it
+/// began before there was this key, it does not trim although no config says so.
 pub(crate) fn take_text_trim(composed: &mut Composed, written: &Path) {
     let is_told = composed.origin(Some("text"), "trim") != Origin::Default;
     if is_told || before_there_were(&composed.config).is_empty() {
@@ -147,7 +147,8 @@ impl fmt::Display for TimeSpent {
     }
 }
 
-/// Notes in `timing.jsonl` how long this process has trained and the most memory it had; what all processes of the run took.
+/// Notes in `timing.jsonl` how long this process has trained and the most memory it had; what all processes of the run
+/// took.
 pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Result<TimeSpent> {
     note(
         path,
@@ -215,8 +216,8 @@ pub fn read(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// The record of a run. `files` are those it read, each with what it is for; `pairs` counts what each part has; `init` is
-/// what it began with.
+/// The record of a run. `files` are those it read, each with what it is for; `pairs` counts what each part has; `init`
+/// is what it began with.
 pub(crate) fn of_run(
     fingerprint: &Fingerprint,
     files: &[(&'static str, FileRecord)],

@@ -148,8 +148,8 @@ impl SavedModel {
             .position_limit()
     }
 
-    /// The search settings that the model comes with: those of its run, or those of `generation_config.json`, which older
-    /// models have in `config.json`. No length is beyond the positions of the model.
+    /// The search settings that the model comes with: those of its run, or those of `generation_config.json`, which
+    /// older models have in `config.json`. No length is beyond the positions of the model.
     pub fn decode_config(&self) -> DecodeConfig {
         let recommended = match &self.config {
             Some(config) => config.decode.clone(),

@@ -104,8 +104,8 @@ pub fn language_tags(tokenizers: &Tokenizers) -> Option<String> {
     }
 }
 
-/// References that a vocabulary can only write in another way, so that no translation equals them, if there are any; and the
-/// way out.
+/// References that a vocabulary can only write in another way, so that no translation equals them, if there are any;
+/// and the way out.
 ///
 /// # Errors
 /// When the tokenizer fails.

@@ -115,8 +115,8 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the average is worth on the validation set of its run, searched and scored as the run does it; or why that cannot be
-/// told, which is no reason not to make it.
+/// What the average is worth on the validation set of its run, searched and scored as the run does it; or why that
+/// cannot be told, which is no reason not to make it.
 fn validated<'a>(
     config: &'a Config,
     run: &RunDirectory,

@@ -95,8 +95,8 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Translates all lines, and says how far it is. In blocks, but large ones: what a line becomes does not depend on the lines
-/// beside it, but batches are filled best from many lines.
+/// Translates all lines, and says how far it is. In blocks, but large ones: what a line becomes does not depend on the
+/// lines beside it, but batches are filled best from many lines.
 fn translate(
     translator: &Translator,
     lines: &[String],
@@ -120,8 +120,8 @@ fn translate(
     Ok((translations, begin.elapsed()))
 }
 
-/// The pairs whose perplexity can be measured, if there are any, and what there is to say of others: a model that has learned
-/// its positions knows nothing of longer ones.
+/// The pairs whose perplexity can be measured, if there are any, and what there is to say of others: a model that has
+/// learned its positions knows nothing of longer ones.
 fn measurable(
     text: ParallelText,
     tokenizers: &Tokenizers,

@@ -13,7 +13,8 @@ use toml::Value;
 /// Runs that are named, the newest ones.
 const MOST: usize = 5;
 
-/// Values of a run that are given on the command line; more of them, or longer ones, are better read from its own config.
+/// Values of a run that are given on the command line; more of them, or longer ones, are better read from its own
+/// config.
 const MOST_CHANGES: usize = 3;
 const LONGEST_CHANGE: usize = 60;
 
@@ -52,7 +53,8 @@ struct Candidate {
     changed: Option<SystemTime>,
 }
 
-/// The saved runs beside the one that was named which train on the same text, or whose name begins with that of the config.
+/// The saved runs beside the one that was named which train on the same text, or whose name begins with that of the
+/// config.
 fn candidates(named: &Path, config: &Config, file: &Path) -> Vec<Candidate> {
     let parent = match named.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -91,8 +93,8 @@ impl Candidate {
         RunDirectory::new(&self.path).intact_update().ok()?.0
     }
 
-    /// What to type to go on with this run as it was: the config that was given, with what of this run is other than it;
-    /// where that is much, the config that the run has kept.
+    /// What to type to go on with this run as it was: the config that was given, with what of this run is other than
+    /// it; where that is much, the config that the run has kept.
     fn command(&self, given: &Config, arguments: &TrainArguments) -> String {
         let typed = &arguments.config;
         let is_place = |set: &&String| ["name", "output"].contains(&key_of(set));

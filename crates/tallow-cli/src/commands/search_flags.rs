@@ -15,7 +15,8 @@ impl SearchArguments {
     /// The settings of the model's run with the flags on top.
     ///
     /// # Errors
-    /// Of usage: what cannot be set, settings that make no sense together, and lengths that the model has no positions for.
+    /// Of usage: what cannot be set, settings that make no sense together, and lengths that the model has no positions
+    /// for.
     pub(crate) fn decode_config(&self, saved: &SavedModel) -> Result<DecodeConfig> {
         let mut table = Table::try_from(saved.decode_config())?;
         for assignment in &self.set {

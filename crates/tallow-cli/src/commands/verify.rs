@@ -148,8 +148,8 @@ fn special_pieces(tokenizers: &Tokenizers, architecture: &Architecture) -> Vec<S
     faults
 }
 
-/// Lines with the language tags that a vocabulary was learned with but cuts: it has pieces such as `▁>>deu<`. Tags have been
-/// pieces of their own since Tallow finds them; older vocabularies are text to other programs in another way.
+/// Lines with the language tags that a vocabulary was learned with but cuts: it has pieces such as `▁>>deu<`. Tags have
+/// been pieces of their own since Tallow finds them; older vocabularies are text to other programs in another way.
 fn cut_tags(tokenizer: &Tokenizer) -> Vec<String> {
     let pieces = (0..tokenizer.vocabulary_size() as u32).filter_map(|id| tokenizer.piece(id));
     let line = |piece: &str| {

@@ -1,5 +1,6 @@
-//! As much of the Hugging Face Hub as fetching one model needs: what its branch has, and its files; if it is private, only for
-//! a token; if the files lie elsewhere, with redirections to there. Of a file, it sends the range that is asked for.
+//! As much of the Hugging Face Hub as fetching one model needs: what its branch has, and its files; if it is private,
+//! only for a token; if the files lie elsewhere, with redirections to there. Of a file, it sends the range that is
+//! asked for.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

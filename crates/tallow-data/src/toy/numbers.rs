@@ -141,24 +141,25 @@ const SMALL: u32 = 1_000;
 /// In the training set, one source in so many begins with a capital letter.
 const CAPITAL: usize = 6;
 
-/// Whether a number is round: it has at most three digits and then zeros alone, at least two. Almost no number that is drawn
-/// by its value or its length is, and people type these as well.
+/// Whether a number is round: it has at most three digits and then zeros alone, at least two. Almost no number that is
+/// drawn by its value or its length is, and people type these as well.
 fn is_round(number: u32) -> bool {
     number >= 100 && number.is_multiple_of(100 * 10u32.pow((number.ilog10()).saturating_sub(4)))
 }
 
-/// Whether a number is of one or two words in English (`five`, `twenty-one`, `nine hundred`, `forty thousand`). A corpus that
-/// spans six digits has so few of them that a model may learn the long ones and fail at `five`. They are written once more by
-/// themselves, to be given a weight.
+/// Whether a number is of one or two words in English (`five`, `twenty-one`, `nine hundred`, `forty thousand`). A
+/// corpus that spans six digits has so few of them that a model may learn the long ones and fail at `five`. They are
+/// written once more by themselves, to be given a weight.
 fn is_short(number: u32) -> bool {
     matches!(number, 0..100)
         || (number < 1_000 && number.is_multiple_of(100))
         || (number < 100_000 && number.is_multiple_of(1_000))
 }
 
-/// The splits. Train, valid and test share no number, and numbers of one word, from which all others are made, are in train.
-/// What is short of train comes once more as `train.short`, with and without a capital letter. All round numbers and all
-/// small ones are `all.round` and `all.small`, and those of them that are not in train `unseen.round` and `unseen.small`.
+/// The splits. Train, valid and test share no number, and numbers of one word, from which all others are made, are in
+/// train. What is short of train comes once more as `train.short`, with and without a capital letter. All round numbers
+/// and all small ones are `all.round` and `all.small`, and those of them that are not in train `unseen.round` and
+/// `unseen.small`.
 pub(super) fn splits(options: &ToyOptions) -> Result<Vec<Split>, String> {
     let &ToyOptions {
         seed,
@@ -265,8 +266,8 @@ fn is_atom(number: u32) -> bool {
     )
 }
 
-/// Draws `count` different numbers that are no atoms, in turn: uniformly from all numbers that are left; uniformly from those
-/// of a uniformly chosen number of digits, so that small numbers have their share; and so from the round ones.
+/// Draws `count` different numbers that are no atoms, in turn: uniformly from all numbers that are left; uniformly from
+/// those of a uniformly chosen number of digits, so that small numbers have their share; and so from the round ones.
 fn draw(count: usize, maximum: u32, generator: &mut SplitMix64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..=maximum).filter(|&number| !is_atom(number)).collect();
     generator.shuffle(&mut order);
@@ -494,8 +495,9 @@ mod tests {
         let drawn = draw(6_000, MAXIMUM, &mut generator);
         assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 6_000);
         let share = |range: std::ops::Range<u32>| drawn.iter().filter(|number| range.contains(number)).count();
-        // Of the 2,000 draws by digits, the 72 numbers of two digits that are no atoms go first, within about 360. The others
-        // are shared by four numbers of digits: about 72 + 410 each. Uniform draws add 2 and 18, round ones 8 and 89.
+        // Of the 2,000 draws by digits, the 72 numbers of two digits that are no atoms go first, within about 360. The
+        // others are shared by four numbers of digits: about 72 + 410 each. Uniform draws add 2 and 18, round ones 8
+        // and 89.
         assert_eq!(share(21..100), 72);
         assert!((440..550).contains(&share(100..1_000)), "{}", share(100..1_000));
         assert!((530..640).contains(&share(1_000..10_000)), "{}", share(1_000..10_000));

@@ -20,8 +20,8 @@ enum Sums {
     Absent,
 }
 
-/// A run with a checkpoint of which one file is given. Checksums give away every change; behind them, what can be resumed does
-/// an update.
+/// A run with a checkpoint of which one file is given. Checksums give away every change; behind them, what can be
+/// resumed does an update.
 ///
 /// # Panics
 /// When a promise is broken.

@@ -13,8 +13,8 @@ use tempfile::tempdir;
 /// Text beyond this is not learned from: learning is not what is slow about reading.
 const MOST_TO_LEARN_FROM: usize = 2048;
 
-/// A parallel corpus: two files, or one TSV. What opens has as many source lines as target lines, which are those of the
-/// files; what the filters leave can be cut into batches; and a tokenizer can be learned from it.
+/// A parallel corpus: two files, or one TSV. What opens has as many source lines as target lines, which are those of
+/// the files; what the filters leave can be cut into batches; and a tokenizer can be learned from it.
 ///
 /// # Panics
 /// When a promise is broken.

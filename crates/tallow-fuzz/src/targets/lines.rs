@@ -24,8 +24,8 @@ impl Read for Slow<'_> {
     }
 }
 
-/// Standard input. There is a line for each line, however its bytes arrive; and a translation for each, which is one line and
-/// the same when the line stands alone.
+/// Standard input. There is a line for each line, however its bytes arrive; and a translation for each, which is one
+/// line and the same when the line stands alone.
 ///
 /// # Panics
 /// When a promise is broken.

@@ -27,8 +27,8 @@ fn parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&data[..place], &data[place + PART.len()..]))
 }
 
-/// The lines of plain text by the rule of the head of `tallow-data/src/lines.rs`, in another way than it: ends at LF, one CR
-/// before it is not part of the line, nor is a byte order mark at the start of the file.
+/// The lines of plain text by the rule of the head of `tallow-data/src/lines.rs`, in another way than it: ends at LF,
+/// one CR before it is not part of the line, nor is a byte order mark at the start of the file.
 fn plain_lines(text: &[u8]) -> Vec<&[u8]> {
     let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
     // What follows the last line feed is a line only if there is something.

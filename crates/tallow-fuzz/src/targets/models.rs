@@ -9,8 +9,8 @@ use tallow_decode::{DecodeError, Translator};
 use tallow_model::{Opened, WEIGHTS_FILE, verify};
 use tempfile::tempdir;
 
-/// What an input may be, by its first byte. `pytorch_model.bin` replaces `model.safetensors`; `config.toml` makes the directory
-/// the best model of a run.
+/// What an input may be, by its first byte. `pytorch_model.bin` replaces `model.safetensors`; `config.toml` makes the
+/// directory the best model of a run.
 pub(crate) const FILES: [&str; 6] = [
     "config.json",
     "generation_config.json",
@@ -23,7 +23,8 @@ pub(crate) const FILES: [&str; 6] = [
 /// Lines to translate.
 const LINES: [&str; 3] = ["one red cat", "", "the Äpfel \u{1f600}"];
 
-/// A model directory of which one file is given. What opens can be looked over, translated with, saved and opened again.
+/// A model directory of which one file is given. What opens can be looked over, translated with, saved and opened
+/// again.
 ///
 /// # Panics
 /// When a promise is broken.

@@ -10,7 +10,8 @@ use tempfile::tempdir;
 /// What rounding may add to a score of 100.
 const ROUNDING: f64 = 1e-6;
 
-/// Hypotheses and references. Scores are numbers within their bounds, and those of the references themselves are perfect.
+/// Hypotheses and references. Scores are numbers within their bounds, and those of the references themselves are
+/// perfect.
 ///
 /// # Panics
 /// When a promise is broken.

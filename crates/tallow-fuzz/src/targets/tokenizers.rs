@@ -33,8 +33,8 @@ const LINES: [&str; 6] = [
 /// Of an input, so much is encoded as text.
 const ENCODED: usize = 200;
 
-/// One file of a tokenizer; the others are valid. What opens encodes and decodes, and is the same when it is saved and opened
-/// again.
+/// One file of a tokenizer; the others are valid. What opens encodes and decodes, and is the same when it is saved and
+/// opened again.
 ///
 /// # Panics
 /// When a promise is broken.

@@ -1,7 +1,7 @@
 //! Replays the seeds of every target and mutations of them, and watches how much memory each takes.
 //!
-//! `cargo test -p tallow-fuzz -- --nocapture` says how many inputs each target has seen. An input that fails is written to
-//! the folder that the message names.
+//! `cargo test -p tallow-fuzz -- --nocapture` says how many inputs each target has seen. An input that fails is written
+//! to the folder that the message names.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers outside of test functions.
 
 mod allocator;
@@ -22,8 +22,8 @@ const MUTATIONS: u64 = 16;
 /// Seeds longer than this are replayed, but have fewer mutations.
 const LONG: usize = 16 << 10;
 
-/// The most bytes that may be in use for an input of so many: the fixed part is for buffers, and for parameters and tables
-/// whose size a config may choose within its limits.
+/// The most bytes that may be in use for an input of so many: the fixed part is for buffers, and for parameters and
+/// tables whose size a config may choose within its limits.
 fn most_memory(input: usize) -> usize {
     (32 << 20) + 256 * input
 }

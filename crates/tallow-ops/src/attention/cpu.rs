@@ -37,7 +37,8 @@ pub(super) struct OfMemory {
     pub(super) keys: Sentences,
 }
 
-/// Consecutive sentences of a batch, and the width of their rows. Queries, keys and values are those of these sentences alone.
+/// Consecutive sentences of a batch, and the width of their rows. Queries, keys and values are those of these sentences
+/// alone.
 #[derive(Clone)]
 pub(crate) struct Sides<'a> {
     pub(crate) queries: &'a Sentences,

@@ -55,8 +55,9 @@ impl AttentionOptions<'_> {
 pub struct Attended {
     /// The weighted values, heads side by side, one row for each query: `[n, d]`.
     pub context_nd: Tensor,
-    /// The weights before dropout, detached, if asked for: `[b, h, t, s]` with `t` and `s` as long as the longest sentence of
-    /// either side. A key that is not there has a weight of zero; the rows of queries that are not there mean nothing.
+    /// The weights before dropout, detached, if asked for: `[b, h, t, s]` with `t` and `s` as long as the longest
+    /// sentence of either side. A key that is not there has a weight of zero; the rows of queries that are not there
+    /// mean nothing.
     pub weights_bhts: Option<Tensor>,
 }
 

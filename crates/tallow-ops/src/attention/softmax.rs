@@ -25,8 +25,8 @@ pub(super) fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
     hidden.fill(0.0);
 }
 
-/// [`softmax_row`] of a row of whole vectors: without loops over what is left of a vector, which for a short sentence is
-/// everything.
+/// [`softmax_row`] of a row of whole vectors: without loops over what is left of a vector, which for a short sentence
+/// is everything.
 ///
 /// # Panics
 /// When the row is no multiple of [`LANES`].

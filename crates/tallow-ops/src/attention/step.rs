@@ -1,5 +1,5 @@
-//! Attention of few queries to many keys, as search needs it: no graph, no copies of the keys, and a result that depends
-//! on the query's own sentence alone, to the bit.
+//! Attention of few queries to many keys, as search needs it: no graph, no copies of the keys, and a result that
+//! depends on the query's own sentence alone, to the bit.
 
 use super::softmax::softmax_vectors;
 use super::{AttentionMask, AttentionOptions};

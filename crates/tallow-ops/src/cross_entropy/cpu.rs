@@ -1,5 +1,5 @@
-//! Output layer, softmax, label smoothing and loss by chunks of rows. The logits of a chunk become their own gradient in
-//! place and are gone before the next chunk: those of the whole batch never exist.
+//! Output layer, softmax, label smoothing and loss by chunks of rows. The logits of a chunk become their own gradient
+//! in place and are gone before the next chunk: those of the whole batch never exist.
 
 use super::pair::row_pair;
 use crate::exponential::exp_nonpositive;

@@ -15,10 +15,10 @@ pub struct CrossEntropyOptions {
     /// Share of the probability that the target distribution spreads evenly over all pieces (Szegedy et al. 2016), as
     /// PyTorch defines it: the label itself receives `1 - smoothing + smoothing / classes`.
     pub smoothing: f64,
-    /// R-Drop (Liang et al. 2021): the second half of the rows is another pass, with other dropout, over the tokens of the
-    /// first half, and this is the weight (the paper's alpha) of their disagreement. Each two rows count as one token: the
-    /// mean of their cross-entropies plus a quarter of the weight times the Kullback-Leibler divergences of their
-    /// distributions in both directions. That is half the loss of the paper, which counts tokens twice.
+    /// R-Drop (Liang et al. 2021): the second half of the rows is another pass, with other dropout, over the tokens of
+    /// the first half, and this is the weight (the paper's alpha) of their disagreement. Each two rows count as one
+    /// token: the mean of their cross-entropies plus a quarter of the weight times the Kullback-Leibler divergences of
+    /// their distributions in both directions. That is half the loss of the paper, which counts tokens twice.
     pub r_drop: Option<f64>,
     /// Only the first `classes` pieces can be predicted: one less than the vocabulary, whose last piece is `<pad>`.
     pub classes: usize,

@@ -28,7 +28,8 @@ impl DropoutStream {
         }
     }
 
-    /// The dropout of one place in the model, on values of these sentences. Sites that share a number share their masks.
+    /// The dropout of one place in the model, on values of these sentences. Sites that share a number share their
+    /// masks.
     pub fn at(&self, site: u64, rate: f32, sentences: &Sentences) -> Dropout {
         Dropout {
             key: self.key.fold(site),
@@ -153,7 +154,8 @@ impl Dropout {
 /// Applies dropout; `None` is the identity.
 ///
 /// # Shapes
-/// `x`: `[n, d]`, rows of the dropout's sentences; or `[b, h, t, s]` for attention weights, with `t` queries of the longest.
+/// `x`: `[n, d]`, rows of the dropout's sentences; or `[b, h, t, s]` for attention weights, with `t` queries of the
+/// longest.
 ///
 /// # Errors
 /// When the rate is not in `[0, 1)` or the shape does not fit.

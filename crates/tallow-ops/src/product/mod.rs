@@ -22,8 +22,8 @@ pub enum Compute {
     /// 32-bit floating point.
     #[default]
     F32,
-    /// Factors in three parts of bfloat16 each, as exact as f32, where the processor has AMX; f32 otherwise. For many rows:
-    /// it pays where AMX runs at many times the speed of vectors, which not every virtual machine gets.
+    /// Factors in three parts of bfloat16 each, as exact as f32, where the processor has AMX; f32 otherwise. For many
+    /// rows: it pays where AMX runs at many times the speed of vectors, which not every virtual machine gets.
     Bf16x3,
     /// Factors rounded to bfloat16, where the processor has a unit for it; f32 otherwise.
     Bf16,
@@ -296,16 +296,16 @@ fn check(a: Matrix, b: Operand, into: Into) -> usize {
 
 /// The fewest rows that `gemm` is given.
 ///
-/// There, products of one row, and of at most 256 results, take other paths of the matrix kernels, with another order of
-/// additions. Rows of zeros below the others keep them off these paths, so that a row's result does not depend, to the
-/// bit, on the rows beside it.
+/// There, products of one row, and of at most 256 results, take other paths of the matrix kernels, with another order
+/// of additions. Rows of zeros below the others keep them off these paths, so that a row's result does not depend, to
+/// the bit, on the rows beside it.
 pub(crate) fn least_rows(columns: usize) -> usize {
     const SMALL_PRODUCT: usize = 256;
     (SMALL_PRODUCT / columns.max(1) + 1).max(2)
 }
 
-/// Computes a product by rows: `part` gets the place of some rows of the output, and these rows of the left operand. Large
-/// products are divided among Rayon's threads, which changes no bit.
+/// Computes a product by rows: `part` gets the place of some rows of the output, and these rows of the left operand.
+/// Large products are divided among Rayon's threads, which changes no bit.
 fn over_rows(output: *mut f32, stride: usize, a: Matrix, columns: usize, part: impl Fn(*mut f32, Matrix) + Sync) {
     /// Multiply-adds below which a thread is not worth its start.
     const LEAST_WORK: usize = 1 << 21;
@@ -331,8 +331,8 @@ fn over_rows(output: *mut f32, stride: usize, a: Matrix, columns: usize, part: i
 }
 
 /// # Safety
-/// The shapes fit ([`check`]). The output holds as many rows of as many values as the product, which begin `stride` values
-/// apart; unless it is added to, its values need not be initialised. It overlaps no operand.
+/// The shapes fit ([`check`]). The output holds as many rows of as many values as the product, which begin `stride`
+/// values apart; unless it is added to, its values need not be initialised. It overlaps no operand.
 #[allow(unsafe_code)]
 unsafe fn product_raw(output: *mut f32, stride: usize, a: Matrix, b: Operand, into: Into) {
     let columns = b.shape().1;
@@ -440,8 +440,8 @@ mod tests {
         own.map(Engine::Panels).into_iter().chain([Engine::Gemm]).collect()
     }
 
-    /// All engines and layouts, right operands prepared and not, with gaps between rows, on odd shapes and on both sides
-    /// of the blocks' sizes; what lies in the gaps stays as it was.
+    /// All engines and layouts, right operands prepared and not, with gaps between rows, on odd shapes and on both
+    /// sides of the blocks' sizes; what lies in the gaps stays as it was.
     #[test]
     fn equals_the_definition() {
         let shapes = [
@@ -524,8 +524,8 @@ mod tests {
         }
     }
 
-    /// Our own kernels, over more than one piece of the inner dimension: neither layouts nor threads nor preparation change a
-    /// bit.
+    /// Our own kernels, over more than one piece of the inner dimension: neither layouts nor threads nor preparation
+    /// change a bit.
     #[test]
     fn threads_and_layouts_change_nothing() {
         let (rows, inner, columns) = (300, 530, 64);

@@ -52,8 +52,8 @@ impl<'a> Right<'a> {
     }
 }
 
-/// output = a b, or output += a b, where element (i, j) of the output stands at `output[i * stride + j]`. The sizes are the
-/// numbers of rows, of summands and of columns.
+/// output = a b, or output += a b, where element (i, j) of the output stands at `output[i * stride + j]`. The sizes are
+/// the numbers of rows, of summands and of columns.
 ///
 /// Every element is summed one product after the other, in the order of the inner dimension: it does not depend, to
 /// the bit, on the rows and columns beside it.
@@ -196,8 +196,8 @@ impl Product<'_> {
             }
         }
         for p in 0..self.sizes.1 {
-            // SAFETY: the operands reach over all rows and columns, of which the tile has some, and over step p. Checks of
-            // every element would cost as much as the sums.
+            // SAFETY: the operands reach over all rows and columns, of which the tile has some, and over step p. Checks
+            // of every element would cost as much as the sums.
             let (a, values) = unsafe {
                 let a = self
                     .a

@@ -5,8 +5,8 @@ use super::panels::Avx512;
 use crate::path::{Path, path};
 use crate::rows::LANES;
 
-/// Writes the columns of a matrix whose rows are contiguous as rows, filled up with zeros to a multiple of [`LANES`]: whole
-/// vectors on every machine.
+/// Writes the columns of a matrix whose rows are contiguous as rows, filled up with zeros to a multiple of [`LANES`]:
+/// whole vectors on every machine.
 pub(crate) fn transpose(m: Matrix, into: &mut Vec<f32>) {
     let padded = m.rows.next_multiple_of(LANES);
     into.resize(m.columns * padded, 0.0);

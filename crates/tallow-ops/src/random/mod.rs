@@ -113,8 +113,8 @@ impl Key {
         counter
     }
 
-    /// Turns the words of [`WIDE`] consecutive blocks into factors: 0 where the 16 bits of a value lie below the threshold,
-    /// else `scale`. Half `h` of word `w` of block `first + i` decides on value `32 w + 16 h + i`.
+    /// Turns the words of [`WIDE`] consecutive blocks into factors: 0 where the 16 bits of a value lie below the
+    /// threshold, else `scale`. Half `h` of word `w` of block `first + i` decides on value `32 w + 16 h + i`.
     #[inline(always)]
     pub(crate) fn fill_mask(
         self,

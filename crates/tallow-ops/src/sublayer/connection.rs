@@ -5,8 +5,8 @@ use crate::Dropout;
 use crate::layer_norm::{moments, normalise, normalise_backward, row_gradient};
 use crate::profile::{Operation, span};
 
-/// The connection of a sublayer whose rows are tokens of `width` values. It works on blocks of rows; `first` is the number of
-/// a block's first row, which its dropout mask follows from.
+/// The connection of a sublayer whose rows are tokens of `width` values. It works on blocks of rows; `first` is the
+/// number of a block's first row, which its dropout mask follows from.
 #[derive(Clone)]
 pub(crate) struct RowConnection {
     place: NormPlace,
@@ -79,8 +79,8 @@ impl RowConnection {
         });
     }
 
-    /// Appends the gradients of `x` (as far as it does not go through the function) and of `y`, and adds that of `norm`. The
-    /// sums that were normalised are computed again.
+    /// Appends the gradients of `x` (as far as it does not go through the function) and of `y`, and adds that of
+    /// `norm`. The sums that were normalised are computed again.
     pub(crate) fn leave_backward(
         &self,
         first: usize,

@@ -3,8 +3,8 @@
 //! connection and normalisation.
 //!
 //! A sublayer is one operation whose parameters lie in one tensor, one after the other: Candle takes a custom operation
-//! of at most three inputs, and every edge of its graph costs a tensor of zeros and an addition. `reference.rs` says what
-//! each computes, in the small operations of this crate; that is also what runs wherever the fused form cannot.
+//! of at most three inputs, and every edge of its graph costs a tensor of zeros and an addition. `reference.rs` says
+//! what each computes, in the small operations of this crate; that is also what runs wherever the fused form cannot.
 
 mod connection;
 mod cpu;
@@ -103,8 +103,8 @@ pub fn feed_forward(x: &Tensor, packed: &Tensor, options: FeedForwardOptions) ->
 /// Attention of sentences to themselves as a sublayer.
 ///
 /// # Shapes
-/// `x` and the result: `[n, d]`, rows of `sentences`; `packed`: the elements of [`SelfAttentionParts`], one part after the
-/// other. With `causal`, a position sees none that is later in its sentence.
+/// `x` and the result: `[n, d]`, rows of `sentences`; `packed`: the elements of [`SelfAttentionParts`], one part after
+/// the other. With `causal`, a position sees none that is later in its sentence.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -139,8 +139,8 @@ pub fn self_attention_sublayer(
 /// Attention to the encoder's output as a sublayer.
 ///
 /// # Shapes
-/// `x` and the result: `[n, d]`, rows of `sentences`; `memory`: `[m, d]`, rows of `memory_sentences`; `packed`: the elements
-/// of [`CrossAttentionParts`], one part after the other.
+/// `x` and the result: `[n, d]`, rows of `sentences`; `memory`: `[m, d]`, rows of `memory_sentences`; `packed`: the
+/// elements of [`CrossAttentionParts`], one part after the other.
 ///
 /// # Errors
 /// When the shapes do not fit.

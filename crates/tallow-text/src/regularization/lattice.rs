@@ -22,8 +22,8 @@ struct Arrival {
 }
 
 impl Lattice {
-    /// `pieces` are text, id and log-probability. A cut is drawn with a probability that is its own to the power of `alpha`,
-    /// up to a factor: 0 makes all cuts equally likely, 1 leaves them as they are.
+    /// `pieces` are text, id and log-probability. A cut is drawn with a probability that is its own to the power of
+    /// `alpha`, up to a factor: 0 makes all cuts equally likely, 1 leaves them as they are.
     pub(super) fn new(mut pieces: Vec<(String, u32, f64)>, alpha: f64) -> Self {
         // A file from elsewhere may list a piece twice.
         let mut seen = HashSet::new();
@@ -82,7 +82,8 @@ impl Lattice {
                 left -= (arrival.weight - total).exp();
                 left < 0.0
             });
-            // Rounding may leave nothing after the last; and the cut that the text came from arrives everywhere it must.
+            // Rounding may leave nothing after the last; and the cut that the text came from arrives everywhere it
+            // must.
             let Some(Arrival { start, piece, .. }) = drawn.or(arrivals[end].last()) else {
                 break;
             };

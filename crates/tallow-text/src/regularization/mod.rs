@@ -1,7 +1,7 @@
 //! Subword regularization: training sentences that are cut anew, at random, each time they are seen.
 //!
-//! Cuts are drawn from ids alone. The ids of a line say what its characters are, so neither the line nor its normalization
-//! is needed again, and what the vocabulary cannot express stays as it is.
+//! Cuts are drawn from ids alone. The ids of a line say what its characters are, so neither the line nor its
+//! normalization is needed again, and what the vocabulary cannot express stays as it is.
 
 mod bpe_dropout;
 mod lattice;
@@ -19,8 +19,8 @@ use crate::tokenizer::Tokenizer;
 use bpe_dropout::BpeDropout;
 use lattice::Lattice;
 
-/// Cuts sentences of one side in another way each time: by BPE-dropout (Provilkov et al. 2020) or by drawing from a unigram
-/// language model (Kudo 2018).
+/// Cuts sentences of one side in another way each time: by BPE-dropout (Provilkov et al. 2020) or by drawing from a
+/// unigram language model (Kudo 2018).
 ///
 /// Every cut joins to the same text as the ids that it was made from.
 #[derive(Debug)]
@@ -84,8 +84,8 @@ impl Tokenizers {
 /// Bytes of the longest piece of a file from elsewhere that is merged.
 const LONGEST_PIECE: usize = 4096;
 
-/// Whether the pieces of a `tokenizer.json` show where words begin or end. Without that, a cut made from ids alone would join
-/// words that a space stood between.
+/// Whether the pieces of a `tokenizer.json` show where words begin or end. Without that, a cut made from ids alone
+/// would join words that a space stood between.
 fn shows_words(json: &Value) -> bool {
     let model = &json["model"];
     let affix = |key: &str| model[key].as_str().is_some_and(|affix| !affix.is_empty());

@@ -1,8 +1,8 @@
 //! A learned vocabulary as a SentencePiece model (Kudo and Richardson 2018): the message that `.spm` files hold, in the
 //! encoding of Protocol Buffers.
 //!
-//! SentencePiece needs no cut before it applies its model, and its BPE knows no merges, only scores of pieces. That both
-//! libraries give the same ids nevertheless is how a vocabulary is learned here (see `pipeline.rs` and `bpe.rs`).
+//! SentencePiece needs no cut before it applies its model, and its BPE knows no merges, only scores of pieces. That
+//! both libraries give the same ids nevertheless is how a vocabulary is learned here (see `pipeline.rs` and `bpe.rs`).
 
 use std::collections::HashSet;
 
@@ -101,15 +101,15 @@ impl Learned {
 }
 
 impl Tokenizer {
-    /// The bytes of a SentencePiece model that gives every line the ids of this tokenizer. `<pad>`, the last piece, is not
-    /// in it: no line has it.
+    /// The bytes of a SentencePiece model that gives every line the ids of this tokenizer. `<pad>`, the last piece, is
+    /// not in it: no line has it.
     ///
-    /// Where white space is trimmed (`text.trim`), the model trims spaces alone: a line that begins or ends with other white
-    /// space must lose that before the library sees it.
+    /// Where white space is trimmed (`text.trim`), the model trims spaces alone: a line that begins or ends with other
+    /// white space must lose that before the library sees it.
     ///
     /// # Errors
-    /// [`TextError::NoSentencePiece`] if there is no such model: of whole words, of text that is normalized first, and of a
-    /// `tokenizer.json` that was not learned here.
+    /// [`TextError::NoSentencePiece`] if there is no such model: of whole words, of text that is normalized first, and
+    /// of a `tokenizer.json` that was not learned here.
     pub fn to_sentencepiece(&self) -> Result<Vec<u8>, TextError> {
         let bytes = self.to_learned()?.to_bytes();
         bytes.map_err(|reason| TextError::NoSentencePiece { reason })

@@ -51,8 +51,8 @@ struct Piece {
     kind: PieceType,
 }
 
-/// The kind of a model, and those of its pieces that are neither control pieces nor bytes nor defined by a user, with their
-/// scores. Nothing if it is not a model of a known kind.
+/// The kind of a model, and those of its pieces that are neither control pieces nor bytes nor defined by a user, with
+/// their scores. Nothing if it is not a model of a known kind.
 pub(crate) fn normal_pieces(bytes: &[u8]) -> Option<(ModelType, Vec<(String, f32)>)> {
     let message = message::Model::decode(bytes).ok()?;
     let kind = message.trainer.unwrap_or_default().model_type;

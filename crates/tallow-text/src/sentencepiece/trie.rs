@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Finds all pieces that a text begins with. Nodes lie in the order of their depth, siblings side by side in the order of
-/// their bytes.
+/// Finds all pieces that a text begins with. Nodes lie in the order of their depth, siblings side by side in the order
+/// of their bytes.
 #[derive(Debug)]
 pub(crate) struct Trie {
     /// The byte that leads to a node; the root's is never looked at.

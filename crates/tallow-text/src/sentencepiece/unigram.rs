@@ -11,8 +11,8 @@ const UNKNOWN_PENALTY: f32 = 10.0;
 /// What a piece that the user defined is worth for each byte but its first.
 const USER_DEFINED_BONUS: f32 = 0.1;
 
-/// Follows `unigram::Model` of SentencePiece 0.2.3, in its precision: of two cuts that are equal but for rounding, the sum of f32
-/// that it makes decides.
+/// Follows `unigram::Model` of SentencePiece 0.2.3, in its precision: of two cuts that are equal but for rounding, the
+/// sum of f32 that it makes decides.
 #[derive(Debug)]
 pub(super) struct Unigram {
     trie: Trie,

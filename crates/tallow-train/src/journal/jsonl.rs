@@ -55,8 +55,8 @@ impl Appended {
     }
 }
 
-/// The lines of a log of a run: [`MetricsLine`](crate::MetricsLine) of `metrics.jsonl`, [`TimingLine`](crate::TimingLine)
-/// of `timing.jsonl`. The run may still be going on.
+/// The lines of a log of a run: [`MetricsLine`](crate::MetricsLine) of `metrics.jsonl`,
+/// [`TimingLine`](crate::TimingLine) of `timing.jsonl`. The run may still be going on.
 ///
 /// A line that was cut short, because its process was killed or is about to write the rest, is left out.
 ///

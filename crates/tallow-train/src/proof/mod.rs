@@ -23,8 +23,8 @@ const USUAL: std::ops::RangeInclusive<usize> = 4..=30;
 const MOST_UPDATES: u64 = 400;
 /// How long they may be learned.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The loss in nats per token below which they are. Whoever cannot tell n sources apart has to guess which of n targets it is,
-/// and loses ln n nats a sentence: half of that must be won, too.
+/// The loss in nats per token below which they are. Whoever cannot tell n sources apart has to guess which of n targets
+/// it is, and loses ln n nats a sentence: half of that must be won, too.
 const LEARNED: f64 = 0.1;
 /// Differences of logits that are rounding, relative to the largest. On the CPU there are none, but with a cache.
 const ROUNDING: f32 = 1e-4;

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const UPDATES: u64 = 6;
 const STOP: u64 = 3;
 
-/// Trains for a few updates below `place`, once at a stretch and once with a stop, and compares the files. `parts` are those
-/// of the run; they are asked for three times and changed to be short and to validate nothing.
+/// Trains for a few updates below `place`, once at a stretch and once with a stop, and compares the files. `parts` are
+/// those of the run; they are asked for three times and changed to be short and to validate nothing.
 ///
 /// # Errors
 /// When a run fails.
@@ -93,8 +93,8 @@ impl Observer for StopAfter<'_> {
     }
 }
 
-/// Which files differ in two runs that should be one: those of the checkpoint of an update, of the best model, and the log
-/// of metrics.
+/// Which files differ in two runs that should be one: those of the checkpoint of an update, of the best model, and the
+/// log of metrics.
 ///
 /// # Errors
 /// When a file cannot be read.

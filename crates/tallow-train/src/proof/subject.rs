@@ -26,8 +26,8 @@ pub trait Subject {
     /// When the model fails.
     fn stepwise(&self, pairs: &[Example]) -> Result<Vec<Vec<Vec<f32>>>, TrainError>;
 
-    /// Trains a copy on one batch until its loss, in nats per token, is at most `goal`, for at most so many updates and so
-    /// long. Returns the loss before each update.
+    /// Trains a copy on one batch until its loss, in nats per token, is at most `goal`, for at most so many updates and
+    /// so long. Returns the loss before each update.
     ///
     /// # Errors
     /// When the model fails.
@@ -71,9 +71,9 @@ impl ModelSubject<'_> {
 }
 
 impl ModelSubject<'_> {
-    /// Every sentence has two hypotheses that change places after every token: one with its own target, and one with that
-    /// of its neighbour. Sentences leave when their target ends. `rearrange` tells the state which sentences stay, and in which
-    /// order the rows of those are.
+    /// Every sentence has two hypotheses that change places after every token: one with its own target, and one with
+    /// that of its neighbour. Sentences leave when their target ends. `rearrange` tells the state which sentences stay,
+    /// and in which order the rows of those are.
     ///
     /// # Errors
     /// When the model fails.

@@ -14,8 +14,8 @@ const WEIGHT_DECAY: &str = "train.weight_decay";
 const CLIP_NORM: &str = "train.clip_norm";
 const EPSILON: &str = "train.epsilon";
 
-/// Keys of the config that decide how far an update moves weights: whatever the advice after a divergence names, and what
-/// has the same effect.
+/// Keys of the config that decide how far an update moves weights: whatever the advice after a divergence names, and
+/// what has the same effect.
 const OF_PACE: [&str; 8] = [
     LEARNING_RATE,
     WARMUP,
@@ -27,8 +27,8 @@ const OF_PACE: [&str; 8] = [
     "train.back_off",
 ];
 
-/// What there is to say of setbacks when a run is resumed. If a person has changed what the run was told to lower by itself, it
-/// begins with that and may go back as often as any other.
+/// What there is to say of setbacks when a run is resumed. If a person has changed what the run was told to lower by
+/// itself, it begins with that and may go back as often as any other.
 pub(super) fn after_setbacks(state: &mut TrainState, changes: &[String]) -> Option<String> {
     if state.setbacks == 0 {
         return None;
@@ -48,8 +48,9 @@ pub(super) fn after_setbacks(state: &mut TrainState, changes: &[String]) -> Opti
     ))
 }
 
-/// Sets right what the state of a checkpoint knows of the best model, if the run went on from there and diverged: a better one
-/// has taken its place since. That stays the best unless it was the one that led to the divergence, which is said.
+/// Sets right what the state of a checkpoint knows of the best model, if the run went on from there and diverged: a
+/// better one has taken its place since. That stays the best unless it was the one that led to the divergence, which is
+/// said.
 pub(super) fn best_before_divergence(run: &RunDirectory, state: &mut TrainState) -> Result<Option<String>, TrainError> {
     let later = run.saved_updates()?.into_iter().rev();
     let mut diverged = later.filter(|update| *update > state.update && run.divergence(*update).is_some());
@@ -130,8 +131,8 @@ impl Trainer {
         not_finite_in_words(&self.parts.params, &self.optimizer, self.ema.as_ref())
     }
 
-    /// Whether a loss is far above that of a model which knows nothing: so are those of weights that have exploded, and still
-    /// finite.
+    /// Whether a loss is far above that of a model which knows nothing: so are those of weights that have exploded, and
+    /// still finite.
     pub(super) fn is_exploded(&self, loss: f64) -> bool {
         let pieces = self.parts.architecture.target_vocabulary as f64;
         loss > EXPLODED * pieces.ln() * (1.0 + self.parts.train.r_drop)
@@ -153,8 +154,8 @@ impl Trainer {
         self.state.last_sound.is_none_or(|sound| sound >= before)
     }
 
-    /// Whether no update after a checkpoint was a finite one of weights that had not exploded: from there, the run would come
-    /// to the present divergence again, whatever its learning rate.
+    /// Whether no update after a checkpoint was a finite one of weights that had not exploded: from there, the run
+    /// would come to the present divergence again, whatever its learning rate.
     fn led_nowhere(&self, update: u64) -> bool {
         update >= self.led_nowhere_from()
     }
@@ -232,8 +233,8 @@ impl Trainer {
     }
 
     /// Goes on from the last good checkpoint with a lower learning rate. What comes out is the same if the process dies
-    /// anywhere here and the run is resumed: weights, moments and cursor come from the checkpoint and everything else from
-    /// the state that diverged, which a resumed run reaches again.
+    /// anywhere here and the run is resumed: weights, moments and cursor come from the checkpoint and everything else
+    /// from the state that diverged, which a resumed run reaches again.
     pub(super) fn go_back(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
         let Some(to) = self.last_good() else {
             return Err(TrainError::Resume(
@@ -266,7 +267,8 @@ impl Trainer {
             to,
             learning_rate_factor,
         })?;
-        // The checkpoint now knows of the setback. Those after it would be taken for the newest when the run is resumed.
+        // The checkpoint now knows of the setback. Those after it would be taken for the newest when the run is
+        // resumed.
         self.save(journal)?;
         for update in self.parts.run.saved_updates()? {
             if update > to {

@@ -167,8 +167,8 @@ impl Trainer {
         journal.tell(&Event::Saved { update, path })
     }
 
-    /// Tries the average of the last checkpoints, if the config asks for it and it has not been done, and says whether it
-    /// has been done now.
+    /// Tries the average of the last checkpoints, if the config asks for it and it has not been done, and says whether
+    /// it has been done now.
     pub(super) fn average(&mut self, journal: &mut Journal) -> Result<bool, TrainError> {
         let wanted = self.parts.train.average_last;
         let checkpoints = &self.state.selection.checkpoints;

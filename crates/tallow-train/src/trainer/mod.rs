@@ -263,8 +263,8 @@ impl Trainer {
             is_first = false;
             let update = self.state.update;
             let is_best = update.is_multiple_of(self.parts.train.validate_every) && self.validate(&mut journal)?;
-            // Weights that lead to no finite loss, or that have exploded, are not worth to be gone back to, and must not take
-            // the place of those before.
+            // Weights that lead to no finite loss, or that have exploded, are not worth to be gone back to, and must
+            // not take the place of those before.
             let is_due = update.is_multiple_of(self.parts.train.checkpoint_every);
             if is_due && self.is_sound() {
                 self.checkpoint(&mut journal)?;

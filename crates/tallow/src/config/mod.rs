@@ -140,8 +140,8 @@ impl Config {
         Self::layer(file, set, &path.display().to_string(), stem.unwrap_or_default())
     }
 
-    /// Reads the config of a run whose model is to be used. What only training looks at is not checked: it may be from a version
-    /// that allowed more.
+    /// Reads the config of a run whose model is to be used. What only training looks at is not checked: it may be from
+    /// a version that allowed more.
     ///
     /// # Errors
     /// When the file cannot be read, and with every fault of what is not about training.
@@ -311,8 +311,8 @@ impl Config {
 }
 
 impl Composed {
-    /// The config of a run that begins with a model of this shape. Of the keys of `[model]`, only rates of dropout may be
-    /// others than the model's.
+    /// The config of a run that begins with a model of this shape. Of the keys of `[model]`, only rates of dropout may
+    /// be others than the model's.
     ///
     /// # Errors
     /// When the config says otherwise.

@@ -1,5 +1,5 @@
-//! The cache of the Hugging Face Hub, which all programs share: `blobs/` holds the contents of files, `snapshots/<commit>/`
-//! their names, `refs/<branch>` the commit that a branch was at. `hf-hub` writes it.
+//! The cache of the Hugging Face Hub, which all programs share: `blobs/` holds the contents of files,
+//! `snapshots/<commit>/` their names, `refs/<branch>` the commit that a branch was at. `hf-hub` writes it.
 
 use hf_hub::{Cache, CacheRepo, Repo};
 use std::io;

@@ -27,8 +27,8 @@ pub(super) struct Client<'a> {
     api: Api,
     hub: &'a Hub,
     listener: &'a dyn Listener,
-    /// What goes along with every request: nothing before the Hub refuses one without it, because `hf-hub` sends it to the
-    /// server of the files, too.
+    /// What goes along with every request: nothing before the Hub refuses one without it, because `hf-hub` sends it to
+    /// the server of the files, too.
     token: Option<&'a Token>,
 }
 
@@ -136,8 +136,8 @@ impl<'a> Client<'a> {
         Ok(helps)
     }
 
-    /// Removes what is here of a file if it is not its beginning; whether there was something. `hf-hub` would ask for the rest
-    /// of it for ever.
+    /// Removes what is here of a file if it is not its beginning; whether there was something. `hf-hub` would ask for
+    /// the rest of it for ever.
     fn discards_part(&self, url: &str, cache: &CachedModel) -> Result<bool> {
         let part = cache.part(self.api.metadata(url)?.etag());
         let is_there = part.metadata().is_ok_and(|part| part.len() > 0);
@@ -189,7 +189,8 @@ fn api(hub: &Hub, token: Option<&Token>) -> Result<Api> {
         .context("the Hub cannot be asked")
 }
 
-/// The status that the Hub refused a file with. `hf-hub` does not name the type that holds it, so it is taken from the text.
+/// The status that the Hub refused a file with. `hf-hub` does not name the type that holds it, so it is taken from the
+/// text.
 fn status(error: &ApiError) -> Option<u16> {
     let ApiError::RequestError(error) = error else {
         return None;

@@ -66,8 +66,8 @@ impl Hub {
         }
     }
 
-    /// The Hub as variables of an environment describe it, in the way of Hugging Face's own programs; empty ones count as
-    /// missing. A program passes `|name| std::env::var(name).ok()`, and the home directory of its user.
+    /// The Hub as variables of an environment describe it, in the way of Hugging Face's own programs; empty ones count
+    /// as missing. A program passes `|name| std::env::var(name).ok()`, and the home directory of its user.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>, home: &Path) -> Self {
         let value = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let path = |name: &str| {

@@ -118,9 +118,9 @@ impl Reference {
         Repo::with_revision(self.name.clone(), RepoType::Model, revision.to_owned())
     }
 
-    /// Brings files into the Hub's usual cache. The Hub is asked what the revision is and has now; what lies in the cache is
-    /// not fetched again, and if all does, the cache need not be writable. If the Hub cannot be reached or gives nothing, or
-    /// `offline`, the cache alone must do.
+    /// Brings files into the Hub's usual cache. The Hub is asked what the revision is and has now; what lies in the
+    /// cache is not fetched again, and if all does, the cache need not be writable. If the Hub cannot be reached or
+    /// gives nothing, or `offline`, the cache alone must do.
     ///
     /// # Errors
     /// When the model cannot be had, with the reason and the way out.

@@ -96,7 +96,8 @@ impl Training {
     /// directory of this one made ready. Nobody else can train in it until the result is dropped.
     ///
     /// # Errors
-    /// When something is missing, damaged or contradicts another part; when another process trains in the same directory.
+    /// When something is missing, damaged or contradicts another part; when another process trains in the same
+    /// directory.
     pub fn prepare(self, listener: &dyn Listener) -> Result<ReadyTraining> {
         let begin = Instant::now();
         let Self {
@@ -269,12 +270,12 @@ pub struct TestScores {
 }
 
 impl ReadyTraining {
-    /// Trains until the end of the config, or until somebody sets `stop`; then the run can be resumed. At the end the best
-    /// model is scored on the test set.
+    /// Trains until the end of the config, or until somebody sets `stop`; then the run can be resumed. At the end the
+    /// best model is scored on the test set.
     ///
     /// # Errors
-    /// When training diverges, a file cannot be written or a tensor operation fails. If the run has a checkpoint, that is
-    /// [`Error::Saved`].
+    /// When training diverges, a file cannot be written or a tensor operation fails. If the run has a checkpoint, that
+    /// is [`Error::Saved`].
     pub fn run(mut self, listener: &dyn Listener, stop: &AtomicBool) -> Result<Trained> {
         record::began(&self.run.timing(), self.trainer.update())?;
         let outcome = self.trainer.run(listener, stop);
@@ -382,8 +383,8 @@ impl Texts {
     }
 }
 
-/// The config with the shape of the model that the run begins with: that of `init` is known once the model is open, and a
-/// run that is resumed has it in every checkpoint.
+/// The config with the shape of the model that the run begins with: that of `init` is known once the model is open, and
+/// a run that is resumed has it in every checkpoint.
 fn with_model(
     composed: Composed,
     init: Option<&Initial>,

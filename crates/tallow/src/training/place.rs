@@ -49,8 +49,8 @@ pub(super) fn place_to_begin(run: &RunDirectory, how: Begin, listener: &dyn List
     Ok(None)
 }
 
-/// Refuses to go on with a run whose text, tokenizer and filters have not changed, but leave other pairs than they did: its
-/// cursor would stand elsewhere.
+/// Refuses to go on with a run whose text, tokenizer and filters have not changed, but leave other pairs than they did:
+/// its cursor would stand elsewhere.
 pub(super) fn refuse_other_pairs(run: &RunDirectory, found: usize) -> Result<()> {
     match record::read(&run.record())["pairs"]["train"].as_u64() {
         Some(before) if before != found as u64 => bail!(
@@ -88,8 +88,8 @@ pub(super) fn write_text(path: &Path, text: &str) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Removes what an earlier run has left. `run.json`, by which a directory is known to be a run's, goes last; without it,
-/// files are somebody else's and stay.
+/// Removes what an earlier run has left. `run.json`, by which a directory is known to be a run's, goes last; without
+/// it, files are somebody else's and stay.
 pub(super) fn clear(run: &RunDirectory) -> Result<()> {
     if !run.record().exists() {
         return Ok(());

@@ -7,8 +7,8 @@ use tallow::humanize::thousands;
 use tallow::humanize::{agreeing, counted};
 use tallow_data::{Alignment, CorpusFiles, DataError, Overlap, ParallelText, Sides, Survey, Tally, read_lines};
 
-/// Shares above which something is a fault and not an oddity: of pairs with broken characters, of held-out pairs that are
-/// trained on.
+/// Shares above which something is a fault and not an oddity: of pairs with broken characters, of held-out pairs that
+/// are trained on.
 const MOST_BROKEN: f64 = 0.01;
 const MOST_OVERLAP: f64 = 0.1;
 /// Pairs among which a correlation of lengths below this is no chance.

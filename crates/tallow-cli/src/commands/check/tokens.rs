@@ -17,8 +17,8 @@ use tallow_text::{Tokenizer, Tokenizers};
 
 /// The share of unknown tokens above which they are a fault and not an oddity.
 const MOST_UNKNOWN: f64 = 0.05;
-/// Shares above which something is worth a look: of tokens that spell bytes, of pairs that are dropped, of targets that are
-/// longer than translations may be.
+/// Shares above which something is worth a look: of tokens that spell bytes, of pairs that are dropped, of targets that
+/// are longer than translations may be.
 const MANY_BYTES: f64 = 0.05;
 const MANY_DROPPED: f64 = 0.05;
 const MANY_LONG: f64 = 0.001;

@@ -110,7 +110,8 @@ pub(crate) fn to_generation_config(architecture: &Architecture, search: SearchSe
         "num_beams": search.beam,
         "length_penalty": search.length_penalty,
         "no_repeat_ngram_size": search.no_repeat_ngram,
-        // Probabilities are of the pieces that can be predicted; without this, the share of <pad> would be missing in them.
+        // Probabilities are of the pieces that can be predicted; without this, the share of <pad> would be missing in
+        // them.
         "renormalize_logits": true,
     })
 }

@@ -1,5 +1,5 @@
-//! Which files hold the weights of a directory: one, or several, with an index that says where each tensor lies, as Hugging
-//! Face splits large models.
+//! Which files hold the weights of a directory: one, or several, with an index that says where each tensor lies, as
+//! Hugging Face splits large models.
 
 use super::{PYTORCH_FILE, WEIGHTS_FILE};
 use crate::directory::{file_error, shortened};

@@ -40,12 +40,12 @@ pub(crate) fn stored_name<'a>(name: &'a str, weights: &Weights, tie: Tie) -> &'a
     names.iter().find(has).copied().unwrap_or(name)
 }
 
-/// The greatest difference between a table of positions and the sines and cosines that it should hold: half a unit in the last
-/// place of a number near 1 in BF16.
+/// The greatest difference between a table of positions and the sines and cosines that it should hold: half a unit in
+/// the last place of a number near 1 in BF16.
 const ROUNDING: f32 = 1.0 / 512.0 + 1e-5;
 
-/// What a file holds besides the parameters: copies of them that say something else, each with its name; and how many copies
-/// there are.
+/// What a file holds besides the parameters: copies of them that say something else, each with its name; and how many
+/// copies there are.
 pub(crate) fn contradictions(
     weights: &Weights,
     architecture: &Architecture,

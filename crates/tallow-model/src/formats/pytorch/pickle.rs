@@ -1,8 +1,8 @@
 //! Python's pickle (PEP 307, PEP 3154), as far as a `state_dict` of PyTorch needs it.
 //!
-//! A pickle is a program for a machine with a stack, and its calls can do anything in Python. This machine knows the calls
-//! that make tensors out of storages, makes values of them, and refuses every other. It takes memory in proportion to the
-//! length of the program: values lie in one list and refer to each other by number.
+//! A pickle is a program for a machine with a stack, and its calls can do anything in Python. This machine knows the
+//! calls that make tensors out of storages, makes values of them, and refuses every other. It takes memory in
+//! proportion to the length of the program: values lie in one list and refer to each other by number.
 
 use std::collections::HashMap;
 

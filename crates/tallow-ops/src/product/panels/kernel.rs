@@ -14,8 +14,8 @@ pub(super) const LANES: usize = 16;
 /// Rows of f32 values: the first, and the distance from one to the next in values.
 pub(super) type Rows<P> = (P, usize);
 
-/// What a tile reads ahead, a line every few steps, so that the memory is never asked for many at once. None of it needs
-/// to exist.
+/// What a tile reads ahead, a line every few steps, so that the memory is never asked for many at once. None of it
+/// needs to exist.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ahead {
     /// The output of the next tile, whose rows lie as far apart as those of this one.
@@ -49,12 +49,12 @@ fn mask(count: usize) -> __mmask16 {
     ((1u32 << count.min(LANES)) - 1) as __mmask16
 }
 
-/// Computes a tile of `height` x `width` values, at most [`SLAB`] x [`WIDTH_OF_PANEL`]: the product of a slab and a panel
-/// of `steps`, added to initial values. A distance of zero gives every row the same initial values.
+/// Computes a tile of `height` x `width` values, at most [`SLAB`] x [`WIDTH_OF_PANEL`]: the product of a slab and a
+/// panel of `steps`, added to initial values. A distance of zero gives every row the same initial values.
 ///
 /// # Safety
-/// The processor has AVX-512F. The operands are a slab in its form, of an even number of initialised rows, and a panel that
-/// is aligned to a cache line; output and initial values hold the tile.
+/// The processor has AVX-512F. The operands are a slab in its form, of an even number of initialised rows, and a panel
+/// that is aligned to a cache line; output and initial values hold the tile.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn tile(
     form: Slab,
@@ -165,8 +165,8 @@ pub(super) unsafe fn copy_rows(from: Rows<*const f32>, to: Rows<*mut f32>, rows:
     }
 }
 
-/// Cuts rows of `count` values into pieces of `width`: piece `p` of row `r` goes to `to + (p * rows + r) * room`, and is
-/// filled up with zeros to `room` values, which are one or two lines.
+/// Cuts rows of `count` values into pieces of `width`: piece `p` of row `r` goes to `to + (p * rows + r) * room`, and
+/// is filled up with zeros to `room` values, which are one or two lines.
 ///
 /// # Safety
 /// The processor has AVX-512F; the values exist, and so does the room for them, aligned to a line; `width <= room`.

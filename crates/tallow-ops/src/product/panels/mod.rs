@@ -1,13 +1,13 @@
 //! Products of matrices in f32 with AVX-512, blocked as in Goto and van de Geijn, "Anatomy of High-Performance Matrix
 //! Multiplication" (2008).
 //!
-//! The right operand is packed into panels of 32 columns, the left one is copied slab by slab, 14 rows at a time (several
-//! slabs, if its columns lie side by side); a kernel multiplies a slab by a panel with all 14 x 32 sums in registers. The
-//! inner dimension is cut into pieces of [`DEPTH`], so that a slab and a panel share the first cache, and the columns
-//! into parts of [`WIDTH`], so that their panels stay in the second.
+//! The right operand is packed into panels of 32 columns, the left one is copied slab by slab, 14 rows at a time
+//! (several slabs, if its columns lie side by side); a kernel multiplies a slab by a panel with all 14 x 32 sums in
+//! registers. The inner dimension is cut into pieces of [`DEPTH`], so that a slab and a panel share the first cache,
+//! and the columns into parts of [`WIDTH`], so that their panels stay in the second.
 //!
-//! While it computes, the kernel asks for what comes next: the lines of the next output and of the next slab. In training,
-//! where nothing is in a cache when a product begins, this is worth a tenth.
+//! While it computes, the kernel asks for what comes next: the lines of the next output and of the next slab. In
+//! training, where nothing is in a cache when a product begins, this is worth a tenth.
 //!
 //! An element of the result depends on its row and its column alone, to the bit, not on the rows and columns beside it.
 #![allow(unsafe_code)]
@@ -29,8 +29,8 @@ const WIDTH_OF_PANEL: usize = 2 * LANES;
 const DEPTH: usize = 256;
 /// Columns of the right operand that are packed at a time.
 const WIDTH: usize = 16 * WIDTH_OF_PANEL;
-/// Slabs that are packed at a time, if the columns of the left operand lie side by side: then a step of all of them is a
-/// stretch of memory.
+/// Slabs that are packed at a time, if the columns of the left operand lie side by side: then a step of all of them is
+/// a stretch of memory.
 const GROUP: usize = 18;
 
 /// A processor with AVX-512F.
@@ -163,8 +163,8 @@ fn pack(_: Avx512, b: Matrix, depth: Range<usize>, columns: Range<usize>, into: 
         .as_ptr()
         .wrapping_add(depth.start * b.strides.0 + columns.start * b.strides.1);
     let to = into.as_mut_ptr();
-    // SAFETY: `Avx512` exists where the instructions do. The piece lies inside the matrix, whose elements lie inside its
-    // values, and its panels inside their room (asserted).
+    // SAFETY: `Avx512` exists where the instructions do. The piece lies inside the matrix, whose elements lie inside
+    // its values, and its panels inside their room (asserted).
     unsafe {
         if b.strides.1 == 1 {
             cut_rows((from, b.strides.0), to, steps, width, (WIDTH_OF_PANEL, WIDTH_OF_PANEL));
@@ -221,8 +221,8 @@ pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Righ
                     },
                     depth,
                 };
-                // SAFETY: the instructions exist, the panels hold the piece by these columns, and the caller vouches for
-                // the output.
+                // SAFETY: the instructions exist, the panels hold the piece by these columns, and the caller vouches
+                // for the output.
                 unsafe {
                     if a.strides.1 == 1 {
                         part.by_rows(slabs);
@@ -250,13 +250,15 @@ impl Part<'_> {
     /// With a left operand whose rows are contiguous: each slab is copied before its use.
     ///
     /// # Safety
-    /// The processor has AVX-512F; the panels hold the piece by the columns; the output holds its rows of `width` values.
+    /// The processor has AVX-512F; the panels hold the piece by the columns; the output holds its rows of `width`
+    /// values.
     unsafe fn by_rows(&self, slab: &mut [f32]) {
         assert!(slab.len() >= Slab::SIZE, "room for a slab");
         let panels = self.width.div_ceil(WIDTH_OF_PANEL);
         for row in (0..self.a.rows).step_by(SLAB) {
             let height = SLAB.min(self.a.rows - row);
-            // SAFETY: the rows lie inside the matrix, whose elements lie inside its values, and the slab has room for them.
+            // SAFETY: the rows lie inside the matrix, whose elements lie inside its values, and the slab has room for
+            // them.
             unsafe {
                 let from = (self.left(row, self.depth.start), self.a.strides.0);
                 copy_rows(from, (slab.as_mut_ptr(), Slab::ROW), height, self.steps);
@@ -360,8 +362,8 @@ impl Part<'_> {
         };
         let ahead = Ahead { output: next, runs };
         let width = WIDTH_OF_PANEL.min(self.width - column);
-        // SAFETY: the caller vouches for the processor, for slab, panel and output; a bias has `width` values from `column`
-        // on, of which no more are read.
+        // SAFETY: the caller vouches for the processor, for slab, panel and output; a bias has `width` values from
+        // `column` on, of which no more are read.
         unsafe {
             let panel = self.panels.add(column * self.steps);
             tile(

@@ -131,8 +131,8 @@ pub(super) unsafe fn kernel_of_parts(
     b: [*const Tile; 2],
     steps: usize,
 ) {
-    // SAFETY: as in `kernel`. Each product of parts shares a pair of tiles with the one before: fourteen loads instead of
-    // twenty-four.
+    // SAFETY: as in `kernel`. Each product of parts shares a pair of tiles with the one before: fourteen loads instead
+    // of twenty-four.
     unsafe {
         load(initial);
         prefetch(output);

@@ -1,21 +1,22 @@
-//! Products of matrices in tiles of bf16, with sums in f32: of elements rounded to bf16, or of f32 elements that are taken
-//! apart into three bf16 each.
+//! Products of matrices in tiles of bf16, with sums in f32: of elements rounded to bf16, or of f32 elements that are
+//! taken apart into three bf16 each.
 //!
 //! A number in f32 is the sum of three in bf16 to all its 24 bits: x = h + m + l, where each part is what rounding to
 //! bf16 left of the ones before. Of the nine products of parts the six greatest are summed; the others lie below the
 //! rounding of f32 (Henry, Tang, Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For
-//! Higher-Precision Computations"). That can be the fastest way to a product in f32 where a processor multiplies bf16 more
-//! than six times as fast as f32; how much more it has to be, packing decides (docs/performance.md). Units for bf16 take
-//! denormal numbers for zero, so that parts of elements below 2^-103 are lost, and elements above 3.39e38 round to infinity.
+//! Higher-Precision Computations"). That can be the fastest way to a product in f32 where a processor multiplies bf16
+//! more than six times as fast as f32; how much more it has to be, packing decides (docs/performance.md). Units for
+//! bf16 take denormal numbers for zero, so that parts of elements below 2^-103 are lost, and elements above 3.39e38
+//! round to infinity.
 //!
 //! Operands are packed into tiles of 16 x 32 elements: 16 rows of the left one, or 16 columns of the right one, by 32
 //! steps of the inner dimension. Two neighbouring steps share a 32-bit word, as the instructions of both kernels want
-//! it: AMX (Intel, `amx.rs`), and AVX-512 BF16 (`avx512.rs`) on processors that run it at full speed. The parts of a tile
-//! follow each other.
+//! it: AMX (Intel, `amx.rs`), and AVX-512 BF16 (`avx512.rs`) on processors that run it at full speed. The parts of a
+//! tile follow each other.
 //!
-//! The inner dimension is cut into pieces of [`DEPTH`], and within such a piece the left operand into panels of [`PANEL`]
-//! rows and the right one into panels of [`WIDTH`] strips: together 0.8 MiB, or 1.2 with three parts, of the 2 MiB that a
-//! second-level cache has beside AMX.
+//! The inner dimension is cut into pieces of [`DEPTH`], and within such a piece the left operand into panels of
+//! [`PANEL`] rows and the right one into panels of [`WIDTH`] strips: together 0.8 MiB, or 1.2 with three parts, of the
+//! 2 MiB that a second-level cache has beside AMX.
 //!
 //! An element of the result depends on its row and its column alone, to the bit, not on the rows and columns beside it.
 #![allow(unsafe_code)]
@@ -40,8 +41,8 @@ const BLOCK: usize = 2 * TILE;
 const DEPTH: usize = 16 * BLOCK;
 /// Rows of the left operand that are packed at a time.
 const PANEL: usize = 8 * BLOCK;
-/// Strips of the right operand, those of each part counted, that are gone through before the next rows: they stay in the
-/// second-level cache.
+/// Strips of the right operand, those of each part counted, that are gone through before the next rows: they stay in
+/// the second-level cache.
 const WIDTH: usize = 32;
 
 /// The words of a tile. It begins at a cache line, so that no row of it takes two.
@@ -56,8 +57,8 @@ impl Tile {
 /// Rows of f32 values: the first, and the distance from one to the next in values.
 type Rows<P> = (P, usize);
 
-/// Computes `BLOCK` x `BLOCK` values: the product of two pairs of packed strips of `steps` tiles each, or as many times their
-/// parts, added to initial values. A distance of zero gives every row the same initial values.
+/// Computes `BLOCK` x `BLOCK` values: the product of two pairs of packed strips of `steps` tiles each, or as many times
+/// their parts, added to initial values. A distance of zero gives every row the same initial values.
 type Kernel = unsafe fn(
     output: Rows<*mut f32>,
     initial: Rows<*const f32>,

@@ -31,9 +31,9 @@ pub(super) enum Strip {
 /// Parts of bf16 that make up an element of f32.
 pub(super) const PARTS: usize = 3;
 
-/// Packs rows of a matrix (columns of a right operand come as the rows of its transpose), from `first` on, by a piece of
-/// the inner dimension into strips of tiles: as many as `into` holds. Each tile has `parts` parts. What lies beyond the
-/// matrix is zero.
+/// Packs rows of a matrix (columns of a right operand come as the rows of its transpose), from `first` on, by a piece
+/// of the inner dimension into strips of tiles: as many as `into` holds. Each tile has `parts` parts. What lies beyond
+/// the matrix is zero.
 ///
 /// # Panics
 /// When the processor lacks the instructions, or `parts` is neither 1 nor [`PARTS`].
@@ -138,8 +138,8 @@ unsafe fn pack_tile<const N: usize>(m: Matrix, start: usize, depth: Range<usize>
     }
 }
 
-/// A tile of a left operand of which a step's elements lie side by side, and steps `stride` values apart. To turn the elements
-/// once takes less than to turn the words of each part.
+/// A tile of a left operand of which a step's elements lie side by side, and steps `stride` values apart. To turn the
+/// elements once takes less than to turn the words of each part.
 ///
 /// # Safety
 /// [`is_available`]; at each of 32 steps there are 16 numbers.

@@ -1,8 +1,8 @@
 //! The fused sublayers: all their steps and all their gradients on plain slices, with the intermediate values in memory
 //! that Candle's graph does not know.
 //!
-//! A sublayer goes through its batch block by block, some whole sentences at a time: each step finds in the second-level
-//! cache what the step before it has written. Only what the backward pass needs travels to memory.
+//! A sublayer goes through its batch block by block, some whole sentences at a time: each step finds in the
+//! second-level cache what the step before it has written. Only what the backward pass needs travels to memory.
 
 mod cross_attention;
 mod feed_forward;
@@ -23,10 +23,10 @@ use std::ops::Range;
 
 /// Rows of a block whose widest values are `widest` to a row.
 ///
-/// With products in bf16 an update waits for memory, and a matrix of such rows has to leave room for others in a second-level
-/// cache, which has 1 or 2 MiB. Fewer rows than the least would read and write the gradients of the weights too often: at a
-/// width of 512 with an inner width of 2,048, blocks of 128 rows were slower than blocks of 256, which no longer fit. Products
-/// in three parts go the same way; no measurement could tell it from whole batches.
+/// With products in bf16 an update waits for memory, and a matrix of such rows has to leave room for others in a
+/// second-level cache, which has 1 or 2 MiB. Fewer rows than the least would read and write the gradients of the
+/// weights too often: at a width of 512 with an inner width of 2,048, blocks of 128 rows were slower than blocks of
+/// 256, which no longer fit. Products in three parts go the same way; no measurement could tell it from whole batches.
 ///
 /// Products in vectors of f32 take longer than memory does, and do best on many rows: there, a batch is one block.
 fn rows_of_block(engine: Engine, widest: usize) -> usize {
@@ -160,8 +160,8 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// Goes back through what follows the function of the sublayer, whose result was `y`, in the block from row `first` on.
-    /// The gradient of `y` comes into memory that may hold something else.
+    /// Goes back through what follows the function of the sublayer, whose result was `y`, in the block from row `first`
+    /// on. The gradient of `y` comes into memory that may hold something else.
     fn leave(&mut self, first: usize, (x, y): (&[f32], &[f32]), gradient: &[f32], dy: &mut Vec<f32>) {
         dy.clear();
         let norm = (
