@@ -71,6 +71,47 @@ fn every_key_stands_in_format_md_with_its_default() {
     }
 }
 
+/// The files below a directory, but for fixtures, seeds and what cargo has built.
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !path.is_dir() {
+            found.push(path);
+        } else if !["target", "fixtures", "seeds", "data", "runs"].contains(&name.as_str()) && !name.starts_with('.') {
+            files(&path, found);
+        }
+    }
+}
+
+/// Nothing wraps them but who writes them. Tables, code and output in Markdown are as long as they are.
+#[test]
+fn comments_and_documents_keep_to_120_columns() {
+    let mut all = Vec::new();
+    files(&root(), &mut all);
+    let mut long = Vec::new();
+    let mut seen = 0;
+    for path in &all {
+        let extension = path.extension().unwrap_or_default();
+        let is_text = |line: &str| match extension.to_str() {
+            Some("md") => !line.starts_with('|') && !line.starts_with("    "),
+            _ => line.trim_start().starts_with("//") && !line.trim_start().starts_with("//! |"),
+        };
+        if extension != "md" && extension != "rs" {
+            continue;
+        }
+        seen += 1;
+        let text = std::fs::read_to_string(path).unwrap();
+        for (number, line) in (1..).zip(text.lines()) {
+            if line.chars().count() > 120 && is_text(line) {
+                long.push(format!("{}:{number}", path.display()));
+            }
+        }
+    }
+    assert!(seen > 200, "{seen}");
+    assert!(long.is_empty(), "longer than 120 columns: {long:#?}");
+}
+
 #[test]
 fn shipped_configs_are_valid() {
     for entry in std::fs::read_dir(root().join("configs")).unwrap() {

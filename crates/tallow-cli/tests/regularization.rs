@@ -84,6 +84,6 @@ fn what_the_config_asks_for_happens() {
     );
 
     // Other weights to begin with.
-    let scaled = updates(at, &["train.initialisation=\"scaled-residual\""]);
-    assert!(scaled[0].0 != plain[0].0 && scaled[0].1 == plain[0].1, "{scaled:?}");
+    let xavier = updates(at, &["train.initialisation=\"xavier\""]);
+    assert!(xavier[0].0 != plain[0].0 && xavier[0].1 == plain[0].1, "{xavier:?}");
 }

@@ -97,7 +97,7 @@ const MOST_R_DROP: f64 = 1000.0;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// How the weights of matrices begin: `xavier` or `scaled-residual`. Default `xavier`.
+    /// How the weights of matrices begin: `xavier` or `scaled-residual`. Default `scaled-residual`.
     pub initialisation: Initialisation,
     /// Training ends after this many updates. Default 10000.
     pub max_updates: u64,
@@ -105,13 +105,13 @@ pub struct TrainConfig {
     pub max_epochs: u64,
     /// `adam` or `adamw`. Default `adam`.
     pub optimizer: OptimizerKind,
-    /// The highest learning rate; with `noam`, the factor in front of its formula. Default 1e-3.
+    /// The highest learning rate; with `noam`, the factor in front of its formula. Default 2e-3; configs follow the width.
     pub learning_rate: f64,
     /// Where `cosine` and `linear` end. Default 0.
     pub min_learning_rate: f64,
-    /// `inverse-sqrt`, `noam`, `cosine`, `linear` or `constant`. Default `inverse-sqrt`.
+    /// `inverse-sqrt`, `noam`, `cosine`, `linear` or `constant`. Default `cosine`.
     pub schedule: Schedule,
-    /// Updates over which the learning rate rises from 0. Default 1000.
+    /// Updates over which the learning rate rises from 0. Default 500; configs of short runs have less.
     pub warmup_updates: u64,
     /// Adam's decay of the mean of gradients. Default 0.9.
     pub beta1: f64,
@@ -171,14 +171,14 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
-            initialisation: Initialisation::default(),
+            initialisation: Initialisation::ScaledResidual,
             max_updates: 10_000,
             max_epochs: 0,
             optimizer: OptimizerKind::Adam,
-            learning_rate: 1e-3,
+            learning_rate: 2e-3,
             min_learning_rate: 0.0,
-            schedule: Schedule::InverseSqrt,
-            warmup_updates: 1000,
+            schedule: Schedule::Cosine,
+            warmup_updates: 500,
             beta1: 0.9,
             beta2: 0.98,
             epsilon: 1e-9,

@@ -70,6 +70,7 @@ mod tests {
     #[test]
     fn no_warmup() {
         let config = TrainConfig {
+            schedule: Schedule::InverseSqrt,
             warmup_updates: 0,
             learning_rate: 1.0,
             ..TrainConfig::default()

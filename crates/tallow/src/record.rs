@@ -63,22 +63,29 @@ fn before_there_were(config: &Config) -> Vec<(String, String)> {
     Vec::from_iter(is_learned.then(|| ("text.trim".to_owned(), "false".to_owned())))
 }
 
-/// Unless it is set, takes `text.trim` from the config that a run has written: its vocabulary is learned, and if it
-/// began before there was this key, it does not trim although no config says so.
-pub(crate) fn take_text_trim(composed: &mut Composed, written: &Path) {
-    let is_told = composed.origin(Some("text"), "trim") != Origin::Default;
-    if is_told || before_there_were(&composed.config).is_empty() {
-        return;
-    }
-    let text = std::fs::read_to_string(written).unwrap_or_default();
+/// Takes values that nobody has set from the config that a run has written, where the defaults of the version that it
+/// was begun with may have been others.
+///
+/// # Errors
+/// When the config cannot be written as TOML.
+pub(crate) fn keep_what_a_run_began_with(composed: &mut Composed, written: &Path) -> Result<()> {
     // Without that config, what differs is found by the checkpoint.
-    if let Some(section) = toml::from_str::<toml::Table>(&text)
-        .ok()
-        .and_then(|mut table| table.remove("text"))
+    let text = std::fs::read_to_string(written).unwrap_or_default();
+    let Ok(table) = toml::from_str::<toml::Table>(&text) else {
+        return Ok(());
+    };
+    composed.keep_defaults_of(&table)?;
+    // The vocabulary is learned: if the run began before there was this key, it does not trim although no config says
+    // so.
+    let is_told = composed.origin(Some("text"), "trim") != Origin::Default;
+    if !is_told
+        && !before_there_were(&composed.config).is_empty()
+        && let Some(section) = table.get("text").and_then(toml::Value::as_table)
     {
         let trim = section.get("trim").and_then(toml::Value::as_bool);
         composed.config.text.trim = trim.unwrap_or(false);
     }
+    Ok(())
 }
 
 /// The most memory that this process has had, where the system tells.

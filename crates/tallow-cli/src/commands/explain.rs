@@ -16,7 +16,10 @@ pub(crate) fn run(arguments: ExplainArguments) -> Result<ExitCode> {
             writeln!(out, "\n[{}]", of.unwrap_or_default())?;
         }
         let origin = match composed.origin(of, key) {
-            Origin::Default => "default".to_string(),
+            Origin::Default => match composed.about_default(of, key) {
+                Some(about) => format!("default ({about})"),
+                None => "default".to_string(),
+            },
             Origin::File => arguments.config.config.display().to_string(),
             Origin::CommandLine => "--set".to_string(),
         };

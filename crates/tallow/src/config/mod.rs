@@ -1,5 +1,6 @@
 //! A run's config: a TOML file, `--set` on top of it, defaults beneath.
 
+mod defaults;
 mod keys;
 mod overlay;
 mod synonyms;
@@ -212,6 +213,7 @@ impl Config {
             file,
             command_line,
         };
+        composed.fit_defaults();
         if composed.config.init.is_none() {
             composed.fit_lengths();
         }

@@ -123,7 +123,7 @@ impl Training {
         let lock = run.lock()?;
         let resume_from = place_to_begin(&run, how, listener)?;
         if resume_from.is_some() {
-            record::take_text_trim(&mut composed, &run.config());
+            record::keep_what_a_run_began_with(&mut composed, &run.config())?;
         }
         let init = match &composed.config.init {
             Some(name) if resume_from.is_none() => Some(Initial::open(name, &hub, &device, listener)?),
