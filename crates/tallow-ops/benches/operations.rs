@@ -1,12 +1,12 @@
-//! Times every operation, forward and backward, against its reference and against what the machine could do at best.
+//! Times every operation, forward and backward, and compares it with its reference and with the limit of the machine.
 //!
 //!     cargo bench -p tallow-ops [-- NAME]
 //!
-//! Kernel and reference alternate, so that the load of the machine falls on both; figures are medians on one thread, at
-//! the shapes of one worker's share of 4,096 tokens. The limit is the greater of two times: that of the floating-point
-//! operations of the products at the rate of a loop of multiply-adds in registers, and that of reading and writing each
-//! input, result and gradient once at the rate of a copy of 64 MiB. Kernels in bf16, and in parts of it, can be faster
-//! than that.
+//! Kernel and reference alternate, so that other load on the machine affects both. Times are medians on one thread, at
+//! the shapes of one worker's share of 4,096 tokens. The limit is the greater of two times: the time of the products'
+//! floating-point operations, at the rate of multiply-adds in registers; and the time of reading and writing each
+//! input, result and gradient once, at the rate of a copy of 64 MiB. Kernels in bf16, and in parts of it, can be faster
+//! than this limit.
 #![allow(missing_docs, clippy::print_stdout)]
 
 use candle_core::{Device, Result, Tensor, Var};
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What the machine can do on one thread.
+/// The measured speed of the machine on one thread.
 struct Machine {
     flops: f64,
     bytes: f64,
@@ -128,7 +128,7 @@ struct Case {
 }
 
 impl Case {
-    /// An operation whose result is differentiated.
+    /// A case whose operation is differentiated.
     fn new(
         name: &'static str,
         flops: f64,

@@ -1,22 +1,22 @@
-//! The one place that chooses what computes an operation.
+//! The choice of the implementation of an operation.
 //!
-//! An operation asks [`Backend::of`] with its operands and matches on the answer. A new sort of kernel is a variant
-//! here; the compiler then lists every operation that has to say whether it has one.
+//! An operation calls [`Backend::of`] with its operands and matches on the result. To add a kind of kernel, add a
+//! variant here; the compiler then lists all operations that have to handle it.
 
 use crate::path::{Path, path};
 use candle_core::{DType, Tensor};
 
-/// What computes an operation.
+/// The implementation of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
-    /// The kernel of this crate for main memory, `cpu.rs`: f32 without gaps.
+    /// The kernel of this crate for contiguous f32 in main memory, `cpu.rs`.
     Cpu,
-    /// Candle's operations, `reference.rs`, on any device and in any type.
+    /// Candle's operations, `reference.rs`, on any device and for any type.
     Reference,
 }
 
 impl Backend {
-    /// The fastest one that can work on all of these operands.
+    /// The fastest implementation that supports all of these operands.
     pub(crate) fn of(operands: &[&Tensor]) -> Self {
         let is_in_memory = |x: &&Tensor| x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous();
         match path() {
@@ -25,7 +25,7 @@ impl Backend {
         }
     }
 
-    /// This one, if it can do what is asked for; the reference can do everything.
+    /// This implementation if it supports the request, else the reference, which supports everything.
     pub(crate) fn if_able(self, is_able: bool) -> Self {
         if is_able { self } else { Self::Reference }
     }

@@ -1,13 +1,13 @@
-//! The exponential function in a form that compilers turn into vector instructions.
+//! The exponential function in a form that compilers can vectorise.
 
-/// e^x for x <= 0 to about two units in the last place; below -87 the result is zero.
+/// e^x for x <= 0, accurate to about two units in the last place; below -87 the result is zero.
 ///
-/// e^x = 2^n · e^r with n = round(x / ln 2): the power of two is put together from its bits, and e^r for |r| <= ln 2 /
-/// 2 is a polynomial (Cephes' `expf`). Written without branches, so that loops over it vectorise.
+/// e^x = 2^n · e^r with n = round(x / ln 2). The power of two is made from its bits, and e^r for |r| <= ln 2 / 2 is a
+/// polynomial (Cephes' `expf`). There are no branches, so that loops over it are vectorised.
 #[inline(always)]
 pub(crate) fn exp_nonpositive(x: f32) -> f32 {
     const LOWEST: f32 = -87.0;
-    /// 1.5 · 2^23: adding it rounds to a whole number, which then stands in the low bits.
+    /// 1.5 · 2^23: adding it rounds to a whole number, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -22,7 +22,7 @@ pub(crate) fn exp_nonpositive(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let e_r = p * r * r + r + 1.0;
-    // The bits of n, not a conversion: a conversion that saturates would keep loops from becoming vector instructions.
+    // This uses the bits of n instead of a conversion, because a saturating conversion would prevent vectorisation.
     let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
     if x < LOWEST { 0.0 } else { e_r * power }
 }

@@ -1,29 +1,29 @@
-//! Gradients of parameters beside Candle's graph.
+//! Gradients of parameters outside Candle's graph.
 //!
-//! Candle meets the gradient of an operation's input with a tensor of zeros and adds the two into a third. For
-//! parameters, whose gradients are as large as the model, that is most of what a graph costs. Inside
-//! [`gather_gradients`] the operations of this crate add to one buffer for each parameter instead.
+//! For each gradient of an operation's input, Candle makes a tensor of zeros and adds the two into a third. Gradients
+//! of parameters are as large as the model, so this is most of the cost of a graph. Inside [`gather_gradients`], the
+//! operations of this crate add to one buffer for each parameter instead.
 
 use candle_core::{Device, Result, Tensor, TensorId};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
-/// The buffers of the parameters of this thread's pass; `None` until the first gradient arrives.
+/// Gradient buffers for the parameters of this thread's pass; `None` until the first gradient arrives.
 type Buffers = HashMap<TensorId, Option<Vec<f32>>>;
 
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::new(HashMap::new());
 }
 
-/// Runs a forward and a backward pass on this thread and returns, for every parameter, the gradient that operations of
-/// this crate gave it; `None` if there was none, or if the parameter does not lie in main memory as f32. The rest of
-/// its gradient, from other operations, is in Candle's store as always: the gradient is the sum of the two.
+/// Runs a forward and a backward pass on this thread, and returns the gradient of every parameter from the operations
+/// of this crate. It is `None` if there was no such gradient, or if the parameter is not f32 in main memory. Gradients
+/// from other operations are in Candle's store as usual; the complete gradient is the sum of the two.
 ///
 /// # Errors
-/// When a gradient has another size than its parameter.
+/// When a gradient and its parameter differ in size.
 pub fn gather_gradients<R>(parameters: &[&Tensor], run: impl FnOnce() -> R) -> Result<(R, Vec<Option<Tensor>>)> {
-    /// Forgets the buffers even when the pass panics.
+    /// Removes the buffers even when the pass panics.
     struct Forget;
     impl Drop for Forget {
         fn drop(&mut self) {
@@ -43,14 +43,14 @@ pub fn gather_gradients<R>(parameters: &[&Tensor], run: impl FnOnce() -> R) -> R
     Ok((result, gradients.collect::<Result<_>>()?))
 }
 
-/// What has been gathered for a parameter, and whether its gradient is gathered at all.
+/// Takes the gradient that has been gathered for a parameter. Also returns whether its gradient is gathered at all.
 fn taken(parameter: &Tensor) -> (Option<Vec<f32>>, bool) {
     let buffer = BUFFERS.with_borrow_mut(|buffers| buffers.get_mut(&parameter.id()).map(Option::take));
     let is_gathered = buffer.is_some();
     (buffer.flatten(), is_gathered)
 }
 
-/// The gradient of an input, to be added to.
+/// The gradient of an input, for an operation that adds to it.
 pub(crate) struct Gradient {
     values: Vec<f32>,
     is_new: bool,
@@ -68,7 +68,8 @@ impl Gradient {
         }
     }
 
-    /// The gradient of `parameter` so far and `values`, which it owns if it is new.
+    /// The sum of `values` and the gradient of `parameter` so far. If there was none, `values` are taken over without a
+    /// copy.
     pub(crate) fn plus(parameter: &Tensor, values: Vec<f32>) -> Self {
         let (so_far, gathered) = taken(parameter);
         let values = match so_far {
@@ -90,10 +91,10 @@ impl Gradient {
         self.is_new
     }
 
-    /// Hands the gradient back: to its buffer, or to Candle.
+    /// Returns the gradient to its buffer, or to Candle.
     ///
     /// # Errors
-    /// When there are not as many values as in the parameter.
+    /// When the number of values differs from the size of the parameter.
     pub(crate) fn finish(self, parameter: &Tensor) -> Result<Option<Tensor>> {
         if self.gathered {
             BUFFERS.with_borrow_mut(|buffers| buffers.insert(parameter.id(), Some(self.values)));
@@ -123,8 +124,8 @@ mod tests {
     use crate::{Activation, Compute, CrossEntropyOptions, Path, Sentences, cross_entropy, embed, linear, with_path};
     use candle_core::{DType, Var};
 
-    /// A table that is embedded twice, once in another operation, and scored: with and without gathering, and on the
-    /// path that gathers nothing.
+    /// A table is embedded twice, once in another operation, and used as the output layer: with and without gathering,
+    /// and on the path that never gathers.
     #[test]
     fn the_sum_is_the_gradient() -> Result<()> {
         let device = Device::Cpu;

@@ -13,7 +13,7 @@ pub fn sum_of_squares_no_grad(x: &Tensor) -> Result<f64> {
     }
     let values = x.to_dtype(DType::F32)?.contiguous()?;
     let values = Values::of(&values)?;
-    // Eight running sums: a fixed order that the compiler can vectorise.
+    // Eight running sums give a fixed order that the compiler can vectorise.
     let mut sums = [0f64; 8];
     let values = &*values;
     vectorized!({

@@ -1,4 +1,4 @@
-//! Every kernel against its reference, forward and backward, on odd shapes.
+//! Comparison of every kernel with its reference, forward and backward, on odd shapes.
 
 use crate::{
     Activation, AttentionMask, AttentionOptions, AttentionSublayerOptions, Compute, Connection, CrossEntropyOptions,
@@ -8,7 +8,7 @@ use crate::{
 };
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-/// Both ways to a product in f32.
+/// Both kinds of products that are exact to f32.
 const F32: [Compute; 2] = [Compute::F32, Compute::Bf16x3];
 
 fn random(seed: u64, shape: &[usize]) -> Var {
@@ -17,8 +17,8 @@ fn random(seed: u64, shape: &[usize]) -> Var {
     Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
 }
 
-/// Runs an operation in f64, where only references run, and in f32, where kernels do (with the machine's instructions
-/// and with those of the baseline), and compares the results and the gradients of a random weighting of them.
+/// Runs an operation in f64, where only references run, and in f32, where kernels run (with the machine's instructions
+/// and with the baseline's). Compares the results, and the gradients of a random weighting of them.
 fn compare(inputs: &[Var], operation: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     compare_to(3e-6, inputs, operation)
 }
@@ -96,7 +96,7 @@ fn dropout_kernel() -> Result<()> {
     Ok(())
 }
 
-/// Sentences of one and the same length, of which no rectangle needs padding, and of several.
+/// Sentences of equal lengths, whose rectangle needs no padding, and of different lengths.
 #[test]
 fn attention_kernel() -> Result<()> {
     for (of_queries, of_keys, heads, width) in [
@@ -130,11 +130,11 @@ fn attention_kernel() -> Result<()> {
     Ok(())
 }
 
-/// Every sublayer before and after its normalisation, with and without dropout, at odd sizes.
+/// Every sublayer with normalisation before and after it, with and without dropout, at odd sizes.
 #[test]
 fn sublayer_kernels() -> Result<()> {
     let stream = DropoutStream::new(1, 2, vec![7, 9]);
-    // A chain of operations gathers more rounding than one.
+    // A chain of operations has more rounding errors than one.
     for (heads, d, f, of_x, memory_lengths) in [
         (1, 8, 3, [1, 1], [1, 1]),
         (3, 12, 17, [5, 2], [4, 7]),
@@ -172,7 +172,7 @@ fn sublayer_kernels() -> Result<()> {
                 }
                 let options = AttentionSublayerOptions {
                     heads,
-                    // Random projections make great scores; weights that are all or nothing would multiply rounding.
+                    // Random projections give large scores, and weights close to 0 or 1 would amplify rounding errors.
                     scale: 0.05,
                     weights_dropout: drops.then_some(&weights),
                     connection,
@@ -194,8 +194,8 @@ fn sublayer_kernels() -> Result<()> {
     Ok(())
 }
 
-/// A sentence does not depend, to the bit, on the sentences beside it: in no sublayer, however few there are, in f32
-/// and in bf16, whether a backward pass may follow or not.
+/// In every sublayer, a sentence does not depend, to the bit, on the other sentences, however few there are: in f32 and
+/// in bf16, with and without a backward pass.
 #[test]
 fn rows_of_sublayers_are_alone() -> Result<()> {
     let tensor = |seed: u64, shape: &[usize]| random(seed, shape).to_dtype(DType::F32);
@@ -254,8 +254,7 @@ fn rows_of_sublayers_are_alone() -> Result<()> {
     Ok(())
 }
 
-/// On units for bf16, where blocks are what trains: the gradient of a batch of several blocks is the sum of those of
-/// its sentences.
+/// Units for bf16 train in blocks: the gradient of a batch of several blocks is the sum of its sentences' gradients.
 #[test]
 fn gradients_of_blocks_add_up() -> Result<()> {
     let (d, f) = (32, 48);
@@ -288,7 +287,7 @@ fn gradients_of_blocks_add_up() -> Result<()> {
             compute,
             record: None,
         };
-        // The gradients of both parameters, from rows that are some sentences.
+        // The gradients of both parameters, for a batch of some of the sentences.
         let run = |first: usize, lengths: &[usize]| -> Result<[Tensor; 2]> {
             let sentences = Sentences::new(lengths)?;
             let rows = |x: &Tensor| x.narrow(0, first, sentences.rows());
@@ -316,7 +315,7 @@ fn gradients_of_blocks_add_up() -> Result<()> {
     Ok(())
 }
 
-/// What was kept for the backward pass is used once; a second pass computes it again.
+/// Values kept for the backward pass are used once; a second backward pass computes them again.
 #[test]
 fn a_second_backward_pass() -> Result<()> {
     let (x, packed) = (
@@ -345,8 +344,8 @@ fn a_second_backward_pass() -> Result<()> {
     Ok(())
 }
 
-/// Queries without a graph: the same as with one, from slices of longer buffers too, and not a bit else beside other
-/// sentences or more padding.
+/// Attention without a graph gives the same result as with one, also on slices of longer buffers. Other sentences and
+/// more padding do not change a bit.
 #[test]
 fn attention_without_a_graph() -> Result<()> {
     let (heads, k, keys, queries) = (2, 20, 9, 3);
@@ -426,7 +425,7 @@ fn cross_entropy_kernel_of_two_passes() -> Result<()> {
     Ok(())
 }
 
-/// Equal passes agree: what is left is the loss of one. Rows that are not two passes are refused.
+/// Two equal passes have the loss of one. Rows that do not form two passes are rejected.
 #[test]
 fn passes_that_agree() -> Result<()> {
     let small = |seed, rows| random(seed, &[rows, 3]).to_dtype(DType::F32);
@@ -453,7 +452,7 @@ fn passes_that_agree() -> Result<()> {
     Ok(())
 }
 
-/// A row of huge, equal or tiny logits neither overflows nor divides by zero.
+/// A row of huge, equal or tiny logits causes neither overflow nor division by zero.
 #[test]
 fn extreme_logits() -> Result<()> {
     for value in [-1e4, 0.0, 1e4] {

@@ -1,18 +1,18 @@
-//! Every hot, differentiable operation of the Transformer, and the seeded random numbers.
+//! The operations of the Transformer that take most of its time, with gradients, and the seeded random numbers.
 //!
-//! An operation is a folder: `mod.rs` holds its contract (checks, documentation, dispatch) and `reference.rs` the
-//! same mathematics in plain Candle operations, the truth that faster kernels are tested against. Models call the
-//! functions exported here and never learn which implementation ran.
+//! An operation is a folder. `mod.rs` holds its interface (checks, documentation, choice of implementation).
+//! `reference.rs` holds the same mathematics in plain Candle operations; tests compare the faster kernels with it.
+//! Models call the functions exported here and need not know which implementation runs.
 //!
-//! Everything exported is differentiable in its floating-point inputs, or says so in its name. Parameters, names and
-//! configuration live in the crates above.
+//! All exported functions are differentiable in their floating-point inputs, unless their name says otherwise.
+//! Parameters, names and configuration belong to the crates above.
 //!
 //! Shape letters, used as suffixes where ranks change: **b**atch, **s**ource length, **t**arget length, **d** model
-//! width, **h**eads, **k** width per head, **f**eed-forward width, **v**ocabulary, **n** rows: the tokens of all
-//! sentences of a batch, one sentence after another ([`Sentences`]).
+//! width, **h**eads, **k** width per head, **f**eed-forward width, **v**ocabulary, **n** rows. The rows are the tokens
+//! of all sentences of a batch, one sentence after another ([`Sentences`]).
 
-/// Runs a block under the widest vector instructions of the machine. What it calls must be `inline(always)`: a function
-/// that is only called stays at the baseline of the target.
+/// Runs a block with the widest vector instructions of the machine. Functions called in the block must be
+/// `inline(always)`: a function that is not inlined uses the target's baseline instructions.
 macro_rules! vectorized {
     ($body:block) => {
         crate::widest(
@@ -22,9 +22,8 @@ macro_rules! vectorized {
     };
 }
 
-/// Calls a closure under the widest vector instructions; see `vectorized!`. The bound makes the closure one that is
-/// called once: any other would be called through a shim, which does not become part of the function with the
-/// instructions.
+/// Calls a closure with the widest vector instructions; see `vectorized!`. The bound must be `FnOnce`: other closures
+/// would be called through a shim, which is not inlined into the function with these instructions.
 #[inline(always)]
 fn widest<R>(closure: impl FnOnce() -> R) -> R {
     path::arch().dispatch(closure)
@@ -75,8 +74,8 @@ pub use sublayer::{
     SelfAttentionParts, cross_attention_sublayer, feed_forward, self_attention_sublayer,
 };
 
-/// The vector instructions that products of matrices use on this machine. Results are equal, to the bit, only among
-/// machines where this is equal.
+/// The vector instructions of matrix products on this machine. Only machines with the same instructions give equal
+/// results, to the bit.
 pub fn instruction_set() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,17 +1,17 @@
-//! Which implementation of an operation runs.
+//! The implementation of operations that a thread uses.
 
 use pulp::Arch;
 use std::cell::Cell;
 
-/// How operations on f32 tensors in main memory are computed. Other tensors always take the reference.
+/// The implementation of operations on f32 tensors in main memory. Other tensors always use the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// The kernels, with the widest vector instructions of the machine.
     Fast,
-    /// The same kernels with the instructions that every processor of the target has, as on a machine without others.
-    /// (The crate `gemm`, which then computes the larger products, still chooses its own.)
+    /// The same kernels with the instructions that every processor of the target has, as on a machine without wider
+    /// ones. (The crate `gemm`, which then computes the larger products, still chooses its own instructions.)
     Baseline,
-    /// Candle's operations, which the kernels are tested against.
+    /// Candle's operations; tests compare the kernels with them.
     Reference,
 }
 
@@ -19,10 +19,10 @@ thread_local! {
     static PATH: Cell<Path> = const { Cell::new(Path::Fast) };
 }
 
-/// Runs a closure with another path for the operations of this thread: for tests and benchmarks. Backward passes must
-/// run inside, too.
+/// Runs a closure with another path for the operations of this thread, for tests and benchmarks. Backward passes must
+/// also run inside the closure.
 pub fn with_path<R>(path: Path, run: impl FnOnce() -> R) -> R {
-    /// Sets the path back even when the closure panics.
+    /// Restores the path even when the closure panics.
     struct Restore(Path);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -33,7 +33,7 @@ pub fn with_path<R>(path: Path, run: impl FnOnce() -> R) -> R {
     run()
 }
 
-/// The present path of this thread.
+/// The current path of this thread.
 #[inline]
 pub(crate) fn path() -> Path {
     PATH.get()

@@ -1,11 +1,11 @@
-//! Where the time of training goes: spans around operations, whose own times (without the spans inside them) are added
-//! up over all threads. While it is off, a span costs the reading of one flag.
+//! Profile of training: spans measure the time of operations without the spans inside them, summed over all threads.
+//! While the profile is off, a span only costs the reading of one flag.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// What time is charged to.
+/// The kind of work that a span measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Operation {
@@ -15,7 +15,7 @@ pub enum Operation {
     InputGradientProduct,
     /// dyᵀ x.
     WeightGradientProduct,
-    /// Operands brought into the layout of a product.
+    /// Bringing operands into the layout of a product.
     Packing,
     /// Scores, softmax and context of all heads.
     Attention,
@@ -25,7 +25,7 @@ pub enum Operation {
     Connection,
     /// Its gradient.
     ConnectionGradient,
-    /// What happens between the two maps of a feed-forward layer, and its gradient.
+    /// The function between the two maps of a feed-forward layer, and its gradient.
     Activation,
     /// Sums of dy over rows.
     BiasGradient,
@@ -33,9 +33,9 @@ pub enum Operation {
     Embedding,
     /// Softmax and loss, and the gradient of the logits.
     Loss,
-    /// The remainder of a worker's pass: Candle's graph, its zeros and sums.
+    /// The rest of a worker's pass: Candle's graph, its zeros and sums.
     Graph,
-    /// The workers' gradients added up, and their norm.
+    /// The sum of the workers' gradients, and its norm.
     GradientSum,
     /// Adam.
     Optimizer,
@@ -78,11 +78,11 @@ static COUNTERS: [Counter; OPERATIONS.len()] = [const {
 }; OPERATIONS.len()];
 
 thread_local! {
-    /// Time of the finished spans inside the present one.
+    /// The time of the finished spans inside the current one.
     static INSIDE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A stretch of time, which ends when this is dropped.
+/// A measured stretch of time, which ends when this value is dropped.
 #[derive(Debug)]
 #[must_use = "a span ends when it is dropped"]
 pub struct Span(Option<Open>);
@@ -95,13 +95,13 @@ struct Open {
     flops: u64,
 }
 
-/// Begins a span on this thread. Its spans end in the opposite order.
+/// Begins a span on this thread. The spans of a thread must end in the opposite order.
 #[inline]
 pub fn span(operation: Operation) -> Span {
     span_of(operation, 0)
 }
 
-/// [`span`] with the floating-point operations that the arithmetic takes, two for a multiplication and an addition.
+/// [`span`] with its number of floating-point operations: two for a multiplication and an addition.
 #[inline]
 pub fn span_of(operation: Operation, flops: u64) -> Span {
     Span(ON.load(Relaxed).then(|| Open {
@@ -124,25 +124,25 @@ impl Drop for Span {
     }
 }
 
-/// What one operation took.
+/// The measurements of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// The operation, in words.
     pub name: &'static str,
-    /// Its own time, summed over threads.
+    /// The time of the operation itself, summed over threads.
     pub time: Duration,
-    /// How often it ran.
+    /// The number of calls.
     pub calls: u64,
-    /// The floating-point operations that its spans were begun with.
+    /// The floating-point operations of its spans.
     pub flops: u64,
 }
 
-/// Switches spans on or off, for the whole process.
+/// Switches the profile on or off for the whole process.
 pub fn set_running(running: bool) {
     ON.store(running, Relaxed);
 }
 
-/// Sets all sums to zero.
+/// Resets all sums to zero.
 pub fn reset() {
     for counter in &COUNTERS {
         counter.nanoseconds.store(0, Relaxed);
@@ -151,7 +151,7 @@ pub fn reset() {
     }
 }
 
-/// What was measured since the last reset, in a fixed order.
+/// The measurements since the last reset, in a fixed order.
 pub fn shares() -> Vec<Share> {
     let share = |(operation, name): &(Operation, &'static str)| {
         let counter = &COUNTERS[*operation as usize];
@@ -191,7 +191,7 @@ mod tests {
         set_running(false);
         drop(span(Operation::Batching));
         let shares = shares();
-        // Only these two: other tests of this process may be inside the operations themselves.
+        // Only these two are checked, because other tests of this process may run the operations at the same time.
         let (optimizer, batching) = (
             shares[Operation::Optimizer as usize],
             shares[Operation::Batching as usize],

@@ -1,6 +1,6 @@
-//! Sums over a row in an order that depends on its length alone and that compilers turn into vector instructions.
+//! Sums over a row. The order of additions depends only on its length, and compilers can vectorise it.
 
-/// Numbers added up side by side.
+/// The number of sums that are computed side by side.
 pub(crate) const LANES: usize = 16;
 
 /// The sum of f over a row.
@@ -20,8 +20,8 @@ pub(crate) fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     total(lanes)
 }
 
-/// The sum of what was added up side by side: halves onto halves, which takes four additions after each other, not
-/// sixteen.
+/// The sum of the sums computed side by side. Halves are added to halves, which takes four consecutive additions
+/// instead of sixteen.
 #[inline(always)]
 pub(crate) fn total(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
@@ -34,7 +34,7 @@ pub(crate) fn total(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Adds every row to `sums`, whose length is that of a row.
+/// Adds every row to `sums`, which has the length of a row.
 pub(crate) fn add_rows(rows: &[f32], sums: &mut [f32]) {
     vectorized!({
         for row in rows.chunks_exact(sums.len()) {
@@ -43,7 +43,7 @@ pub(crate) fn add_rows(rows: &[f32], sums: &mut [f32]) {
     });
 }
 
-/// The greatest element of a row; NaN takes no part. (It is not lost: it is in every sum over the row.)
+/// The greatest element of a row; NaN is ignored. (NaN is not lost, because it appears in every sum over the row.)
 #[inline(always)]
 pub(crate) fn greatest(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];

@@ -1,8 +1,8 @@
-//! Values that a forward pass leaves for its backward pass, beside Candle's graph.
+//! Values that a forward pass keeps for its backward pass, outside Candle's graph.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Room for what is kept; it is taken once.
+/// A place for kept values, which can be taken once.
 pub(crate) struct Saved<T>(Mutex<Option<T>>);
 
 impl<T> Saved<T> {

@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor, bail};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How the rows of a batch divide into sentences, which lie one after another without padding ("packed" sequences, or
-/// "varlen" where attention kernels speak of them). A position that is no token costs nothing, in no operation, and a
-/// sentence cannot see what it was batched with.
+/// The division of a batch's rows into sentences. Sentences follow each other without padding; attention kernels call
+/// this "packed" or "varlen" sequences. There are no positions without a token, so no operation spends time on padding,
+/// and a sentence cannot see the others of its batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentences(Arc<Division>);
 
@@ -15,16 +15,16 @@ struct Division {
     lengths: Vec<usize>,
     /// The first row of each sentence.
     starts: Vec<usize>,
-    /// The sentence of each row, and its position there.
+    /// The sentence of each row, and the row's position in it.
     places: Vec<(u32, u32)>,
     longest: usize,
 }
 
 impl Sentences {
-    /// Sentences of these lengths, in this order.
+    /// Makes sentences of these lengths, in this order.
     ///
     /// # Errors
-    /// When there is no sentence, or one without a row.
+    /// When there is no sentence, or a sentence has no row.
     pub fn new(lengths: &[usize]) -> Result<Self> {
         if lengths.is_empty() || lengths.contains(&0) {
             bail!("a batch of sentences with the lengths {lengths:?}: one is missing or empty");
@@ -57,37 +57,37 @@ impl Sentences {
         self.0.places.len()
     }
 
-    /// The rows of each sentence.
+    /// The number of rows of each sentence.
     pub fn lengths(&self) -> &[usize] {
         &self.0.lengths
     }
 
-    /// The rows of the longest sentence.
+    /// The number of rows of the longest sentence.
     pub fn longest(&self) -> usize {
         self.0.longest
     }
 
-    /// Which rows are those of a sentence, in the order of the batch.
+    /// The rows of each sentence, in the order of the batch.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
         let bounds = self.0.starts.iter().zip(&self.0.lengths);
         bounds.map(|(start, length)| *start..start + length)
     }
 
-    /// Which rows are those of consecutive sentences.
+    /// The rows of consecutive sentences.
     pub(crate) fn rows_of(&self, sentences: &Range<usize>) -> Range<usize> {
         let start = |sentence: usize| self.0.starts.get(sentence).copied().unwrap_or(self.rows());
         start(sentences.start)..start(sentences.end)
     }
 
-    /// Which rows are those of each of consecutive sentences, counted from the first row of the first of them.
+    /// The rows of each of some consecutive sentences, counted from the first row of the first one.
     pub(crate) fn places(&self, sentences: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let first = self.rows_of(sentences).start;
         let ranges = self.ranges().skip(sentences.start).take(sentences.len());
         ranges.map(move |range| range.start - first..range.end - first)
     }
 
-    /// Cuts the sentences into runs of at most `limit` rows, here and in `others`, which are as many; a run has at
-    /// least one sentence, however long.
+    /// Cuts the sentences into runs of at most `limit` rows, in these sentences and also in `others`, which has the
+    /// same number of sentences. A run has at least one sentence, however long.
     pub(crate) fn runs(&self, others: &Self, limit: usize) -> Vec<Range<usize>> {
         let mut runs = Vec::new();
         let mut start = 0;
@@ -102,7 +102,7 @@ impl Sentences {
         runs
     }
 
-    /// The sentence of a row, and its position there.
+    /// The sentence of a row, and the row's position in it.
     #[inline(always)]
     pub(crate) fn place(&self, row: usize) -> (usize, usize) {
         let (sentence, position) = self.0.places[row];
@@ -114,19 +114,19 @@ impl Sentences {
         self.0.places.iter().map(|(_, position)| *position)
     }
 
-    /// The sentences as a rectangle, for operations that need one. What pads the shorter ones is the first row: numbers
-    /// as finite as the batch's own, which the caller has to hide.
+    /// Arranges the rows in a rectangle, for operations that need one. Shorter sentences are padded with the first row,
+    /// whose numbers are as finite as the others of the batch. The caller must hide the padding.
     ///
     /// # Shapes
     /// `x`: `[n, d]`; the result: `[b, longest, d]`.
     ///
     /// # Errors
-    /// When `x` has not the rows of these sentences.
+    /// When the number of rows of `x` differs from that of these sentences.
     pub fn pad(&self, x: &Tensor) -> Result<Tensor> {
         let (rows, width) = x.dims2()?;
         if rows != self.rows() {
             bail!(
-                "{:?} has not the {} rows of {} sentences",
+                "{:?} does not have the {} rows of {} sentences",
                 x.dims(),
                 self.rows(),
                 self.count()
@@ -147,18 +147,18 @@ impl Sentences {
         x.index_select(&indices, 0)?.reshape(shape)
     }
 
-    /// The rows of a rectangle that are no padding: undoes [`Self::pad`].
+    /// The rows of a rectangle without its padding: the inverse of [`Self::pad`].
     ///
     /// # Shapes
     /// `x`: `[b, longest, d]`; the result: `[n, d]`.
     ///
     /// # Errors
-    /// When `x` is not such a rectangle.
+    /// When `x` does not have the shape of that rectangle.
     pub(crate) fn unpad(&self, x: &Tensor) -> Result<Tensor> {
         let (count, longest, width) = x.dims3()?;
         if (count, longest) != (self.count(), self.longest()) {
             bail!(
-                "{:?} is no rectangle of {} sentences of up to {}",
+                "{:?} is not a rectangle of {} sentences of up to {}",
                 x.dims(),
                 self.count(),
                 self.longest()

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use std::ops::Deref;
 
-/// The elements of a storage that a layout covers without gaps.
+/// The elements of a storage that a layout covers; the layout must have no gaps.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
@@ -13,13 +13,13 @@ pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
 
 /// Read access to the elements of a tensor.
 pub(crate) struct Values<'a> {
-    /// The lock that the tensor keeps on its storage; its type is private to Candle.
+    /// The lock on the tensor's storage; its type is private to Candle.
     storage: Box<dyn Deref<Target = Storage> + 'a>,
     layout: &'a Layout,
 }
 
 impl<'a> Values<'a> {
-    /// Opens a tensor of [`Backend::Cpu`](crate::backend::Backend::Cpu).
+    /// Opens a tensor that [`Backend::Cpu`](crate::backend::Backend::Cpu) supports.
     pub(crate) fn of(x: &'a Tensor) -> Result<Self> {
         let (storage, layout) = x.storage_and_layout();
         match &*storage {
@@ -38,7 +38,7 @@ impl Deref for Values<'_> {
 
     fn deref(&self) -> &[f32] {
         match &**self.storage {
-            // `of` has looked already.
+            // `of` has checked this already.
             Storage::Cpu(cpu) => slice(cpu, self.layout).unwrap_or(&[]),
             _ => &[],
         }

@@ -1,12 +1,12 @@
-//! The backward pass of every operation, against finite differences, and in f32 against f64.
+//! The backward pass of every operation, compared with finite differences, and in f32 with f64.
 //!
-//! The output of an operation is multiplied by fixed random numbers and summed. The gradient of that sum by every
-//! element of every floating-point input must be the central difference quotient: in f64 with a step of 1e-5 its own
-//! error is near 1e-10, so the two agree to 1e-7 unless one is wrong (with GELU to 2e-6: Candle's derivative has a
-//! constant of six digits, whose error outer sums add up). The same sum in f32 must give the same values
-//! and gradients to f32's accuracy; a kernel that exists in f32 alone is tested by that.
+//! The output of an operation is multiplied by fixed random numbers and summed. The gradient of that sum with respect
+//! to every element of every floating-point input must equal the central difference quotient. In f64 with a step of
+//! 1e-5, the error of the quotient is near 1e-10, so the two must agree to 1e-7 (with GELU to 2e-6: Candle's derivative
+//! has a constant of six digits, and the errors add up in the sum). In f32, the same sum must give the same values and
+//! gradients to f32's accuracy; kernels that only exist in f32 are tested in this way.
 //!
-//! A missing gradient fails too: no operation may cut the graph at any of its floating-point inputs.
+//! A missing gradient fails too: no operation may cut the graph at a floating-point input.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -37,7 +37,7 @@ fn values(x: &Tensor) -> Vec<f64> {
     flat.to_vec1().unwrap()
 }
 
-/// The gradients of the weighted sum of `operation` by each of its inputs, in a type; and its output.
+/// The gradients of the weighted sum of `operation` with respect to its inputs, in the given type; and its output.
 fn gradients(
     what: &str,
     inputs: &[Tensor],
@@ -67,7 +67,7 @@ fn gradients(
     (values(&y), variables.iter().enumerate().map(gradient).collect())
 }
 
-/// Compares the backward pass of an operation with finite differences for every element of every input, then f32
+/// Compares the backward pass of an operation with finite differences for every element of every input, and then f32
 /// with f64.
 fn check(what: &str, inputs: &[Tensor], operation: impl Fn(&[Tensor]) -> Result<Tensor>) {
     let tolerance = if what.contains("Gelu") { 2e-6 } else { 1e-7 };
@@ -99,7 +99,7 @@ fn compare(what: &str, inputs: &[Tensor], operation: impl Fn(&[Tensor]) -> Resul
     let (single_output, single) = gradients(what, inputs, DType::F32, &operation);
     let pairs = std::iter::once((&single_output, &output)).chain(single.iter().zip(&exact));
     for (part, (single, exact)) in pairs.enumerate() {
-        // Rounding errors of a sum are relative to its terms, not to what is left of them.
+        // Rounding errors of a sum are relative to its terms, not to its value.
         let size = exact.iter().fold(1.0f64, |size, x| size.max(x.abs()));
         for (s, e) in single.iter().zip(exact) {
             let part = part.checked_sub(1).map_or("output".into(), |i| format!("gradient {i}"));
@@ -116,8 +116,7 @@ fn masks(rate: f32, sentences: &Sentences) -> Dropout {
     DropoutStream::new(5, 3, (10..10 + sentences.count() as u64).collect::<Vec<u64>>()).at(7, rate, sentences)
 }
 
-/// Few rows (which are padded with rows of zeros inside) and many, odd widths, with and without bias, every
-/// activation.
+/// Few rows (which the operation pads with rows of zeros) and many, odd widths, with and without bias, all activations.
 #[test]
 fn affine_maps() {
     for activation in [Activation::None, Activation::Relu, Activation::Gelu, Activation::Silu] {
@@ -140,7 +139,7 @@ fn affine_maps() {
     }
 }
 
-/// Activations by themselves.
+/// Activations alone.
 #[test]
 fn activations() {
     for activation in [Activation::Relu, Activation::Gelu, Activation::Silu] {
@@ -173,7 +172,7 @@ fn normalisation() {
     }
 }
 
-/// Dropout of hidden states and of attention weights: the gradient is masked and scaled as the values were.
+/// Dropout of hidden states and of attention weights: the gradient has the same mask and scale as the values.
 #[test]
 fn masked_values() {
     for shape in [vec![8, 11], vec![3, 2, 4, 5]] {
@@ -193,8 +192,8 @@ fn options(heads: usize, dropout: Option<&Dropout>) -> AttentionOptions<'_> {
     }
 }
 
-/// Self-attention: three heads of width two, sentences of different lengths and of one, with and without a causal mask
-/// and dropout on the weights.
+/// Self-attention: three heads of width two, sentences of different and of equal lengths, with and without a causal
+/// mask and dropout on the weights.
 #[test]
 fn attention_to_itself() {
     let (width, heads) = (6, 3);
@@ -212,8 +211,8 @@ fn attention_to_itself() {
     }
 }
 
-/// Cross-attention of more queries than keys and fewer, of sentences of different lengths, with and without dropout;
-/// and attention to keys and values that are slices of longer buffers, of which some are hidden.
+/// Cross-attention with more queries than keys and with fewer, for sentences of different lengths, with and without
+/// dropout; and attention to keys and values that are slices of longer buffers, some of them hidden.
 #[test]
 fn attention_to_another_sequence() {
     let (width, heads) = (4, 2);
@@ -256,7 +255,7 @@ fn hidden_keys_receive_nothing() {
     }
 }
 
-/// Embedding: the table's gradient adds up repeated ids, positions add up over sentences.
+/// Embedding: the table's gradient sums over repeated ids, and the positions' gradient over sentences.
 #[test]
 fn embedding() {
     let ids = Tensor::new(&[4u32, 0, 2, 2, 2, 1], &Device::Cpu).unwrap();
@@ -273,8 +272,8 @@ fn embedding() {
     }
 }
 
-/// Cross-entropy by hidden states, output layer and bias, with an excluded class and smoothing. The
-/// excluded class takes no part: its weights receive no gradient, and its logit changes nothing.
+/// Cross-entropy of hidden states, output layer and bias, with an excluded class and smoothing. The excluded class has
+/// no influence: its weights receive no gradient, and its logit changes nothing.
 #[test]
 fn losses() {
     let (rows, width, pieces) = (5, 3, 7);
@@ -308,7 +307,7 @@ fn losses() {
     }
 }
 
-/// The same for two passes that shall agree.
+/// Cross-entropy of two passes with R-Drop.
 #[test]
 fn losses_of_two_passes() {
     let (rows, width, pieces) = (6, 3, 7);
@@ -337,8 +336,8 @@ fn losses_of_two_passes() {
     }
 }
 
-/// f32 against f64 at sizes beyond any vector register, block or strip of a kernel, none a multiple of another: what
-/// finite differences have proved at small sizes holds at these too.
+/// Compares f32 with f64 at sizes beyond any vector register, block or strip of a kernel, none of them a multiple of
+/// another. Finite differences have tested the gradients at small sizes only.
 #[test]
 fn larger_sizes() {
     let (queries, keys) = (sentences(&[35, 2, 50]), sentences(&[67, 33, 1]));

@@ -1,7 +1,7 @@
-//! Single operations against the tables that PyTorch computed (`scripts/fixtures/operations.py`).
+//! Comparison of single operations with PyTorch's tables (`scripts/fixtures/operations.py`).
 //!
-//! The tables hold nine significant digits of float64 results. Computed in f64 here, results agree to these digits;
-//! computed in f32, to what f32 can hold of them.
+//! The tables hold nine significant digits of float64 results. Results in f64 agree to these digits, and results in f32
+//! to the accuracy of f32.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use serde_json::Value;
 use tallow_ops::{Activation, CrossEntropyOptions, cross_entropy, layer_norm};
 
-/// Half a unit of the ninth digit, with room for rounding: relative to the value, and at least to 1e-9.
+/// Half a unit of the ninth digit, with room for rounding: relative to the value, and at least 1e-9.
 const DIGITS: f64 = 1e-8;
 
 fn table(name: &str) -> Value {
@@ -27,7 +27,7 @@ fn numbers(value: &Value) -> Vec<f64> {
     }
 }
 
-/// A list of rows as a matrix. Inputs are numbers of f32, which nine digits restore.
+/// A list of rows as a matrix. The inputs are f32 numbers, which nine digits determine exactly.
 fn matrix(value: &Value, dtype: DType) -> Tensor {
     let rows = value.as_array().unwrap().len();
     let all: Vec<f32> = numbers(value).into_iter().map(|x| x as f32).collect();
@@ -43,7 +43,7 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     flat.to_vec1().unwrap()
 }
 
-/// Every number within `relative` of its own size, and within `absolute` where it is small.
+/// Asserts that every number is within `relative` of its own size, or within `absolute` if it is small.
 fn assert_near(what: &str, got: &[f64], expected: &[f64], relative: f64, absolute: f64) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (i, (g, e)) in got.iter().zip(expected).enumerate() {
@@ -52,9 +52,10 @@ fn assert_near(what: &str, got: &[f64], expected: &[f64], relative: f64, absolut
     }
 }
 
-/// Cross-entropy's sum and its gradient by the logits equal PyTorch's, with and without smoothing, with and without an
-/// excluded class, and with a row whose exponentials overflow unless they are shifted. PyTorch ignores rows of padding;
-/// here they are left out. The output layer's weight is the identity, so that hidden states are logits.
+/// The sum and the gradient of cross-entropy with respect to the logits equal PyTorch's, with and without smoothing,
+/// with and without an excluded class, and with a row whose exponentials overflow unless they are shifted. PyTorch
+/// ignores rows of padding; here they are left out. The output layer's weight is the identity, so hidden states are
+/// logits.
 #[test]
 fn label_smoothing() {
     let table = table("label_smoothing");
@@ -94,8 +95,8 @@ fn label_smoothing() {
     }
 }
 
-/// Layer normalisation and its three gradients equal PyTorch's for widths of 1, 7 and 16, for rows far from zero, of
-/// nearly equal numbers and of equal numbers.
+/// Layer normalisation and its three gradients equal PyTorch's for widths of 1, 7 and 16, and for rows far from zero,
+/// of nearly equal numbers and of equal numbers.
 #[test]
 fn layer_normalisation() {
     let table = table("layer_norm");

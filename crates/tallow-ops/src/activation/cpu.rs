@@ -1,11 +1,11 @@
-//! The activations and their derivatives on plain values, without branches, so that loops over them vectorise.
+//! The activations and their derivatives on plain values, without branches, so that loops over them are vectorised.
 
 use super::Activation;
 use crate::exponential::exp_nonpositive;
 use std::f32::consts::{FRAC_1_SQRT_2, PI};
 
 impl Activation {
-    /// Whether the derivative needs the value before the function, because the one after does not tell it.
+    /// Whether the derivative needs the input of the function, because it does not follow from the output.
     pub(crate) fn needs_input(self) -> bool {
         matches!(self, Self::Gelu | Self::Silu)
     }
@@ -20,8 +20,8 @@ impl Activation {
         }
     }
 
-    /// Multiplies gradients by the derivative at `x`: the values before the function if it [`Self::needs_input`], else
-    /// those after it, of which dropout may have made some zero.
+    /// Multiplies gradients by the derivative at `x`. `x` holds the inputs of the function if it [`Self::needs_input`],
+    /// else the outputs, some of which dropout may have set to zero.
     pub(crate) fn backward(self, gradient: &mut [f32], x: &[f32]) {
         let pairs = gradient.iter_mut().zip(x);
         match self {
@@ -33,7 +33,7 @@ impl Activation {
     }
 }
 
-/// Not `max`, which would turn NaN into zero and hide that a run has diverged.
+/// This does not use `max`, which would turn NaN into zero and hide that a run has diverged.
 #[inline(always)]
 fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }

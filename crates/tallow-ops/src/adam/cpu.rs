@@ -1,4 +1,4 @@
-//! The update in two passes over memory, without temporaries.
+//! The update in two passes over memory, without temporary tensors.
 
 use super::{AdamOptions, AdamState};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};

@@ -6,7 +6,7 @@ mod reference;
 use crate::backend::Backend;
 use candle_core::{DType, Result, Tensor, Var, bail};
 
-/// The numbers of one update.
+/// The settings of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamOptions {
     /// The learning rate of this update.
@@ -17,13 +17,13 @@ pub struct AdamOptions {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub epsilon: f64,
-    /// Weight decay: added to the gradient (Adam), or taken off the weight beside it if `decoupled` (AdamW).
+    /// Weight decay: added to the gradient (Adam), or subtracted from the weight directly if `decoupled` (AdamW).
     pub weight_decay: f64,
     /// Whether the weight decay is AdamW's.
     pub decoupled: bool,
-    /// What the gradient is multiplied by first: clipping and the division by tokens, folded in.
+    /// The factor of the gradient, which combines clipping and the division by the number of tokens.
     pub gradient_scale: f64,
-    /// The number of this update, from 1: it corrects the moments' bias towards zero.
+    /// The number of this update, from 1. It corrects the moments' bias towards zero.
     pub step: u64,
 }
 
@@ -35,7 +35,7 @@ pub struct AdamState {
 }
 
 impl AdamState {
-    /// Moments of zero for a parameter.
+    /// Zero moments for a parameter.
     ///
     /// # Errors
     /// Those of the tensor operations.
@@ -47,7 +47,7 @@ impl AdamState {
     /// Moments from a checkpoint: f32 `[2, elements]`.
     ///
     /// # Errors
-    /// When the shape or the type is another.
+    /// When the shape or the type differs.
     pub fn from_tensor(moments: Tensor, parameter: &Tensor) -> Result<Self> {
         if moments.dims() != [2, parameter.elem_count()] || moments.dtype() != DType::F32 {
             bail!(
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    /// Both implementations, twelve updates, against each other; PyTorch's numbers stand in the trainer's tests.
+    /// Compares both implementations over twelve updates; the trainer's tests compare with PyTorch.
     #[test]
     fn cpu_equals_reference() -> Result<()> {
         let random = |seed: u64| -> Result<Tensor> {

@@ -1,5 +1,6 @@
-//! Attention of all heads in one operation: scores, mask, softmax, dropout and weighted values go through memory that
-//! is as long as a block of queries, and the weights are computed again for the gradient instead of being kept.
+//! Attention of all heads in one operation. Scores, mask, softmax, dropout and weighted values are computed for one
+//! block of queries at a time, in memory for one block. The weights are computed again for the gradient instead of
+//! being kept.
 
 use super::softmax::softmax_vectors;
 use crate::product::{Left, Matrix, Right, small_product, transpose};
@@ -10,15 +11,15 @@ use crate::{Dropout, Sentences};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use std::ops::Range;
 
-/// Queries whose scores are held at a time.
+/// The number of queries in a block.
 const BLOCK: usize = 64;
 
-/// What all heads share.
+/// Settings that all heads share.
 #[derive(Clone)]
 pub(crate) struct Attention {
     heads: usize,
     scale: f32,
-    /// Whether a query sees no key later than itself.
+    /// Whether a query sees only keys up to its own position.
     causal: bool,
     /// Active dropout on the weights.
     dropout: Option<Dropout>,
@@ -37,8 +38,7 @@ pub(super) struct OfMemory {
     pub(super) keys: Sentences,
 }
 
-/// Consecutive sentences of a batch, and the width of their rows. Queries, keys and values are those of these sentences
-/// alone.
+/// Consecutive sentences of a batch, and the width of their rows. Queries, keys and values hold only these sentences.
 #[derive(Clone)]
 pub(crate) struct Sides<'a> {
     pub(crate) queries: &'a Sentences,
@@ -48,7 +48,7 @@ pub(crate) struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// Each sentence, with the places of its queries and its keys among the rows of these sentences.
+    /// Each sentence, with the ranges of its queries and its keys in these rows.
     fn each(&self) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
         let (queries, keys) = (self.queries.places(&self.sentences), self.keys.places(&self.sentences));
         let places = self.sentences.clone().zip(queries.zip(keys));
@@ -56,7 +56,7 @@ impl Sides<'_> {
     }
 }
 
-/// Where the rows of queries, keys or values lie: `offset` values into rows of `stride` values.
+/// The layout of queries, keys or values in packed rows: `offset` values into rows of `stride` values.
 #[derive(Clone, Copy)]
 struct Place {
     offset: usize,
@@ -64,7 +64,7 @@ struct Place {
 }
 
 impl Place {
-    /// Where a head begins in the rows from `row` on.
+    /// The position at which a head begins in the rows from `row` on.
     fn start(self, row: usize, column: usize) -> usize {
         row * self.stride + self.offset + column
     }
@@ -78,25 +78,26 @@ struct Sources<'a> {
     v: (&'a [f32], Place),
 }
 
-/// Where one head of one sentence begins in queries, keys and values.
+/// The positions of one head of one sentence in queries, keys and values.
 #[derive(Clone, Copy)]
 struct Head {
     sentence: usize,
     head: usize,
-    /// How many queries and keys the sentence has.
+    /// The number of queries and keys of the sentence.
     queries: usize,
     keys: usize,
     q: usize,
     k: usize,
     v: usize,
-    /// Where its context begins.
+    /// The position of its context.
     context: usize,
 }
 
 /// Memory for one block of queries.
 #[derive(Default)]
 struct Scratch {
-    /// Keys and values, transposed, their rows padded to multiples of [`LANES`]: whole vectors on every machine.
+    /// Keys and values, transposed; their rows are padded to multiples of [`LANES`], which are whole vectors on every
+    /// machine.
     k_t: Vec<f32>,
     v_t: Vec<f32>,
     /// The weights of a block, before and after dropout, and their gradient.
@@ -110,7 +111,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// The weights that values are multiplied by.
+    /// The weights that multiply the values.
     fn applied(&self, attention: &Attention) -> &[f32] {
         if attention.dropout.is_some() {
             &self.dropped
@@ -136,7 +137,7 @@ impl Attention {
         self.forward(&sides, &Sources { q, k, v }, context);
     }
 
-    /// The gradient of the packed queries, keys and values, in memory that may hold something else.
+    /// Computes the gradient of the packed queries, keys and values. The old contents of `d_qkv` do not matter.
     pub(crate) fn self_attention_backward(&self, qkv: &[f32], d_context: &[f32], sides: Sides, d_qkv: &mut Vec<f32>) {
         let [q, k, v] = packed(sides.width).map(|place| (qkv, place));
         zeros(d_qkv, qkv.len());
@@ -150,7 +151,8 @@ impl Attention {
         self.forward(&sides, &Sources { q, k, v }, context);
     }
 
-    /// The gradients of the queries and of the packed keys and values, in memory that may hold something else.
+    /// Computes the gradients of the queries and of the packed keys and values. The old contents of the results do
+    /// not matter.
     pub(crate) fn cross_attention_backward(
         &self,
         (q, kv): (&[f32], &[f32]),
@@ -184,13 +186,13 @@ impl Attention {
         }
     }
 
-    /// How many keys, from the first, a query sees.
+    /// The number of keys, from the first, that a query sees.
     fn seen(&self, query: usize, keys: usize) -> usize {
         if self.causal { keys.min(query + 1) } else { keys }
     }
 
-    /// The weights of a block of queries, before dropout and, if there is any, after it. Keys that no query of the
-    /// block sees are left out: the result counts the others, and the width of the rows.
+    /// Computes the weights of a block of queries, before dropout and, if there is any, after it. Keys that no query of
+    /// the block sees are left out. Returns the number of the other keys, and the width of the rows.
     fn weights(
         &self,
         batch: &Sides,
@@ -266,8 +268,8 @@ impl Attention {
         });
     }
 
-    /// The gradients of queries, keys and values. `sources` and the results share their places; `buffers` names the
-    /// result that each of the three lies in.
+    /// Computes the gradients of queries, keys and values. `sources` and the results have the same layouts; `buffers`
+    /// names the result that holds each of the three.
     ///
     /// With w the weights, m the dropout mask and dc the gradient of the context:
     /// dv = (w m)ᵀ dc, dw = (dc vᵀ) m, ds = scale · w (dw - Σ w dw), dq = ds k, dk = dsᵀ q.
@@ -331,7 +333,7 @@ impl Attention {
         });
     }
 
-    /// Turns the gradient of the weights of a block into that of the scores.
+    /// Turns the gradient of a block's weights into the gradient of its scores.
     fn score_gradient(&self, rows: usize, columns: usize, scratch: &mut Scratch) {
         vectorized!({
             scratch.products.resize(columns, 0.0);
@@ -348,7 +350,7 @@ impl Attention {
                     *product = w * dw;
                 }
                 let dot = sum(&scratch.products, |x| x);
-                // Hidden keys have a weight of zero, and so have the columns beyond the keys.
+                // Hidden keys and the columns after the last key have a weight of zero.
                 for (dw, w) in dw.iter_mut().zip(w) {
                     *dw = self.scale * w * (*dw - dot);
                 }
@@ -357,13 +359,13 @@ impl Attention {
     }
 }
 
-/// Makes memory hold `count` zeros.
+/// Fills memory with `count` zeros.
 fn zeros(values: &mut Vec<f32>, count: usize) {
     values.clear();
     values.resize(count, 0.0);
 }
 
-/// The places of queries, keys and values that lie side by side.
+/// The layouts of queries, keys and values that are packed side by side.
 fn packed(width: usize) -> [Place; 3] {
     [0, 1, 2].map(|part| Place {
         offset: part * width,
@@ -371,7 +373,7 @@ fn packed(width: usize) -> [Place; 3] {
     })
 }
 
-/// The place of queries that lie by themselves.
+/// The layout of queries that are not packed with others.
 fn alone(width: usize) -> Place {
     Place {
         offset: 0,
@@ -379,7 +381,7 @@ fn alone(width: usize) -> Place {
     }
 }
 
-/// The places of keys and values that lie side by side.
+/// The layouts of keys and values that are packed side by side.
 fn packed_pair(width: usize) -> [Place; 2] {
     [0, 1].map(|part| Place {
         offset: part * width,

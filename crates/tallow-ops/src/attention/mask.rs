@@ -1,31 +1,31 @@
-//! Which keys a query may see.
+//! Masks: the keys that a query may see.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use std::sync::Arc;
 
-/// What is added to the score of a hidden key. Its weight becomes exactly zero, and unlike minus infinity it cannot
-/// turn a row into NaN.
+/// The number that is added to the score of a hidden key. The key's weight becomes exactly zero. Unlike minus infinity,
+/// this number cannot turn a row into NaN.
 const HIDDEN: f32 = -1e9;
 
-/// Which keys a query may see: those of its own sentence, and in a decoder none later than itself.
+/// The keys that a query may see: those of its own sentence, and in a decoder only keys up to its own position.
 ///
-/// For attention on rectangles: in a decoder's step, and where Candle's own operations attend.
+/// Used by attention on rectangles: in a decoder's step, and in attention by Candle's own operations.
 #[derive(Clone, Debug)]
 pub struct AttentionMask {
     additive: Tensor,
     key_lengths: Option<Arc<[usize]>>,
 }
 
-/// How many keys, from the first, a query may see.
+/// The number of keys, from the first, that a query may see.
 pub(super) fn seen_keys(mask: Option<&AttentionMask>, sentence: usize, query: usize, keys: usize) -> usize {
     mask.map_or(keys, |mask| mask.seen(sentence, query, keys))
 }
 
 impl AttentionMask {
-    /// Hides padding: sentence `b` has `key_lengths[b]` keys, of `keys` in the padded batch.
+    /// Hides padding: sentence `b` has `key_lengths[b]` real keys among the `keys` of the padded batch.
     ///
     /// # Errors
-    /// When a length is zero (its queries would see nothing) or greater than `keys`.
+    /// When a length is zero (the queries of that sentence would see nothing) or greater than `keys`.
     pub fn padding(key_lengths: &[usize], keys: usize, dtype: DType, device: &Device) -> Result<Self> {
         if let Some(length) = key_lengths.iter().find(|length| **length == 0 || **length > keys) {
             bail!("attention mask: a sentence of {length} keys in a batch of {keys}");
@@ -43,7 +43,7 @@ impl AttentionMask {
 
     /// Hides every key later than the query, among `length` queries and keys.
     ///
-    /// Padding stands at the end of a sentence, so no real position sees it.
+    /// Padding is at the end of a sentence, so no real position sees it.
     ///
     /// # Errors
     /// Those of the tensor operations.
@@ -61,7 +61,7 @@ impl AttentionMask {
     /// The mask of some of the sentences, in the given order.
     ///
     /// # Errors
-    /// When an index lies outside the batch. A causal mask belongs to no sentence and is returned as it is.
+    /// When an index lies outside the batch. A causal mask is the same for all sentences and is returned unchanged.
     pub fn select(&self, sentences: &[u32]) -> Result<Self> {
         let Some(lengths) = &self.key_lengths else {
             return Ok(self.clone());
@@ -77,7 +77,7 @@ impl AttentionMask {
         })
     }
 
-    /// How many of `keys` keys, from the first, a query of a sentence may see.
+    /// The number of keys, from the first of `keys` keys, that a query of a sentence may see.
     pub(super) fn seen(&self, sentence: usize, query: usize, keys: usize) -> usize {
         match &self.key_lengths {
             Some(lengths) => lengths[sentence],

@@ -14,22 +14,22 @@ use crate::{Dropout, Sentences, dropout};
 use candle_core::{Result, Tensor, bail};
 use softmax::MaskedSoftmax;
 
-/// How to attend.
+/// Options of attention.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionOptions<'a> {
     /// The number of heads, a divisor of the model width.
     pub heads: usize,
-    /// What products of queries and keys are multiplied by; 1/sqrt(k) in the paper.
+    /// The factor of the products of queries and keys; 1/sqrt(k) in the paper.
     pub scale: f64,
-    /// Dropout on the attention weights, of the sentences that the queries belong to.
+    /// Dropout on the attention weights, made for the sentences of the queries.
     pub dropout: Option<&'a Dropout>,
-    /// Whether to hand out the weights beside the context.
+    /// Whether to return the weights as well.
     pub record: bool,
 }
 
 impl AttentionOptions<'_> {
-    /// The fused operation for these operands, if it can work on them. It never writes the weights out, so that they
-    /// cannot be recorded.
+    /// The fused operation for these operands, if it supports them. It never writes the weights out, so it cannot
+    /// record them.
     fn fused(
         &self,
         operands: &[&Tensor],
@@ -50,24 +50,24 @@ impl AttentionOptions<'_> {
     }
 }
 
-/// What attention returns.
+/// The result of attention.
 #[derive(Clone, Debug)]
 pub struct Attended {
     /// The weighted values, heads side by side, one row for each query: `[n, d]`.
     pub context_nd: Tensor,
-    /// The weights before dropout, detached, if asked for: `[b, h, t, s]` with `t` and `s` as long as the longest
-    /// sentence of either side. A key that is not there has a weight of zero; the rows of queries that are not there
-    /// mean nothing.
+    /// The weights before dropout, detached, if requested: `[b, h, t, s]`, where `t` and `s` are the lengths of the
+    /// longest sentences on either side. A key beyond the end of a sentence has a weight of zero; the rows of queries
+    /// beyond the end have no meaning.
     pub weights_bhts: Option<Tensor>,
 }
 
-/// Attention of sentences to themselves, from projections packed side by side as queries, keys, values.
+/// Attention of sentences to themselves. The projections are packed side by side as queries, keys, values.
 ///
 /// # Shapes
-/// `qkv`: `[n, 3d]`; the context: `[n, d]`. With `causal`, a position sees none that is later in its sentence.
+/// `qkv`: `[n, 3d]`; the context: `[n, d]`. With `causal`, a position sees only positions up to itself in its sentence.
 ///
 /// # Errors
-/// When the width does not divide into three times the heads, or there are not as many rows as the sentences have.
+/// When the width is not a multiple of three times the heads, or the number of rows differs from that of the sentences.
 pub fn self_attention(
     qkv: &Tensor,
     sentences: &Sentences,
@@ -93,14 +93,14 @@ pub fn self_attention(
     let part = |i: usize| split_heads(&qkv.narrow(2, i * width / 3, width / 3)?, options.heads);
     let longest = sentences.longest();
     let mask = match causal {
-        // Later than every query of a sentence is what pads it.
+        // Padding comes after all queries of a sentence, so the causal mask hides it.
         true => AttentionMask::causal(longest, qkv.dtype(), qkv.device())?,
         false => AttentionMask::padding(sentences.lengths(), longest, qkv.dtype(), qkv.device())?,
     };
     attend(&part(0)?, &part(1)?, &part(2)?, Some(&mask), options)?.unpadded(sentences)
 }
 
-/// Attention of target positions to source positions, keys and values packed side by side.
+/// Attention of target positions to source positions. Keys and values are packed side by side.
 ///
 /// # Shapes
 /// `q`: `[n, d]`, rows of `queries`; `kv`: `[m, 2d]`, rows of `keys`; the context: `[n, d]`.
@@ -145,7 +145,7 @@ pub fn cross_attention(
 }
 
 impl Attended {
-    /// Takes the rows out of the rectangle that [`attend`] works on.
+    /// Converts the rectangular result of [`attend`] to rows.
     fn unpadded(self, sentences: &Sentences) -> Result<Self> {
         let (rows, width) = self.context_nd.dims2()?;
         let shape = (sentences.count(), rows / sentences.count(), width);
@@ -159,7 +159,7 @@ impl Attended {
 /// Moves heads in front of positions: `[b, t, d]` to `[b, h, t, k]`, contiguous.
 ///
 /// # Errors
-/// When the width does not divide into the heads.
+/// When the width is not a multiple of the heads.
 pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, length, width) = x.dims3()?;
     if heads == 0 || width % heads != 0 {
@@ -170,11 +170,11 @@ pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
         .contiguous()
 }
 
-/// softmax(scale · q kᵀ + mask) v, for queries, keys and values that are already split into heads.
+/// softmax(scale · q kᵀ + mask) v, for queries, keys and values with separate heads.
 ///
 /// # Shapes
-/// `q`: `[b, h, t, k]`; `k`, `v`: `[b, h, s, k]`, which may be slices of longer buffers; `mask`: which keys a query may
-/// see, `None`: all of them; the context: `[b t, d]`.
+/// `q`: `[b, h, t, k]`; `k`, `v`: `[b, h, s, k]`, which may be slices of longer buffers; `mask`: the keys that a query
+/// may see, or `None` for all; the context: `[b t, d]`.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    /// The definition, written with loops over plain numbers.
+    /// The definition of attention in loops over plain numbers.
     fn by_hand(
         q: &[Vec<f64>],
         k: &[Vec<f64>],

@@ -12,7 +12,7 @@ pub(super) struct MaskedSoftmax {
     pub(super) mask: Option<AttentionMask>,
 }
 
-/// Turns a row of scores into weights: softmax(scale · scores) of the first `seen`, zero for the hidden ones.
+/// Turns a row of scores into weights: softmax(scale · scores) of the first `seen` keys, zero for the hidden ones.
 #[inline(always)]
 pub(super) fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
     let (seen, hidden) = row.split_at_mut(seen);
@@ -25,11 +25,11 @@ pub(super) fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
     hidden.fill(0.0);
 }
 
-/// [`softmax_row`] of a row of whole vectors: without loops over what is left of a vector, which for a short sentence
-/// is everything.
+/// [`softmax_row`] for rows of whole vectors. It has no loops over partial vectors, which would take most of the time
+/// in short sentences.
 ///
 /// # Panics
-/// When the row is no multiple of [`LANES`].
+/// When the length of the row is not a multiple of [`LANES`].
 #[inline(always)]
 pub(super) fn softmax_vectors(row: &mut [f32], seen: usize, scale: f32) {
     let (chunks, rest) = row.as_chunks_mut::<LANES>();
@@ -70,7 +70,7 @@ impl CustomOp1 for MaskedSoftmax {
                 .zip(weights.chunks_exact_mut(keys))
                 .enumerate()
             {
-                // Hidden keys keep a weight of zero and take no part in the sum.
+                // Hidden keys keep a weight of zero and are not in the sum.
                 let seen = seen_keys(self.mask.as_ref(), index / (heads * queries), index % queries, keys);
                 y.copy_from_slice(x);
                 softmax_row(y, seen, self.scale);

@@ -1,12 +1,12 @@
-//! Attention of few queries to many keys, as search needs it: no graph, no copies of the keys, and a result that
-//! depends on the query's own sentence alone, to the bit.
+//! Attention of few queries to many keys, for search. It needs no graph and no copies of the keys. Its result depends
+//! only on the query's own sentence, to the bit.
 
 use super::softmax::softmax_vectors;
 use super::{AttentionMask, AttentionOptions};
 use crate::rows::{LANES, total};
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
 
-/// The heads of `[b, h, t, k]`: rows without gaps, heads and sentences at any distance.
+/// The heads of `[b, h, t, k]`: rows are contiguous; heads and sentences may be any distance apart.
 struct Heads<'a> {
     values: &'a [f32],
     strides: [usize; 2],
@@ -20,20 +20,20 @@ impl<'a> Heads<'a> {
         let [sentence, head, row, column] = *layout.stride() else {
             return None;
         };
-        // The distance to a row or column that is not there means nothing.
+        // The stride of a dimension of size one does not matter.
         ((row == *width || *rows == 1) && (column == 1 || *width == 1)).then(|| Self {
             values: &values[layout.start_offset()..],
             strides: [sentence, head],
         })
     }
 
-    /// The rows of a head, from the first.
+    /// The rows of a head.
     fn rows(&self, sentence: usize, head: usize) -> &'a [f32] {
         &self.values[sentence * self.strides[0] + head * self.strides[1]..]
     }
 }
 
-/// The product of two rows, added up in an order that depends on their width alone.
+/// The dot product of two rows. The order of additions depends only on their length.
 #[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
@@ -45,7 +45,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     total(lanes)
 }
 
-/// The context `[b t, d]`, if the operands are in main memory, f32, and part of no graph.
+/// The context `[b t, d]`, if the operands are f32 in main memory and not part of a graph.
 pub(super) fn attend(
     q: &Tensor,
     k: &Tensor,

@@ -1,5 +1,5 @@
-//! Output layer, softmax, label smoothing and loss by chunks of rows. The logits of a chunk become their own gradient
-//! in place and are gone before the next chunk: those of the whole batch never exist.
+//! Output layer, softmax, label smoothing and loss in chunks of rows. The gradient of a chunk's logits replaces the
+//! logits, and is used up before the next chunk, so the logits of the whole batch never exist at once.
 
 use super::pair::row_pair;
 use crate::exponential::exp_nonpositive;
@@ -11,11 +11,11 @@ use crate::saved::Saved;
 use crate::values::slice;
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
-/// Rows whose logits are held at a time. More would fall out of the caches, fewer would read and write the gradient of
-/// the weight more often.
+/// The number of rows whose logits are held at a time. More rows would not fit in the caches; fewer would read and
+/// write the gradient of the weight more often.
 const CHUNK: usize = 512;
 
-/// The gradients of hidden states and weight.
+/// The gradients of the hidden states and of the weight.
 type Gradients = (Vec<f32>, Vec<f32>);
 
 /// The sum over rows of the label-smoothed cross-entropy of `hidden weightᵀ + bias`, over the first `classes` pieces.
@@ -23,19 +23,19 @@ pub(super) struct SmoothedLoss {
     /// The label of every row.
     pub(super) labels: Vec<u32>,
     pub(super) smoothing: f32,
-    /// The rows are two passes over the same tokens, one after the other, whose disagreement has this weight.
+    /// The weight of R-Drop, if it is used: the rows are then two passes over the same tokens, one after the other.
     pub(super) r_drop: Option<f32>,
     pub(super) classes: usize,
     pub(super) compute: Compute,
     /// A constant added to the logits.
     pub(super) bias: Option<Vec<f32>>,
-    /// Whether there will be a backward pass; the gradient is cheapest while the logits are there.
+    /// Whether a backward pass will follow. The gradient is cheapest to compute while the logits are in memory.
     pub(super) with_gradient: bool,
     pub(super) gradients: Saved<Gradients>,
 }
 
 impl SmoothedLoss {
-    /// The losses of the rows of a chunk, those of a second pass after those of the first.
+    /// The sum of the losses of a chunk's rows. The rows of a second pass follow those of the first.
     fn rows(&self, logits: &mut [f32], labels: &[u32], scratch: &mut [f32]) -> f64 {
         let classes = self.classes;
         let mut loss = 0f64;
@@ -57,7 +57,7 @@ impl SmoothedLoss {
         loss
     }
 
-    /// The loss of a row. With a gradient, the row becomes softmax - target distribution.
+    /// The loss of a row. If the gradient is requested, it replaces the row: softmax - target distribution.
     #[inline(always)]
     fn row(&self, row: &mut [f32], label: usize) -> f64 {
         let smoothing = f64::from(self.smoothing);
@@ -75,7 +75,7 @@ impl SmoothedLoss {
     }
 }
 
-/// Turns a row of x into e^(x - most), and returns the sums of that and of x - most.
+/// Turns a row of x into e^(x - most), and returns the sum of these values and the sum of x - most.
 #[inline(always)]
 pub(super) fn exponentials(row: &mut [f32], most: f32) -> (f32, f32) {
     let (mut totals, mut belows) = ([0f32; LANES], [0f32; LANES]);
@@ -124,7 +124,7 @@ impl CustomOp2 for SmoothedLoss {
             Prepared::new(self.compute.engine(), weight.t()),
             self.with_gradient.then(|| Prepared::new(self.compute.engine(), weight)),
         );
-        // How far a row's other pass is, and how many rows of one pass make a chunk.
+        // The distance from a row to its other pass, and the number of rows of one pass in a chunk.
         let passes = 1 + usize::from(self.r_drop.is_some());
         let (apart, count) = (rows / passes, CHUNK / passes);
         for (chunk, labels) in self.labels[..apart].chunks(count).enumerate() {
@@ -183,7 +183,7 @@ impl CustomOp2 for SmoothedLoss {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (mut d_hidden, mut d_weight) = match self.gradients.take() {
             Some(gradients) => gradients,
-            // A second backward pass through the same graph.
+            // This is a second backward pass through the same graph.
             None => {
                 let again = Self {
                     labels: self.labels.clone(),
@@ -197,7 +197,7 @@ impl CustomOp2 for SmoothedLoss {
                 let (candle_core::Storage::Cpu(of_hidden), candle_core::Storage::Cpu(of_weight)) =
                     (&*hidden_storage, &*weight_storage)
                 else {
-                    candle_core::bail!("cross_entropy: the operands have left main memory");
+                    candle_core::bail!("cross_entropy: the operands are no longer in main memory");
                 };
                 again.cpu_fwd(of_hidden, hidden_layout, of_weight, weight_layout)?;
                 again

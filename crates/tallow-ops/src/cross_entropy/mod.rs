@@ -9,30 +9,32 @@ use crate::backend::Backend;
 use crate::saved::Saved;
 use candle_core::{Result, Tensor, bail};
 
-/// Which pieces can be predicted, and how sure the model should be.
+/// Options of cross-entropy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossEntropyOptions {
-    /// Share of the probability that the target distribution spreads evenly over all pieces (Szegedy et al. 2016), as
-    /// PyTorch defines it: the label itself receives `1 - smoothing + smoothing / classes`.
+    /// Share of the probability that the target distribution spreads evenly over all pieces (Szegedy et al. 2016). As
+    /// in PyTorch, the label itself receives `1 - smoothing + smoothing / classes`.
     pub smoothing: f64,
-    /// R-Drop (Liang et al. 2021): the second half of the rows is another pass, with other dropout, over the tokens of
-    /// the first half, and this is the weight (the paper's alpha) of their disagreement. Each two rows count as one
-    /// token: the mean of their cross-entropies plus a quarter of the weight times the Kullback-Leibler divergences of
-    /// their distributions in both directions. That is half the loss of the paper, which counts tokens twice.
+    /// The weight of R-Drop (Liang et al. 2021; alpha in the paper). The second half of the rows is then another pass,
+    /// with other dropout, over the tokens of the first half. The two rows of a token count as one token. Its loss is
+    /// the mean of their cross-entropies, plus a quarter of the weight times the sum of the Kullback-Leibler
+    /// divergences of their distributions in both directions. This is half the loss of the paper, which counts tokens
+    /// twice.
     pub r_drop: Option<f64>,
     /// Only the first `classes` pieces can be predicted: one less than the vocabulary, whose last piece is `<pad>`.
     pub classes: usize,
-    /// What the products are computed in.
+    /// The arithmetic of the products.
     pub compute: Compute,
 }
 
-/// The sum over target tokens of the label-smoothed cross-entropy in nats, straight from hidden states.
+/// The sum over target tokens of the label-smoothed cross-entropy in nats, computed from hidden states.
 ///
-/// Output layer and loss are one operation, so that an implementation is free never to hold the logits of all rows.
-/// The result is a sum: whoever adds up workers, micro-batches and devices divides once, by all their tokens.
+/// Output layer and loss are one operation, so that an implementation need not hold the logits of all rows. The result
+/// is a sum: the caller adds the sums of workers, micro-batches and devices, and divides once by the number of all
+/// tokens.
 ///
 /// # Shapes
-/// `hidden`: `[n, d]`; `weight`: `[v, d]`; `bias`: `[1, v]`; `labels`: n of them; the result: a scalar.
+/// `hidden`: `[n, d]`; `weight`: `[v, d]`; `bias`: `[1, v]`; `labels`: n ids; the result: a scalar.
 ///
 /// # Errors
 /// When the shapes do not fit, a label is not among the classes, or there is no row.
@@ -84,7 +86,7 @@ pub fn cross_entropy(
             options.classes
         );
     }
-    // The kernel takes the bias for a constant; one that is trained needs the reference, or its gradient would be lost.
+    // The kernel treats the bias as a constant. A trained bias needs the reference, or its gradient would be lost.
     let is_able = !bias.is_some_and(Tensor::track_op);
     match Backend::of(&[hidden, weight]).if_able(is_able) {
         Backend::Cpu => {

@@ -1,12 +1,12 @@
-//! Two passes over one token, which shall agree (R-Drop).
+//! The loss of two passes over the same token (R-Drop).
 
 use crate::rows::{LANES, greatest, total};
 
 use super::cpu::exponentials;
 
-/// What both passes of a row are worth: the mean of their smoothed cross-entropies plus `weight / 4` times the two
-/// Kullback-Leibler divergences of their distributions. With `with_gradient`, both rows of logits become their
-/// gradients. `scratch` has the length of a row twice.
+/// The loss of the two rows of a token: the mean of their smoothed cross-entropies plus `weight / 4` times the sum of
+/// the two Kullback-Leibler divergences of their distributions. With `with_gradient`, the gradients replace both rows
+/// of logits. `scratch` has twice the length of a row.
 #[inline(always)]
 pub(super) fn row_pair(
     [first, second]: [&mut [f32]; 2],
@@ -45,8 +45,8 @@ pub(super) fn row_pair(
     0.5 * (p_loss + q_loss) + 0.25 * f64::from(weight) * f64::from(p_from_q + q_from_p)
 }
 
-/// Writes the softmax of a row of logits, and returns its smoothed cross-entropy and the logarithm of what its
-/// exponentials sum up to.
+/// Writes the softmax of a row of logits, and returns its smoothed cross-entropy and the logarithm of the sum of its
+/// exponentials.
 #[inline(always)]
 fn distribution(logits: &[f32], softmax: &mut [f32], label: usize, smoothing: f32) -> (f64, f32) {
     softmax.copy_from_slice(logits);

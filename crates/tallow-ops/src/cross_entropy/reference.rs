@@ -1,7 +1,6 @@
 use candle_core::{D, Result, Tensor};
 
-/// The sum over rows of the label-smoothed cross-entropy of logits `[n, v]`, or over two passes what R-Drop makes of
-/// it.
+/// The sum over rows of the label-smoothed cross-entropy of logits `[n, v]`, or the R-Drop loss of two passes.
 pub(super) fn smoothed_loss(logits: &Tensor, labels: &[u32], smoothing: f64, r_drop: Option<f64>) -> Result<Tensor> {
     let log_probabilities = candle_nn::ops::log_softmax(logits, D::Minus1)?;
     let labels = Tensor::new(labels, logits.device())?.unsqueeze(1)?;

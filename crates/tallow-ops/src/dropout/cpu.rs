@@ -27,7 +27,7 @@ impl CustomOp1 for Masked {
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        // The map is linear, and its own transpose.
+        // The map is linear and equal to its own transpose.
         gradient.contiguous()?.apply_op1_no_bwd(self).map(Some)
     }
 }

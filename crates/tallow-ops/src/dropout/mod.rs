@@ -9,10 +9,10 @@ use crate::{Key, Purpose, Sentences};
 use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
 
-/// The dropout masks of one forward pass: what they are keyed by, and which sentences the batch holds.
+/// The dropout masks of one forward pass: their key and the sentences of the batch.
 ///
-/// A mask depends on the seed, the update, the site in the model, the sentence and the position in it, never on the
-/// sentences beside it: however an update is split over workers, it drops the same values.
+/// A mask depends on the seed, the update, the site in the model, the sentence and the position in it. It does not
+/// depend on the other sentences, so the same values are dropped however an update is split over workers.
 #[derive(Clone, Debug)]
 pub struct DropoutStream {
     key: Key,
@@ -20,7 +20,7 @@ pub struct DropoutStream {
 }
 
 impl DropoutStream {
-    /// The masks of an update. `numbers` tell the sentences of the batch apart, unique within the update.
+    /// The masks of an update. `numbers` identify the sentences of the batch and are unique within the update.
     pub fn new(seed: u64, update: u64, numbers: impl Into<Arc<[u64]>>) -> Self {
         Self {
             key: Key::new(seed, Purpose::Dropout).fold(update),
@@ -28,7 +28,7 @@ impl DropoutStream {
         }
     }
 
-    /// The dropout of one place in the model, on values of these sentences. Sites that share a number share their
+    /// The dropout at one site in the model, for values of these sentences. Sites with the same number have the same
     /// masks.
     pub fn at(&self, site: u64, rate: f32, sentences: &Sentences) -> Dropout {
         Dropout {
@@ -40,7 +40,7 @@ impl DropoutStream {
     }
 }
 
-/// Dropout at one site: values become zero with probability `rate`, the others grow by 1 / (1 - rate).
+/// Dropout at one site: values become zero with probability `rate`, and the others are multiplied by 1 / (1 - rate).
 #[derive(Clone, Debug)]
 pub struct Dropout {
     key: Key,
@@ -49,9 +49,9 @@ pub struct Dropout {
     rate: f32,
 }
 
-/// Values decided by the blocks of the generator that are computed side by side, 16 bits each.
+/// The number of values decided by the generator's blocks that are computed side by side, 16 bits each.
 const WIDE_VALUES: usize = 8 * WIDE;
-/// Bits of a row number that count positions; the head number stands above them.
+/// The bits of a row number that hold the position; the bits above hold the head.
 const POSITION_BITS: u32 = 20;
 
 impl Dropout {
@@ -60,7 +60,7 @@ impl Dropout {
         (f64::from(self.rate) * 65_536.0).round().clamp(0.0, 65_535.0) as u16
     }
 
-    /// What kept values are multiplied by.
+    /// The factor of kept values.
     fn scale(&self) -> f32 {
         (65_536.0 / (65_536.0 - f64::from(self.threshold()))) as f32
     }
@@ -72,9 +72,9 @@ impl Dropout {
         self.fill(sentence, 0, position, factors);
     }
 
-    /// Writes the factors of a position of a sentence. `head` is 0 where there are no heads.
+    /// Writes the factors of a position of a sentence. `head` is 0 if there are no heads.
     ///
-    /// Value `j` of a row is decided by half `h` of word `w` of block `16 c + i`, where `j = 128 c + 32 w + 16 h + i`.
+    /// Half `h` of word `w` of block `16 c + i` decides value `j` of a row, where `j = 128 c + 32 w + 16 h + i`.
     #[inline(always)]
     pub(crate) fn fill(&self, sentence: usize, head: usize, position: usize, factors: &mut [f32]) {
         let row_number = ((head as u32) << POSITION_BITS) | position as u32;
@@ -91,7 +91,7 @@ impl Dropout {
         }
     }
 
-    /// Writes the factors of the row `index` of a tensor that [`dropout`] takes.
+    /// Writes the factors of row `index` of a tensor for [`dropout`].
     #[inline(always)]
     fn fill_row_of(&self, dims: &[usize], index: usize, factors: &mut [f32]) {
         match *dims {
@@ -110,14 +110,14 @@ impl Dropout {
     pub(crate) fn check_rows(&self, dims: &[usize]) -> Result<()> {
         if !matches!(dims, [rows, _] if *rows == self.sentences.rows()) {
             bail!(
-                "dropout: x {dims:?} has not the {} rows of its sentences",
+                "dropout: x {dims:?} does not have the {} rows of its sentences",
                 self.sentences.rows()
             );
         }
         self.check(1)
     }
 
-    /// Checks that this dropout fits the attention weights of such queries.
+    /// Checks that this dropout fits the attention weights of these queries.
     pub(crate) fn check_weights(&self, queries: &Sentences, heads: usize) -> Result<()> {
         if *queries != self.sentences {
             bail!(
@@ -145,7 +145,7 @@ impl Dropout {
         Ok(())
     }
 
-    /// Whether it drops anything at all: not at a rate that rounds to zero.
+    /// Whether it drops any values: false at a rate that rounds to zero.
     pub(crate) fn is_active(&self) -> bool {
         self.threshold() > 0
     }
@@ -154,8 +154,8 @@ impl Dropout {
 /// Applies dropout; `None` is the identity.
 ///
 /// # Shapes
-/// `x`: `[n, d]`, rows of the dropout's sentences; or `[b, h, t, s]` for attention weights, with `t` queries of the
-/// longest.
+/// `x`: `[n, d]`, rows of the dropout's sentences; or attention weights `[b, h, t, s]`, where `t` is the length of the
+/// longest sentence.
 ///
 /// # Errors
 /// When the rate is not in `[0, 1)` or the shape does not fit.
@@ -252,7 +252,7 @@ mod tests {
                 "{shape:?}"
             );
         }
-        // More sentences than the stream numbers.
+        // More sentences than the stream has numbers for.
         let two = Sentences::new(&[1, 1])?;
         assert!(dropout(&ones(&[2, 1]), Some(&stream.at(0, 0.1, &two))).is_err());
         Ok(())

@@ -1,7 +1,7 @@
 use super::Dropout;
 use candle_core::{Result, Tensor};
 
-/// Multiplies by a mask that is written out in full.
+/// Multiplies by a complete mask in memory.
 pub(super) fn dropout(x: &Tensor, dropout: &Dropout) -> Result<Tensor> {
     let width = x.dims().last().copied().unwrap_or(0);
     let mut factors = vec![0f32; x.elem_count()];

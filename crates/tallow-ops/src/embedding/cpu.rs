@@ -1,4 +1,4 @@
-//! Rows of the table, scaled, with positions and dropout, in one pass; and the gradient in another.
+//! Table lookup, scale, positions and dropout in one pass, and the gradient in another.
 
 use crate::gather::Gradient;
 use crate::profile::{Operation, span};
@@ -6,7 +6,7 @@ use crate::values::{Values, slice};
 use crate::{Dropout, Sentences};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
-/// dropout(table\[ids\] * scale + positions), the positions of each sentence counted from 0.
+/// dropout(table\[ids\] * scale + positions), where the positions of each sentence start at 0.
 pub(super) struct Embed {
     pub(super) ids: Vec<u32>,
     pub(super) sentences: Sentences,

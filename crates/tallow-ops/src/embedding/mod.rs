@@ -10,8 +10,9 @@ use candle_core::{Result, Tensor, bail};
 /// dropout(table\[ids\] * scale + positions): the input of a Transformer (Vaswani et al. 2017, sections 3.4 and 3.5).
 ///
 /// # Shapes
-/// `ids`: u32 `[n]`, the tokens of `sentences`; `table`: `[v, d]`; `positions`: `[t, d]`, what is added to the tokens
-/// at position 0, 1.. of every sentence, at least as many as the longest has; the result: `[n, d]`.
+/// `ids`: u32 `[n]`, the tokens of `sentences`; `table`: `[v, d]`; `positions`: `[t, d]`, the vectors that are added to
+/// the tokens at positions 0, 1, .. of every sentence, where `t` is at least the length of the longest; the result:
+/// `[n, d]`.
 ///
 /// # Errors
 /// When the shapes do not fit or an id lies outside the table.

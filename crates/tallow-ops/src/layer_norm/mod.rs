@@ -9,7 +9,7 @@ pub(crate) use cpu::{moments, normalise, normalise_backward, row_gradient};
 
 /// y = (x - mean) / sqrt(variance + epsilon) * scale + shift, over the last dimension.
 ///
-/// The variance is the biased one (divided by d). Scale and shift come packed as the two rows of one parameter.
+/// The variance is the biased one (divided by d). Scale and shift are the two rows of one parameter.
 ///
 /// # Shapes
 /// `x`: `[.., d]`; `scale_shift`: `[2, d]`; the result has the shape of `x`.

@@ -10,9 +10,9 @@ use candle_core::{Result, Tensor, bail};
 
 /// y = activation(x Wᵀ + b), applied to the last dimension.
 ///
-/// Without a bias, products are computed in f32: those are the logits of inference.
+/// Without a bias, products are computed in f32: inference computes its logits in this way.
 ///
-/// A row's result does not depend on the rows beside it, to the bit, on the CPU.
+/// On the CPU, the result of a row does not depend, to the bit, on the other rows.
 ///
 /// # Shapes
 /// `x`: `[.., i]`; `weight`: `[o, i]`; `bias`: `[o]`; the result: `[.., o]`.
@@ -51,7 +51,7 @@ pub fn linear(
     y_no.reshape(shape)
 }
 
-/// The map on rows, by the kernel if it can work on the operands.
+/// The map on rows, by the kernel if it supports the operands.
 fn affine(
     x_ni: &Tensor,
     weight: &Tensor,
@@ -67,7 +67,7 @@ fn affine(
             if relu { Ok(y) } else { activation.forward(&y) }
         }
         (Backend::Cpu | Backend::Reference, _) => {
-            // The kernel sees to this itself.
+            // The kernel handles this itself.
             let (rows, least) = (x_ni.dim(0)?, least_rows(weight.dim(0)?));
             if rows >= least || !x_ni.device().is_cpu() {
                 return reference::linear(x_ni, weight, bias, activation);

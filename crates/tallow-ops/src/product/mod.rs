@@ -1,5 +1,5 @@
-//! Products of matrices in main memory, behind checked slices: in f32 with kernels of our own for AVX-512 and the crate
-//! `gemm` on other processors, and with factors in bf16 on units for it.
+//! Matrix products in main memory, with checked slices. Products in f32 use Tallow's kernels for AVX-512, and the crate
+//! `gemm` on other processors. Products with factors in bf16 use the processor's units for bf16.
 
 #[cfg_attr(not(target_arch = "x86_64"), path = "panels/absent.rs")]
 mod panels;
@@ -16,23 +16,23 @@ use std::sync::OnceLock;
 pub(crate) use small::{Left, Right, small_product};
 pub(crate) use transpose::transpose;
 
-/// What the products of matrices are computed in. Values, sums and gradients are f32 in any case.
+/// The arithmetic of matrix products. Values, sums and gradients are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Compute {
     /// 32-bit floating point.
     #[default]
     F32,
-    /// Factors in three parts of bfloat16 each, as exact as f32, where the processor has AMX; f32 otherwise. For many
-    /// rows: it pays where AMX runs at many times the speed of vectors, which not every virtual machine gets.
+    /// Each factor is split into three parts of bfloat16, as exact as f32, if the processor has AMX; f32 otherwise. It
+    /// pays with many rows and if AMX is many times as fast as vectors, which is not so on every virtual machine.
     Bf16x3,
-    /// Factors rounded to bfloat16, where the processor has a unit for it; f32 otherwise.
+    /// Factors rounded to bfloat16, if the processor has a unit for it; f32 otherwise.
     Bf16,
 }
 
 impl Compute {
-    /// What computes such products on this machine.
+    /// The engine for such products on this machine.
     pub(crate) fn engine(self) -> Engine {
-        /// For each way.
+        /// One engine for each kind of arithmetic.
         static DETECTED: OnceLock<[Engine; 3]> = OnceLock::new();
         if path() == Path::Baseline {
             return Engine::Gemm;
@@ -49,7 +49,7 @@ impl Compute {
         }
     }
 
-    /// The name of the unit that computes such products; `None` if they are computed in vectors of f32.
+    /// The name of the unit for such products; `None` if they are computed in vectors of f32.
     pub fn unit_name(self) -> Option<&'static str> {
         match self.engine() {
             Engine::Gemm | Engine::Panels(_) => None,
@@ -58,24 +58,24 @@ impl Compute {
     }
 }
 
-/// What computes a product.
+/// The implementation of a product.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Engine {
     /// The crate `gemm`, in f32.
     Gemm,
-    /// Our own kernels, in f32.
+    /// Tallow's kernels, in f32.
     Panels(panels::Avx512),
     /// Tiles of bf16.
     Tiles(tiles::Unit),
 }
 
-/// A matrix of f32 values, of which rows or columns lie side by side.
+/// A matrix of f32 values whose rows or columns are contiguous.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
-    /// Distance from a row to the next, and from a column to the next.
+    /// The distance from one row to the next, and from one column to the next.
     strides: (usize, usize),
 }
 
@@ -100,12 +100,12 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// A span for the product of this matrix with one of `columns` columns.
+    /// A profiler span for the product of this matrix with one of `columns` columns.
     pub(crate) fn span(self, operation: Operation, columns: usize) -> Span {
         span_of(operation, 2 * (self.rows * self.columns * columns) as u64)
     }
 
-    /// `count` rows from `first` on, or as many as there are.
+    /// `count` rows starting at `first`, or all that are left.
     fn some_rows(self, first: usize, count: usize) -> Self {
         Self {
             values: self.values.get(first * self.strides.0..).unwrap_or(&[]),
@@ -114,7 +114,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The transposed matrix, of the same values.
+    /// The transposed matrix, on the same values.
     pub(crate) fn t(self) -> Self {
         Self {
             rows: self.columns,
@@ -125,24 +125,24 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A matrix of f32 values to write to, whose rows begin `stride` values apart.
+/// A matrix of f32 values for output, whose rows begin `stride` values apart.
 pub(crate) struct Output<'a> {
     pub(crate) values: &'a mut [f32],
     pub(crate) stride: usize,
 }
 
-/// What a product is added to.
+/// The values to which a product is added.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Into<'a> {
-    /// Nothing: it replaces the values of the output.
+    /// None: the product replaces the values of the output.
     Set,
     /// The values of the output.
     Add,
-    /// A row of values, the same for every row of the output, which are replaced.
+    /// The same row of values for every row of the output. The sums replace the values of the output.
     Bias(&'a [f32]),
 }
 
-/// How many values a matrix reaches over.
+/// The number of values that a matrix spans.
 fn reach(rows: usize, columns: usize, stride: usize) -> usize {
     assert!(
         columns <= stride || rows <= 1,
@@ -155,11 +155,11 @@ fn reach(rows: usize, columns: usize, stride: usize) -> usize {
     }
 }
 
-/// A right operand that is made ready once and used in several products.
+/// A right operand that is prepared once and used in several products.
 pub(crate) struct Prepared<'a>(State<'a>);
 
 enum State<'a> {
-    /// As it is.
+    /// Not prepared.
     Fresh(Operand<'a>),
     Panels(panels::Packed),
     Tiles(tiles::Packed),
@@ -174,7 +174,8 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// A right operand of so many products: for a single one it is prepared on the way, in memory that stays.
+    /// A right operand for this many products. For a single product it is packed piece by piece, in memory that is
+    /// reused.
     pub(crate) fn for_uses(engine: Engine, b: Matrix<'a>, uses: usize) -> Self {
         if uses > 1 {
             Self::new(engine, b)
@@ -192,7 +193,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// A right operand in the hands of what computes.
+/// A right operand in the form of its engine.
 #[derive(Clone, Copy)]
 enum Operand<'a> {
     Gemm(Matrix<'a>),
@@ -219,17 +220,17 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// The product of `a` and `b`, added to what `into` says.
+/// Computes the product of `a` and `b`, and adds it to the values that `into` names.
 ///
-/// It runs on the calling thread, and if it is large on Rayon's threads too, if the process has left it more than one.
+/// It runs on the calling thread. A large product also uses Rayon's threads, if the process has more than one.
 ///
 /// # Panics
-/// When the shapes do not fit: an error of the caller, whose own checks come first.
+/// When the shapes do not fit. The caller must check them first.
 pub(crate) fn product(engine: Engine, output: Output, a: Matrix, b: Matrix, into: Into) {
     product_of(output, a, Operand::new(engine, b), into);
 }
 
-/// [`product`] with a right operand that has been prepared.
+/// [`product`] with a prepared right operand.
 pub(crate) fn product_prepared(output: Output, a: Matrix, b: &Prepared, into: Into) {
     product_of(output, a, b.operand(), into);
 }
@@ -249,14 +250,14 @@ fn product_of(output: Output, a: Matrix, b: Operand, into: Into) {
     unsafe { product_raw(values.as_mut_ptr(), stride, a, b, into) };
 }
 
-/// The product of `a` and `b` in new memory, which is written once. `into` is not [`Into::Add`].
+/// The product of `a` and `b` in new memory, which is written once. `into` must not be [`Into::Add`].
 pub(crate) fn new_product(engine: Engine, a: Matrix, b: Matrix, into: Into) -> Vec<f32> {
     let mut values = Vec::new();
     append(&mut values, a, Operand::new(engine, b), into);
     values
 }
 
-/// Appends the product of `a` and `b`, whose memory is written once, to `values`. `into` is not [`Into::Add`].
+/// Appends the product of `a` and `b` to `values`; its memory is written once. `into` must not be [`Into::Add`].
 pub(crate) fn append_product(values: &mut Vec<f32>, a: Matrix, b: &Prepared, into: Into) {
     append(values, a, b.operand(), into);
 }
@@ -294,26 +295,26 @@ fn check(a: Matrix, b: Operand, into: Into) -> usize {
     columns
 }
 
-/// The fewest rows that `gemm` is given.
+/// The minimum number of rows for `gemm`.
 ///
-/// There, products of one row, and of at most 256 results, take other paths of the matrix kernels, with another order
-/// of additions. Rows of zeros below the others keep them off these paths, so that a row's result does not depend, to
-/// the bit, on the rows beside it.
+/// With one row, or with at most 256 results, `gemm` uses other code than its matrix kernels, with another order of
+/// additions. Additional rows of zeros avoid that code, so that the result of a row does not depend, to the bit, on the
+/// other rows.
 pub(crate) fn least_rows(columns: usize) -> usize {
     const SMALL_PRODUCT: usize = 256;
     (SMALL_PRODUCT / columns.max(1) + 1).max(2)
 }
 
-/// Computes a product by rows: `part` gets the place of some rows of the output, and these rows of the left operand.
+/// Computes a product by rows: `part` gets a pointer to some rows of the output, and the same rows of the left operand.
 /// Large products are divided among Rayon's threads, which changes no bit.
 fn over_rows(output: *mut f32, stride: usize, a: Matrix, columns: usize, part: impl Fn(*mut f32, Matrix) + Sync) {
-    /// Multiply-adds below which a thread is not worth its start.
+    /// With fewer multiply-adds than this, another thread does not pay.
     const LEAST_WORK: usize = 1 << 21;
     struct Place(*mut f32);
     // SAFETY: each thread writes to its own rows, which do not overlap, since they are no longer than their distance.
     #[allow(unsafe_code)]
     unsafe impl Sync for Place {}
-    /// Rows that the kernels go through together, or a multiple.
+    /// Threads get multiples of this number of rows: the rows that the kernels process together, or a multiple of them.
     const GRAIN: usize = 32;
     let threads = rayon::current_num_threads().min(a.rows * a.columns * columns / LEAST_WORK);
     let rows = a.rows.div_ceil(threads.max(1)).next_multiple_of(GRAIN);
@@ -431,7 +432,7 @@ mod tests {
         (0..a.columns).map(|k| at(&a, i, k) * at(&b, k, j)).sum()
     }
 
-    /// What computes products in f32 on this machine.
+    /// The engines for products in f32 on this machine.
     fn engines() -> Vec<Engine> {
         let own = panels::Avx512::detect();
         if own.is_none() {
@@ -440,8 +441,8 @@ mod tests {
         own.map(Engine::Panels).into_iter().chain([Engine::Gemm]).collect()
     }
 
-    /// All engines and layouts, right operands prepared and not, with gaps between rows, on odd shapes and on both
-    /// sides of the blocks' sizes; what lies in the gaps stays as it was.
+    /// All engines and layouts, with and without prepared right operands, with gaps between rows, on odd shapes and on
+    /// sizes just below and above those of blocks. The values in the gaps do not change.
     #[test]
     fn equals_the_definition() {
         let shapes = [
@@ -499,7 +500,7 @@ mod tests {
         }
     }
 
-    /// Our own kernels: rows and columns beside an element do not change it, to the bit.
+    /// Tallow's kernels: other rows and columns do not change an element, to the bit.
     #[test]
     fn an_element_depends_on_its_row_and_column() {
         let (rows, inner, columns) = (290, 300, 600);
@@ -524,8 +525,8 @@ mod tests {
         }
     }
 
-    /// Our own kernels, over more than one piece of the inner dimension: neither layouts nor threads nor preparation
-    /// change a bit.
+    /// Tallow's kernels, over several pieces of the inner dimension: layouts, threads and preparation do not change a
+    /// bit.
     #[test]
     fn threads_and_layouts_change_nothing() {
         let (rows, inner, columns) = (300, 530, 64);

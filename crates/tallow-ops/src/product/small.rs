@@ -1,13 +1,14 @@
-//! Products of the small matrices of attention, which are over before a general product has packed its operands.
+//! Products of the small matrices of attention. Packing the operands, as for a general product, would take longer than
+//! the product.
 
 use crate::path::arch;
 use pulp::{Simd, WithSimd};
 
-/// Rows and vectors of the output that are summed in registers.
+/// The rows and vectors of the output that are summed in registers.
 const TILE_ROWS: usize = 6;
 const TILE_VECTORS: usize = 2;
 
-/// The left operand: element (i, p) stands at `values[i * row_stride + p * column_stride]`.
+/// The left operand: element (i, p) is `values[i * row_stride + p * column_stride]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
     pub(crate) values: &'a [f32],
@@ -15,7 +16,7 @@ pub(crate) struct Left<'a> {
     pub(crate) column_stride: usize,
 }
 
-/// The right operand: element (p, j) stands at `values[p * row_stride + j]`.
+/// The right operand: element (p, j) is `values[p * row_stride + j]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Right<'a> {
     pub(crate) values: &'a [f32],
@@ -52,11 +53,11 @@ impl<'a> Right<'a> {
     }
 }
 
-/// output = a b, or output += a b, where element (i, j) of the output stands at `output[i * stride + j]`. The sizes are
-/// the numbers of rows, of summands and of columns.
+/// output = a b, or output += a b, where element (i, j) of the output is `output[i * stride + j]`. The sizes are the
+/// numbers of rows, of summands and of columns.
 ///
-/// Every element is summed one product after the other, in the order of the inner dimension: it does not depend, to
-/// the bit, on the rows and columns beside it.
+/// Every element is summed one product after another, in the order of the inner dimension. It does not depend, to the
+/// bit, on other rows and columns.
 ///
 /// # Panics
 /// When a matrix reaches beyond its slice.
@@ -128,7 +129,7 @@ impl WithSimd for Product<'_> {
 }
 
 impl Product<'_> {
-    /// All rows of `VECTORS` vectors of columns, the last (and only) one of which holds `width` columns.
+    /// Computes all rows of `VECTORS` vectors of columns. If the only vector is partial, it holds `width` columns.
     ///
     /// # Safety
     /// The operands reach over all rows and columns, and the strip lies inside the columns.
@@ -143,7 +144,7 @@ impl Product<'_> {
         let mut row = 0;
         // SAFETY: the caller's promises; all tiles lie inside the rows.
         unsafe {
-            // Twelve sums keep the units busy, of six rows in two vectors or of twelve in one.
+            // Twelve sums keep the units busy: six rows of two vectors, or twelve rows of one.
             while VECTORS == 1 && row + 2 * TILE_ROWS <= self.sizes.0 {
                 self.tile::<S, { 2 * TILE_ROWS }, VECTORS, PARTIAL>(simd, row, column, width);
                 row += 2 * TILE_ROWS;
@@ -163,7 +164,7 @@ impl Product<'_> {
         }
     }
 
-    /// `ROWS` rows of `VECTORS` vectors of columns, of which `width` exist, if they are partial.
+    /// Computes `ROWS` rows of `VECTORS` vectors of columns. If the vectors are partial, `width` columns exist.
     ///
     /// # Safety
     /// The operands reach over all rows and columns, and the tile lies inside the output.
@@ -182,7 +183,7 @@ impl Product<'_> {
             if PARTIAL {
                 simd.partial_load_f32s(values)
             } else {
-                // Not a partial load of everything, which would be the call of a function.
+                // This is not a partial load, which would be a function call.
                 S::as_simd_f32s(&values[vector * lanes..(vector + 1) * lanes]).0[0]
             }
         };
@@ -196,8 +197,8 @@ impl Product<'_> {
             }
         }
         for p in 0..self.sizes.1 {
-            // SAFETY: the operands reach over all rows and columns, of which the tile has some, and over step p. Checks
-            // of every element would cost as much as the sums.
+            // SAFETY: the operands reach over all rows and columns, and the tile's rows, columns and step p lie among
+            // them. Checks of every element would cost as much as the sums.
             let (a, values) = unsafe {
                 let a = self
                     .a

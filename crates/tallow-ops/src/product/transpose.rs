@@ -1,12 +1,12 @@
-//! The transpose of small matrices, as attention needs it of keys and values.
+//! The transpose of small matrices, such as the keys and values of attention.
 
 use super::Matrix;
 use super::panels::Avx512;
 use crate::path::{Path, path};
 use crate::rows::LANES;
 
-/// Writes the columns of a matrix whose rows are contiguous as rows, filled up with zeros to a multiple of [`LANES`]:
-/// whole vectors on every machine.
+/// Writes the columns of a matrix with contiguous rows as rows, padded with zeros to a multiple of [`LANES`], which is
+/// a number of whole vectors on every machine.
 pub(crate) fn transpose(m: Matrix, into: &mut Vec<f32>) {
     let padded = m.rows.next_multiple_of(LANES);
     into.resize(m.columns * padded, 0.0);
@@ -16,7 +16,7 @@ pub(crate) fn transpose(m: Matrix, into: &mut Vec<f32>) {
     }
 }
 
-/// Sixteen rows at a time, so that what is written lies side by side.
+/// Transposes sixteen rows at a time, so that the written values are contiguous.
 fn by_blocks(m: Matrix, into: &mut [f32], padded: usize) {
     vectorized!({
         for first in (0..m.rows).step_by(LANES) {
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::with_path;
 
-    /// On both paths, in memory that held something else.
+    /// On both paths, in memory that held other values before.
     #[test]
     fn equals_the_definition() {
         for (rows, columns, gap) in [

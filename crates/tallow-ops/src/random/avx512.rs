@@ -1,5 +1,5 @@
-//! Sixteen blocks of the generator at a time, in vectors of 512 bits, turned into factors of a dropout mask. LLVM makes
-//! four times as many instructions of the portable form.
+//! Sixteen blocks of the generator at a time, in vectors of 512 bits, converted to factors of a dropout mask. LLVM
+//! compiles the portable form to four times as many instructions.
 #![allow(unsafe_code)]
 
 use super::{MULTIPLIERS, ROUNDS, WEYL, WIDE};
@@ -9,7 +9,7 @@ use std::arch::x86_64::{
     _mm512_srli_epi32, _mm512_storeu_ps, _mm512_ternarylogic_epi32,
 };
 
-/// Writes 0 where the 16 bits of a value lie below the threshold, else `scale`; see `Dropout::fill_row` for the bits.
+/// Writes 0 if the 16 bits of a value are below the threshold, else `scale`; see `Dropout::fill_row` for the bits.
 #[target_feature(enable = "avx512f")]
 pub(super) fn fill(
     mut key: [u32; 2],

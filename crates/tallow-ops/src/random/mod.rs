@@ -1,7 +1,7 @@
 //! Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 //!
-//! A number is a pure function of a [`Key`] and a counter. Nothing is consumed, so a resumed run draws the numbers of
-//! the uninterrupted one, and a batch draws the same numbers however it is split over workers.
+//! A number is a pure function of a [`Key`] and a counter. There is no generator state, so a resumed run draws the same
+//! numbers as an uninterrupted one, and a batch draws the same numbers however it is split over workers.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -30,10 +30,10 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// Blocks of the generator that [`Key::wide_words`] computes side by side.
+/// The number of generator blocks that [`Key::wide_words`] computes side by side.
 pub(crate) const WIDE: usize = 16;
 
-/// What random numbers are for. Two purposes never share a number, whatever else they are keyed by.
+/// The purpose of random numbers. Different purposes never share a number, whatever the rest of their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -43,13 +43,13 @@ pub enum Purpose {
     Dropout = 2,
     /// Tokens drawn while decoding.
     Sampling = 3,
-    /// Moments at which a run is killed to prove that it can be resumed.
+    /// Times at which a run is killed to prove that it can be resumed.
     Kills = 4,
-    /// Mutations of seeds with which input is tested.
+    /// Mutations of seed inputs in tests.
     Mutations = 5,
 }
 
-/// A key of the generator, derived step by step: `Key::new(seed, purpose).fold(update).fold(layer)`.
+/// A key of the generator. Keys are derived step by step: `Key::new(seed, purpose).fold(update).fold(layer)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key([u32; 2]);
 
@@ -61,7 +61,7 @@ impl Key {
 
     /// A new key from this one and a number (an update, a layer, a sentence...).
     pub fn fold(self, value: u64) -> Self {
-        // The last word sets derivations apart from draws, whose counters end in a smaller word.
+        // The last word separates derivations from draws, whose counters end in a smaller word.
         let words = philox4x32([value as u32, (value >> 32) as u32, 0, u32::MAX], self.0);
         Self([words[0], words[1]])
     }
@@ -73,16 +73,16 @@ impl Key {
             .fold(name.len() as u64)
     }
 
-    /// Four random words: `block` counts along a row, `row` and `sentence` name the row.
+    /// Four random words. `block` counts along a row; `row` and `sentence` identify the row.
     #[inline]
     pub fn words(self, block: u32, row: u32, sentence: u64) -> [u32; 4] {
-        // Sentences are counted, so their upper word stays far below the one that `fold` uses.
+        // Sentences are counted, so the upper word of their number stays far below the value that `fold` uses.
         philox4x32([block, row, sentence as u32, (sentence >> 32) as u32], self.0)
     }
 
     /// The words of [`WIDE`] consecutive blocks: element `[w][i]` is word `w` of block `first + i`.
     ///
-    /// Written as loops over blocks, so that they become vector instructions where they are inlined.
+    /// It is written as loops over blocks, which become vector instructions where they are inlined.
     #[inline(always)]
     pub(crate) fn wide_words(self, first: u32, row: u32, sentence: u64) -> [[u32; WIDE]; 4] {
         let mut key = self.0;
@@ -113,7 +113,7 @@ impl Key {
         counter
     }
 
-    /// Turns the words of [`WIDE`] consecutive blocks into factors: 0 where the 16 bits of a value lie below the
+    /// Converts the words of [`WIDE`] consecutive blocks to factors: 0 if the 16 bits of a value are below the
     /// threshold, else `scale`. Half `h` of word `w` of block `first + i` decides on value `32 w + 16 h + i`.
     #[inline(always)]
     pub(crate) fn fill_mask(
@@ -143,7 +143,7 @@ impl Key {
         }
     }
 
-    /// `count` numbers, uniform in the open interval (0, 1), with 24 random bits each.
+    /// `count` random numbers, uniform in the open interval (0, 1), with 24 random bits each.
     pub fn uniform(self, count: usize) -> Vec<f64> {
         (0..count.div_ceil(4))
             .flat_map(|block| self.words(block as u32, (block >> 32) as u32, 0))
@@ -152,7 +152,7 @@ impl Key {
             .collect()
     }
 
-    /// `count` numbers, normal with mean 0 and standard deviation 1 (Box and Muller 1958).
+    /// `count` random numbers, normal with mean 0 and standard deviation 1 (Box and Muller 1958).
     pub fn normal(self, count: usize) -> Vec<f64> {
         let uniform = self.uniform(count.next_multiple_of(2));
         let pairs = uniform.chunks_exact(2).flat_map(|pair| {

@@ -4,7 +4,7 @@ use crate::sublayer::RowConnection;
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 
-/// layer_norm(x + dropout(y)): what a post-norm sublayer ends with, by itself.
+/// layer_norm(x + dropout(y)): the connection of a post-norm sublayer as an operation.
 pub(super) struct ResidualNorm(pub(super) RowConnection);
 
 impl CustomOp3 for ResidualNorm {

@@ -5,8 +5,8 @@ use crate::Dropout;
 use crate::layer_norm::{moments, normalise, normalise_backward, row_gradient};
 use crate::profile::{Operation, span};
 
-/// The connection of a sublayer whose rows are tokens of `width` values. It works on blocks of rows; `first` is the
-/// number of a block's first row, which its dropout mask follows from.
+/// The connection of a sublayer whose rows are tokens of `width` values. It works on blocks of rows. The number of a
+/// block's first row, `first`, determines its dropout mask.
 #[derive(Clone)]
 pub(crate) struct RowConnection {
     place: NormPlace,
@@ -25,7 +25,7 @@ impl RowConnection {
         }
     }
 
-    /// Writes the dropout mask of a row; without dropout it stays as it is.
+    /// Writes the dropout mask of a row; without dropout, `factors` stay unchanged.
     #[inline(always)]
     fn fill_mask(&self, index: usize, factors: &mut [f32]) {
         if let Some(dropout) = &self.dropout {
@@ -33,7 +33,7 @@ impl RowConnection {
         }
     }
 
-    /// What the function of the sublayer sees: `x` itself, or `x` normalised, which is appended to `input`.
+    /// The input of the sublayer's function: `x` itself (post-norm), or normalised `x`, which is appended to `input`.
     pub(crate) fn enter<'a>(&self, x: &'a [f32], norm: &[f32], input: &'a mut Vec<f32>) -> &'a [f32] {
         if self.place == NormPlace::Post {
             return x;
@@ -44,7 +44,7 @@ impl RowConnection {
         &input[so_far..]
     }
 
-    /// Whether [`Self::enter`] changes what it is given.
+    /// Whether [`Self::enter`] normalises its input.
     pub(crate) fn enters_normalised(&self) -> bool {
         self.place == NormPlace::Pre
     }
@@ -55,7 +55,7 @@ impl RowConnection {
         normalise_backward(x, d_input, norm, self.epsilon, d_norm, dx);
     }
 
-    /// Appends x + dropout(y), normalised if that is the place for it.
+    /// Appends x + dropout(y), normalised in a post-norm sublayer.
     pub(crate) fn leave(&self, first: usize, (x, y): (&[f32], &[f32]), norm: &[f32], result: &mut Vec<f32>) {
         let _span = span(Operation::Connection);
         let width = self.width;
@@ -79,8 +79,8 @@ impl RowConnection {
         });
     }
 
-    /// Appends the gradients of `x` (as far as it does not go through the function) and of `y`, and adds that of
-    /// `norm`. The sums that were normalised are computed again.
+    /// Appends the gradient of `x` (without the path through the function) and of `y`, and adds the gradient of `norm`.
+    /// The sums that were normalised are computed again.
     pub(crate) fn leave_backward(
         &self,
         first: usize,

@@ -1,4 +1,4 @@
-//! Where the parameters of a sublayer lie in their one tensor.
+//! The layout of a sublayer's parameters in one tensor.
 
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -74,7 +74,7 @@ impl SelfAttentionParts {
     /// Views of the packed parameters of width `d`.
     ///
     /// # Errors
-    /// When there are too few.
+    /// When there are too few elements.
     pub fn of(packed: &Tensor, d: usize) -> Result<Self> {
         let [qkv_weight, qkv_bias, output_weight, output_bias, norm] =
             cut(packed, [&[3 * d, d], &[3 * d], &[d, d], &[d], &[2, d]])?;
@@ -92,7 +92,7 @@ impl CrossAttentionParts {
     /// Views of the packed parameters of width `d`.
     ///
     /// # Errors
-    /// When there are too few.
+    /// When there are too few elements.
     pub fn of(packed: &Tensor, d: usize) -> Result<Self> {
         let [q_weight, q_bias, kv_weight, kv_bias, output_weight, output_bias, norm] =
             cut(packed, [&[d, d], &[d], &[2 * d, d], &[2 * d], &[d, d], &[d], &[2, d]])?;
@@ -112,7 +112,7 @@ impl FeedForwardParts {
     /// Views of the packed parameters of width `d` and inner width `f`.
     ///
     /// # Errors
-    /// When there are too few.
+    /// When there are too few elements.
     pub fn of(packed: &Tensor, d: usize, f: usize) -> Result<Self> {
         let [inner_weight, inner_bias, outer_weight, outer_bias, norm] =
             cut(packed, [&[f, d], &[f], &[d, f], &[d], &[2, d]])?;
@@ -144,7 +144,7 @@ impl Place {
         start..start + self.outputs
     }
 
-    /// The map that follows.
+    /// The map after this one.
     fn then(self, inputs: usize, outputs: usize) -> Self {
         Self {
             start: self.bias().end,
@@ -161,7 +161,7 @@ impl Place {
         }
     }
 
-    /// The scale and shift that follow.
+    /// The scale and shift after this map.
     fn then_norm(self) -> Range<usize> {
         let start = self.bias().end;
         start..start + 2 * self.outputs

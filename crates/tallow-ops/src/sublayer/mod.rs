@@ -2,9 +2,9 @@
 //! to the encoder's output, and the position-wise feed-forward layer, each with projections, dropout, residual
 //! connection and normalisation.
 //!
-//! A sublayer is one operation whose parameters lie in one tensor, one after the other: Candle takes a custom operation
-//! of at most three inputs, and every edge of its graph costs a tensor of zeros and an addition. `reference.rs` says
-//! what each computes, in the small operations of this crate; that is also what runs wherever the fused form cannot.
+//! A sublayer is one operation whose parameters are concatenated in one tensor, because Candle allows at most three
+//! inputs for a custom operation, and every edge of its graph costs a tensor of zeros and an addition. `reference.rs`
+//! defines each sublayer in the small operations of this crate, and also runs wherever the fused form is not possible.
 
 mod connection;
 mod cpu;
@@ -20,7 +20,7 @@ use candle_core::{Result, Tensor, bail};
 use layout::{CrossAttentionLayout, FeedForwardLayout, SelfAttentionLayout};
 use std::cell::RefCell;
 
-/// Where a sublayer normalises.
+/// The place of a sublayer's normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormPlace {
     /// layer_norm(x + f(x)), as in the paper.
@@ -29,10 +29,10 @@ pub enum NormPlace {
     Pre,
 }
 
-/// What surrounds the function of a sublayer.
+/// The connection around the function of a sublayer.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection<'a> {
-    /// Where it normalises.
+    /// The place of the normalisation.
     pub place: NormPlace,
     /// Added to the variance before its root is taken.
     pub epsilon: f64,
@@ -40,42 +40,42 @@ pub struct Connection<'a> {
     pub dropout: Option<&'a Dropout>,
 }
 
-/// How a sublayer attends.
+/// Options of an attention sublayer.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionSublayerOptions<'a> {
     /// The number of heads, a divisor of the model width.
     pub heads: usize,
-    /// What products of queries and keys are multiplied by; 1/sqrt(k) in the paper.
+    /// The factor of the products of queries and keys; 1/sqrt(k) in the paper.
     pub scale: f64,
     /// Dropout on the attention weights.
     pub weights_dropout: Option<&'a Dropout>,
     /// Residual connection and normalisation.
     pub connection: Connection<'a>,
-    /// What products of matrices are computed in.
+    /// The arithmetic of matrix products.
     pub compute: Compute,
-    /// Where to put the attention weights, `[b, h, t, s]`, if they are wanted.
+    /// The place for the attention weights, `[b, h, t, s]`, if they are requested.
     pub record: Option<&'a RefCell<Option<Tensor>>>,
 }
 
-/// How a feed-forward sublayer computes.
+/// Options of a feed-forward sublayer.
 #[derive(Clone, Copy, Debug)]
 pub struct FeedForwardOptions<'a> {
     /// The inner width.
     pub inner: usize,
     /// The non-linearity between the two maps.
     pub activation: Activation,
-    /// Dropout on its result.
+    /// Dropout on the result of the non-linearity.
     pub inner_dropout: Option<&'a Dropout>,
     /// Residual connection and normalisation.
     pub connection: Connection<'a>,
-    /// What products of matrices are computed in.
+    /// The arithmetic of matrix products.
     pub compute: Compute,
 }
 
 /// x + W2 activation(W1 x + b1) + b2, with dropout and normalisation around it.
 ///
 /// # Shapes
-/// `x` and the result: `[n, d]`; `packed`: the elements of [`FeedForwardParts`], one part after the other.
+/// `x` and the result: `[n, d]`; `packed`: the elements of [`FeedForwardParts`], concatenated.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -100,11 +100,11 @@ pub fn feed_forward(x: &Tensor, packed: &Tensor, options: FeedForwardOptions) ->
     }
 }
 
-/// Attention of sentences to themselves as a sublayer.
+/// The sublayer of attention of sentences to themselves.
 ///
 /// # Shapes
-/// `x` and the result: `[n, d]`, rows of `sentences`; `packed`: the elements of [`SelfAttentionParts`], one part after
-/// the other. With `causal`, a position sees none that is later in its sentence.
+/// `x` and the result: `[n, d]`, rows of `sentences`; `packed`: the elements of [`SelfAttentionParts`], concatenated.
+/// With `causal`, a position sees only positions up to itself in its sentence.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -118,7 +118,7 @@ pub fn self_attention_sublayer(
     let (rows, width) = x.dims2()?;
     if rows != sentences.rows() {
         bail!(
-            "self_attention: x {:?} has not the {} rows of its sentences",
+            "self_attention: x {:?} does not have the {} rows of its sentences",
             x.dims(),
             sentences.rows()
         );
@@ -136,11 +136,11 @@ pub fn self_attention_sublayer(
     }
 }
 
-/// Attention to the encoder's output as a sublayer.
+/// The sublayer of attention to the encoder's output.
 ///
 /// # Shapes
 /// `x` and the result: `[n, d]`, rows of `sentences`; `memory`: `[m, d]`, rows of `memory_sentences`; `packed`: the
-/// elements of [`CrossAttentionParts`], one part after the other.
+/// elements of [`CrossAttentionParts`], concatenated.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -177,7 +177,7 @@ pub fn cross_attention_sublayer(
 }
 
 impl AttentionSublayerOptions<'_> {
-    /// Whether the fused form can compute this: it never writes the weights out.
+    /// Whether the fused form can compute this: it never writes the weights out, so it cannot record them.
     fn can_fuse(&self, x: &Tensor, sentences: &Sentences) -> Result<bool> {
         let (_, width) = x.dims2()?;
         if self.record.is_some() || self.heads == 0 || !width.is_multiple_of(self.heads) || self.scale <= 0.0 {

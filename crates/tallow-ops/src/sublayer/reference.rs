@@ -11,7 +11,7 @@ use crate::{
 use candle_core::{Result, Tensor};
 
 impl Connection<'_> {
-    /// What the function of the sublayer sees of `x`.
+    /// The input of the sublayer's function: `x`, or normalised `x` in a pre-norm sublayer.
     ///
     /// # Shapes
     /// `x` and the result: `[n, d]`; `norm`: scale and shift, `[2, d]`.
@@ -25,7 +25,7 @@ impl Connection<'_> {
         }
     }
 
-    /// `x` with the function's result `y` added, normalised if that is the place for it.
+    /// The sum of `x` and the function's result `y` (with dropout), normalised in a post-norm sublayer.
     ///
     /// # Shapes
     /// `x`, `y` and the result: `[n, d]`; `norm`: scale and shift, `[2, d]`.

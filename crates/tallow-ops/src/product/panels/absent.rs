@@ -1,4 +1,4 @@
-//! Processors without AVX-512: no value of these types can exist.
+//! Substitutes for processors without AVX-512: no value of these types can exist.
 #![allow(unsafe_code)]
 
 use crate::product::{Into, Matrix};
@@ -9,7 +9,7 @@ use std::convert::Infallible;
 pub(crate) struct Avx512(Infallible);
 
 impl Avx512 {
-    /// This machine's processor, if it has the instructions.
+    /// This machine's processor, if it has AVX-512.
     pub(crate) fn detect() -> Option<Self> {
         None
     }

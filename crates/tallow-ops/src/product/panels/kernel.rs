@@ -8,14 +8,14 @@ use std::arch::x86_64::{
 };
 use std::arch::x86_64::{_mm512_castpd_ps, _mm512_castps_pd, _mm512_unpackhi_pd, _mm512_unpacklo_pd};
 
-/// Values of a register, and of a cache line.
+/// The number of values in a register, and in a cache line.
 pub(super) const LANES: usize = 16;
 
-/// Rows of f32 values: the first, and the distance from one to the next in values.
+/// Rows of f32 values: a pointer to the first, and the distance from one to the next in values.
 pub(super) type Rows<P> = (P, usize);
 
-/// What a tile reads ahead, a line every few steps, so that the memory is never asked for many at once. None of it
-/// needs to exist.
+/// Memory that a tile prefetches, one line every few steps, so that there are never many requests at once. The
+/// addresses may be invalid.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ahead {
     /// The output of the next tile, whose rows lie as far apart as those of this one.
@@ -24,19 +24,20 @@ pub(super) struct Ahead {
     pub(super) runs: [*const f32; 2],
 }
 
-/// How the values of a slab of the left operand lie.
+/// The layout of a slab of the left operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slab {
-    /// Its rows behind each other. A line more than [`DEPTH`] keeps them from competing for the same places in a cache.
+    /// The slab's rows follow each other. Their distance is one line more than [`DEPTH`], because otherwise they would
+    /// compete for the same places in a cache.
     Rows,
-    /// Its steps behind each other, a line for each.
+    /// The slab's steps follow each other, one line for each.
     Steps,
 }
 
 impl Slab {
     /// The distance between rows in [`Slab::Rows`].
     pub(super) const ROW: usize = DEPTH + LANES;
-    /// The values of a slab, in either form.
+    /// The number of values of a slab, in either layout.
     pub(super) const SIZE: usize = if SLAB * Self::ROW > DEPTH * LANES {
         SLAB * Self::ROW
     } else {
@@ -44,13 +45,14 @@ impl Slab {
     };
 }
 
-/// The first `count` lanes, at most all.
+/// A mask of the first `count` lanes, or of all.
 fn mask(count: usize) -> __mmask16 {
     ((1u32 << count.min(LANES)) - 1) as __mmask16
 }
 
 /// Computes a tile of `height` x `width` values, at most [`SLAB`] x [`WIDTH_OF_PANEL`]: the product of a slab and a
-/// panel of `steps`, added to initial values. A distance of zero gives every row the same initial values.
+/// panel of `steps` steps, added to initial values. If the distance between rows of initial values is zero, all rows
+/// have the same ones.
 ///
 /// # Safety
 /// The processor has AVX-512F. The operands are a slab in its form, of an even number of initialised rows, and a panel
@@ -65,7 +67,7 @@ pub(super) unsafe fn tile(
     shape: (usize, usize),
     ahead: Ahead,
 ) {
-    // As few rows as there are take part: every height is a function of its own, whose sums stay in registers.
+    // Only the existing rows are computed: every height is a separate function, whose sums stay in registers.
     macro_rules! of_height {
         ($($height:literal)*) => {
             match (form, shape.0.next_multiple_of(2)) {
@@ -84,7 +86,7 @@ pub(super) unsafe fn tile(
     of_height!(2 4 6 8 10 12 14);
 }
 
-/// [`tile`], for slabs whose rows and steps lie `ROW` and `STEP` values apart.
+/// [`tile`] for slabs whose rows and steps are `ROW` and `STEP` values apart.
 ///
 /// # Safety
 /// As for [`tile`].
@@ -118,7 +120,8 @@ unsafe fn sums<const ROW: usize, const STEP: usize, const HEIGHT: usize>(
         };
     }
     for _ in 0..steps / LANES {
-        // Lines of the output go into the first cache; those of operands, which are copied first, into the second.
+        // Lines of the output go into the first-level cache. Lines of operands go into the second, because they are
+        // copied first.
         _mm_prefetch::<_MM_HINT_T0>(ahead.output.cast());
         several_steps!(STEPS);
         _mm_prefetch::<_MM_HINT_T0>(ahead.output.wrapping_add(LANES).cast());
@@ -147,7 +150,7 @@ unsafe fn sums<const ROW: usize, const STEP: usize, const HEIGHT: usize>(
     }
 }
 
-/// Copies up to [`SLAB`] runs of `count` values, `stride` apart, to runs that lie `distance` apart.
+/// Copies up to [`SLAB`] runs of `count` values, `stride` apart, to runs that are `distance` apart.
 ///
 /// # Safety
 /// The processor has AVX-512F, and all of these values exist.
@@ -165,8 +168,8 @@ pub(super) unsafe fn copy_rows(from: Rows<*const f32>, to: Rows<*mut f32>, rows:
     }
 }
 
-/// Cuts rows of `count` values into pieces of `width`: piece `p` of row `r` goes to `to + (p * rows + r) * room`, and
-/// is filled up with zeros to `room` values, which are one or two lines.
+/// Cuts rows of `count` values into pieces of `width`. Piece `p` of row `r` goes to `to + (p * rows + r) * room`, and
+/// is padded with zeros to `room` values, which are one or two lines.
 ///
 /// # Safety
 /// The processor has AVX-512F; the values exist, and so does the room for them, aligned to a line; `width <= room`.
@@ -193,7 +196,8 @@ pub(super) unsafe fn cut_rows(
     }
 }
 
-/// Turns runs of `count` values into steps: each step is a value from every run, filled up with zeros to `lines` lines.
+/// Turns runs of `count` values into steps: each step has one value from every run and is padded with zeros to `lines`
+/// lines.
 ///
 /// # Safety
 /// The processor has AVX-512F; the values exist, and so does the room for `count` steps of these lines.

@@ -1,15 +1,15 @@
-//! Products of matrices in f32 with AVX-512, blocked as in Goto and van de Geijn, "Anatomy of High-Performance Matrix
+//! Matrix products in f32 with AVX-512, blocked as in Goto and van de Geijn, "Anatomy of High-Performance Matrix
 //! Multiplication" (2008).
 //!
-//! The right operand is packed into panels of 32 columns, the left one is copied slab by slab, 14 rows at a time
-//! (several slabs, if its columns lie side by side); a kernel multiplies a slab by a panel with all 14 x 32 sums in
-//! registers. The inner dimension is cut into pieces of [`DEPTH`], so that a slab and a panel share the first cache,
-//! and the columns into parts of [`WIDTH`], so that their panels stay in the second.
+//! The right operand is packed into panels of 32 columns. The left one is copied slab by slab, 14 rows at a time
+//! (several slabs, if its columns are contiguous). A kernel multiplies a slab by a panel with all 14 x 32 sums in
+//! registers. The inner dimension is cut into pieces of [`DEPTH`], so that a slab and a panel fit in the first-level
+//! cache together, and the columns into parts of [`WIDTH`], so that their panels stay in the second-level cache.
 //!
-//! While it computes, the kernel asks for what comes next: the lines of the next output and of the next slab. In
-//! training, where nothing is in a cache when a product begins, this is worth a tenth.
+//! While it computes, the kernel prefetches the lines of the next output and of the next slab. In training, where
+//! nothing is in a cache when a product begins, this saves a tenth of the time.
 //!
-//! An element of the result depends on its row and its column alone, to the bit, not on the rows and columns beside it.
+//! An element of the result depends only on its row and its column, to the bit, not on other rows and columns.
 #![allow(unsafe_code)]
 
 mod kernel;
@@ -21,7 +21,7 @@ use kernel::{Ahead, LANES, Rows, Slab, copy_rows, cut_rows, tile, turn};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Rows of a slab: with two registers of sums for each, 28 of the 32 registers.
+/// Rows of a slab. With two registers of sums for each row, they take 28 of the 32 registers.
 const SLAB: usize = 14;
 /// Columns of a panel: two registers.
 const WIDTH_OF_PANEL: usize = 2 * LANES;
@@ -29,8 +29,8 @@ const WIDTH_OF_PANEL: usize = 2 * LANES;
 const DEPTH: usize = 256;
 /// Columns of the right operand that are packed at a time.
 const WIDTH: usize = 16 * WIDTH_OF_PANEL;
-/// Slabs that are packed at a time, if the columns of the left operand lie side by side: then a step of all of them is
-/// a stretch of memory.
+/// The number of slabs that are packed at a time if the columns of the left operand are contiguous: a step of all of
+/// them is then contiguous in memory.
 const GROUP: usize = 18;
 
 /// A processor with AVX-512F.
@@ -38,13 +38,13 @@ const GROUP: usize = 18;
 pub(crate) struct Avx512(());
 
 impl Avx512 {
-    /// This machine's processor, if it has the instructions.
+    /// This machine's processor, if it has AVX-512F.
     pub(crate) fn detect() -> Option<Self> {
         is_x86_feature_detected!("avx512f").then_some(Self(()))
     }
 }
 
-/// Values that begin at a cache line.
+/// Values aligned to a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Line([f32; LANES]);
@@ -78,7 +78,7 @@ impl Packed {
         }
     }
 
-    /// The panels of a piece of the inner dimension from a column on.
+    /// The panels of a piece of the inner dimension, starting at a column.
     fn panels(&self, depth: &Range<usize>, first: usize) -> *const f32 {
         let width = self.columns.next_multiple_of(WIDTH_OF_PANEL);
         values(&self.lines)[depth.start * width + first * depth.len()..].as_ptr()
@@ -105,8 +105,8 @@ impl Right<'_> {
 }
 
 impl Avx512 {
-    /// Writes the columns of a matrix whose rows are contiguous as rows of `stride` values, which is a multiple of
-    /// [`LANES`], filled up with zeros.
+    /// Writes the columns of a matrix with contiguous rows as rows of `stride` values, padded with zeros. `stride` is a
+    /// multiple of [`LANES`].
     pub(crate) fn transpose(self, m: Matrix, into: &mut [f32], stride: usize) {
         assert_eq!(m.strides.1, 1, "the rows of a matrix to transpose are contiguous");
         assert!(
@@ -122,7 +122,7 @@ impl Avx512 {
     }
 }
 
-/// The pieces of the inner dimension; a single empty one if it is empty.
+/// The pieces of the inner dimension; one empty piece if it is empty.
 fn pieces(inner: usize) -> impl Iterator<Item = Range<usize>> {
     (0..inner.max(1))
         .step_by(DEPTH)
@@ -135,7 +135,7 @@ fn values(lines: &[Line]) -> &[f32] {
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
 }
 
-/// Room for `count` values in memory that grows to hold them.
+/// A slice of `count` values in memory that grows if necessary.
 fn grown(lines: &mut Vec<Line>, count: usize) -> &mut [f32] {
     let needed = count.div_ceil(LANES);
     if lines.len() < needed {
@@ -145,7 +145,7 @@ fn grown(lines: &mut Vec<Line>, count: usize) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), needed * LANES) }
 }
 
-/// Packs columns of a right operand by a piece of the inner dimension into panels.
+/// Packs a piece of the inner dimension of some columns of a right operand into panels.
 fn pack(_: Avx512, b: Matrix, depth: Range<usize>, columns: Range<usize>, into: &mut [f32]) {
     let _span = span(Operation::Packing);
     let (steps, width) = (depth.len(), columns.len());
@@ -180,15 +180,15 @@ fn pack(_: Avx512, b: Matrix, depth: Range<usize>, columns: Range<usize>, into: 
 }
 
 thread_local! {
-    /// Memory for slabs and for panels, kept from product to product.
+    /// Memory for slabs and for panels, reused by later products.
     static SCRATCH: RefCell<(Vec<Line>, Vec<Line>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
-/// output = a b, added to what `into` says.
+/// output = a b, added to the values that `into` names.
 ///
 /// # Safety
-/// The output holds as many rows of as many values as the product, which begin `stride` values apart; unless it is
-/// added to, its values need not be initialised. It overlaps no operand.
+/// The output holds all rows of the product, which begin `stride` values apart. Its values need not be initialised,
+/// unless the product is added to them. It overlaps no operand.
 ///
 /// # Panics
 /// When the inner dimensions of the operands differ.
@@ -247,10 +247,10 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// With a left operand whose rows are contiguous: each slab is copied before its use.
+    /// Computes the part for a left operand with contiguous rows: each slab is copied before its use.
     ///
     /// # Safety
-    /// The processor has AVX-512F; the panels hold the piece by the columns; the output holds its rows of `width`
+    /// The processor has AVX-512F; the panels hold this piece of these columns; the output holds its rows of `width`
     /// values.
     unsafe fn by_rows(&self, slab: &mut [f32]) {
         assert!(slab.len() >= Slab::SIZE, "room for a slab");
@@ -265,7 +265,7 @@ impl Part<'_> {
             }
             let next = self.after(row + SLAB);
             for panel in 0..panels {
-                // The tiles of a slab share the rows of the next one.
+                // The tiles of a slab share the prefetching of the next slab's rows.
                 let run = |i: usize| {
                     if i < SLAB {
                         next.wrapping_add(i * self.a.strides.0)
@@ -280,7 +280,8 @@ impl Part<'_> {
         }
     }
 
-    /// With a left operand whose columns are contiguous: slabs are cut from its rows in memory, a group at a time.
+    /// Computes the part for a left operand with contiguous columns: slabs are cut from its rows in memory, a group at
+    /// a time.
     ///
     /// # Safety
     /// As for [`by_rows`](Self::by_rows).
@@ -307,7 +308,7 @@ impl Part<'_> {
             for (slab, start) in (0..rows).step_by(SLAB).enumerate() {
                 let of_slab = room[slab * self.steps * LANES..].as_ptr();
                 for panel in 0..panels {
-                    // The tiles of a group share the steps of the next one, up to two each.
+                    // The tiles of a group share the prefetching of the next group's steps, up to two each.
                     let number = slab * panels + panel;
                     let runs = [2 * number, 2 * number + 1]
                         .map(|half| next.wrapping_add(half * self.steps / (2 * tiles) * self.a.strides.1));
@@ -319,13 +320,13 @@ impl Part<'_> {
         }
     }
 
-    /// Where an element of the left operand lies.
+    /// The address of an element of the left operand.
     fn left(&self, row: usize, step: usize) -> *const f32 {
         let (of_row, of_step) = self.a.strides;
         self.a.values.as_ptr().wrapping_add(row * of_row + step * of_step)
     }
 
-    /// What of the left operand is needed after the rows before `row`: those from there on, or the next piece.
+    /// The address of the left operand's values that are needed next: the rows from `row` on, or the next piece.
     fn after(&self, row: usize) -> *const f32 {
         if row < self.a.rows {
             self.left(row, self.depth.start)
@@ -334,7 +335,7 @@ impl Part<'_> {
         }
     }
 
-    /// The tile of a slab, which holds `height` rows from `row` on, and a panel.
+    /// Computes the tile of a slab, which holds `height` rows starting at `row`, and a panel.
     ///
     /// # Safety
     /// The processor has AVX-512F; slab and panel hold the steps of the piece; the output holds the tile.

@@ -1,19 +1,19 @@
-//! Processors without a unit for bf16 that is known here: no value of these types can exist.
+//! Substitutes for processors without a supported unit for bf16: no value of these types can exist.
 #![allow(unsafe_code)]
 
 use crate::product::{Into, Matrix};
 use std::convert::Infallible;
 
-/// What becomes of the f32 elements of a matrix.
+/// The conversion of a matrix's f32 elements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Factors {
     /// They are rounded to bf16.
     Rounded,
-    /// They are taken apart into three bf16.
+    /// They are split into three bf16.
     Parts,
 }
 
-/// The processor's units, and what they multiply.
+/// The units of a processor, with the factors that they multiply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unit(Infallible);
 
@@ -23,7 +23,7 @@ impl Unit {
         None
     }
 
-    /// Its name in records of runs.
+    /// The name in records of runs.
     pub(crate) fn name(self) -> &'static str {
         match self.0 {}
     }

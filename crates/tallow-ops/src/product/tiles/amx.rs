@@ -1,15 +1,16 @@
-//! Advanced Matrix Extensions: Intel's tiles of bf16. Rust has no stable intrinsics for them, so this is assembly.
+//! Advanced Matrix Extensions: Intel's tiles of bf16. Rust has no stable intrinsics for them, so this module uses
+//! assembly.
 
 use super::{BLOCK, Rows, Tile};
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
-/// Bytes of a row of a tile, and of a tile.
+/// Bytes of a tile's row, and of a tile.
 const ROW: usize = 64;
 const TILE_BYTES: usize = size_of::<Tile>();
 
-/// Whether the processor has tiles of bf16 and the kernel lets this process use them.
+/// Whether the processor has tiles of bf16 and the operating system lets this process use them.
 pub(super) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
@@ -23,7 +24,8 @@ pub(super) fn is_available() -> bool {
     })
 }
 
-/// Asks Linux to save and restore tiles for this process: without it, their first use is an illegal instruction.
+/// Asks Linux to save and restore tiles for this process. Without this, the first use of a tile is an illegal
+/// instruction.
 fn request_permission() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const TILE_DATA: libc::c_long = 18;
@@ -47,7 +49,7 @@ const CONFIGURATION: Configuration = {
     Configuration(bytes)
 };
 
-/// Shapes the tiles of this thread.
+/// Sets the shapes of this thread's tiles.
 pub(super) fn configure() {
     assert!(is_available(), "this machine has no AMX");
     let configuration = &CONFIGURATION;
@@ -57,7 +59,7 @@ pub(super) fn configure() {
     }
 }
 
-/// Gives the tiles of this thread back: what is not in use need not be saved when threads take turns.
+/// Releases the tiles of this thread. Released tiles need not be saved when the thread is switched.
 pub(super) fn release() {
     // SAFETY: called after `configure`, so the instruction exists.
     unsafe {
@@ -68,7 +70,7 @@ pub(super) fn release() {
 /// See [`super::Kernel`].
 ///
 /// # Safety
-/// [`configure`] has been called on this thread; each strip holds `steps` tiles, of which there is at least one; output
+/// [`configure`] has been called on this thread; each strip holds `steps` tiles, and `steps` is at least one; output
 /// and initial values hold `BLOCK` rows of `BLOCK` values at their distances.
 pub(super) unsafe fn kernel(
     output: Rows<*mut f32>,
@@ -77,9 +79,9 @@ pub(super) unsafe fn kernel(
     b: [*const Tile; 2],
     steps: usize,
 ) {
-    // SAFETY: the caller vouches for the memory. Tiles 0 to 3 are the quarters of the block, 4 and 5 the strips of a,
-    // 6 and 7 those of b. Nothing else in this process keeps values in tiles, and the compiler knows none that do, so
-    // that the sums stay in theirs from one block of assembly to the next.
+    // SAFETY: the caller vouches for the memory. Tiles 0 to 3 are the quarters of the block, 4 and 5 the strips of a, 6
+    // and 7 the strips of b. No other code of this process uses tiles, and the compiler never does, so the sums stay in
+    // their tiles from one block of assembly to the next.
     unsafe {
         load(initial);
         prefetch(output);
@@ -131,8 +133,8 @@ pub(super) unsafe fn kernel_of_parts(
     b: [*const Tile; 2],
     steps: usize,
 ) {
-    // SAFETY: as in `kernel`. Each product of parts shares a pair of tiles with the one before: fourteen loads instead
-    // of twenty-four.
+    // SAFETY: as in `kernel`. Each product of parts shares a pair of tiles with the previous one: fourteen loads
+    // instead of twenty-four.
     unsafe {
         load(initial);
         prefetch(output);
@@ -236,7 +238,7 @@ unsafe fn load((initial, stride): Rows<*const f32>) {
     }
 }
 
-/// Asks for the lines that [`store`] will write, so that they arrive while the products are computed.
+/// Prefetches the lines that [`store`] will write, so that they arrive while the products are computed.
 #[inline(always)]
 fn prefetch((output, stride): Rows<*mut f32>) {
     for row in 0..BLOCK {

@@ -10,8 +10,8 @@ use std::mem::transmute;
 /// Rows that are summed in registers at a time.
 const ROWS: usize = 8;
 
-/// Whether it runs them faster than the same number of products in f32. AMD's processors do; Intel's, which have AMX
-/// beside them, do not.
+/// Whether the processor runs these dot products faster than the same number of products in f32. AMD's processors do.
+/// Intel's, which also have AMX, do not.
 pub(super) fn is_fast() -> bool {
     let vendor = __cpuid(0);
     // "AuthenticAMD"
@@ -46,7 +46,7 @@ pub(super) unsafe fn kernel(
     }
 }
 
-/// `ROWS` rows of a block.
+/// Computes `ROWS` rows of a block.
 ///
 /// # Safety
 /// As for [`kernel`].

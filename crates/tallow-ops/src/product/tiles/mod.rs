@@ -1,24 +1,24 @@
-//! Products of matrices in tiles of bf16, with sums in f32: of elements rounded to bf16, or of f32 elements that are
-//! taken apart into three bf16 each.
+//! Matrix products in tiles of bf16, with sums in f32. Elements are rounded to bf16, or f32 elements are split into
+//! three bf16 each.
 //!
-//! A number in f32 is the sum of three in bf16 to all its 24 bits: x = h + m + l, where each part is what rounding to
-//! bf16 left of the ones before. Of the nine products of parts the six greatest are summed; the others lie below the
-//! rounding of f32 (Henry, Tang, Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For
-//! Higher-Precision Computations"). That can be the fastest way to a product in f32 where a processor multiplies bf16
-//! more than six times as fast as f32; how much more it has to be, packing decides (docs/performance.md). Units for
-//! bf16 take denormal numbers for zero, so that parts of elements below 2^-103 are lost, and elements above 3.39e38
-//! round to infinity.
+//! A number in f32 is the sum of three numbers in bf16, to all its 24 bits: x = h + m + l, where each part is the
+//! remainder after the previous parts, rounded to bf16. The six greatest of the nine products of parts are summed; the
+//! others are below the rounding of f32 (Henry, Tang, Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence
+//! Datatype For Higher-Precision Computations"). This can be the fastest product in f32 if a processor multiplies bf16
+//! more than six times as fast as f32; how much faster it has to be depends on the cost of packing
+//! (docs/performance.md). Units for bf16 treat denormal numbers as zero, so parts of elements below 2^-103 are lost,
+//! and elements above 3.39e38 round to infinity.
 //!
 //! Operands are packed into tiles of 16 x 32 elements: 16 rows of the left one, or 16 columns of the right one, by 32
-//! steps of the inner dimension. Two neighbouring steps share a 32-bit word, as the instructions of both kernels want
-//! it: AMX (Intel, `amx.rs`), and AVX-512 BF16 (`avx512.rs`) on processors that run it at full speed. The parts of a
-//! tile follow each other.
+//! steps of the inner dimension. Two neighbouring steps share a 32-bit word, as the instructions of both kernels
+//! require: AMX (Intel, `amx.rs`), and AVX-512 BF16 (`avx512.rs`) on processors that run it at full speed. The parts of
+//! a tile follow each other.
 //!
-//! The inner dimension is cut into pieces of [`DEPTH`], and within such a piece the left operand into panels of
-//! [`PANEL`] rows and the right one into panels of [`WIDTH`] strips: together 0.8 MiB, or 1.2 with three parts, of the
-//! 2 MiB that a second-level cache has beside AMX.
+//! The inner dimension is cut into pieces of [`DEPTH`]. Within a piece, the left operand is cut into panels of
+//! [`PANEL`] rows and the right one into panels of [`WIDTH`] strips. Together they take 0.8 MiB, or 1.2 with three
+//! parts, of the second-level cache, which has 2 MiB on processors with AMX.
 //!
-//! An element of the result depends on its row and its column alone, to the bit, not on the rows and columns beside it.
+//! An element of the result depends only on its row and its column, to the bit, not on other rows and columns.
 #![allow(unsafe_code)]
 
 #[cfg(target_os = "linux")]
@@ -41,11 +41,11 @@ const BLOCK: usize = 2 * TILE;
 const DEPTH: usize = 16 * BLOCK;
 /// Rows of the left operand that are packed at a time.
 const PANEL: usize = 8 * BLOCK;
-/// Strips of the right operand, those of each part counted, that are gone through before the next rows: they stay in
-/// the second-level cache.
+/// The number of strips of the right operand (the strips of all parts count) that are used before the next rows. They
+/// stay in the second-level cache.
 const WIDTH: usize = 32;
 
-/// The words of a tile. It begins at a cache line, so that no row of it takes two.
+/// The words of a tile, aligned to a cache line, so that no row of it takes two.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Tile([u32; TILE_WORDS]);
@@ -54,11 +54,12 @@ impl Tile {
     const ZERO: Self = Self([0; TILE_WORDS]);
 }
 
-/// Rows of f32 values: the first, and the distance from one to the next in values.
+/// Rows of f32 values: a pointer to the first, and the distance from one to the next in values.
 type Rows<P> = (P, usize);
 
-/// Computes `BLOCK` x `BLOCK` values: the product of two pairs of packed strips of `steps` tiles each, or as many times
-/// their parts, added to initial values. A distance of zero gives every row the same initial values.
+/// Computes `BLOCK` x `BLOCK` values: the product of two pairs of packed strips, added to initial values. Each strip
+/// has `steps` tiles, times the number of parts. If the distance between rows of initial values is zero, all rows have
+/// the same ones.
 type Kernel = unsafe fn(
     output: Rows<*mut f32>,
     initial: Rows<*const f32>,
@@ -67,22 +68,22 @@ type Kernel = unsafe fn(
     steps: usize,
 );
 
-/// What becomes of the f32 elements of a matrix in tiles.
+/// The conversion of a matrix's f32 elements for tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Factors {
     /// They are rounded to bf16.
     Rounded,
-    /// They are taken apart into three bf16.
+    /// They are split into three bf16.
     Parts,
 }
 
-/// The processor's units, and what they multiply.
+/// The units of a processor, with the factors that they multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Advanced Matrix Extensions: whole tiles of elements rounded to bf16.
     #[cfg(target_os = "linux")]
     Amx,
-    /// The same of f32 elements in three parts.
+    /// Advanced Matrix Extensions with f32 elements in three parts.
     #[cfg(target_os = "linux")]
     AmxParts,
     /// Products of pairs in vectors of 512 bits, of elements rounded to bf16.
@@ -115,7 +116,7 @@ impl Unit {
         Self::all().into_iter().find(suits)
     }
 
-    /// Its name in records of runs.
+    /// The name in records of runs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             #[cfg(target_os = "linux")]
@@ -136,7 +137,7 @@ impl Unit {
         }
     }
 
-    /// Tiles that stand for one tile of elements.
+    /// The number of tiles for one tile of elements.
     fn parts(self) -> usize {
         match self {
             #[cfg(target_os = "linux")]
@@ -147,17 +148,17 @@ impl Unit {
         }
     }
 
-    /// Columns of the right operand that make [`WIDTH`] strips, in whole blocks.
+    /// The number of columns of the right operand that make [`WIDTH`] strips, in whole blocks.
     fn width(self) -> usize {
         (WIDTH / self.parts()) * TILE / BLOCK * BLOCK
     }
 
-    /// Tiles of a strip over a piece of the inner dimension, all parts counted.
+    /// The number of tiles of a strip over a piece of the inner dimension, all parts counted.
     fn strip(self, depth: &Range<usize>) -> usize {
         depth.len().div_ceil(BLOCK) * self.parts()
     }
 
-    /// A unit that is ready to compute: AMX has to be set up, and given back.
+    /// Makes a unit ready to compute: AMX has to be configured, and released afterwards.
     fn begin(self) -> Session {
         #[cfg(target_os = "linux")]
         if self != Self::Avx512 {
@@ -229,7 +230,7 @@ impl Right<'_> {
     }
 }
 
-/// Strips of so many rows or columns: an even number of them.
+/// The number of strips for `count` rows or columns, rounded up to an even number.
 fn strips(count: usize) -> usize {
     count.next_multiple_of(BLOCK) / TILE
 }
@@ -242,7 +243,7 @@ fn pieces(inner: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 thread_local! {
-    /// Memory for the panel and for a piece of the right operand, kept from product to product.
+    /// Memory for the panel and for a piece of the right operand, reused by later products.
     static SCRATCH: RefCell<(Vec<Tile>, Vec<Tile>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
@@ -254,11 +255,11 @@ fn grown(tiles: &mut Vec<Tile>, count: usize) -> &mut [Tile] {
     &mut tiles[..count]
 }
 
-/// output = a b, added to what `into` says.
+/// output = a b, added to the values that `into` names.
 ///
 /// # Safety
-/// The output holds as many rows of as many values as the product, which begin `stride` values apart; unless it is
-/// added to, its values need not be initialised. It overlaps no operand.
+/// The output holds all rows of the product, which begin `stride` values apart. Its values need not be initialised,
+/// unless the product is added to them. It overlaps no operand.
 ///
 /// # Panics
 /// When the inner dimensions of the operands differ.
@@ -296,7 +297,7 @@ pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Righ
                 let rows = PANEL.min(a.rows - first);
                 let panel = grown(panel, strips(rows) * strip);
                 pack(unit.parts(), a, first, depth.clone(), Strip::Rows, panel);
-                // Rows of blocks: what is written next to each other in memory is written after each other in time.
+                // Blocks are computed row by row, so that neighbouring memory is written at about the same time.
                 for left in (0..columns).step_by(width) {
                     for row in (0..rows).step_by(BLOCK) {
                         let of_a = &panel[row / TILE * strip..][..2 * strip];
@@ -316,7 +317,7 @@ pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Righ
     });
 }
 
-/// What a block is added to, and the unit that computes it.
+/// The values to which a block is added, and the unit that computes it.
 #[derive(Clone, Copy)]
 struct Initial<'a> {
     into: Into<'a>,
@@ -324,7 +325,7 @@ struct Initial<'a> {
 }
 
 impl Initial<'_> {
-    /// The block of `height` x `width` values at `place`, from column `column` on.
+    /// Computes the block of `height` x `width` values at `place`, whose first column is `column`.
     ///
     /// # Safety
     /// The block lies inside the output, and the session of the unit has begun. Each of the two pairs of strips holds
@@ -351,7 +352,7 @@ impl Initial<'_> {
             unsafe { kernel((place, stride), initial, of_a, of_b, steps) };
             return;
         }
-        // At an edge, a whole block beside the output takes part in the same additions.
+        // At an edge, a whole block in separate memory goes through the same additions.
         let mut block = [0f32; BLOCK * BLOCK];
         let rows = block.chunks_exact_mut(BLOCK).take(height);
         for (r, row) in rows.enumerate() {
@@ -376,7 +377,7 @@ impl Initial<'_> {
         }
     }
 
-    /// The whole output of a product without summands.
+    /// Fills the output of a product without summands.
     ///
     /// # Safety
     /// The output holds these rows.
@@ -405,7 +406,7 @@ mod tests {
         key.normal(count).into_iter().map(|x| x as f32).collect()
     }
 
-    /// The nearest bf16; of two that are equally near, the one that ends in a zero bit.
+    /// The nearest bf16; of two equally near ones, the one that ends in a zero bit.
     fn rounded(x: f32) -> f64 {
         let bits = x.to_bits();
         f64::from(f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000))
@@ -479,7 +480,7 @@ mod tests {
         }
     }
 
-    /// A product of elements in parts is as near to the truth as one in f32.
+    /// Products of elements in parts are as accurate as products in f32.
     #[test]
     fn parts_lose_nothing() {
         let Some(unit) = Unit::all().into_iter().find(|unit| unit.parts() > 1) else {
@@ -506,7 +507,7 @@ mod tests {
         assert!(parts < 1.5 * whole, "{parts} {whole}");
     }
 
-    /// Rows and columns beside an element do not change it, to the bit.
+    /// Other rows and columns do not change an element, to the bit.
     #[test]
     fn an_element_depends_on_its_row_and_column() {
         let (rows, inner, columns) = (PANEL + 40, DEPTH + 40, 70);

@@ -12,14 +12,14 @@ use std::arch::x86_64::{
 use std::mem::transmute;
 use std::ops::Range;
 
-/// Whether the processor has the instructions.
+/// Whether the processor has the instructions for packing.
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512bf16")
 }
 
-/// What a strip of tiles runs along.
+/// The direction of a strip of tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strip {
     /// Rows of a left operand: the words of a row lie side by side.
@@ -31,9 +31,9 @@ pub(super) enum Strip {
 /// Parts of bf16 that make up an element of f32.
 pub(super) const PARTS: usize = 3;
 
-/// Packs rows of a matrix (columns of a right operand come as the rows of its transpose), from `first` on, by a piece
-/// of the inner dimension into strips of tiles: as many as `into` holds. Each tile has `parts` parts. What lies beyond
-/// the matrix is zero.
+/// Packs rows of a matrix, starting at `first`, by a piece of the inner dimension into as many strips of tiles as
+/// `into` holds. The columns of a right operand are passed as the rows of its transpose. Each tile has `parts` parts.
+/// Elements beyond the matrix are zero.
 ///
 /// # Panics
 /// When the processor lacks the instructions, or `parts` is neither 1 nor [`PARTS`].
@@ -62,7 +62,7 @@ unsafe fn pack_strips<const N: usize>(m: Matrix, first: usize, depth: Range<usiz
         // SAFETY: the instructions exist.
         unsafe { pack_tile::<N>(m, first + index * TILE, low..depth.end.min(low + BLOCK), strip, into) };
     };
-    // The matrix is read along its rows in memory: the prefetchers of processors follow those.
+    // The matrix is read along its contiguous dimension, because processors prefetch in this order.
     if m.strides.1 == 1 {
         for index in 0..strips {
             (0..steps).for_each(|step| tile(index, step));
@@ -74,7 +74,7 @@ unsafe fn pack_strips<const N: usize>(m: Matrix, first: usize, depth: Range<usiz
     }
 }
 
-/// One tile of each part.
+/// Packs one tile of each part.
 ///
 /// # Safety
 /// [`is_available`].
@@ -84,7 +84,7 @@ unsafe fn pack_tile<const N: usize>(m: Matrix, start: usize, depth: Range<usize>
     let (stride, step_stride) = m.strides;
     let width = TILE.min(m.rows.saturating_sub(start));
     let (low, length) = (depth.start, depth.len());
-    // Where the inner dimension is contiguous, a register holds the words of a row; otherwise those of a step.
+    // If the inner dimension is contiguous, a register holds the words of a row, otherwise those of a step.
     let by_rows = step_stride == 1;
     // Whether lines of memory become lines of tiles.
     let straight = by_rows == (strip == Strip::Rows);
@@ -138,8 +138,8 @@ unsafe fn pack_tile<const N: usize>(m: Matrix, start: usize, depth: Range<usize>
     }
 }
 
-/// A tile of a left operand of which a step's elements lie side by side, and steps `stride` values apart. To turn the
-/// elements once takes less than to turn the words of each part.
+/// Packs a tile of a left operand whose steps have contiguous elements and are `stride` values apart. Transposing the
+/// elements once is faster than transposing the words of each part.
 ///
 /// # Safety
 /// [`is_available`]; at each of 32 steps there are 16 numbers.
@@ -173,7 +173,8 @@ impl Tile {
         unsafe { _mm512_storeu_si512(into.as_mut_ptr().cast(), words) };
     }
 
-    /// Lines become columns. Words are moved as if they were numbers, which no instruction here looks at.
+    /// Transposes a tile. Words are moved as if they were floating-point numbers; the instructions do not depend on the
+    /// values.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn transpose(&mut self) {
@@ -190,7 +191,7 @@ impl Tile {
     }
 }
 
-/// The parts of 32 numbers as words: what rounding to bf16 makes of the numbers, then of what it has left.
+/// The parts of 32 numbers as words: the numbers rounded to bf16, then the remainders rounded to bf16, and so on.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn words_of_parts<const N: usize>(mut low: __m512, mut high: __m512) -> [__m512i; N] {
@@ -207,7 +208,7 @@ fn words_of_parts<const N: usize>(mut low: __m512, mut high: __m512) -> [__m512i
     words
 }
 
-/// Sixteen words of 32 values that lie side by side.
+/// Sixteen words of 32 contiguous values.
 ///
 /// # Safety
 /// [`is_available`]; `values` holds 32 numbers.
@@ -218,7 +219,7 @@ unsafe fn words_of_row<const N: usize>(values: *const f32) -> [__m512i; N] {
     unsafe { words_of_parts(_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(TILE))) }
 }
 
-/// Sixteen words of two steps: 16 values, and 16 that lie `stride` behind them.
+/// Sixteen words of two steps: 16 values, and the 16 values that follow at a distance of `stride`.
 ///
 /// # Safety
 /// [`is_available`]; `values` holds 16 numbers, and 16 more at `stride`.
@@ -248,7 +249,7 @@ mod tests {
     use super::*;
     use crate::product::tiles::TILE_WORDS;
 
-    /// The words of each tile, against their definition, in all layouts and at the edges.
+    /// Compares the words of each tile with their definition, in all layouts and at the edges.
     #[test]
     fn tiles_hold_the_right_words() {
         if !is_available() {

@@ -1,4 +1,4 @@
-//! Attention to the encoder's output as a sublayer.
+//! The sublayer of attention to the encoder's output.
 
 use super::{Gradients, Parameters, rows, rows_of_block, tensor};
 use crate::Sentences;
@@ -24,10 +24,10 @@ pub(in crate::sublayer) struct CrossAttention {
     kept: Saved<KeptCrossAttention>,
 }
 
-/// What the backward pass needs.
+/// Values that the backward pass needs.
 #[derive(Default)]
 struct KeptCrossAttention {
-    /// What the first map saw, if that is not `x`.
+    /// The input of the first map, if it differs from `x`.
     input: Vec<f32>,
     q: Vec<f32>,
     kv: Vec<f32>,
@@ -55,7 +55,7 @@ impl CrossAttention {
         }
     }
 
-    /// Runs of sentences.
+    /// The blocks: runs of sentences.
     fn blocks(&self) -> Vec<Range<usize>> {
         let limit = rows_of_block(self.engine, self.layout.q().outputs + self.layout.kv().outputs);
         self.sentences.runs(&self.memory_sentences, limit)

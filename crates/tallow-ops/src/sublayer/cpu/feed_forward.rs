@@ -23,12 +23,12 @@ pub(in crate::sublayer) struct FeedForward {
     kept: Saved<KeptFeedForward>,
 }
 
-/// What the backward pass needs.
+/// Values that the backward pass needs.
 #[derive(Default)]
 struct KeptFeedForward {
-    /// What the first map saw, if that is not `x`.
+    /// The input of the first map, if it differs from `x`.
     input: Vec<f32>,
-    /// Before the activation, where its derivative needs that.
+    /// The input of the activation, if its derivative needs it.
     before: Vec<f32>,
     inner: Vec<f32>,
     y: Vec<f32>,
@@ -62,7 +62,7 @@ impl FeedForward {
             .collect()
     }
 
-    /// Multiplies rows of the inner width, from row `first` on, by their masks.
+    /// Multiplies rows of the inner width by their masks; `first` is the number of the first row.
     fn drop_inner(&self, first: usize, rows: &mut [f32]) {
         let Some(dropout) = &self.inner_dropout else { return };
         let width = self.layout.inner;

@@ -1,8 +1,8 @@
-//! The fused sublayers: all their steps and all their gradients on plain slices, with the intermediate values in memory
-//! that Candle's graph does not know.
+//! The fused sublayers: all steps and gradients of a sublayer on plain slices, with intermediate values outside
+//! Candle's graph.
 //!
-//! A sublayer goes through its batch block by block, some whole sentences at a time: each step finds in the
-//! second-level cache what the step before it has written. Only what the backward pass needs travels to memory.
+//! A sublayer processes its batch in blocks of whole sentences. Each step finds the values of the previous step in the
+//! second-level cache. Only values that the backward pass needs are written to main memory.
 
 mod cross_attention;
 mod feed_forward;
@@ -21,17 +21,17 @@ use crate::rows::add_rows;
 use candle_core::{Device, Result, Tensor};
 use std::ops::Range;
 
-/// Rows of a block whose widest values are `widest` to a row.
+/// The number of rows of a block whose widest values take `widest` values for a row.
 ///
-/// With products in bf16 an update waits for memory, and a matrix of such rows has to leave room for others in a
-/// second-level cache, which has 1 or 2 MiB. Fewer rows than the least would read and write the gradients of the
-/// weights too often: at a width of 512 with an inner width of 2,048, blocks of 128 rows were slower than blocks of
-/// 256, which no longer fit. Products in three parts go the same way; no measurement could tell it from whole batches.
+/// With products in bf16, an update waits for memory. A matrix of such rows must leave room for others in a
+/// second-level cache of 1 or 2 MiB. With too few rows, however, the gradients of the weights are read and written too
+/// often: at a width of 512 with an inner width of 2,048, blocks of 128 rows were slower than blocks of 256, which no
+/// longer fit. Products in three parts use the same blocks; in measurements they were no different from whole batches.
 ///
-/// Products in vectors of f32 take longer than memory does, and do best on many rows: there, a batch is one block.
+/// Products in vectors of f32 take longer than memory accesses and are fastest with many rows, so a batch is one block.
 fn rows_of_block(engine: Engine, widest: usize) -> usize {
     if cfg!(test) {
-        // Several blocks, in every engine, at sizes that can be compared with a reference.
+        // Small blocks for every engine, so that tests can compare several blocks with a reference.
         return 40;
     }
     shipped_rows(engine, widest)
@@ -49,12 +49,12 @@ fn shipped_rows(engine: Engine, widest: usize) -> usize {
     }
 }
 
-/// Some rows of a matrix of rows of `width` values.
+/// Some of the rows of a matrix with `width` values in each row.
 fn rows<'a>(values: &'a [f32], rows: &Range<usize>, width: usize) -> &'a [f32] {
     &values[rows.start * width..rows.end * width]
 }
 
-/// The packed parameters of a sublayer, and what multiplies them.
+/// The packed parameters of a sublayer, and the engine of its products.
 #[derive(Clone, Copy)]
 struct Parameters<'a> {
     values: &'a [f32],
@@ -66,7 +66,7 @@ impl<'a> Parameters<'a> {
         Matrix::new(&self.values[place.weight()], place.outputs, place.inputs)
     }
 
-    /// A map of so many blocks.
+    /// A map that is used for this many blocks.
     fn map(self, place: Place, blocks: usize) -> Map<'a> {
         Map {
             weight: Prepared::for_uses(self.engine, self.weight(place).t(), blocks),
@@ -75,7 +75,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// The gradient of a map's input, of so many blocks.
+    /// The gradient of a map's input, used for this many blocks.
     fn back(self, place: Place, blocks: usize) -> Back<'a> {
         Back {
             weight: Prepared::for_uses(self.engine, self.weight(place), blocks),
@@ -128,16 +128,16 @@ impl Back<'_> {
     }
 }
 
-/// The gradients of a sublayer, as far as its blocks have added to them.
+/// The gradients of a sublayer, to which its blocks add.
 struct Gradients<'a> {
     parameters: Parameters<'a>,
     connection: &'a RowConnection,
     norm: Range<usize>,
     d_packed: Gradient,
-    /// Whether the gradients of the weights hold nothing yet.
+    /// Whether the gradients of the weights are still empty.
     is_first: bool,
     dx: Vec<f32>,
-    /// Memory for the gradient of a normalised block.
+    /// Memory for the gradient of a block of normalised rows.
     d_input: Vec<f32>,
 }
 
@@ -160,8 +160,8 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// Goes back through what follows the function of the sublayer, whose result was `y`, in the block from row `first`
-    /// on. The gradient of `y` comes into memory that may hold something else.
+    /// Computes the gradients of the steps after the sublayer's function, whose result was `y`, for the block that
+    /// starts at row `first`. The gradient of `y` replaces the contents of `dy`.
     fn leave(&mut self, first: usize, (x, y): (&[f32], &[f32]), gradient: &[f32], dy: &mut Vec<f32>) {
         dy.clear();
         let norm = (
@@ -189,8 +189,8 @@ impl<'a> Gradients<'a> {
         add_rows(dy, &mut self.d_packed[place.bias()]);
     }
 
-    /// Goes back through the first map of the sublayer and what precedes it: the end of the block that began with
-    /// [`Self::leave`]. The map saw `x`, or the block's rows of what was kept of normalised `x`.
+    /// Computes the gradients of the sublayer's first map and of the steps before it. This ends the block that
+    /// [`Self::leave`] began. The input of the map was `x`, or the block's rows of normalised `x`, which were kept.
     fn enter(&mut self, map: &Back, (x, kept, block): (&[f32], &[f32], &Range<usize>), dy: &[f32]) {
         let normalised = self.connection.enters_normalised();
         let input = if normalised {

@@ -1,4 +1,4 @@
-//! Attention of sentences to themselves as a sublayer.
+//! The sublayer of attention of sentences to themselves.
 
 use super::{Gradients, Parameters, rows, rows_of_block};
 use crate::Sentences;
@@ -23,10 +23,10 @@ pub(in crate::sublayer) struct SelfAttention {
     kept: Saved<KeptSelfAttention>,
 }
 
-/// What the backward pass needs.
+/// Values that the backward pass needs.
 #[derive(Default)]
 struct KeptSelfAttention {
-    /// What the first map saw, if that is not `x`.
+    /// The input of the first map, if it differs from `x`.
     input: Vec<f32>,
     qkv: Vec<f32>,
     context: Vec<f32>,
@@ -52,7 +52,7 @@ impl SelfAttention {
         }
     }
 
-    /// Runs of sentences.
+    /// The blocks: runs of sentences.
     fn blocks(&self) -> Vec<Range<usize>> {
         let limit = rows_of_block(self.engine, self.layout.qkv().outputs);
         self.sentences.runs(&self.sentences, limit)
