@@ -4,9 +4,9 @@
 //! cargo run --release -p tallow-model --example logits -- DIRECTORY OUTPUT.safetensors < pairs.jsonl
 //! ```
 //!
-//! Each line of standard input is `[[source ids], [target ids]]`, both with `</s>` at their end; the output has a
-//! tensor `logits.N`, `[target length, pieces]`, for line N, counted from 0: what the model predicts for each target
-//! token from those before it.
+//! Each line of standard input is `[[source ids], [target ids]]`, both ending with `</s>`. For line N, counted from 0,
+//! the output has a tensor `logits.N`, `[target length, pieces]`: the prediction of each target token from the tokens
+//! before it.
 
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;

@@ -1,11 +1,11 @@
-//! What a model is: its shape and its vocabularies.
+//! The architecture of a model: its shape and its vocabularies.
 
 use crate::{ModelConfig, Positions, Tie};
 
 /// The shape of a model together with its vocabularies.
 ///
-/// `<pad>` is the last piece of either vocabulary. It starts the decoder, is never predicted, and its embedding is
-/// zero, unless a model from elsewhere has another, and gets no gradient.
+/// `<pad>` is the last piece of either vocabulary. It starts the decoder and is never predicted. Its embedding is zero,
+/// except in models from other programs that have another one, and gets no gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
     /// Layers, widths and switches.
@@ -22,7 +22,7 @@ pub struct Architecture {
     pub unk_id: u32,
 }
 
-/// A vocabulary beyond this is taken for a broken file.
+/// The limit for vocabularies; a larger one is treated as a damaged file.
 const LARGEST_VOCABULARY: usize = 1 << 24;
 
 impl Architecture {
@@ -36,26 +36,26 @@ impl Architecture {
         self.target_vocabulary.saturating_sub(1) as u32
     }
 
-    /// Pieces that can be predicted: all but `<pad>`.
+    /// The number of pieces that can be predicted: all but `<pad>`.
     pub fn classes(&self) -> usize {
         self.target_vocabulary.saturating_sub(1)
     }
 
-    /// The multiplications that the weights take part in for one source token and for one target token, in a forward
-    /// pass; a backward pass takes twice as many. Attention itself is not counted: its share grows with the sentence.
+    /// The number of multiplications with weights for one source token and for one target token, in a forward pass; a
+    /// backward pass takes twice as many. Attention itself is not counted, because its share grows with the sentence.
     pub fn multiplications(&self) -> (usize, usize) {
         let model = &self.model;
         let (d, layers) = (model.d_model, model.decoder_layers);
         let of_encoder = model.encoder_layers * (4 * d * d + 2 * d * model.feed_forward);
         let of_decoder = layers * (6 * d * d + 2 * d * model.decoder_feed_forward());
-        // Every decoder layer makes keys and values of every source token.
+        // Every decoder layer computes keys and values of every source token.
         let of_memory = layers * 2 * d * d;
         (of_encoder + of_memory, of_decoder + d * self.classes())
     }
 
-    /// The same model in the one form that a model directory gives it: values of keys that say nothing new (a decoder
-    /// like the encoder, a table of positions that is not there) are the defaults. Two architectures are one model if
-    /// these are equal.
+    /// The canonical form of the model. Values without effect (decoder settings equal to the encoder's, the size of a
+    /// position table that does not exist) become the defaults. Two architectures describe the same model if their
+    /// canonical forms are equal.
     pub fn canonical(&self) -> Self {
         let (model, default) = (&self.model, ModelConfig::default());
         let learned = model.positions == Positions::Learned;
@@ -74,7 +74,7 @@ impl Architecture {
         }
     }
 
-    /// Every fault, each beginning with the key's path; empty if there is none.
+    /// All faults, each beginning with the key's path; empty if there is none.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = self.model.validate();
         for (side, size) in [("source", self.source_vocabulary), ("target", self.target_vocabulary)] {

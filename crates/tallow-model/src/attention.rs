@@ -12,7 +12,7 @@ use tallow_ops::{
     SelfAttentionParts, attend, cross_attention_sublayer, linear, self_attention_sublayer, split_heads,
 };
 
-/// What both kinds of attention share.
+/// Settings of both kinds of attention.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     heads: usize,
@@ -35,7 +35,7 @@ impl Settings {
         }
     }
 
-    /// Runs a sublayer with its dropout, and records its weights if they are wanted.
+    /// Runs a sublayer with its dropout, and records its attention weights on request.
     fn run(
         &self,
         pass: LayerPass,
@@ -79,8 +79,8 @@ impl Settings {
     }
 }
 
-/// One of the parts, each as wide as the model, that lie side by side in `[b, t, parts d]`, its heads in front of
-/// positions.
+/// One part of a packed tensor `[b, t, parts d]`, whose parts are as wide as the model. The heads are moved in front of
+/// the positions.
 fn part_heads(packed: &Tensor, part: usize, width: usize, heads: usize) -> Result<Tensor, ModelError> {
     Ok(split_heads(&packed.narrow(2, part * width, width)?, heads)?)
 }
@@ -93,7 +93,7 @@ fn project(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, ModelEr
 #[derive(Clone, Debug)]
 pub(crate) struct SelfAttention {
     packed: Tensor,
-    /// The same parameters by name, for single positions.
+    /// Views of the same parameters, for single positions.
     parts: SelfAttentionParts,
     settings: Settings,
     block: Block,
@@ -126,7 +126,7 @@ impl SelfAttention {
         })
     }
 
-    /// One position of the decoder, its keys and values joining those of the positions before it.
+    /// Computes one position of the decoder and adds its keys and values to the cache.
     ///
     /// # Shapes
     /// `x` and the result: `[rows, d]`.
@@ -147,7 +147,7 @@ impl SelfAttention {
 #[derive(Clone, Debug)]
 pub(crate) struct CrossAttention {
     packed: Tensor,
-    /// The same parameters by name, for single positions.
+    /// Views of the same parameters, for single positions.
     parts: CrossAttentionParts,
     settings: Settings,
 }
@@ -172,7 +172,7 @@ impl CrossAttention {
         })
     }
 
-    /// The encoder's output as this layer's keys and values, computed once per sentence.
+    /// This layer's keys and values of the encoder's output, computed once per sentence.
     pub(crate) fn cache(&self, encoded: &Encoded) -> Result<CrossCache, ModelError> {
         let kv = project(&encoded.hidden_nd, &self.parts.kv_weight, &self.parts.kv_bias)?;
         let (kv, width) = (encoded.sentences.pad(&kv)?, encoded.hidden_nd.dim(1)?);
@@ -183,10 +183,10 @@ impl CrossAttention {
         })
     }
 
-    /// One position of every hypothesis. The hypotheses of a sentence share its keys and values.
+    /// Computes one position of every hypothesis. The hypotheses of a sentence share its keys and values.
     ///
     /// # Shapes
-    /// `x` and the result: `[rows, d]`, the rows of a sentence side by side.
+    /// `x` and the result: `[rows, d]`; the rows of a sentence are adjacent.
     pub(crate) fn step(&self, x: &Tensor, cache: &CrossCache, mask: &AttentionMask) -> Result<Tensor, ModelError> {
         let (rows, width) = x.dims2()?;
         let sentences = cache.keys.dim(0)?;

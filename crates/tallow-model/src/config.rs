@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Where layer normalisation stands.
+/// The place of layer normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norm {
@@ -13,31 +13,32 @@ pub enum Norm {
     Pre,
 }
 
-/// How the model knows the order of tokens.
+/// The encoding of positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Positions {
     /// Sines and cosines of the position, for any length (section 3.5 of the paper).
     #[default]
     Sinusoidal,
-    /// The same with the frequencies of the Marian toolkit and of tensor2tensor, which end at exactly 1/10000.
+    /// Sinusoidal positions with the frequencies of the Marian toolkit and of tensor2tensor, which end at exactly
+    /// 1/10000.
     SinusoidalMarian,
     /// A learned vector for each of the first `max_positions` positions.
     Learned,
-    /// Not at all: the encoder sees a bag of tokens, the decoder only what its causal mask tells it.
+    /// No positions: the encoder sees a bag of tokens, and the decoder only knows the order from its causal mask.
     None,
 }
 
-/// Which of the three matrices over the vocabulary are one (Press and Wolf 2017).
+/// The tying of the three matrices over the vocabulary (Press and Wolf 2017).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tie {
-    /// Source embedding, target embedding and output; needs a shared vocabulary.
+    /// Source embedding, target embedding and output are one matrix; needs a shared vocabulary.
     #[default]
     All,
-    /// Target embedding and output.
+    /// Target embedding and output are one matrix.
     Output,
-    /// None.
+    /// No matrices are tied.
     None,
 }
 
@@ -68,7 +69,7 @@ pub struct ModelConfig {
     pub encoder_layers: usize,
     /// Layers of the decoder. Default 3.
     pub decoder_layers: usize,
-    /// Attention heads; they divide `d_model`. Default 4.
+    /// Attention heads; must divide `d_model`. Default 4.
     pub heads: usize,
     /// Attention heads of the decoder. Default: `heads`.
     pub decoder_heads: Option<usize>,
@@ -81,15 +82,15 @@ pub struct ModelConfig {
     /// Dropout after the activation inside feed-forward layers. Default 0.
     #[serde(serialize_with = "serialize_rate")]
     pub activation_dropout: f32,
-    /// Where layer normalisation stands: `post` or `pre`. Default `post`.
+    /// The place of layer normalisation: `post` or `pre`. Default `post`.
     pub norm: Norm,
     /// `relu`, `gelu` or `silu`. Default `relu`.
     pub activation: ActivationKind,
     /// `sinusoidal`, `sinusoidal-marian`, `learned` or `none`. Default `sinusoidal`.
     pub positions: Positions,
-    /// Length of the table of learned positions; other positions have no limit. Default 512.
+    /// Length of the table of learned positions; other kinds of positions have no limit. Default 512.
     pub max_positions: usize,
-    /// Which vocabulary matrices are one: `all`, `output` or `none`. Default `all`.
+    /// Tying of the matrices over the vocabulary: `all`, `output` or `none`. Default `all`.
     pub tie: Tie,
     /// Whether attention scores are divided by the root of the head's width. Default true.
     pub scale_attention: bool,
@@ -121,12 +122,13 @@ impl Default for ModelConfig {
     }
 }
 
-/// Sizes beyond which a config is taken for a mistake rather than a wish; they keep arithmetic on sizes from overflow.
+/// Upper limits of sizes. A config with larger sizes is treated as a mistake; the limits also prevent overflow in
+/// arithmetic on sizes.
 const LARGEST_WIDTH: usize = 1 << 16;
 const MOST_LAYERS: usize = 1 << 10;
 
 impl ModelConfig {
-    /// Every fault of the section, each beginning with the key's path; empty if there is none.
+    /// All faults of the section, each beginning with the key's path; empty if there is none.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let sizes = [
@@ -172,12 +174,12 @@ impl ModelConfig {
         faults
     }
 
-    /// Attention heads of the decoder.
+    /// The number of attention heads of the decoder.
     pub fn decoder_heads(&self) -> usize {
         self.decoder_heads.unwrap_or(self.heads)
     }
 
-    /// The most tokens of a sentence on either side, `</s>` included, if positions are learned; others have no limit.
+    /// The maximum number of tokens of a sentence on either side, `</s>` included; `None` unless positions are learned.
     pub fn position_limit(&self) -> Option<usize> {
         (self.positions == Positions::Learned).then_some(self.max_positions)
     }

@@ -44,7 +44,7 @@ impl Decoder {
         })
     }
 
-    /// All positions at once, as in training.
+    /// Computes all positions at once, as in training.
     ///
     /// # Shapes
     /// `x` and the result: `[n, d]`, rows of `sentences`.
@@ -72,7 +72,7 @@ impl Decoder {
         finish(x, self.last_norm.as_ref())
     }
 
-    /// The state before the first token, with `hypotheses` rows for each sentence.
+    /// Makes the state before the first token, with `hypotheses` rows for each sentence.
     pub(crate) fn start(&self, encoded: &Encoded, hypotheses: usize) -> Result<DecoderState, ModelError> {
         let state = |layer: &DecoderLayer| {
             Ok(LayerState {
@@ -91,10 +91,10 @@ impl Decoder {
         Ok(DecoderState::new(layers, mask, sentences.count(), hypotheses))
     }
 
-    /// The next position of every row.
+    /// Computes the next position of every row.
     ///
     /// # Shapes
-    /// `x` and the result: `[rows, d]`; `singles`: every row a sentence of its own.
+    /// `x` and the result: `[rows, d]`; `singles`: one sentence for each row.
     pub(crate) fn step(&self, x: Tensor, singles: &Sentences, state: &mut DecoderState) -> Result<Tensor, ModelError> {
         let still = LayerPass {
             sentences: singles,

@@ -1,5 +1,5 @@
-//! The model directory: `config.json`, `generation_config.json` and `model.safetensors`; in older directories
-//! `pytorch_model.bin` in place of the latter, and in those of large models either in several files.
+//! The model directory: `config.json`, `generation_config.json` and `model.safetensors`. Older directories have
+//! `pytorch_model.bin` instead of the latter; in directories of large models, either may be split into several files.
 
 use crate::formats::hugging_face::{
     self, CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, WEIGHTS_FILE, is_redundant, read_weights, stored_name,
@@ -20,21 +20,21 @@ pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelErr
     }
 }
 
-/// How to search by default: what `generation_config.json` recommends to every program that opens the model.
+/// Default search settings: the recommendations of `generation_config.json` to every program that opens the model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SearchSettings {
     /// Hypotheses kept at every step.
     pub beam: usize,
-    /// Most target tokens, `</s>` included.
+    /// Maximum number of target tokens, `</s>` included.
     pub max_length: usize,
-    /// Exponent of the length by which a hypothesis' log-probability is divided.
+    /// Exponent of the length in the divisor of a hypothesis' log-probability.
     pub length_penalty: f64,
     /// No sequence of this many tokens occurs twice in a translation; 0 allows all.
     pub no_repeat_ngram: usize,
 }
 
 impl SearchSettings {
-    /// Beam search with scores per token.
+    /// Settings of a beam search whose scores are normalised per token.
     pub fn new(beam: usize, max_length: usize) -> Self {
         Self {
             beam,
@@ -45,7 +45,7 @@ impl SearchSettings {
     }
 }
 
-/// Writes a model into a directory, which is made if it does not exist.
+/// Writes a model into a directory, and creates the directory if it does not exist.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -88,7 +88,7 @@ fn write_json(path: &Path, value: &Value) -> Result<(), ModelError> {
     std::fs::write(path, format!("{value:#}\n")).map_err(file_error(path))
 }
 
-/// Shape and little-endian bytes of a tensor, as f32.
+/// The shape of a tensor, and its values as little-endian bytes of f32.
 fn bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), ModelError> {
     let values = tensor
         .to_device(&Device::Cpu)?
@@ -101,11 +101,11 @@ fn bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), ModelError> {
     ))
 }
 
-/// Reads what a directory's model is, without its weights; they are looked at only where they say what they are, as
-/// those of the Marian toolkit do.
+/// Reads the architecture of a model in a directory, without its weights. Only Marian toolkit models have their
+/// description in the file of weights, which is read then.
 ///
 /// # Errors
-/// When `config.json` is missing, no JSON, or describes something unsupported; all faults are listed.
+/// When `config.json` is missing, is not JSON, or describes something unsupported; all faults are listed.
 pub fn read_architecture(directory: &Path) -> Result<Architecture, ModelError> {
     if MarianFiles::are_at(directory) {
         let model = MarianModel::read(&marian::weights(directory)?)?;
@@ -119,18 +119,18 @@ pub fn read_architecture(directory: &Path) -> Result<Architecture, ModelError> {
 /// A model read from a directory.
 #[derive(Debug)]
 pub struct Opened {
-    /// What the model is.
+    /// The architecture of the model.
     pub architecture: Architecture,
-    /// Its parameters.
+    /// The parameters.
     pub params: Params,
-    /// The constant that is added to its logits, if it is not zero.
+    /// A constant that is added to the logits; `None` if it is zero.
     pub logits_bias: Option<Tensor>,
-    /// The name of the file that the weights came from.
+    /// The name of the file that held the weights.
     pub weights_file: String,
 }
 
 impl Opened {
-    /// The model, for inference.
+    /// Makes the model for inference.
     ///
     /// # Errors
     /// Those of the tensor operations.
@@ -139,8 +139,8 @@ impl Opened {
     }
 }
 
-/// Opens a model directory, or a model of the Marian toolkit: its directory or its `.npz`. Of a directory, the weights
-/// are those of the first of [`WEIGHTS_FILES`] that there is; of PyTorch's files, nothing is run.
+/// Opens a model directory, or a Marian toolkit model: its directory or its `.npz`. In a model directory, the first
+/// existing file of [`WEIGHTS_FILES`] counts. No code in PyTorch's files is executed.
 ///
 /// # Errors
 /// When a file is missing or damaged, or tensors are missing, misshapen or surplus; all faults are listed.
@@ -161,7 +161,7 @@ pub(crate) struct Unopened {
 }
 
 impl Unopened {
-    /// Reads the files; their weights fit their config.
+    /// Reads the files and checks that the weights fit the config.
     pub(crate) fn read(directory: &Path) -> Result<Self, ModelError> {
         let architecture = read_architecture(directory)?;
         let (weights, weights_file) = read_weights(directory)?;
@@ -176,7 +176,7 @@ impl Unopened {
         })
     }
 
-    /// The model that they hold.
+    /// Makes the model from the files.
     pub(crate) fn open(self, device: &Device) -> Result<Opened, ModelError> {
         let Self {
             architecture,
@@ -207,7 +207,7 @@ impl Unopened {
     }
 }
 
-/// Compares the names and shapes of a file with those of an architecture.
+/// Compares the names and shapes of the tensors in a file with those of an architecture.
 fn check(weights: &Weights, architecture: &Architecture) -> Result<(), Vec<String>> {
     let mut expected: BTreeMap<String, Vec<usize>> = crate::inventory::inventory(architecture)
         .into_iter()
@@ -219,7 +219,7 @@ fn check(weights: &Weights, architecture: &Architecture) -> Result<(), Vec<Strin
     for (name, shape) in &expected {
         let name = stored_name(name, weights, architecture.model.tie);
         match weights.shape(name) {
-            // Without one, nothing is added to the logits.
+            // Without a bias, nothing is added to the logits.
             None if name == LOGITS_BIAS => {}
             None => faults.push(format!("{name} is missing")),
             Some(other) if other != shape => {
@@ -254,7 +254,7 @@ fn check(weights: &Weights, architecture: &Architecture) -> Result<(), Vec<Strin
     }
 }
 
-/// The first faults of a long list, and how many more there are.
+/// The first faults of a long list, and the number of the others.
 pub(crate) fn shortened(mut faults: Vec<String>) -> Vec<String> {
     const SHOWN: usize = 12;
     if faults.len() > SHOWN {

@@ -52,7 +52,7 @@ impl Encoder {
     }
 }
 
-/// The normalisation after the last layer, which only pre-norm models have.
+/// The normalisation after the last layer; only pre-norm models have one.
 pub(crate) fn last_norm(weights: &Weights, config: &ModelConfig, stack: &str) -> Result<Option<Tensor>, ModelError> {
     match config.norm {
         Norm::Post => Ok(None),

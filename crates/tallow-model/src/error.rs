@@ -1,4 +1,4 @@
-//! What can go wrong with a model.
+//! Errors of models.
 
 use std::path::PathBuf;
 
@@ -13,11 +13,10 @@ pub enum ModelError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// `config.json`, or what a model of the Marian toolkit says of itself, is not the description of a model that
-    /// Tallow knows.
+    /// `config.json`, or the options in a Marian toolkit model, do not describe a model that Tallow supports.
     #[error("{path}: not a model that can be opened:\n  {}", .faults.join("\n  "))]
     Config {
         /// The file.
@@ -25,12 +24,12 @@ pub enum ModelError {
         /// Everything that is wrong or unsupported.
         faults: Vec<String>,
     },
-    /// A file is not what its name says.
+    /// A file is damaged or has another format.
     #[error("{path}: {reason}")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What it is, or what is wrong with it.
+        /// The fault, or the actual kind of the file.
         reason: String,
     },
     /// The weights do not belong to the config beside them.
@@ -38,13 +37,13 @@ pub enum ModelError {
     Weights {
         /// The file.
         path: PathBuf,
-        /// Every missing, misshapen or surplus tensor.
+        /// All missing, misshapen or surplus tensors.
         faults: Vec<String>,
     },
-    /// The parameters given to a model are not those of its architecture.
+    /// A parameter of the architecture is missing.
     #[error("there is no parameter {0:?}")]
     NoParameter(String),
-    /// More positions than a table of learned positions has.
+    /// A sentence is longer than the table of learned positions.
     #[error("a sentence of {length} tokens is longer than the {limit} learned positions (model.max_positions)")]
     TooLong {
         /// Tokens of the sentence.
@@ -52,7 +51,7 @@ pub enum ModelError {
         /// Positions of the table.
         limit: usize,
     },
-    /// A batch whose parts do not fit each other.
+    /// The parts of a batch do not fit each other.
     #[error("{0}")]
     Batch(String),
     /// A tensor operation failed.

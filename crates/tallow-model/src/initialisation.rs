@@ -1,24 +1,24 @@
-//! How a new model begins.
+//! Initialisation of parameters.
 
 use crate::ModelConfig;
 use serde::{Deserialize, Serialize};
 
-/// The distribution of the first weights of matrices other than embeddings.
+/// The initial distribution of weight matrices other than embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Initialisation {
     /// Xavier's uniform distribution (Glorot and Bengio 2010), as in fairseq and Marian.
     #[default]
     Xavier,
-    /// The same, but the last matrix of each sublayer is divided by the root of the number of sublayers of its stack
-    /// (Radford et al. 2019, section 2.3). What sublayers add does then not grow with depth. With normalisation after
-    /// the residual addition and much dropout, it spares a model the plateau that it would spend its first epochs on;
-    /// toys without much dropout learn more slowly.
+    /// Xavier's distribution, but the last matrix of each sublayer is divided by the root of the number of sublayers of
+    /// its stack (Radford et al. 2019, section 2.3). The sum of the sublayers' outputs then does not grow with depth.
+    /// With normalisation after the residual addition and much dropout, this avoids a plateau in the first epochs. Toy
+    /// models without much dropout learn more slowly with it.
     ScaledResidual,
 }
 
 impl Initialisation {
-    /// What the first values of a part are multiplied by.
+    /// The factor of the initial values of a part.
     pub(crate) fn gain(self, model: &ModelConfig, part: &str) -> f32 {
         let ends_sublayer = part.ends_with(".out_proj.weight") || part.ends_with(".fc2.weight");
         match self {
@@ -77,7 +77,7 @@ mod tests {
                 assert!((found - factor * xavier).abs() <= 1e-7, "{name}: {found} from {xavier}");
             }
         }
-        // Two sublayers in each layer of the encoder, three in the decoder.
+        // Each encoder layer has two sublayers, each decoder layer three.
         assert_eq!(scaled, 2 * 2 + 3 * 3);
     }
 }

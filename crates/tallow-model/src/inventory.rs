@@ -1,12 +1,12 @@
 //! The list of a model's parameters: names, shapes, packing, initial values.
 //!
-//! Inside a model, all tensors of a sublayer lie in one parameter, in the order that the operations of `tallow-ops`
-//! expect, so that a sublayer is an operation of few inputs. Outside, in files, each part has the name and shape that
-//! Hugging Face's MarianMT gives it.
+//! Inside a model, all tensors of a sublayer are packed into one parameter, in the order that the operations of
+//! `tallow-ops` expect, so that a sublayer is an operation with few inputs. In files, each part has the name and shape
+//! that Hugging Face's MarianMT gives it.
 
 use crate::{Architecture, Norm, Positions, Tie};
 
-/// How a part begins.
+/// The initial distribution of a part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Initial {
     /// Xavier's uniform distribution: width sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010).
@@ -17,7 +17,7 @@ pub(crate) enum Initial {
     Constant(f64),
 }
 
-/// One tensor as files know it.
+/// A tensor of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct PartPlan {
     pub(crate) name: String,
@@ -25,7 +25,7 @@ pub(crate) struct PartPlan {
     pub(crate) initial: Initial,
 }
 
-/// One parameter as the model knows it: its parts, one after the other along the first dimension.
+/// A parameter of the model: its parts, concatenated along the first dimension.
 #[derive(Clone, Debug)]
 pub(crate) struct ParameterPlan {
     pub(crate) name: String,
@@ -35,7 +35,7 @@ pub(crate) struct ParameterPlan {
     pub(crate) frozen_row: Option<usize>,
 }
 
-/// Every parameter of an architecture, in the order of the flow.
+/// All parameters of an architecture, in the order of the forward pass.
 pub(crate) fn inventory(architecture: &Architecture) -> Vec<ParameterPlan> {
     let model = &architecture.model;
     let mut plans = Vec::new();
@@ -142,7 +142,7 @@ fn norm(name: &str, width: usize) -> Vec<PartPlan> {
     vec![part("weight", 1.0), part("bias", 0.0)]
 }
 
-/// A parameter of one dimension: its parts, one after the other.
+/// A parameter of one dimension that concatenates its parts.
 fn packed(name: String, parts: Vec<PartPlan>) -> ParameterPlan {
     let elements = parts.iter().map(|part| part.shape.iter().product::<usize>()).sum();
     ParameterPlan {
@@ -153,8 +153,8 @@ fn packed(name: String, parts: Vec<PartPlan>) -> ParameterPlan {
     }
 }
 
-/// An attention sublayer: its projections, in groups of which the weights come before the biases, its output and its
-/// normalisation.
+/// An attention sublayer: its projections, its output and its normalisation. Within each group of projections, the
+/// weights come before the biases.
 fn attention(prefix: &str, name: &str, width: usize, groups: &[&[&str]]) -> ParameterPlan {
     let name = format!("{prefix}.{name}");
     let mut parts = Vec::new();

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use std::collections::BTreeMap;
 use tallow_ops::{Key, Purpose};
 
-/// A tensor inside a packed parameter, under the name that files give it.
+/// A tensor inside a packed parameter, with its name in files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The name in `model.safetensors`.
@@ -20,16 +20,17 @@ pub struct Part {
 pub struct Parameter {
     /// The name inside the model.
     pub name: String,
-    /// The value.
+    /// The variable.
     pub var: Var,
-    /// The tensors of files that it packs, one after the other along the first dimension.
+    /// The tensors of files that it packs, concatenated along the first dimension.
     pub parts: Vec<Part>,
-    /// A row that gets no gradient: the embedding of `<pad>`, which is zero in models that are made here.
+    /// A row that gets no gradient: the embedding of `<pad>`. It is zero in models that Tallow has trained from
+    /// scratch.
     pub frozen_row: Option<usize>,
 }
 
 impl Parameter {
-    /// Cuts a tensor of this parameter's shape (its value, its gradient, an average) into the parts that files know.
+    /// Splits a tensor of this parameter's shape (its value, its gradient or an average) into its parts in files.
     ///
     /// # Errors
     /// When the tensor has another shape.
@@ -54,11 +55,11 @@ pub struct Params {
 }
 
 impl Params {
-    /// Freshly initialised parameters (matrices as `initialisation` says, N(0, 1/d) for embeddings), as functions of
-    /// seed and name.
+    /// Makes new parameters, which are functions of seed and name. Matrices have the distribution of `initialisation`,
+    /// embeddings N(0, 1/d).
     ///
     /// # Errors
-    /// When the architecture is not valid.
+    /// When the architecture is invalid.
     pub fn initialise(
         architecture: &Architecture,
         initialisation: Initialisation,
@@ -82,10 +83,10 @@ impl Params {
         })
     }
 
-    /// Parameters whose parts come from elsewhere: `part(name, shape)` returns each.
+    /// Makes parameters from given parts: `part(name, shape)` returns each part.
     ///
     /// # Errors
-    /// When the architecture is not valid or a part fails.
+    /// When the architecture is invalid or a part fails.
     pub fn from_parts(
         architecture: &Architecture,
         device: &Device,
@@ -141,22 +142,22 @@ impl Params {
         self.entries.iter()
     }
 
-    /// How many tensors there are.
+    /// The number of parameters.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many numbers are trained.
+    /// The number of trained numbers.
     pub fn elements(&self) -> usize {
         self.entries.iter().map(|entry| entry.var.elem_count()).sum()
     }
 
-    /// The parameter of a name.
+    /// The parameter with this name.
     ///
     /// # Errors
     /// When there is none.
@@ -168,7 +169,7 @@ impl Params {
         Ok(&self.entries[*index])
     }
 
-    /// A second set of variables with the same values.
+    /// Makes a second set of variables with the same values.
     ///
     /// # Errors
     /// Those of the tensor operations.
@@ -185,7 +186,7 @@ impl Params {
         })
     }
 
-    /// Takes over the values of another set of the same architecture.
+    /// Copies the values of another set for the same architecture.
     ///
     /// # Errors
     /// When the sets differ in names or shapes.
@@ -196,7 +197,7 @@ impl Params {
         Ok(())
     }
 
-    /// Every part under the name that files give it.
+    /// All parts with their names in files.
     ///
     /// # Errors
     /// Those of the tensor operations.

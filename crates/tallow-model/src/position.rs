@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// The vectors of positions `start..start + length`: all sines, then all cosines, of position / 10000^(2i/d).
+/// Sinusoidal vectors of positions `start..start + length`: all sines, then all cosines, of position / 10000^(2i/d).
 ///
 /// # Shapes
 /// The result: `[length, width]`; `width` is even.
@@ -13,8 +13,8 @@ pub fn sinusoidal(start: usize, length: usize, width: usize, dtype: DType, devic
     table((start, length, width), width as f64 / 2.0, dtype, device)
 }
 
-/// The same as the Marian toolkit computes them: position / 10000^(i / (d/2 - 1)), so that the last frequency is
-/// 1/10000. Hugging Face's MarianMT has other frequencies, even for models that it has converted.
+/// Sinusoidal positions of the Marian toolkit: sines and cosines of position / 10000^(i / (d/2 - 1)), so that the last
+/// frequency is 1/10000. Hugging Face's MarianMT has other frequencies, even for models converted from Marian.
 ///
 /// # Shapes
 /// As [`sinusoidal`].
@@ -30,7 +30,7 @@ pub fn sinusoidal_marian(start: usize, length: usize, width: usize, dtype: DType
     )
 }
 
-/// Frequencies fall from 1 by a factor of 10000 in this number of steps.
+/// A table of sines and cosines whose frequencies fall from 1 by a factor of 10000 in `steps` steps.
 fn table((start, length, width): (usize, usize, usize), steps: f64, dtype: DType, device: &Device) -> Result<Tensor> {
     let half = width / 2;
     let mut values = Vec::with_capacity(length * width);
@@ -74,7 +74,7 @@ mod tests {
         for (got, expected) in table.iter().flatten().zip(expected.iter().flatten()) {
             assert!((got - expected).abs() < 1e-6, "{table:?}");
         }
-        // One frequency alone is 1.
+        // A single frequency is 1.
         let narrow = sinusoidal_marian(1, 1, 2, DType::F32, &Device::Cpu)?.to_vec2::<f32>()?;
         assert!((narrow[0][0] - 0.841_470_96).abs() < 1e-6);
         Ok(())

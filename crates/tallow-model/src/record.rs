@@ -1,9 +1,9 @@
-//! Attention weights, kept on request.
+//! Recorded attention weights.
 
 use candle_core::Tensor;
 use std::sync::{Mutex, PoisonError};
 
-/// Which attention of a layer.
+/// The kind of attention in a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Block {
     /// The encoder's attention to itself.
@@ -17,16 +17,16 @@ pub enum Block {
 /// The weights of all heads of one attention block.
 #[derive(Clone, Debug)]
 pub struct RecordedAttention {
-    /// Which attention of the layer.
+    /// The kind of attention.
     pub block: Block,
     /// The layer, from 0.
     pub layer: usize,
-    /// The weights, rows adding up to one: `[b, h, t, s]`, with `t` and `s` as long as the longest sentence. Keys that
-    /// are not there have a weight of zero; rows of queries that are not there mean nothing.
+    /// The weights `[b, h, t, s]`, where `t` and `s` are the lengths of the longest sentences. Rows add up to one. Keys
+    /// beyond the end of a sentence have a weight of zero; rows of queries beyond the end have no meaning.
     pub weights_bhts: Tensor,
 }
 
-/// Collects the attention weights of a forward pass that it is lent to.
+/// A collector for the attention weights of a forward pass.
 #[derive(Debug, Default)]
 pub struct AttentionRecord(Mutex<Vec<RecordedAttention>>);
 
@@ -47,7 +47,7 @@ impl AttentionRecord {
             });
     }
 
-    /// What was recorded, in the order of the pass.
+    /// The recorded weights, in the order of the pass.
     pub fn into_inner(self) -> Vec<RecordedAttention> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }

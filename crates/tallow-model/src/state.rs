@@ -1,18 +1,18 @@
-//! What a decoder remembers between tokens.
+//! The state of a decoder between tokens.
 
 use crate::ModelError;
 use candle_core::Tensor;
 use tallow_ops::AttentionMask;
 
-/// Positions that a new buffer has room for.
+/// The number of positions that a new buffer has room for.
 const FIRST_CAPACITY: usize = 16;
 
-/// Keys and values of the positions so far, in buffers with room for more: `[rows, h, capacity, k]`.
+/// Keys and values of the positions so far, in buffers with spare room: `[rows, h, capacity, k]`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SelfCache(Option<(Tensor, Tensor)>);
 
 impl SelfCache {
-    /// Writes one position and returns all up to it: `[rows, h, position + 1, k]`.
+    /// Writes one position and returns all positions up to it: `[rows, h, position + 1, k]`.
     pub(crate) fn append(&mut self, k: &Tensor, v: &Tensor, position: usize) -> Result<(Tensor, Tensor), ModelError> {
         let (rows, heads, _, width) = k.dims4()?;
         let capacity = self.0.as_ref().map_or(Ok(0), |(keys, _)| keys.dim(2))?;
@@ -51,16 +51,17 @@ pub(crate) struct CrossCache {
     pub(crate) values: Tensor,
 }
 
-/// What one decoder layer remembers.
+/// The state of one decoder layer.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerState {
     pub(crate) self_attention: SelfCache,
     pub(crate) cross_attention: CrossCache,
 }
 
-/// What a decoder remembers between tokens: a value that search reorders and shrinks.
+/// The state of a decoder between tokens: a value that a search reorders and shrinks.
 ///
-/// Every sentence has the same number of hypotheses, side by side: row = sentence * hypotheses + hypothesis.
+/// Every sentence has the same number of hypotheses. The hypotheses of a sentence are adjacent rows: row = sentence *
+/// hypotheses + hypothesis.
 #[derive(Clone, Debug)]
 pub struct DecoderState {
     pub(crate) layers: Vec<LayerState>,
@@ -81,25 +82,25 @@ impl DecoderState {
         }
     }
 
-    /// Sentences that are still decoded.
+    /// The number of sentences that are still being decoded.
     pub fn sentences(&self) -> usize {
         self.sentences
     }
 
-    /// Rows of a batch: sentences times hypotheses.
+    /// The number of rows of a batch: sentences times hypotheses.
     pub fn rows(&self) -> usize {
         self.sentences * self.hypotheses
     }
 
-    /// Tokens decoded so far.
+    /// The number of tokens decoded so far.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// Reorders hypotheses: row `i` continues what row `rows[i]` was. Rows stay within their sentence.
+    /// Reorders hypotheses: the new row `i` continues the old row `rows[i]`. A row must stay within its sentence.
     ///
     /// # Errors
-    /// When the rows are not as many as the state's, or one leaves its sentence.
+    /// When the number of `rows` differs from the number of rows of the state, or a row leaves its sentence.
     pub fn reorder(&mut self, rows: &[u32]) -> Result<(), ModelError> {
         let stays = |(i, row): (usize, &u32)| *row as usize / self.hypotheses == i / self.hypotheses;
         if rows.len() != self.rows() || !rows.iter().enumerate().all(stays) {
@@ -114,7 +115,7 @@ impl DecoderState {
         self.select_rows(rows)
     }
 
-    /// Drops every sentence that is not in `sentences`, and brings the others into that order.
+    /// Keeps only the given sentences, in the given order.
     ///
     /// # Errors
     /// When a sentence is not in the state.

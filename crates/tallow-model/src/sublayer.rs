@@ -1,4 +1,5 @@
-//! What surrounds attention and feed-forward: where a layer is in the model, its dropout, its normalisation.
+//! The surroundings of attention and feed-forward functions: the place of a layer in the model, dropout and
+//! normalisation.
 
 use crate::parameter::Params;
 use crate::record::{AttentionRecord, Block};
@@ -6,10 +7,10 @@ use crate::{ModelConfig, ModelError, Norm};
 use candle_core::Tensor;
 use tallow_ops::{Compute, Connection, Dropout, DropoutStream, NormPlace, Sentences};
 
-/// PyTorch's epsilon of LayerNorm, which Marian models are run with.
+/// The epsilon of PyTorch's LayerNorm, with which Marian models are run.
 pub(crate) const EPSILON: f64 = 1e-5;
 
-/// Access to parameters while a model is put together.
+/// Access to parameters while a model is built.
 pub(crate) struct Weights<'a> {
     pub(crate) params: &'a Params,
     /// Whether operations on the weights are recorded for a backward pass.
@@ -58,10 +59,10 @@ impl Rates {
     }
 }
 
-/// What accompanies a forward pass through one layer.
+/// The context of a forward pass through one layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerPass<'a> {
-    /// What the rows of hidden states are.
+    /// The sentences of the rows of hidden states.
     pub(crate) sentences: &'a Sentences,
     pub(crate) dropout: Option<&'a DropoutStream>,
     pub(crate) record: Option<&'a AttentionRecord>,
@@ -72,7 +73,7 @@ pub(crate) struct LayerPass<'a> {
 }
 
 impl LayerPass<'_> {
-    /// Dropout at a place in this layer; none outside training or at a rate of zero.
+    /// Dropout at a place in this layer; `None` outside training or at a rate of zero.
     pub(crate) fn dropout(&self, site: Site, rate: f32) -> Option<Dropout> {
         let number = (self.stack << 32) | ((self.layer as u64) << 8) | site as u64;
         self.dropout
@@ -87,7 +88,7 @@ impl LayerPass<'_> {
     }
 }
 
-/// What surrounds the function of a sublayer.
+/// The connection around the function of a sublayer.
 pub(crate) fn connection(norm: Norm, dropout: Option<&Dropout>) -> Connection<'_> {
     Connection {
         place: match norm {

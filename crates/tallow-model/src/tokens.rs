@@ -4,17 +4,17 @@ use crate::ModelError;
 use candle_core::{Device, Tensor};
 use tallow_ops::Sentences;
 
-/// Sentences as ids, one after another without padding.
+/// Sentences as ids, concatenated without padding.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// The ids of all sentences: u32 `[n]`.
     pub ids: Tensor,
-    /// Which of them belong together.
+    /// The division of the ids into sentences.
     pub sentences: Sentences,
 }
 
 impl Tokens {
-    /// A batch of sentences of any lengths.
+    /// Makes a batch of sentences of any lengths.
     ///
     /// # Errors
     /// When there is no sentence, or an empty one.
@@ -28,10 +28,10 @@ impl Tokens {
         Self::from_flat(&ids, &lengths, device)
     }
 
-    /// A batch of ids that lie one after another already.
+    /// Makes a batch of ids that are already concatenated.
     ///
     /// # Errors
-    /// When there is no sentence, an empty one, or another number of ids than the lengths add up to.
+    /// When there is no sentence or an empty one, or the number of ids differs from the sum of the lengths.
     pub fn from_flat(ids: &[u32], lengths: &[usize], device: &Device) -> Result<Self, ModelError> {
         let sentences = Sentences::new(lengths)?;
         if ids.len() != sentences.rows() {

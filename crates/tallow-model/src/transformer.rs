@@ -1,4 +1,4 @@
-//! The whole model.
+//! The complete model.
 
 use crate::decoder::Decoder;
 use crate::encoder::Encoder;
@@ -11,36 +11,36 @@ use crate::{Architecture, ModelError, Positions, Tie, Tokens};
 use candle_core::Tensor;
 use tallow_ops::{Activation, Compute, CrossEntropyOptions, DropoutStream, Sentences, cross_entropy, embed, linear};
 
-/// Sinusoidal positions that are computed ahead; longer sentences compute theirs.
+/// The number of sinusoidal positions computed in advance; longer sentences compute theirs.
 const READY_POSITIONS: usize = 256;
 
-/// What the loss of a pass is made of.
+/// Settings of the loss.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LossOptions {
     /// Probability that the target distribution spreads over all pieces.
     pub smoothing: f64,
-    /// With a weight, the second half of the sentences repeats the first under other dropout, and both shall agree: see
-    /// [`tallow_ops::CrossEntropyOptions::r_drop`].
+    /// The weight of R-Drop. The second half of the sentences then repeats the first with other dropout, and the loss
+    /// also measures their disagreement: see [`tallow_ops::CrossEntropyOptions::r_drop`].
     pub r_drop: Option<f64>,
 }
 
-/// What accompanies a forward pass. The default is inference: no dropout, nothing recorded.
+/// The context of a forward pass. The default is inference: no dropout, no recording.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pass<'a> {
     /// Dropout masks, in training.
     pub dropout: Option<&'a DropoutStream>,
-    /// Where attention weights are collected.
+    /// The collector of attention weights.
     pub record: Option<&'a AttentionRecord>,
-    /// What products of matrices are computed in.
+    /// The arithmetic of matrix products.
     pub compute: Compute,
 }
 
-/// What the encoder made of a batch.
+/// The encoder's output for a batch.
 #[derive(Clone, Debug)]
 pub struct Encoded {
     /// The output of the last layer: `[n, d]`.
     pub hidden_nd: Tensor,
-    /// Which rows belong to which sentence.
+    /// The sentences of the rows.
     pub sentences: Sentences,
 }
 
@@ -50,13 +50,13 @@ struct Input {
     table_vd: Tensor,
     scale: f64,
     kind: Positions,
-    /// Sinusoidal or learned positions from 0 on: `[positions, d]`.
+    /// Sinusoidal or learned positions, starting at 0: `[positions, d]`.
     positions: Option<Tensor>,
     dropout: f32,
     stack: u64,
 }
 
-/// Positions of a kind that is computed, as many as asked for, in the type and on the device of `like`.
+/// Computed (not learned) positions, in the type and on the device of `like`.
 fn computed(
     kind: Positions,
     (start, length, width): (usize, usize, usize),
@@ -99,7 +99,7 @@ impl Input {
     }
 
     /// # Shapes
-    /// `ids`: u32 `[n]`, the tokens of sentences whose first stands at position `start`; the result: `[n, d]`.
+    /// `ids`: u32 `[n]`, the tokens of sentences whose first token has the position `start`; the result: `[n, d]`.
     fn forward(
         &self,
         (ids, sentences): (&Tensor, &Sentences),
@@ -154,10 +154,11 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// A model whose operations are recorded, for training. It shares its weights with `params` and sees their updates.
+    /// Makes a model for training, whose operations are recorded. It shares its weights with `params` and sees their
+    /// updates.
     ///
     /// # Errors
-    /// When the parameters are not those of the architecture.
+    /// When the parameters do not belong to the architecture.
     pub fn for_training(
         architecture: &Architecture,
         params: &Params,
@@ -166,10 +167,10 @@ impl Transformer {
         Self::new(architecture, &Weights { params, tracked: true }, logits_bias)
     }
 
-    /// A model that records nothing, for inference. It shares its weights with `params` and sees their updates.
+    /// Makes a model for inference, which records nothing. It shares its weights with `params` and sees their updates.
     ///
     /// # Errors
-    /// When the parameters are not those of the architecture.
+    /// When the parameters do not belong to the architecture.
     pub fn for_inference(
         architecture: &Architecture,
         params: &Params,
@@ -199,7 +200,7 @@ impl Transformer {
         })
     }
 
-    /// What the model is.
+    /// The architecture of the model.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }
@@ -207,7 +208,7 @@ impl Transformer {
     /// Runs the encoder.
     ///
     /// # Errors
-    /// When an id is outside the vocabulary or a sentence is longer than learned positions.
+    /// When an id is outside the vocabulary or a sentence is longer than the learned positions.
     pub fn encode(&self, source: &Tokens, pass: Pass) -> Result<Encoded, ModelError> {
         let sentences = &source.sentences;
         let x_nd = self.source.forward((&source.ids, sentences), 0, pass.dropout)?;
@@ -217,27 +218,27 @@ impl Transformer {
         })
     }
 
-    /// Runs the decoder over whole targets, each position seeing the true tokens before it (teacher forcing).
+    /// Runs the decoder over complete targets. Each position sees the true tokens before it (teacher forcing).
     ///
     /// # Shapes
-    /// `target`: the labels shifted right, starting with `<pad>`; the result: hidden states `[n, d]`, rows
-    /// of the target's sentences.
+    /// `target`: the labels shifted right, starting with `<pad>`; the result: hidden states `[n, d]`, rows of the
+    /// target's sentences.
     ///
     /// # Errors
-    /// When the batches differ, an id is outside the vocabulary or a sentence is longer than learned positions.
+    /// When the batches differ, an id is outside the vocabulary or a sentence is longer than the learned positions.
     pub fn decode(&self, target: &Tokens, encoded: &Encoded, pass: Pass) -> Result<Tensor, ModelError> {
         let sentences = &target.sentences;
         let x_nd = self.target.forward((&target.ids, sentences), 0, pass.dropout)?;
         self.decoder.forward(x_nd, sentences, encoded, pass)
     }
 
-    /// The scores of every piece, `<pad>` included.
+    /// Computes the scores of all pieces, `<pad>` included.
     ///
     /// # Shapes
     /// `hidden`: `[.., d]`; the result: `[.., v]`.
     ///
     /// # Errors
-    /// When the width is not the model's.
+    /// When the width differs from the model's.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
         let logits = linear(hidden, &self.output_vd, None, Activation::None, Compute::F32)?;
         match &self.logits_bias {
@@ -249,10 +250,10 @@ impl Transformer {
     /// The sum over target tokens of the label-smoothed cross-entropy, in nats.
     ///
     /// # Shapes
-    /// `labels`: the tokens to predict, as many as `target_input` has ids; the result: a scalar.
+    /// `labels`: the tokens to predict, one for each id of `target_input`; the result: a scalar.
     ///
     /// # Errors
-    /// When batch and labels do not fit, or those of [`Transformer::encode`].
+    /// When batch and labels do not fit, and the errors of [`Transformer::encode`].
     pub fn loss(
         &self,
         source: &Tokens,
@@ -277,7 +278,7 @@ impl Transformer {
         )?)
     }
 
-    /// The decoder's state before the first token, with `hypotheses` rows for each sentence.
+    /// Makes the decoder's state before the first token, with `hypotheses` rows for each sentence.
     ///
     /// # Errors
     /// Those of the tensor operations.
@@ -285,10 +286,10 @@ impl Transformer {
         self.decoder.start(encoded, hypotheses)
     }
 
-    /// Feeds one token to every row and returns the scores of the next: `[rows, v]`.
+    /// Feeds one token to every row and returns the scores of the next token: `[rows, v]`.
     ///
     /// # Errors
-    /// When there is not one token per row.
+    /// When the number of tokens differs from the number of rows.
     pub fn step(&self, tokens: &[u32], state: &mut DecoderState) -> Result<Tensor, ModelError> {
         if tokens.len() != state.rows() {
             return Err(ModelError::Batch(format!(

@@ -1,4 +1,4 @@
-//! Looking a model directory over.
+//! Verification of a model directory.
 
 use crate::directory::Unopened;
 use crate::formats::hugging_face::{CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, contradictions, to_generation_config};
@@ -6,17 +6,17 @@ use crate::{Architecture, MarianFiles, ModelError, Opened, Params, SearchSetting
 use candle_core::Device;
 use std::path::Path;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What was looked at, and what it is if there is nothing wrong with it.
+    /// The subject of the check, and the property that holds if there is no fault.
     pub what: String,
-    /// Everything that is wrong with it.
+    /// All faults that the check found.
     pub faults: Vec<String>,
 }
 
 impl Check {
-    /// A thing and its faults.
+    /// Makes a check of a subject and its faults.
     pub fn new(what: impl Into<String>, faults: Vec<String>) -> Self {
         Self {
             what: what.into(),
@@ -25,10 +25,10 @@ impl Check {
     }
 }
 
-/// Looks over the config and the weights of a directory: that they are understood and fit each other, that all ids
-/// agree, that every number is finite, and that the embedding of `<pad>` is zero, which CTranslate2 takes for granted.
+/// Verifies the config and the weights of a directory. It checks that they can be read and fit each other, that all ids
+/// agree, that every number is finite, and that the embedding of `<pad>` is zero, as CTranslate2 assumes.
 ///
-/// Of a model of the Marian toolkit, the same is looked at in its `.npz`.
+/// For a Marian toolkit model, the same checks are done on its `.npz`.
 pub fn verify(directory: &Path) -> Vec<Check> {
     if MarianFiles::are_at(directory) {
         return verify_marian(directory);
@@ -96,13 +96,13 @@ pub fn verify(directory: &Path) -> Vec<Check> {
         ),
     ];
     if copies > 0 {
-        let what = format!("{weights}: what it holds twice, or could be computed, is the same");
+        let what = format!("{weights}: copies of tensors and computed tables have the right numbers");
         checks.push(Check::new(what, contradictions));
     }
     checks
 }
 
-/// Looks over a model of the Marian toolkit.
+/// Verifies a Marian toolkit model.
 fn verify_marian(directory: &Path) -> Vec<Check> {
     let opened = match open(directory, &Device::Cpu) {
         Ok(opened) => opened,
@@ -165,11 +165,11 @@ fn infinite_numbers(opened: &Opened) -> Vec<String> {
     faults
 }
 
-/// What is wrong with the embedding of `<pad>` that starts the decoder: it should be zero.
+/// The faults of the embedding of `<pad>` with which the decoder starts: it should be zero.
 pub fn pad_row_faults(params: &Params) -> Vec<String> {
     const STARTS: [&str; 2] = ["model.shared.weight", "model.decoder.embed_tokens.weight"];
     in_parameters(params, |parameter, values| {
-        // The others of `<pad>` are not used, whatever they hold.
+        // Other embeddings of `<pad>` are never used.
         let row = parameter
             .frozen_row
             .filter(|_| STARTS.contains(&parameter.name.as_str()))?;
@@ -177,18 +177,18 @@ pub fn pad_row_faults(params: &Params) -> Vec<String> {
         let is_zero = values[row * width..].iter().all(|value| *value == 0.0);
         (!is_zero).then(|| {
             format!(
-                "{}: row {row} is not; transformers starts its decoder with it, but CTranslate2 and Marian with zeros",
+                "{}: row {row} is not zero; transformers starts decoding with it, CTranslate2 and Marian with zeros",
                 parameter.name
             )
         })
     })
 }
 
-/// Keys of `generation_config.json` that say something else than the architecture.
+/// Keys of `generation_config.json` that contradict the architecture.
 fn generation_faults(directory: &Path, architecture: &Architecture) -> Vec<String> {
     let found = match read_json(&directory.join(GENERATION_FILE)) {
         Ok(found) => found,
-        // Older models have none.
+        // Older models lack this file.
         Err(ModelError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(ModelError::Damaged { reason, .. }) => return vec![reason],
         Err(error) => return vec![error.to_string()],

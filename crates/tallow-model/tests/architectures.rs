@@ -1,4 +1,4 @@
-//! What must hold for every architecture, whatever its switches.
+//! Properties of all architectures.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -21,9 +21,9 @@ fn logits(model: &Transformer, sources_of: &[Vec<u32>], targets: &[Vec<u32>]) ->
     input.sentences.ranges().map(|range| rows[range].to_vec()).collect()
 }
 
-/// No part of any model is cut off from the loss: the gradient of every tensor of a file is finite and not zero,
-/// except that of key biases, which is zero by nature (softmax ignores a shift) but for rounding. Of learned
-/// positions, the rows within the batch's length are reached, and no others.
+/// No part of any model is cut off from the loss: the gradient of every tensor of a file is finite and not zero. The
+/// only exception are the gradients of key biases, which are zero but for rounding, because softmax ignores a shift. Of
+/// learned positions, exactly the rows within the batch's length are reached.
 #[test]
 fn a_gradient_reaches_every_part() {
     for architecture in architectures() {
@@ -69,8 +69,7 @@ fn a_gradient_reaches_every_part() {
     }
 }
 
-/// A sentence's logits do not depend on its batch: sentences beside it, of whatever length, change nothing at all, to
-/// the bit.
+/// A sentence's logits do not depend on its batch: other sentences, of any length, do not change a bit.
 #[test]
 fn sentences_do_not_see_each_other() {
     for architecture in architectures() {
@@ -88,7 +87,7 @@ fn sentences_do_not_see_each_other() {
     }
 }
 
-/// A target token changes the logits after it and, to the bit, none before it.
+/// A target token changes the logits after it, and does not change a bit of the logits before it.
 #[test]
 fn the_decoder_does_not_look_ahead() {
     for architecture in architectures() {
@@ -107,8 +106,8 @@ fn the_decoder_does_not_look_ahead() {
     }
 }
 
-/// Every source token matters to every target position; with positions, so does their order, and without them the
-/// encoder is blind to it.
+/// Every source token influences every target position. With positions, so does the order of source tokens; without
+/// them the encoder ignores the order.
 #[test]
 fn the_order_of_the_source() {
     for architecture in architectures() {
@@ -135,8 +134,8 @@ fn the_order_of_the_source() {
     }
 }
 
-/// A record holds the weights of every attention block of every layer, in order and in shape; rows add up to one, and
-/// weights of padding and of later positions are exactly zero. Recording changes no result but for rounding.
+/// A record holds the weights of all attention blocks of all layers, with the right order and shapes. Rows add up to
+/// one, and weights of padding and of later positions are exactly zero. Recording changes results by rounding only.
 #[test]
 fn recorded_attention() {
     for architecture in architectures() {
@@ -155,7 +154,7 @@ fn recorded_attention() {
             .unwrap();
         let plain = model.encode(&source, Pass::default()).unwrap();
         let plain = model.decode(&target, &plain, Pass::default()).unwrap();
-        // The weights are written out by other kernels than those that never do so.
+        // Recording uses other kernels, because the usual ones never write the weights out.
         for (recorded, plain) in values(&hidden).iter().zip(values(&plain)) {
             assert!((recorded - plain).abs() < 1e-5, "{recorded} {plain}");
         }
@@ -197,7 +196,7 @@ fn recorded_attention() {
     }
 }
 
-/// Learned positions have an end, and a longer sentence is told so; computed ones go on beyond their table.
+/// A sentence beyond the learned positions is an error; computed positions go on beyond their table.
 #[test]
 fn long_sentences() {
     for architecture in architectures() {
@@ -212,7 +211,7 @@ fn long_sentences() {
                 "{error}"
             );
         } else {
-            // 256 positions stand ready; the ones before them are the same whether or not more are asked for.
+            // 256 positions are computed in advance; they stay the same when more are needed.
             let (short, long) = (encode(256).unwrap(), encode(300).unwrap());
             assert_eq!(short.hidden_nd.dims(), [256, architecture.model.d_model]);
             assert!(values(&long.hidden_nd).iter().all(|x| x.is_finite()));

@@ -1,4 +1,4 @@
-//! Decoding token by token with a cache, against the whole target at once.
+//! Decoding token by token with a cache, compared with decoding the complete target at once.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,7 +14,7 @@ use tallow_ops::{Key, Purpose};
 const POSITIONS: usize = 40;
 const HYPOTHESES: usize = 3;
 
-/// A hypothesis as the test keeps it: where it comes from, what was fed to it, what came out.
+/// A hypothesis of the test: its sentence, its input tokens and its logits.
 #[derive(Clone)]
 struct Row {
     sentence: usize,
@@ -22,8 +22,8 @@ struct Row {
     logits: Vec<Vec<f32>>,
 }
 
-/// Decodes at random, feeding every row tokens of its own, reordering hypotheses at some positions and dropping and
-/// swapping sentences at one; returns the rows that are left.
+/// Decodes at random. Every row gets its own tokens; hypotheses are reordered at some positions, and sentences are
+/// dropped and swapped at one. Returns the remaining rows.
 fn wander(model: &Transformer, source: &Tokens) -> Vec<Row> {
     let pad = model.architecture().target_pad_id();
     let encoded = model.encode(source, Pass::default()).unwrap();
@@ -47,7 +47,7 @@ fn wander(model: &Transformer, source: &Tokens) -> Vec<Row> {
             row.tokens.push(token);
             last[i] = token;
         }
-        // At positions on both sides of a buffer's growth, and just before it.
+        // Positions just before, at and after the growth of a buffer.
         if [1, 2, 14, 15, 16, 30, 31, 35].contains(&position) {
             let chosen: Vec<u32> = (0..rows.len())
                 .map(|i| {
@@ -76,9 +76,9 @@ fn wander(model: &Transformer, source: &Tokens) -> Vec<Row> {
     rows
 }
 
-/// For every architecture, `start` and `step` give the logits of teacher forcing at each of forty positions: for
-/// several hypotheses of three sentences of different lengths, through the growth of the cache's buffers, after
-/// hypotheses were reordered and sentences dropped and swapped.
+/// For every architecture, `start` and `step` give the logits of teacher forcing at each of forty positions, for
+/// several hypotheses of three sentences of different lengths. Meanwhile the cache's buffers grow, hypotheses are
+/// reordered, and sentences are dropped and swapped.
 #[test]
 fn steps_equal_teacher_forcing() {
     for architecture in architectures() {
@@ -115,7 +115,7 @@ fn steps_equal_teacher_forcing() {
     }
 }
 
-/// What a search must not do to a state is refused by name, and the state stays usable.
+/// Invalid changes of a state are rejected with an error, and the state stays usable.
 #[test]
 fn misuse_is_refused() {
     let architecture = &architectures()[0];
@@ -128,7 +128,7 @@ fn misuse_is_refused() {
     let pad = architecture.target_pad_id();
     let error = model.step(&[pad; 3], &mut state).unwrap_err().to_string();
     assert!(error.contains("3 tokens") && error.contains("4 rows"), "{error}");
-    // A row that leaves its sentence, too few rows, a sentence that is not there, none at all.
+    // A row that leaves its sentence, too few rows, a sentence that does not exist, no sentence at all.
     assert!(state.reorder(&[0, 2, 2, 3]).is_err());
     assert!(state.reorder(&[0, 1]).is_err());
     assert!(state.keep(&[2]).is_err());

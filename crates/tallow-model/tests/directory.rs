@@ -1,5 +1,5 @@
-//! Model directories that are damaged, foreign or out of the ordinary: one clear error that names the file and what
-//! is wrong in it, never a panic; and what must be read all the same.
+//! Damaged, foreign and unusual model directories. Damage gives one clear error with the file and the fault, never a
+//! panic; unusual but valid directories are read.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -63,7 +63,7 @@ impl Copy {
     }
 }
 
-/// The error's text, which must contain every one of these.
+/// Asserts that the result is an error whose text contains all of these parts.
 fn assert_error(result: Result<Opened, ModelError>, parts: &[&str]) {
     let error = match result {
         Ok(_) => panic!("opened, although {parts:?} should be wrong"),
@@ -76,7 +76,7 @@ fn assert_error(result: Result<Opened, ModelError>, parts: &[&str]) {
 
 const FC1: &str = "model.encoder.layers.0.fc1.weight";
 
-/// The copy that the other tests damage opens while it is whole.
+/// Without damage, the copy used by the other tests can be opened.
 #[test]
 fn an_undamaged_copy_opens() {
     assert!(Copy::new().open().is_ok());
@@ -84,7 +84,7 @@ fn an_undamaged_copy_opens() {
     assert!(Copy::with_tensors(|_| ()).is_ok());
 }
 
-/// Either file missing, or a directory that is none: the error names the path.
+/// If a file is missing, or the path is not a directory, the error names the path.
 #[test]
 fn missing_files() {
     for name in ["config.json", "model.safetensors"] {
@@ -99,7 +99,7 @@ fn missing_files() {
     );
 }
 
-/// Weights that were cut short anywhere, begin with nonsense, or promise a header larger than memory.
+/// Weights that are cut off at any place, begin with nonsense, or have a header size larger than memory.
 #[test]
 fn damaged_weights() {
     let whole = std::fs::read(fixture().join("model.safetensors")).unwrap();
@@ -121,8 +121,8 @@ fn damaged_weights() {
     assert_error(Copy::with_bytes("model.safetensors", &longer), &["model.safetensors"]);
 }
 
-/// A tensor that is missing, has another shape, is too many, or holds whole numbers is named; several faults are told
-/// together, and of very many only the first.
+/// A tensor that is missing, has another shape, is surplus or holds whole numbers is named in the error. Several faults
+/// are reported together; of very many, only the first ones.
 #[test]
 fn tensors_that_do_not_fit() {
     let missing = Copy::with_tensors(|tensors| {
@@ -162,13 +162,13 @@ fn tensors_that_do_not_fit() {
     assert_error(all, &["model.decoder.layers.0.fc1.weight is missing", "and 72 more"]);
 }
 
-/// I32 is refused by name, in weights and in the bias on the logits.
+/// I32 is rejected with its name, in weights and in the bias on the logits.
 #[test]
 fn tensors_of_a_wrong_type() {
     for name in [FC1, "final_logits_bias"] {
         let copy = Copy::new();
         let path = copy.path("model.safetensors");
-        // Four bytes stay four bytes: only the header changes.
+        // Numbers keep their four bytes: only the header changes.
         let bytes = std::fs::read(&path).unwrap();
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -182,8 +182,8 @@ fn tensors_of_a_wrong_type() {
     }
 }
 
-/// Fine-tuning elsewhere may leave an embedding of `<pad>` that is not zero; Hugging Face starts the decoder with it,
-/// and so do we.
+/// After fine-tuning in other programs, the embedding of `<pad>` may not be zero. Hugging Face starts the decoder with
+/// it, and so does Tallow.
 #[test]
 fn a_pad_row_that_is_not_zero() {
     let opened = Copy::with_tensors(|tensors| {
@@ -195,7 +195,7 @@ fn a_pad_row_that_is_not_zero() {
     assert_eq!(row.to_vec1::<f32>().unwrap(), [1.0; 16]);
 }
 
-/// Weights in half precision are read: every value is the one that was stored.
+/// Weights in half precision are read; every value is exactly the stored one.
 #[test]
 fn half_precision() {
     for dtype in [DType::F16, DType::BF16] {
@@ -214,7 +214,7 @@ fn half_precision() {
     }
 }
 
-/// Older writers repeat tied tables and store computed positions; these tensors are ignored, whatever they hold.
+/// Older programs write copies of tied tables and computed positions; these tensors are ignored, whatever they hold.
 #[test]
 fn redundant_tensors_are_ignored() {
     let opened = Copy::with_tensors(|tensors| {
@@ -232,14 +232,14 @@ fn redundant_tensors_are_ignored() {
     });
     let names = |opened: &Opened| -> Vec<String> { opened.params.iter().map(|p| p.name.clone()).collect() };
     assert_eq!(names(&opened.unwrap()), names(&Copy::new().open().unwrap()));
-    // The bias on the logits may be left out.
+    // The bias on the logits is optional.
     let unbiased = Copy::with_tensors(|tensors| {
         tensors.remove("final_logits_bias");
     });
     assert!(unbiased.unwrap().logits_bias.is_none());
 }
 
-/// A config that is no JSON, no object, or no translation model.
+/// A config that is not JSON, not an object, or not a translation model.
 #[test]
 fn configs_of_another_kind() {
     for text in ["", "{", "[1, 2]", "null", "{\"d_model\": NaN}"] {
@@ -264,8 +264,8 @@ fn configs_of_another_kind() {
     }
 }
 
-/// Every number of the config, replaced by an absurd one: too large for memory, for arithmetic, negative, zero, no
-/// number at all, gone. None is believed, and each error names its key, as the config calls it or as a run's does.
+/// Every number of the config is replaced by an absurd value: too large for memory or for arithmetic, negative, zero,
+/// not a number, missing. All are rejected, and each error names the key, as in `config.json` or in a run's config.
 #[test]
 fn absurd_numbers() {
     let keys = [
@@ -327,7 +327,7 @@ fn absurd_numbers() {
     }
 }
 
-/// The config that Hugging Face wrote is understood, and is Marian's.
+/// The config that Hugging Face wrote is read as a Marian model.
 #[test]
 fn the_architecture_alone() {
     let architecture = read_architecture(&fixture()).unwrap();
@@ -339,7 +339,7 @@ fn the_architecture_alone() {
     assert_eq!((architecture.target_pad_id(), architecture.classes()), (23, 23));
 }
 
-/// Sizes that no file could hold are found out by comparing names and shapes, before anything of that size is made.
+/// Sizes that no file could hold are detected by comparing names and shapes, before memory is allocated.
 #[test]
 fn absurd_sizes() {
     let largest = [

@@ -1,4 +1,4 @@
-//! Fresh parameters.
+//! Initial parameters.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -18,8 +18,8 @@ fn with(base: &Architecture, model: ModelConfig) -> Architecture {
     Architecture { model, ..base.clone() }
 }
 
-/// The same seed gives the same bits, another seed gives others, and no two tensors share their numbers although
-/// many share their shape.
+/// The same seed gives the same bits, another seed gives others, and no two tensors have the same numbers, although
+/// many have the same shape.
 #[test]
 fn values_are_functions_of_seed_and_name() {
     for architecture in architectures() {
@@ -44,7 +44,7 @@ fn values_are_functions_of_seed_and_name() {
     }
 }
 
-/// A tensor does not depend on what else the model has: the first layer of a deeper model is that of a shallow one.
+/// A tensor does not depend on the rest of the model: the first layer of a deep model equals that of a shallow one.
 #[test]
 fn depth_changes_no_other_layer() {
     let shallow = &architectures()[0];
@@ -61,9 +61,9 @@ fn depth_changes_no_other_layer() {
     assert!(shallow.iter().all(|(name, values)| deep[name] == *values));
 }
 
-/// Matrices are uniform within Xavier's bound for their own shape, not that of the packed parameter they lie in, and
-/// fill it; embeddings have the standard deviation 1/sqrt(d); normalisation is the identity; biases are zero; and so
-/// are the rows of `<pad>`.
+/// Matrices are uniform within Xavier's bound for their own shape, not for that of the packed parameter, and use the
+/// full range. Embeddings have the standard deviation 1/sqrt(d). Normalisation is the identity. Biases and the rows of
+/// `<pad>` are zero.
 #[test]
 fn distributions() {
     let base = &architectures()[4];
@@ -119,8 +119,7 @@ fn distributions() {
     }
 }
 
-/// Models see updates of the parameters they were made from; a copy of the parameters does not; `assign` takes all
-/// values over.
+/// A model sees the updates of its parameters; a copy of the parameters does not. `assign` copies all values.
 #[test]
 fn models_share_parameters_and_copies_do_not() {
     let architecture = &architectures()[0];

@@ -1,5 +1,5 @@
-//! Models against Hugging Face's MarianMT on PyTorch (`scripts/fixtures/marian_model.py`): five directories as
-//! `save_pretrained` writes them, and what PyTorch computes with them in float64.
+//! Comparison of models with Hugging Face's MarianMT on PyTorch (`scripts/fixtures/marian_model.py`): five directories
+//! from `save_pretrained`, and PyTorch's results in float64.
 //!
 //! Tolerances: PyTorch itself, run in float32, differs from these numbers by up to 5e-6 in logits and loss sums and
 //! up to 1e-6 in gradients (`float32_difference` in expected.json). The bounds here are a few times that; a wrong
@@ -52,7 +52,7 @@ impl Case {
         self.expected[name].to_dtype(DType::U32).unwrap().to_vec2().unwrap()
     }
 
-    /// Rows of the fixture up to where the padding of `of` begins.
+    /// Rows of the fixture, cut where the padding of `of` begins.
     fn sentences(&self, name: &str, of: &str) -> Vec<Vec<u32>> {
         let pad = self.opened.architecture.target_pad_id();
         let length = |row: Vec<u32>| 1 + row.iter().rposition(|id| *id != pad).unwrap_or(0);
@@ -65,7 +65,8 @@ impl Case {
         Tokens::new(&self.sentences("source", "source"), &Device::Cpu).unwrap()
     }
 
-    /// What the decoder reads where there is a label. Hugging Face shifts padded rows: theirs read `</s>` too.
+    /// The decoder's input at the positions that have a label. Hugging Face shifts padded rows, so its input also
+    /// contains `</s>`.
     fn decoder_input(&self) -> Tokens {
         Tokens::new(&self.sentences("decoder_input", "labels"), &Device::Cpu).unwrap()
     }
@@ -86,14 +87,14 @@ fn assert_near(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
-/// The numbers of a `[b, length, ..]` tensor at positions that are no padding.
+/// The numbers of a `[b, length, ..]` tensor at positions without padding.
 fn at_real_positions(tensor: &Tensor, lengths: &[usize]) -> Vec<f32> {
     let row = |(b, length): (usize, &usize)| values(&tensor.get(b).unwrap().narrow(0, 0, *length).unwrap());
     lengths.iter().enumerate().flat_map(row).collect()
 }
 
-/// The encoder's output and the logits of teacher forcing are PyTorch's, at every position that is no padding, for
-/// models with ReLU, swish and GELU, one and several layers, shared and separate tables, with a bias on the logits.
+/// The encoder's output and the logits of teacher forcing equal PyTorch's at every position without padding: for models
+/// with ReLU, swish and GELU, one and several layers, shared and separate tables, with a bias on the logits.
 #[test]
 fn encoder_output_and_logits() {
     for case in Case::all() {
@@ -114,7 +115,7 @@ fn encoder_output_and_logits() {
     }
 }
 
-/// The loss, with and without label smoothing, is PyTorch's sum over the target tokens.
+/// The loss, with and without label smoothing, equals PyTorch's sum over the target tokens.
 #[test]
 fn loss_sums() {
     for case in Case::all() {
@@ -140,9 +141,9 @@ fn loss_sums() {
     }
 }
 
-/// Every parameter's gradient is PyTorch's, part by part under the names of Hugging Face, and no part has more or
-/// less of them. The gradients of key biases are zero by nature (softmax ignores a shift): both sides hold rounding
-/// errors only, and are asked for no more.
+/// The gradients of all parameters equal PyTorch's, part by part under Hugging Face's names, and the sets of parts are
+/// equal. The gradients of key biases are zero in theory, because softmax ignores a shift; both sides hold rounding
+/// errors, so only their size is checked.
 #[test]
 fn gradients() {
     for case in Case::all() {
@@ -173,7 +174,7 @@ fn gradients() {
                 let what = format!("{}: gradient of {name}", case.name);
                 let mut got = values(&part);
                 if let Some(row) = parameter.frozen_row {
-                    // Whoever trains leaves this row out; PyTorch's numbers do already.
+                    // Training ignores this row, and PyTorch's numbers already leave it out.
                     let width = part.dim(1).unwrap();
                     got[row * width..(row + 1) * width].fill(0.0);
                 }
@@ -198,8 +199,8 @@ fn gradients() {
     }
 }
 
-/// What is saved and opened again is the same to the bit: architecture, every part, the bias on the logits; and so
-/// are the values in Hugging Face's own file.
+/// Saving and opening a model changes no bit of its architecture, parts and bias on the logits, nor of the values in
+/// Hugging Face's own file.
 #[test]
 fn saved_and_opened() {
     for case in Case::all() {
@@ -238,7 +239,7 @@ fn weights(directory: &Path) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(directory.join("model.safetensors"), &Device::Cpu).unwrap()
 }
 
-/// The tensors written are exactly those that Hugging Face writes: no name is invented, none is missing.
+/// The names of the written tensors are exactly those that Hugging Face writes.
 #[test]
 fn names_are_those_of_hugging_face() {
     for case in Case::all() {

@@ -1,5 +1,5 @@
-//! Reading what the Marian toolkit writes: damaged files, what cannot be expressed, which files are meant; and that
-//! what is written in its form here comes back. That a model computes what it does in Marian, tallow-decode tests.
+//! Reading and writing of Marian toolkit files: damaged files, unsupported models, the choice of files, and a round
+//! trip of files that Tallow writes. The tests of tallow-decode compare the models' results with Marian's.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -61,7 +61,7 @@ fn npy(dtype: &str, shape: &str, numbers: &[u8]) -> Vec<u8> {
     npy
 }
 
-/// What opening a changed copy of the model says.
+/// The result of opening a changed copy of the model.
 fn opened(change: impl FnOnce(&mut Vec<(String, Vec<u8>)>)) -> Result<Opened, ModelError> {
     let mut files = unpacked(&trained());
     change(&mut files);
@@ -81,7 +81,7 @@ fn contents<'a>(files: &'a mut [(String, Vec<u8>)], name: &str) -> &'a mut Vec<u
     &mut files.iter_mut().find(|(other, _)| *other == name).unwrap().1
 }
 
-/// The model with other options.
+/// A change of the model's options.
 fn with_options(change: impl FnOnce(String) -> String) -> impl FnOnce(&mut Vec<(String, Vec<u8>)>) {
     |files| {
         let array = contents(files, "special:model.yml");
@@ -119,7 +119,7 @@ fn what_is_written_comes_back() {
         save_npz(place.path(), &before).unwrap();
         let after = open(place.path(), &Device::Cpu).unwrap();
         let (mut expected, found) = (before.architecture.canonical(), after.architecture.canonical());
-        // Marian has no words for these.
+        // Marian's options have no keys for these.
         expected.model.dropout = found.model.dropout;
         expected.model.attention_dropout = found.model.attention_dropout;
         expected.model.activation_dropout = found.model.activation_dropout;
@@ -132,7 +132,7 @@ fn what_is_written_comes_back() {
             assert_eq!((name, expected.dims()), (other, found.dims()));
             assert_eq!(numbers(expected), numbers(found), "{name}");
         }
-        // That of <pad> is never looked at.
+        // The bias of `<pad>` is never used.
         let classes = before.architecture.classes();
         let bias = |opened: &Opened| {
             opened
@@ -159,7 +159,7 @@ fn a_model_that_marian_trained() {
         (35, 27)
     );
     assert!(opened.logits_bias.is_some());
-    // Its decoder's layers are one (transformer-tied-layers).
+    // The layers of its decoder share their tensors (transformer-tied-layers).
     let parts: std::collections::BTreeMap<String, Tensor> = opened.params.parts().unwrap().into_iter().collect();
     let of = |layer: usize| {
         let weight = &parts[&format!("model.decoder.layers.{layer}.fc1.weight")];
@@ -248,7 +248,7 @@ fn what_cannot_be_expressed_is_refused() {
 
 #[test]
 fn damaged_files_are_refused() {
-    // One byte less of everything, and of the table at the end of the archive.
+    // Files that are cut off every 3,989 bytes, and at each of the last 300 bytes, where the directory lies.
     let whole = trained();
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join(NPZ_FILE);
@@ -310,7 +310,7 @@ fn damaged_files_are_refused() {
     }
 }
 
-/// Whatever a byte becomes of those that say where something lies and what it is: a model or an error, and no panic.
+/// Changes bytes of the parts that describe places and types. The result is a model or an error, never a panic.
 #[test]
 fn changed_bytes_are_no_panic() {
     let whole = trained();
@@ -338,11 +338,12 @@ fn changed_bytes_are_no_panic() {
     assert!(opened > 100 && refused > 100, "{opened} {refused}");
 }
 
-/// The list at the end of an archive may send several names to one place.
+/// The directory of an archive may give several names the same place.
 #[test]
 fn arrays_that_lie_one_over_another_are_refused() {
     let mut bytes = trained();
-    // Every entry of the list has the place of its file 42 bytes behind its mark; the greatest file gets a second name.
+    // Every entry of the directory holds its file's place 42 bytes after its mark; the greatest file gets a second
+    // name.
     let places: Vec<usize> = (0..bytes.len() - 4)
         .filter(|i| bytes[*i..].starts_with(b"PK\x01\x02"))
         .collect();
@@ -363,7 +364,7 @@ fn arrays_that_lie_one_over_another_are_refused() {
 /// Names and contents.
 type Files<'a> = &'a [(&'a str, &'a str)];
 
-/// A folder with these files, of which those that end in `.npz` are models.
+/// A folder with these files; files whose names end in `.npz` are models.
 fn folder(files: Files) -> TempDir {
     let place = tempfile::tempdir().unwrap();
     for (name, contents) in files {

@@ -1,5 +1,5 @@
-//! `pytorch_model.bin`, in both of its forms, equals the safetensors that it was made from; what is damaged or wants to
-//! run something is refused (`scripts/fixtures/pytorch_files.py`).
+//! `pytorch_model.bin`, in both of its forms, equals the safetensors that it was made from. Files that are damaged or
+//! contain commands are rejected (`scripts/fixtures/pytorch_files.py`).
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -56,7 +56,7 @@ fn both_forms_are_read() {
     }
 }
 
-/// Where both are, the safetensors are read.
+/// If both files exist, the safetensors are read.
 #[test]
 fn safetensors_come_first() {
     let place = directory(b"nonsense");
@@ -88,7 +88,7 @@ fn what_is_refused() {
     assert!(!Path::new("executed-by-a-pickle").exists());
 }
 
-/// Files that were cut short or changed anywhere are refused, or give a model of the right shape; nothing panics.
+/// Files that are cut off or changed at any place are rejected or give a model of the right shape; nothing panics.
 #[test]
 fn damaged_files() {
     for name in ["zip.bin", "older.bin"] {
@@ -104,7 +104,7 @@ fn damaged_files() {
         for length in (0..whole.len()).step_by(whole.len() / 40) {
             attempt(&whole[..length]);
         }
-        // The program and the descriptions lie at the beginning and at the end; between them are numbers.
+        // The pickle and the descriptions are at the beginning and at the end; the numbers are between them.
         let ends = (0..whole.len()).filter(|at| *at < 12_000 || *at + 12_000 > whole.len());
         for at in ends.step_by(17) {
             let mut bytes = whole.clone();
@@ -127,8 +127,8 @@ fn older(program: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Programs that refer to what they have made, again and again: copies would take gigabytes of memory, up to more than
-/// there is, and seconds turn to hours.
+/// Programs that refer again and again to the values they have made. Copies of these values would take gigabytes of
+/// memory or more than exists, and hours instead of seconds.
 #[test]
 fn programs_that_grow() {
     let doubling = || -> Vec<u8> {
@@ -139,7 +139,7 @@ fn programs_that_grow() {
         program.push(b'.');
         program
     };
-    // A tuple of 200,000 numbers, handed through a call 100,000 times.
+    // A tuple of 200,000 numbers that is passed through a call 100,000 times.
     let calling = |function: &[u8]| -> Vec<u8> {
         let mut program = b"(".to_vec();
         (0..200_000).for_each(|_| program.extend(b"K\x01"));
@@ -149,7 +149,7 @@ fn programs_that_grow() {
         program.extend(b"l.");
         program
     };
-    // Tensors that all have one shape, of 100,000 dimensions.
+    // Tensors that share one shape of 100,000 dimensions.
     let shaping = || -> Vec<u8> {
         let mut program = b"(".to_vec();
         (0..100_000).for_each(|_| program.extend(b"K\x01"));

@@ -1,4 +1,4 @@
-//! What `verify` finds in a directory, and what `model.npz` holds.
+//! The faults that `verify` finds in a directory, and the contents of `model.npz`.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -32,7 +32,7 @@ fn faults(name: &str, change: impl Fn(&mut HashMap<String, Tensor>)) -> Vec<(Str
     failed.map(|check| (check.what, check.faults)).collect()
 }
 
-/// Replaces one number of a tensor, counted from its end.
+/// Replaces one number of a tensor; the position is counted from the end.
 fn replace(tensors: &mut HashMap<String, Tensor>, name: &str, from_end: usize, value: f32) {
     let shape = tensors[name].shape().clone();
     let mut values = tensors[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -57,7 +57,7 @@ fn faults_are_found() {
         found.len() == 1 && found[0].0.contains("<pad>") && found[0].1[0].contains("row 23"),
         "{found:?}"
     );
-    // That of the source starts nothing.
+    // The decoder does not start with the source's embedding.
     let source = "model.encoder.embed_tokens.weight";
     assert_eq!(
         faults("separate-tables", |tensors| replace(tensors, source, 1, 0.5)),
@@ -99,7 +99,7 @@ fn npz_of(opened: &Opened) -> BTreeMap<String, Tensor> {
     names.into_iter().map(str::to_owned).zip(tensors).collect()
 }
 
-/// Marian's names as CTranslate2's converter asks for them, written down one by one.
+/// Marian's names as CTranslate2's converter expects them, written out one by one.
 fn marian_name(name: &str, pre: bool) -> String {
     let scale = if pre { "ln_scale_pre" } else { "ln_scale" };
     let shift = if pre { "ln_bias_pre" } else { "ln_bias" };
@@ -152,7 +152,7 @@ fn marian_name(name: &str, pre: bool) -> String {
     format!("{stack}_l{}_{}", layer.parse::<usize>().unwrap() + 1, marian.1)
 }
 
-/// Every tensor is there under Marian's name, turned if it is a weight, without the row of `<pad>` if it is a table.
+/// All tensors exist under Marian's names: weights are transposed, and tables lack the row of `<pad>`.
 #[test]
 fn npz() {
     let mut models: Vec<Opened> = ["tied-swish", "separate-tables", "separate-tables-and-output"]

@@ -1,5 +1,5 @@
-//! Where the weights of a directory lie: in several files, under the other name of a tied tensor, or not at all,
-//! because a download has left something else.
+//! The places of a directory's weights: in several files, under the other name of a tied tensor, or missing because a
+//! failed download left another file.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -21,7 +21,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A directory with the settings of a fixture and no weights, and its tensors.
+/// A directory with the settings of a fixture but without weights, and the fixture's tensors.
 fn settings(name: &str) -> (TempDir, Tensors) {
     let place = tempfile::tempdir().unwrap();
     for file in ["config.json", "generation_config.json"] {
@@ -35,7 +35,7 @@ fn write(place: &Path, file: &str, tensors: &Tensors) {
     candle_core::safetensors::save(tensors, place.join(file)).unwrap();
 }
 
-/// The tensors in two files, and an index as transformers writes it.
+/// A directory with the tensors in two files, and an index like that of transformers.
 fn split(name: &str) -> (TempDir, Map<String, Value>) {
     let (place, tensors) = settings(name);
     let mut names: Vec<&String> = tensors.keys().collect();
@@ -96,7 +96,7 @@ fn weights_in_several_files() {
         shards,
         ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     );
-    // A file of all of them comes first.
+    // A single file with all tensors comes first.
     std::fs::copy(fixture("tied-relu").join(WEIGHTS_FILE), place.path().join(WEIGHTS_FILE)).unwrap();
     assert_eq!(open(place.path(), &Device::Cpu).unwrap().weights_file, WEIGHTS_FILE);
 }
@@ -127,7 +127,7 @@ fn files_of_pytorch() {
     assert_eq!(numbers(&opened), numbers(&whole));
 }
 
-/// Everything that an index may get wrong is one error that names it.
+/// Every fault of an index gives one error that names it.
 #[test]
 fn indices_that_are_wrong() {
     const FC1: &str = "model.encoder.layers.0.fc1.weight";
@@ -191,7 +191,7 @@ fn indices_that_are_wrong() {
     }
 }
 
-/// What wrote a file decides which name of a tied tensor it has; all of them mean the same.
+/// The name of a tied tensor in a file depends on the program that wrote it; all names mean the same.
 #[test]
 fn other_names_of_tied_tensors() {
     const SHARED: &str = "model.shared.weight";
@@ -207,7 +207,7 @@ fn other_names_of_tied_tensors() {
         write(place.path(), WEIGHTS_FILE, &tensors);
         assert_eq!(numbers(&open(place.path(), &Device::Cpu).unwrap()), whole, "{name}");
         assert!(verify(place.path()).iter().all(|check| check.faults.is_empty()));
-        // Of another shape, it is none.
+        // A tensor of another shape is rejected.
         tensors.insert(
             name.into(),
             Tensor::zeros((3, 2), candle_core::DType::F32, &Device::Cpu).unwrap(),
@@ -219,7 +219,7 @@ fn other_names_of_tied_tensors() {
     tensors.remove(SHARED);
     write(place.path(), WEIGHTS_FILE, &tensors);
     assert_error(place.path(), &["model.shared.weight is missing"]);
-    // The output alone is tied, to the target's table.
+    // Only the output is tied, to the target's table.
     let name = "separate-tables";
     let (place, mut tensors) = settings(name);
     let config: Value = serde_json::from_slice(&std::fs::read(fixture(name).join("config.json")).unwrap()).unwrap();
@@ -237,7 +237,7 @@ fn other_names_of_tied_tensors() {
     assert_eq!(found, numbers(&open(&fixture(name), &Device::Cpu).unwrap()));
 }
 
-/// Copies that say something else are not used, and `verify` names them.
+/// Copies with other values are not used, and `verify` reports them.
 #[test]
 fn copies_that_contradict() {
     let (place, tensors) = settings("tied-relu");
@@ -295,7 +295,7 @@ fn copies_that_contradict() {
     assert_eq!(faults.len(), 2, "{faults:?}");
 }
 
-/// What a download leaves behind in place of a file is called what it is, with the way out.
+/// The remains of a failed download are recognised, and the error says how to get the file.
 #[test]
 fn what_downloads_leave_behind() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
@@ -339,7 +339,7 @@ fn what_downloads_leave_behind() {
     }
 }
 
-/// A byte order mark is no part of JSON, and no reason not to read it.
+/// A byte order mark before JSON is accepted.
 #[test]
 fn byte_order_marks() {
     let (place, tensors) = settings("tied-relu");

@@ -5,13 +5,13 @@ use std::io::Cursor;
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-/// Where each file of an archive lies in it: by name, first byte and length.
+/// The place of each file in an archive, by name: first byte and length.
 ///
 /// # Errors
-/// What is wrong with it. `writer` is who writes such archives.
+/// A description of the fault. `writer` is the program that writes such archives.
 pub(super) fn places(bytes: &[u8], writer: &str) -> Result<BTreeMap<String, (usize, usize)>, String> {
     let wrong = |error: ZipError| error.to_string();
-    // The list of what an archive holds stands at its end.
+    // The directory of an archive is at its end.
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| match error {
         ZipError::InvalidArchive(_) => "it is cut off or damaged; download it again".to_owned(),
         other => other.to_string(),

@@ -1,6 +1,6 @@
-//! What lies where a file should be when a download went wrong.
+//! Remains of failed downloads in place of a file.
 
-/// What a file is that only stands in for another one, and how to get that.
+/// Recognises the remains of a failed download. The result says what the file is, and how to get the right one.
 pub(crate) fn failed_download(bytes: &[u8]) -> Option<&'static str> {
     const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
     let start = bytes.trim_ascii_start();

@@ -1,4 +1,4 @@
-//! Files of JSON.
+//! JSON files.
 
 use crate::ModelError;
 use crate::directory::file_error;
@@ -8,10 +8,10 @@ use std::path::Path;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads a file of JSON. A byte order mark at its start, which some editors write, is passed over.
+/// Reads a JSON file. A byte order mark at its start, which some editors write, is skipped.
 ///
 /// # Errors
-/// When the file cannot be read or is no JSON.
+/// When the file cannot be read or is not JSON.
 pub fn read_json(path: &Path) -> Result<Value, ModelError> {
     let bytes = std::fs::read(path).map_err(file_error(path))?;
     parse(&bytes).map_err(|reason| ModelError::Damaged {

@@ -1,6 +1,6 @@
-//! File formats, one module for each: whatever knows how somebody else writes a model lives here.
+//! File formats of models, one module for each.
 //!
-//! Nothing that is read is trusted: what a file claims is compared with its length before anything is allocated.
+//! No file is trusted: sizes in a file are compared with the file's length before memory is allocated.
 
 mod archive;
 mod failed_download;

@@ -1,4 +1,4 @@
-//! Files of safetensors.
+//! Safetensors files.
 
 use super::failed_download::failed_download;
 use super::weights::{Entry, Weights, contiguous};
@@ -6,10 +6,10 @@ use candle_core::DType;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::{Map, Value};
 
-/// The tensors of a safetensors file.
+/// Reads the tensors of a safetensors file.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the fault.
 pub(super) fn read(bytes: Vec<u8>) -> Result<Weights, String> {
     // Checks the header against the length of the file, and every tensor against its shape.
     SafeTensors::deserialize(&bytes).map_err(|error| fault_of_safetensors(&bytes, &error))?;
@@ -37,7 +37,7 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Weights, String> {
     Ok(Weights::new(bytes, entries))
 }
 
-/// What is wrong with a safetensors file, in words that say what to do about it.
+/// Describes the fault of a safetensors file, and what to do about it.
 fn fault_of_safetensors(bytes: &[u8], error: &SafeTensorError) -> String {
     if let Some(other) = failed_download(bytes) {
         return other.to_owned();

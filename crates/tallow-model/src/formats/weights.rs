@@ -1,35 +1,35 @@
-//! Named tensors in the bytes of files, whatever the format: where each lies, and its numbers.
+//! Named tensors in the bytes of files of any format: their places and their numbers.
 //!
-//! A file is read whole; opening it checks that every tensor lies inside it, so that nothing larger than the file is
-//! ever asked for, whatever it claims. That the tensors of a model do not share their numbers, `directory.rs` checks.
+//! A file is read as a whole. Opening it checks that every tensor lies inside the file, so no allocation is larger than
+//! the file, whatever sizes it claims. `directory.rs` checks that the tensors of a model do not share numbers.
 
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 
-/// The tensors of a file, or of several.
+/// The tensors of one or several files.
 #[derive(Debug)]
 pub(crate) struct Weights {
     files: Vec<Vec<u8>>,
     entries: BTreeMap<String, Entry>,
 }
 
-/// Where a tensor lies in its file.
+/// The place of a tensor in its file.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// The name that its format gives the type of its numbers.
+    /// The name of the number type in the format.
     pub(super) type_name: String,
     /// The type, if it can be read.
     pub(super) dtype: Option<DType>,
     pub(super) shape: Vec<usize>,
-    /// The byte at which its first number lies.
+    /// The position of the first number, in bytes.
     pub(super) start: usize,
-    /// From one number to the next along each dimension, in numbers.
+    /// The distance between neighbouring numbers along each dimension, counted in numbers.
     pub(super) strides: Vec<usize>,
-    /// Which of the files.
+    /// The index of the file.
     pub(super) file: usize,
 }
 
-/// Numbers per step along each dimension of a tensor that lies in one piece.
+/// The strides of a contiguous tensor, counted in numbers.
 pub(super) fn contiguous(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; shape.len()];
     for i in (1..shape.len()).rev() {
@@ -39,7 +39,7 @@ pub(super) fn contiguous(shape: &[usize]) -> Vec<usize> {
 }
 
 impl Weights {
-    /// The tensors of a file, which lie where `entries` says.
+    /// Makes weights of a file's bytes; `entries` gives the places of the tensors.
     pub(super) fn new(bytes: Vec<u8>, entries: BTreeMap<String, Entry>) -> Self {
         Self {
             files: vec![bytes],
@@ -47,7 +47,7 @@ impl Weights {
         }
     }
 
-    /// The tensors of all parts together; no name occurs twice.
+    /// Joins the tensors of all parts; no name may occur twice.
     pub(crate) fn joined(parts: impl IntoIterator<Item = Self>) -> Self {
         let (mut files, mut entries) = (Vec::new(), BTreeMap::new());
         for part in parts {
@@ -66,24 +66,24 @@ impl Weights {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The shape of a tensor, if there is one of this name.
+    /// The shape of the tensor of this name, if it exists.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
-    /// Bytes of a tensor, if there is one of this name that can be read.
+    /// The size of the tensor of this name in bytes, if it exists and can be read.
     pub(crate) fn size(&self, name: &str) -> Option<usize> {
         let entry = self.entries.get(name)?;
-        // Every format has checked that the tensor, as large as it says, lies in the file.
+        // Every format has checked that the whole tensor lies in the file.
         Some(entry.dtype?.size_in_bytes() * entry.shape.iter().product::<usize>())
     }
 
-    /// Bytes of the file, or of all together.
+    /// The size of all files in bytes.
     pub(crate) fn file_size(&self) -> usize {
         self.files.iter().map(Vec::len).sum()
     }
 
-    /// The type of a tensor that cannot be read, if it is one.
+    /// The type of the tensor of this name, if the tensor exists but cannot be read.
     pub(crate) fn unreadable_type(&self, name: &str) -> Option<&str> {
         let entry = self.entries.get(name)?;
         entry.dtype.is_none().then_some(entry.type_name.as_str())
@@ -92,7 +92,7 @@ impl Weights {
     /// Reads a tensor, as f32.
     ///
     /// # Errors
-    /// If there is none of this name or type.
+    /// If no tensor has this name, or its type is not supported.
     pub(crate) fn read(&self, name: &str) -> Result<Tensor, candle_core::Error> {
         let missing = || candle_core::Error::Msg(format!("{name} cannot be read"));
         let entry = self.entries.get(name).ok_or_else(missing)?;
@@ -110,7 +110,7 @@ impl Weights {
     }
 }
 
-/// The numbers of a tensor that does not lie in one piece, in their order.
+/// The numbers of a tensor that is not contiguous, in the order of a contiguous one.
 fn gather(bytes: &[u8], width: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
     let count = shape.iter().product();
     let mut gathered = Vec::with_capacity(count * width);

@@ -1,4 +1,4 @@
-//! Small models of every sort, and sentences for them.
+//! Small models of all kinds, and sentences for them.
 
 use candle_core::{DType, Device, Tensor};
 use tallow_model::{ActivationKind, Architecture, Initialisation, ModelConfig, Norm, Params, Positions, Tie, Tokens};
@@ -6,8 +6,8 @@ use tallow_ops::{Key, Purpose};
 
 pub(crate) const VOCABULARY: usize = 13;
 
-/// One architecture for every switch, and combinations that touch several parts at once: odd widths and head counts,
-/// one layer, more decoder heads than encoder heads, other feed-forward widths.
+/// One architecture for every setting, and combinations of several: odd widths and head counts, one layer, more decoder
+/// heads than encoder heads, other feed-forward widths.
 pub(crate) fn architectures() -> Vec<Architecture> {
     let base = ModelConfig {
         d_model: 12,
@@ -84,19 +84,19 @@ pub(crate) fn params(architecture: &Architecture, seed: u64) -> Params {
     Params::initialise(architecture, Initialisation::Xavier, seed, DType::F32, &Device::Cpu).unwrap()
 }
 
-/// A random sentence of a length, `</s>` included, without `<pad>`.
+/// A random sentence of this length, `</s>` included, without `<pad>`.
 pub(crate) fn sentence(seed: u64, length: usize) -> Vec<u32> {
     let words = Key::new(seed, Purpose::Sampling).uniform(length - 1);
     let word = |x: f64| 1 + (x * (VOCABULARY - 2) as f64) as u32;
     words.into_iter().map(word).chain([0]).collect()
 }
 
-/// Sentences as a batch.
+/// Joins sentences into a batch.
 pub(crate) fn batch(sentences: &[Vec<u32>]) -> Tokens {
     Tokens::new(sentences, &Device::Cpu).unwrap()
 }
 
-/// What the decoder reads to predict these targets: each shifted right behind `<pad>`.
+/// The decoder's input that predicts these targets: each target shifted right after `<pad>`.
 pub(crate) fn shifted(architecture: &Architecture, targets: &[Vec<u32>]) -> Tokens {
     let pad = architecture.target_pad_id();
     let shift = |target: &Vec<u32>| {

@@ -1,15 +1,15 @@
 //! `config.json`: the mapping between an [`Architecture`] and Hugging Face's MarianMT configuration.
 //!
-//! A post-norm model with sinusoidal positions and scaled attention is written as a Marian model. Anything else keeps
-//! the same keys under `model_type` "tallow", with the switches that Marian lacks beside them.
+//! A post-norm model with sinusoidal positions and scaled attention is written as a Marian model. Any other model has
+//! the same keys under `model_type` "tallow", and additional keys for the settings that Marian lacks.
 
 use crate::config::decimal;
 use crate::{ActivationKind, Architecture, ModelConfig, Norm, Positions, SearchSettings, Tie};
 use serde_json::{Map, Value, json};
 
-/// The version of the keys that are ours.
+/// The version of Tallow's own keys.
 const VERSION: u64 = 1;
-/// Tokens that Marian's configuration allows a sentence; positions are computed, so it limits nothing here.
+/// The maximum number of tokens in Marian's configuration. Positions are computed, so it has no effect here.
 const MARIAN_POSITIONS: usize = 512;
 
 /// Whether Hugging Face's MarianMT can express the architecture.
@@ -17,7 +17,7 @@ pub fn is_marian_mt(architecture: &Architecture) -> bool {
     marian_mt_faults(architecture).is_empty()
 }
 
-/// Settings that Hugging Face's MarianMT has no words for.
+/// Settings that Hugging Face's MarianMT cannot express.
 pub fn marian_mt_faults(architecture: &Architecture) -> Vec<String> {
     let model = &architecture.model;
     let checks = [
@@ -96,7 +96,7 @@ pub(crate) fn to_config(architecture: &Architecture) -> Value {
     config
 }
 
-/// The contents of `generation_config.json`: the ids once more, and how to search by default.
+/// The contents of `generation_config.json`: the ids again, and the default search settings.
 pub(crate) fn to_generation_config(architecture: &Architecture, search: SearchSettings) -> Value {
     let (pad, eos) = (architecture.target_pad_id(), architecture.eos_id);
     json!({
@@ -110,13 +110,13 @@ pub(crate) fn to_generation_config(architecture: &Architecture, search: SearchSe
         "num_beams": search.beam,
         "length_penalty": search.length_penalty,
         "no_repeat_ngram_size": search.no_repeat_ngram,
-        // Probabilities are of the pieces that can be predicted; without this, the share of <pad> would be missing in
-        // them.
+        // The probabilities are over the pieces that can be predicted; without this setting, the share of `<pad>` would
+        // be missing.
         "renormalize_logits": true,
     })
 }
 
-/// Reads keys and collects every fault.
+/// Reads keys and collects all faults.
 struct Reader<'a> {
     keys: &'a Map<String, Value>,
     faults: Vec<String>,
@@ -182,7 +182,7 @@ impl Reader<'_> {
     }
 }
 
-/// Understands a `config.json`, or says everything about it that is wrong or not supported.
+/// Reads a `config.json`, or lists everything in it that is wrong or not supported.
 pub(crate) fn from_config(config: &Value) -> Result<Architecture, Vec<String>> {
     let Value::Object(keys) = config else {
         return Err(vec!["it does not hold a JSON object".into()]);
@@ -315,7 +315,7 @@ pub(crate) fn from_config(config: &Value) -> Result<Architecture, Vec<String>> {
     }
 }
 
-/// A fault that names keys of a run's config, with the keys that `config.json` has for them.
+/// Replaces the names of a run's config keys in a fault by the names in `config.json`.
 fn in_names_of_config(fault: &str) -> String {
     const NAMES: [(&str, &str); 14] = [
         ("model.d_model", "d_model"),

@@ -1,5 +1,5 @@
-//! Which files hold the weights of a directory: one, or several, with an index that says where each tensor lies, as
-//! Hugging Face splits large models.
+//! The files that hold the weights of a directory: one file, or several with an index that names the file of each
+//! tensor. Hugging Face splits large models in this way.
 
 use super::{PYTORCH_FILE, WEIGHTS_FILE};
 use crate::directory::{file_error, shortened};
@@ -10,20 +10,20 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The file that says in which files the weights are, where they are in several.
+/// The index of weights that are split into several files.
 pub const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
-/// The same for weights that are older than safetensors.
+/// The index of split weights in PyTorch's format, which is older than safetensors.
 pub const PYTORCH_INDEX_FILE: &str = "pytorch_model.bin.index.json";
-/// The files that weights may begin with; the first of them that a directory has counts.
+/// Possible files of weights, or their index; the first one that a directory has counts.
 pub const WEIGHTS_FILES: [&str; 4] = [WEIGHTS_FILE, WEIGHTS_INDEX_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE];
 
-/// What reads the bytes of a file.
+/// A function that reads the bytes of a file.
 type Read = fn(Vec<u8>) -> Result<Weights, String>;
 
-/// The weights of a directory, and the file that they begin with.
+/// The weights of a directory, and the name of their file or index.
 ///
 /// # Errors
-/// When a file is missing or damaged, or an index contradicts what the files hold.
+/// When a file is missing or damaged, or an index contradicts the contents of the files.
 pub(crate) fn read_weights(directory: &Path) -> Result<(Weights, &'static str), ModelError> {
     let has = |name: &&&str| directory.join(name).exists();
     let name = WEIGHTS_FILES.iter().find(has).copied().unwrap_or(WEIGHTS_FILE);
@@ -46,10 +46,10 @@ fn of_file(path: &Path, read: Read) -> Result<Weights, ModelError> {
     })
 }
 
-/// The names of the files that an index speaks of, which lie beside it.
+/// The names of the files in an index; they are in the same folder as the index.
 ///
 /// # Errors
-/// When it cannot be read, is damaged, or names a file elsewhere.
+/// When the index cannot be read, is damaged, or names a file outside its folder.
 pub fn shard_names(index: &Path) -> Result<Vec<String>, ModelError> {
     Ok(Index::open(index)?.files().into_iter().map(str::to_owned).collect())
 }
@@ -128,7 +128,7 @@ impl Index {
         Ok(Weights::joined(parts.into_iter().map(|(_, weights)| weights)))
     }
 
-    /// Tensors that do not lie where they should.
+    /// Tensors that are missing from their file or are in another one.
     fn faults(&self, parts: &[(&str, Weights)]) -> Vec<String> {
         let found: BTreeSet<(&str, &str)> = parts
             .iter()
@@ -149,7 +149,7 @@ impl Index {
     }
 }
 
-/// Whether a name is that of a file in the same folder.
+/// Whether a name is the name of a file in the same folder.
 fn is_beside(name: &str) -> bool {
     let is_name = Path::new(name).file_name().is_some_and(|last| last == name);
     is_name && !name.contains(['/', '\\', ':']) && !name.contains(char::is_control)

@@ -1,5 +1,5 @@
-//! Hugging Face's model directories, of MarianMT and of ours, which have the same files: `config.json`,
-//! `generation_config.json`, weights in one file or in several, and the names of tensors.
+//! Model directories of Hugging Face's MarianMT and of Tallow. Both have the same files and names of tensors:
+//! `config.json`, `generation_config.json`, and weights in one file or in several.
 
 mod config;
 mod index;
@@ -15,7 +15,7 @@ pub(crate) use tied::{contradictions, is_redundant, stored_name};
 pub const CONFIG_FILE: &str = "config.json";
 /// The file that holds the weights.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-/// The file that holds the weights of models that are older than safetensors.
+/// The file that holds the weights of models from before safetensors.
 pub const PYTORCH_FILE: &str = "pytorch_model.bin";
 pub(crate) const GENERATION_FILE: &str = "generation_config.json";
 pub(crate) const LOGITS_BIAS: &str = "final_logits_bias";

@@ -1,10 +1,10 @@
-//! Tensors that are one, under the names that programs give them: which of them a file holds depends on what wrote it.
+//! Tied tensors, which have several names. Different programs store them under different names.
 
 use crate::formats::weights::Weights;
 use crate::{Architecture, ModelError, Positions, Tie, sinusoidal};
 use candle_core::{DType, Device, Tensor};
 
-/// The names of the matrix over the vocabulary that is shared, the parameter's own first.
+/// The names of the tied matrix over the vocabulary; the parameter's own name comes first.
 fn group(tie: Tie) -> &'static [&'static str] {
     match tie {
         Tie::All => &[
@@ -18,19 +18,19 @@ fn group(tie: Tie) -> &'static [&'static str] {
     }
 }
 
-/// Tables of positions, which other programs write although they are computed.
+/// Tables of computed positions, which other programs write all the same.
 const POSITIONS: [&str; 2] = [
     "model.encoder.embed_positions.weight",
     "model.decoder.embed_positions.weight",
 ];
 
-/// Names that other programs write although they repeat another tensor or are computed.
+/// Whether other programs write a tensor of this name although it repeats another tensor or is computed.
 pub(crate) fn is_redundant(name: &str) -> bool {
-    // Whatever is tied: `model.shared.weight` may be left over.
+    // This holds for any tying: `model.shared.weight` may be left over.
     group(Tie::All).contains(&name) || POSITIONS.contains(&name)
 }
 
-/// The name under which a file holds a tensor: its own, or another one of those that it is tied to.
+/// The name of a tensor in a file: its own, or the name of a tensor that it is tied to.
 pub(crate) fn stored_name<'a>(name: &'a str, weights: &Weights, tie: Tie) -> &'a str {
     let names = group(tie);
     if weights.shape(name).is_some() || names.first() != Some(&name) {
@@ -40,12 +40,12 @@ pub(crate) fn stored_name<'a>(name: &'a str, weights: &Weights, tie: Tie) -> &'a
     names.iter().find(has).copied().unwrap_or(name)
 }
 
-/// The greatest difference between a table of positions and the sines and cosines that it should hold: half a unit in
-/// the last place of a number near 1 in BF16.
+/// The greatest allowed difference between a table of positions and the true sines and cosines: half a unit in the last
+/// place of a number near 1 in BF16.
 const ROUNDING: f32 = 1.0 / 512.0 + 1e-5;
 
-/// What a file holds besides the parameters: copies of them that say something else, each with its name; and how many
-/// copies there are.
+/// Compares the copies of parameters in a file with the parameters. Returns the number of copies, and a fault for each
+/// copy that differs.
 pub(crate) fn contradictions(
     weights: &Weights,
     architecture: &Architecture,

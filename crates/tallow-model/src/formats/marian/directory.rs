@@ -1,4 +1,4 @@
-//! Which files a model of Marian's consists of.
+//! The files of a Marian toolkit model.
 
 use super::NPZ_FILE;
 use super::yaml::{self, Value};
@@ -8,19 +8,19 @@ use crate::formats::hugging_face::CONFIG_FILE;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The file that says how to translate, where it is not named for the weights.
+/// The file of search settings, if it is not named after the weights.
 const DECODER_FILE: &str = "decoder.yml";
 
-/// The files of a model of the Marian toolkit, and how it recommends to search.
+/// The files of a Marian toolkit model, and its recommended search settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MarianFiles {
-    /// The weights, an `.npz`.
+    /// The weights, an `.npz` file.
     pub weights: PathBuf,
-    /// The vocabularies of the source and of the target, each a `.yml` or a `.spm`.
+    /// The vocabularies of the source and of the target, each a `.yml` or `.spm` file.
     pub vocabularies: [PathBuf; 2],
     /// Hypotheses kept at every step (`beam-size`).
     pub beam: Option<usize>,
-    /// Exponent of the length by which log-probabilities are divided (`normalize`).
+    /// Exponent of the length in the divisor of log-probabilities (`normalize`).
     pub length_penalty: Option<f64>,
 }
 
@@ -30,11 +30,12 @@ impl MarianFiles {
         !path.join(CONFIG_FILE).exists() && weights_at(path).is_ok_and(|found| !found.is_empty())
     }
 
-    /// The files at a path for which [`are_at`](Self::are_at) holds. The vocabularies are those that a `decoder.yml`
-    /// names, or else those of usual names; all files lie in one folder, wherever that was when they were written.
+    /// Finds the files of a model at a path for which [`are_at`](Self::are_at) holds. The vocabularies are the files
+    /// that a `decoder.yml` names, or else files with the usual names. All files must be in one folder, even if they
+    /// were elsewhere when they were written.
     ///
     /// # Errors
-    /// When it does not show which file is meant, or a file is missing or damaged.
+    /// When a file is missing, damaged or ambiguous.
     pub fn find(path: &Path) -> Result<Self, ModelError> {
         let weights = weights(path)?;
         let directory = weights.parent().unwrap_or(Path::new(""));
@@ -48,7 +49,7 @@ impl MarianFiles {
             vocabularies,
             beam: number("beam-size").and_then(|beam| beam.parse().ok()),
             length_penalty: number("normalize").and_then(|penalty| match penalty {
-                // As a flag without a number.
+                // A flag without a number.
                 "true" => Some(1.0),
                 "false" => Some(0.0),
                 penalty => penalty.parse().ok(),
@@ -58,10 +59,10 @@ impl MarianFiles {
     }
 }
 
-/// The weights at a path.
+/// The file of weights at a path.
 ///
 /// # Errors
-/// When it is not clear which file is meant.
+/// When the file is ambiguous.
 pub(crate) fn weights(path: &Path) -> Result<PathBuf, ModelError> {
     let damaged = |path: PathBuf, reason: String| ModelError::Damaged { path, reason };
     let found = weights_at(path).map_err(file_error(path))?;
@@ -91,7 +92,7 @@ pub(crate) fn weights(path: &Path) -> Result<PathBuf, ModelError> {
     }
 }
 
-/// The path itself, if it is an `.npz`, or those in the folder, but for the state of Marian's optimizer.
+/// The path itself, if it is an `.npz`, or all `.npz` files in the folder except the state of Marian's optimizer.
 fn weights_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let is_model = |path: &Path| {
         let name = path.to_string_lossy();
@@ -118,7 +119,7 @@ struct Config {
 }
 
 impl Config {
-    /// The one that belongs to weights.
+    /// The `decoder.yml` that belongs to the weights.
     fn beside(weights: &Path) -> Result<Option<Self>, ModelError> {
         let mut own = weights.as_os_str().to_owned();
         own.push(format!(".{DECODER_FILE}"));
@@ -150,7 +151,7 @@ impl Config {
         }
     }
 
-    /// Its vocabularies. Marian writes down where they lay in training, so that their names alone count.
+    /// The vocabularies. Marian writes their paths at training time, so only the file names count.
     fn vocabularies(&self, directory: &Path) -> Result<[PathBuf; 2], ModelError> {
         let refused = |reason: String| ModelError::Damaged {
             path: self.path.clone(),
@@ -172,7 +173,7 @@ impl Config {
     }
 }
 
-/// The last part of a path that another machine wrote.
+/// The last part of a path from another machine.
 fn file_name(path: &str) -> Option<&str> {
     path.rsplit(['/', '\\'])
         .next()
@@ -180,7 +181,7 @@ fn file_name(path: &str) -> Option<&str> {
 }
 
 fn usual_vocabularies(directory: &Path) -> Result<[PathBuf; 2], ModelError> {
-    // A list of words or pieces comes first: SentencePiece models beside it only cut lines.
+    // Lists of words or pieces come first: if there are SentencePiece models too, they only split lines.
     const USUAL: [[&str; 2]; 4] = [
         ["source.yml", "target.yml"],
         ["vocab.yml", "vocab.yml"],
@@ -191,7 +192,7 @@ fn usual_vocabularies(directory: &Path) -> Result<[PathBuf; 2], ModelError> {
     if let Some(found) = paths.into_iter().find(|paths| paths.iter().all(|path| path.is_file())) {
         return Ok(found);
     }
-    // One that is named for its languages, `vocab.deen.spm`, is that of both.
+    // A vocabulary that is named for its languages, such as `vocab.deen.spm`, serves both sides.
     let mut joint = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(file_error(directory))? {
         let path = entry.map_err(file_error(directory))?.path();

@@ -1,6 +1,6 @@
-//! The files of the Marian toolkit: an `.npz` with weights and options, vocabularies beside it, and a `decoder.yml`.
+//! Files of the Marian toolkit: an `.npz` with weights and options, vocabularies beside it, and a `decoder.yml`.
 //!
-//! It is read as Marian writes it, and written as CTranslate2's `ct2-marian-converter` reads it.
+//! Tallow reads the files as Marian writes them, and writes them for CTranslate2's `ct2-marian-converter`.
 
 mod directory;
 mod names;

@@ -1,6 +1,6 @@
-//! Marian's names of tensors.
+//! Names of tensors in Marian.
 
-/// Whether a tensor has a row for each piece.
+/// Whether a tensor has one row for each piece.
 pub(super) fn is_table(name: &str) -> bool {
     name == "model.shared.weight" || name.ends_with("embed_tokens.weight")
 }

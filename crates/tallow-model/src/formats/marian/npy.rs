@@ -1,16 +1,16 @@
-//! Arrays in NumPy's format, of which an `.npz` has one for each tensor.
+//! Arrays in NumPy's format; an `.npz` has one for each tensor.
 
 use crate::formats::weights::{Entry, contiguous};
 use candle_core::DType;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// More dimensions than any array of a model has.
+/// A limit that no array of a model exceeds.
 const MOST_DIMENSIONS: usize = 8;
 
-/// Where the numbers of an array lie that takes `bytes[start..start + size]`.
+/// Reads the header of the array at `bytes[start..start + size]`, and returns the place of its numbers.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the fault.
 pub(super) fn entry(bytes: &[u8], start: usize, size: usize) -> Result<Entry, String> {
     let damaged = || "it is no array of NumPy".to_owned();
     let array = bytes
@@ -62,7 +62,7 @@ pub(super) fn entry(bytes: &[u8], start: usize, size: usize) -> Result<Entry, St
     })
 }
 
-/// What stands behind a key of a header, which is the text of a dictionary of Python.
+/// The text of a key's value in a header, which is a Python dictionary.
 fn value<'a>(header: &'a str, key: &str) -> Option<&'a str> {
     let (_, rest) = header.split_once(&format!("'{key}'"))?;
     Some(rest.trim_start().strip_prefix(':')?.trim_start())
@@ -82,7 +82,7 @@ fn sizes(text: &str) -> Option<Vec<usize>> {
     sizes.filter(|sizes| sizes.len() <= MOST_DIMENSIONS)
 }
 
-/// An array in NumPy's format, version 1.0.
+/// Writes an array in NumPy's format, version 1.0.
 pub(super) fn written(dtype: &str, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
     let sizes = match sizes.as_slice() {
@@ -122,7 +122,7 @@ mod tests {
         for length in 0..fine.len() {
             refused(&fine[..length]);
         }
-        // Sizes that lie: more numbers than there are, and so many that their product overflows.
+        // False sizes: more numbers than there are, and so many that their product overflows.
         for shape in [&[2, 4][..], &[1 << 40, 3], &[usize::MAX, usize::MAX], &[]] {
             let array = written("<f4", shape, &[7; 24]);
             assert!(refused(&array).contains("does not fit"), "{shape:?}");

@@ -1,25 +1,25 @@
-//! Marian's options that say what a model is, `special:model.yml`: reading them.
+//! Reader of Marian's options that describe a model, `special:model.yml`.
 
 use super::yaml::{self, Value};
 use crate::{ActivationKind, Architecture, ModelConfig, Norm, Positions, Tie};
 use std::collections::BTreeMap;
 
-/// The ids of `</s>` and `<unk>` in every vocabulary of Marian's.
+/// The ids of `</s>` and `<unk>` in every vocabulary of Marian.
 const IDS: (u32, u32) = (0, 1);
-/// Layers of a decoder that may be copies of others, so that a small file cannot ask for much memory.
+/// The limit for decoder layers that may be copies of others, so that a small file cannot ask for much memory.
 const MOST_TIED_LAYERS: usize = 64;
 
-/// What the options say.
+/// The description of a model in the options.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) architecture: Architecture,
-    /// The number, from 1, under which the tensors of each layer of the decoder lie.
+    /// For each layer of the decoder, the number (from 1) of the layer that holds its tensors.
     pub(super) decoder_layers: Vec<usize>,
-    /// Whether both sides embed with one table.
+    /// Whether both sides share one embedding table.
     pub(super) shared_table: bool,
 }
 
-/// Options that change what a model computes, and the only value of each that can be expressed.
+/// Options that change the computation of a model, and the only value of each that is supported.
 const FIXED: [(&str, &str); 16] = [
     ("transformer-decoder-autoreg", "self-attention"),
     ("transformer-no-projection", "false"),
@@ -88,13 +88,13 @@ impl Options {
         }
     }
 
-    /// The steps around a layer, without dropout, which happens in training alone.
+    /// The steps around a layer, without dropout, which only happens in training.
     fn steps(&self, key: &str, default: &str) -> String {
         self.text(key, default).replace('d', "")
     }
 }
 
-/// Understands the text of `special:model.yml`, or says everything about it that is wrong or not supported.
+/// Reads the text of `special:model.yml`, or lists everything in it that is wrong or not supported.
 pub(super) fn read(text: &str) -> Result<Model, Vec<String>> {
     let values = yaml::parse(text).map_err(|fault| vec![fault])?;
     let mut options = Options {
@@ -175,7 +175,7 @@ pub(super) fn read(text: &str) -> Result<Model, Vec<String>> {
     let decoder_layers = decoder_layers(&mut options, model.decoder_layers);
     let architecture = Architecture {
         model,
-        // With <pad>, which Marian has not.
+        // With `<pad>`, which Marian lacks.
         source_vocabulary: source.saturating_add(1),
         target_vocabulary: target.saturating_add(1),
         shared_vocabulary: shared_table,
@@ -186,7 +186,7 @@ pub(super) fn read(text: &str) -> Result<Model, Vec<String>> {
     if faults.is_empty() {
         let own = architecture.validate();
         faults = own.iter().map(|fault| in_names_of_marian(fault)).collect();
-        // Both sides have one number of heads.
+        // Both sides have the same number of heads, so a fault in it would be listed twice.
         faults.dedup();
     }
     if faults.is_empty() {
@@ -200,7 +200,7 @@ pub(super) fn read(text: &str) -> Result<Model, Vec<String>> {
     }
 }
 
-/// Where layer normalisation stands.
+/// The place of layer normalisation.
 fn norm(options: &mut Options) -> Norm {
     let steps = [
         ("transformer-preprocess", ""),
@@ -227,7 +227,7 @@ fn norm(options: &mut Options) -> Norm {
     }
 }
 
-/// Which matrices over the vocabulary are one, and whether both sides embed with one table.
+/// The tying of the matrices over the vocabulary, and whether both sides share one embedding table.
 fn ties(options: &mut Options) -> (Tie, bool) {
     let all = options.flag("tied-embeddings-all");
     let output = options.flag("tied-embeddings");
@@ -235,14 +235,15 @@ fn ties(options: &mut Options) -> (Tie, bool) {
     let tie = match (all || output, shared) {
         (true, true) => Tie::All,
         (true, false) => Tie::Output,
-        // One table for both sides beside an output of its own becomes two equal tables.
+        // One table for both sides, with a separate output, becomes two equal tables.
         (false, _) => Tie::None,
     };
     (tie, shared)
 }
 
-/// Which sines and cosines say where a token stands. Marian's frequencies are not those of MarianMT, with which
-/// `model.npz` is written here: Marian writes the options of recurrent models too, and Tallow does not.
+/// The kind of sinusoidal positions. Models from Marian have Marian's frequencies, and a `model.npz` from Tallow has
+/// those of MarianMT. The options tell them apart: Marian also writes options of recurrent models, such as `dim-rnn`,
+/// and Tallow does not.
 fn positions(options: &Options) -> Positions {
     if options.values.contains_key("dim-rnn") {
         Positions::SinusoidalMarian
@@ -251,7 +252,7 @@ fn positions(options: &Options) -> Positions {
     }
 }
 
-/// The layers of the decoder, of which several may be one.
+/// The layers of the decoder; several may share the tensors of one.
 fn decoder_layers(options: &mut Options, layers: usize) -> Vec<usize> {
     const KEY: &str = "transformer-tied-layers";
     let tied = options.list(KEY);
@@ -273,7 +274,7 @@ fn decoder_layers(options: &mut Options, layers: usize) -> Vec<usize> {
     numbers
 }
 
-/// A fault that names keys of a run's config, with Marian's.
+/// Replaces the names of a run's config keys in a fault by Marian's names.
 fn in_names_of_marian(fault: &str) -> String {
     const NAMES: [(&str, &str); 8] = [
         ("model.d_model", "dim-emb"),

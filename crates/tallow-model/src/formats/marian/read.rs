@@ -1,4 +1,4 @@
-//! Reading Marian's `.npz`.
+//! Reader of Marian's `.npz`.
 
 use super::names::{is_table, marian_name};
 use super::npy;
@@ -13,35 +13,35 @@ use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The array that holds the options.
+/// The name of the array that holds the options.
 const OPTIONS: &str = "special:model.yml";
-/// What is added to the logits.
+/// The name of the bias on the logits.
 const BIAS: &str = "decoder_ff_logit_out_b";
-/// The output layer, as Marian has written it since 2019, and before.
+/// The names of the output layer: in Marian since 2019, and before.
 const OUTPUT: [&str; 2] = ["decoder_ff_logit_out_Wt", "decoder_ff_logit_out_W"];
 
-/// A file of weights whose tensors are those that its options ask for.
+/// A file of weights whose tensors agree with its options.
 pub(crate) struct MarianModel {
     path: PathBuf,
     weights: Weights,
     model: Model,
 }
 
-/// How a tensor lies in the file.
+/// The layout of a tensor in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
     /// A vector: `[1, n]`.
     Vector,
     /// A weight: `[in, out]`.
     Turned,
-    /// A row for each piece but `<pad>`.
+    /// An embedding table: one row for each piece but `<pad>`.
     Table,
-    /// A column for each piece but `<pad>`.
+    /// A transposed table: one column for each piece but `<pad>`.
     TurnedTable,
 }
 
 impl MarianModel {
-    /// Reads a file.
+    /// Reads a file and checks its tensors.
     ///
     /// # Errors
     /// When it is damaged, when its options are not supported, and when a tensor is missing, misshapen or surplus; all
@@ -97,7 +97,7 @@ impl MarianModel {
         Some((marian_name(&self.tied(name), is_pre)?, layout))
     }
 
-    /// The name of a tensor in the layer of the decoder that its own is a copy of.
+    /// The name of a decoder tensor in the layer that holds it, if its own layer is a copy.
     fn tied(&self, name: &str) -> String {
         const DECODER: &str = "model.decoder.layers.";
         let parts = name.strip_prefix(DECODER).and_then(|rest| rest.split_once('.'));
@@ -143,7 +143,7 @@ impl MarianModel {
         faults.into_iter().chain(surplus).collect()
     }
 
-    /// The model, with a row of zeros for `<pad>`, from which Marian too begins a translation.
+    /// Makes the model. `<pad>` gets a row of zeros, because Marian too begins a translation with zeros.
     ///
     /// # Errors
     /// Those of the tensor operations.
@@ -179,7 +179,7 @@ impl MarianModel {
 }
 
 impl Layout {
-    /// The shape in the file of a tensor that has this shape in the model.
+    /// The shape in the file of a tensor that has the given shape in the model.
     fn shape(self, shape: &[usize]) -> Vec<usize> {
         match (self, shape) {
             (Self::Turned, [out, inputs]) => vec![*inputs, *out],
@@ -189,7 +189,7 @@ impl Layout {
         }
     }
 
-    /// A tensor of the file as the model has it.
+    /// Converts a tensor of the file to the model's layout.
     fn of_model(self, stored: Tensor) -> Result<Tensor, candle_core::Error> {
         let stored = match self {
             Self::Vector => return stored.flatten_all(),
@@ -204,7 +204,7 @@ impl Layout {
     }
 }
 
-/// The tensors of a file, and the text of its options.
+/// Reads the tensors of a file and the text of its options.
 fn weights_and_options(bytes: Vec<u8>) -> Result<(Weights, String), String> {
     if let Some(other) = failed_download(&bytes) {
         return Err(other.to_owned());
@@ -213,7 +213,7 @@ fn weights_and_options(bytes: Vec<u8>) -> Result<(Weights, String), String> {
     for (file, (start, size)) in archive::places(&bytes, "Marian")? {
         let name = file.strip_suffix(".npy").unwrap_or(&file);
         let entry = npy::entry(&bytes, start, size).map_err(|reason| format!("{name}: {reason}"))?;
-        // No array is larger than its file, but all of them may lie in one place.
+        // No array is larger than its file, but several may claim the same bytes.
         sum = sum.saturating_add(size);
         if name == OPTIONS {
             options = bytes.get(entry.start..start + size).map(<[u8]>::to_vec);
@@ -228,7 +228,7 @@ fn weights_and_options(bytes: Vec<u8>) -> Result<(Weights, String), String> {
         ));
     }
     let options = options.ok_or_else(|| format!("it has no {OPTIONS}, which says what the model is"))?;
-    // The text ends with a zero, and there may be more behind it.
+    // The text ends with a zero byte, and more bytes may follow.
     let text = options.split(|byte| *byte == 0).next().unwrap_or_default();
     let text = String::from_utf8(text.to_vec()).map_err(|_| format!("{OPTIONS} is not UTF-8"))?;
     Ok((Weights::new(bytes, entries), text))

@@ -1,5 +1,5 @@
-//! Writing `model.npz` as CTranslate2's `ct2-marian-converter` reads it: the door to other programs
-//! for models that Hugging Face's MarianMT cannot express.
+//! Writer of `model.npz` for CTranslate2's `ct2-marian-converter`. Through CTranslate2, other programs can run models
+//! that Hugging Face's MarianMT cannot express.
 
 use super::names::{is_table, marian_name};
 use super::{NPZ_FILE, npy};
@@ -11,7 +11,7 @@ use std::path::Path;
 use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
-/// Settings that Marian's options, as far as CTranslate2 follows them, have no words for.
+/// Settings that Marian's options cannot express, as far as CTranslate2 reads them.
 pub fn npz_faults(architecture: &Architecture) -> Vec<String> {
     let model = &architecture.model;
     let checks = [
@@ -72,7 +72,7 @@ pub fn save_npz(directory: &Path, opened: &Opened) -> Result<(), ModelError> {
     std::fs::write(&path, bytes).map_err(file_error(&path))
 }
 
-/// Marian's options that say what the model is.
+/// The options that describe the model in Marian's terms.
 fn options_of(architecture: &Architecture) -> String {
     let model = &architecture.model;
     let is_pre = model.norm == Norm::Pre;
@@ -115,7 +115,7 @@ fn tensors(opened: &Opened) -> Result<Vec<(String, Tensor)>, ModelError> {
             _ if is_table(&name) => tensor.i(..tensor.dim(0)? - 1)?.contiguous()?,
             _ => tensor.t()?.contiguous()?,
         };
-        // The output layer is no table of embeddings: [in, out] like every weight, without <pad>.
+        // The output layer is not an embedding table: `[in, out]` like every weight, without `<pad>`.
         let tensor = match name.as_str() {
             "lm_head.weight" => tensor.i((.., ..tensor.dim(1)? - 1))?.contiguous()?,
             _ => tensor,

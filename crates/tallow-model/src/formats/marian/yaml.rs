@@ -1,21 +1,21 @@
-//! YAML, as far as Marian writes its options: names, each with a value or a list of values.
+//! The part of YAML in which Marian writes its options: names, each with a value or a list of values.
 
 use std::collections::BTreeMap;
 
-/// What stands behind a name.
+/// The value of a name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     One(String),
     List(Vec<String>),
 }
 
-/// The names of a text and their values. What is nested deeper is passed over.
+/// Reads the names in a text and their values. Deeper nesting is skipped.
 ///
 /// # Errors
-/// A line that is none of this.
+/// A line that fits none of these forms.
 pub(super) fn parse(text: &str) -> Result<BTreeMap<String, Value>, String> {
     let mut found: BTreeMap<String, Value> = BTreeMap::new();
-    // The name whose values are still to come.
+    // The name whose list of values follows.
     let mut open: Option<String> = None;
     for (line, number) in text.lines().zip(1..) {
         let content = line.trim();
@@ -61,7 +61,7 @@ fn flow(list: &str) -> Vec<String> {
     items.map(scalar).collect()
 }
 
-/// A value without its quotes, or without the comment behind it.
+/// A value without its quotes or the comment after it.
 fn scalar(text: &str) -> String {
     let text = text.trim();
     let inside = |quote: char| text.strip_prefix(quote)?.rsplit_once(quote);

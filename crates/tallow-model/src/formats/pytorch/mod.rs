@@ -1,5 +1,5 @@
-//! What PyTorch's `save` writes: a zip archive with a pickle and the storages that it refers to, or, before PyTorch
-//! 1.6, several pickles with the storages behind them.
+//! Files of PyTorch's `save`: a zip archive with a pickle and the storages that it refers to. Before PyTorch 1.6, a
+//! file had several pickles followed by the storages.
 
 mod pickle;
 
@@ -10,27 +10,27 @@ use candle_core::DType;
 use pickle::{Id, Value, Values};
 use std::collections::{BTreeMap, HashMap};
 
-/// The pickle with which files of the older form begin: the number 0x1950a86a20f9469cfc6c.
+/// The first pickle of files in the older form: the number 0x1950a86a20f9469cfc6c.
 const OLDER: [u8; 15] = [
     0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.',
 ];
 
-/// More dimensions than any tensor of a model has. A program may describe many tensors with one list.
+/// A limit that no tensor of a model exceeds, because many tensors in a pickle may share one list of dimensions.
 const MOST_DIMENSIONS: usize = 8;
 
-/// Where the storages lie in a file: by key, first byte and length.
+/// The place of each storage in a file, by key: first byte and length.
 type Storages = HashMap<String, (usize, usize)>;
 
-/// The tensors of what PyTorch's `save` has written of a `state_dict`, without running anything of it.
+/// Reads the tensors of a `state_dict` that PyTorch's `save` has written, without executing any of its code.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the fault.
 pub(super) fn read(bytes: Vec<u8>) -> Result<Weights, String> {
     let entries = entries(&bytes).map_err(|fault| failed_download(&bytes).map_or(fault, str::to_owned))?;
     Ok(Weights::new(bytes, entries))
 }
 
-/// Where the tensors of a file lie.
+/// The places of a file's tensors.
 fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     match bytes.strip_prefix(&OLDER) {
         Some(rest) => older(bytes, rest),
@@ -43,7 +43,7 @@ fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
 fn zipped(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     const PICKLE: &str = "data.pkl";
     let places = archive::places(bytes, "PyTorch")?;
-    // All files lie in one folder, whose name does not matter.
+    // All files are in one folder, whose name does not matter.
     let folder = places
         .keys()
         .filter_map(|name| name.strip_suffix(PICKLE))
@@ -64,7 +64,7 @@ fn zipped(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
 }
 
 fn older(bytes: &[u8], rest: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
-    // The version of the protocol, and what the machine was.
+    // The protocol version and the description of the machine.
     let (_, _, rest) = Values::run(rest)?;
     let (_, _, rest) = Values::run(rest)?;
     let (values, root, rest) = Values::run(rest)?;
@@ -89,7 +89,7 @@ fn older(bytes: &[u8], rest: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     tensors(&values, root, &storages)
 }
 
-/// Bytes of a number, and its type if it can be read, by the class of its storage.
+/// The bytes of a number and its type, if it can be read, by the class of its storage.
 fn number_type(class: &str) -> Option<(usize, Option<DType>)> {
     Some(match class.strip_prefix("torch.")? {
         "FloatStorage" => (4, Some(DType::F32)),
@@ -103,7 +103,7 @@ fn number_type(class: &str) -> Option<(usize, Option<DType>)> {
     })
 }
 
-/// What a pickle says about a storage: its class and its key.
+/// The description of a storage in a pickle: its class and its key.
 fn storage(values: &Values, persistent_id: Id) -> Option<(&str, &str)> {
     let [kind, class, key, _location, _count, ..] = values.sequence(persistent_id)? else {
         return None;
@@ -114,7 +114,7 @@ fn storage(values: &Values, persistent_id: Id) -> Option<(&str, &str)> {
     }
 }
 
-/// Bytes of a number in each storage, by its key.
+/// The bytes of a number in each storage, by key.
 fn widths(values: &Values) -> HashMap<&str, usize> {
     let described = values.all().filter_map(|value| match value {
         Value::Storage(id) => storage(values, *id),
@@ -163,8 +163,8 @@ fn entry(values: &Values, tensor: &[Id; 4], storages: &Storages) -> Result<Entry
         return Err(damaged.to_owned());
     }
     let beyond = || format!("its shape {shape:?} does not fit its storage");
-    // Numbers of the storage, from the first to the last that the tensor uses; and how many it has, for numbers that
-    // are used many times would make a tensor larger than the file.
+    // The tensor must end within its storage. It must also have at most as many numbers as the storage: a tensor that
+    // uses numbers several times could be larger than the file.
     let count = shape
         .iter()
         .try_fold(1usize, |count, size| count.checked_mul(*size))
@@ -186,7 +186,7 @@ fn entry(values: &Values, tensor: &[Id; 4], storages: &Storages) -> Result<Entry
         type_name: class.to_owned(),
         dtype,
         start: if count > 0 { start + offset * width } else { *start },
-        // A dimension of one has any stride.
+        // The stride of a dimension of size one does not matter.
         strides: if is_whole { contiguous(&shape) } else { strides },
         shape,
         file: 0,

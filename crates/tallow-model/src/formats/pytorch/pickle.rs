@@ -1,18 +1,18 @@
 //! Python's pickle (PEP 307, PEP 3154), as far as a `state_dict` of PyTorch needs it.
 //!
-//! A pickle is a program for a machine with a stack, and its calls can do anything in Python. This machine knows the
-//! calls that make tensors out of storages, makes values of them, and refuses every other. It takes memory in
-//! proportion to the length of the program: values lie in one list and refer to each other by number.
+//! A pickle is a program for a stack machine, and its calls can do anything in Python. This machine only supports the
+//! calls that make tensors from storages; it turns them into values and rejects all others. Its memory is proportional
+//! to the length of the program, because values are in one list and refer to each other by number.
 
 use std::collections::HashMap;
 
 /// The number of a value.
 pub(super) type Id = usize;
 
-/// What a program makes.
+/// A value that a program makes.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// Something that does not matter here: `None`, a float, the attributes of an object.
+    /// An irrelevant value: `None`, a float, the attributes of an object.
     Other,
     Int(i64),
     Text(String),
@@ -21,9 +21,9 @@ pub(super) enum Value {
     /// A tuple or a list.
     Sequence(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// Numbers in the file: what `persistent_id` says about them.
+    /// A storage, that is, numbers in the file, with the number of its description (`persistent_id`).
     Storage(Id),
-    /// A part of a storage: storage, offset, shape, strides.
+    /// A view of a storage: storage, offset, shape, strides.
     Tensor([Id; 4]),
 }
 
@@ -48,10 +48,10 @@ struct Machine<'a> {
 const CUT: &str = "it is cut off: its pickle ends too early; download it again";
 
 impl Values {
-    /// Runs a program; returns what it made, the number of its result, and the bytes behind its end.
+    /// Runs a program. Returns all values, the number of its result, and the bytes after its end.
     ///
     /// # Errors
-    /// If it is damaged, or calls what only Python could do.
+    /// If the program is damaged or needs a call that only Python could do.
     pub(super) fn run(program: &[u8]) -> Result<(Self, Id, &[u8]), String> {
         let mut machine = Machine {
             program,
@@ -64,7 +64,7 @@ impl Values {
         Ok((machine.values, result, machine.program))
     }
 
-    /// Everything that the program made.
+    /// All values that the program made.
     pub(super) fn all(&self) -> impl Iterator<Item = &Value> {
         self.0.iter()
     }
@@ -87,7 +87,7 @@ impl Values {
         }
     }
 
-    /// A whole number that is not negative.
+    /// A value as a whole number that is not negative.
     pub(super) fn size(&self, id: Id) -> Option<usize> {
         match self.get(id) {
             Value::Int(number) => usize::try_from(*number).ok(),
@@ -103,7 +103,7 @@ impl Machine<'_> {
         Ok(taken)
     }
 
-    /// A little-endian whole number of up to eight bytes, without a sign.
+    /// Reads an unsigned little-endian number of up to eight bytes.
     fn number(&mut self, width: usize) -> Result<u64, String> {
         let mut bytes = [0; 8];
         bytes[..width].copy_from_slice(self.take(width)?);
@@ -119,7 +119,7 @@ impl Machine<'_> {
         Ok(Value::Text(text.to_owned()))
     }
 
-    /// The text up to the next line feed.
+    /// Reads text up to the next line feed.
     fn line(&mut self) -> Result<String, String> {
         let length = self.program.iter().position(|byte| *byte == b'\n').ok_or(CUT)?;
         let line = String::from_utf8_lossy(self.take(length)?).into_owned();
@@ -146,7 +146,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Everything above the last mark.
+    /// Pops all values above the last mark.
     fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
         let mark = self.stack.iter().rposition(|slot| matches!(slot, Slot::Mark));
         let items = self.stack.split_off(mark.ok_or("the pickle has lost a mark")?);
@@ -212,7 +212,7 @@ impl Machine<'_> {
         let arguments = self.values.sequence(arguments).unwrap_or_default();
         let value = match (name.as_str(), arguments) {
             ("collections.OrderedDict", []) => Value::Dict(Vec::new()),
-            // What these make is what they are given; a copy for every call would take any amount of memory.
+            // The result is the argument itself. A copy for each call could take any amount of memory.
             ("torch.Size" | "torch._utils._rebuild_parameter", [same, ..]) => {
                 let same = Slot::Value(*same);
                 self.stack.push(same);
@@ -241,7 +241,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Does one instruction; false at the end.
+    /// Executes one instruction; returns false at the end of the program.
     fn step(&mut self) -> Result<bool, String> {
         match self.take(1)?[0] {
             b'.' => return Ok(false),
@@ -355,7 +355,7 @@ impl Machine<'_> {
             }
             // REDUCE
             b'R' => self.call()?,
-            // BUILD: gives an object attributes; those of a dictionary of weights do not matter
+            // BUILD sets attributes of an object; the attributes of a dictionary of weights do not matter.
             b'b' => drop(self.pop()?),
             // BINPERSID
             b'Q' => {
