@@ -1,46 +1,47 @@
-//! The model as a search sees it.
+//! Autoregressive models: the interface between a search and a model.
 
 use crate::DecodeError;
 use candle_core::Tensor;
 use tallow_model::{Architecture, DecoderState, Pass, Tokens, Transformer};
 
-/// A model that predicts one target token after another: a Transformer, or several that vote.
+/// A model that predicts target tokens one by one: a Transformer, or an ensemble of several.
 ///
-/// Every sentence of a batch has the same number of hypotheses, side by side; a row is `sentence * hypotheses +
-/// hypothesis`.
+/// Every sentence of a batch has the same number of hypotheses. The hypotheses of a sentence are adjacent rows: row =
+/// `sentence * hypotheses + hypothesis`.
 pub trait Autoregressive: Send + Sync {
-    /// The memory of the tokens so far.
+    /// The decoding state: a memory of the tokens so far.
     type State: AutoregressiveState;
 
     /// The vocabularies, the ids of special pieces and the limits of the model.
     fn architecture(&self) -> &Architecture;
 
-    /// Reads the source; the state before the first token, with `hypotheses` rows for each sentence.
+    /// Reads the source and returns the state before the first token, with `hypotheses` rows for each sentence.
     ///
     /// # Errors
     /// When an id is outside the vocabulary or a sentence is longer than learned positions.
     fn start(&self, source: &Tokens, hypotheses: usize) -> Result<Self::State, DecodeError>;
 
-    /// Feeds one token to every row and returns logits of the next: `[rows, v]`, `<pad>` included. Their softmax over
-    /// all pieces but `<pad>` is the distribution; so log-probabilities are logits, too.
+    /// Feeds one token to every row and returns the logits of the next token, `[rows, v]`, `<pad>` included. The
+    /// softmax of the logits over all pieces but `<pad>` is the distribution, so log-probabilities are valid logits
+    /// too.
     ///
     /// # Errors
-    /// When there is not one token per row.
+    /// When the number of tokens differs from the number of rows.
     fn step(&self, last: &[u32], state: &mut Self::State) -> Result<Tensor, DecodeError>;
 }
 
-/// A memory of tokens that a search reorders and shrinks.
+/// A decoding state that a search can reorder and shrink.
 pub trait AutoregressiveState: Send {
-    /// Sentences that are still decoded.
+    /// The number of sentences that are still being decoded.
     fn sentences(&self) -> usize;
 
-    /// Row `i` continues what row `rows[i]` was. Rows stay within their sentence.
+    /// Reorders the rows: the new row `i` continues the old row `rows[i]`. A row must stay within its sentence.
     ///
     /// # Errors
-    /// When the rows are not as many as the state's, or one leaves its sentence.
+    /// When the number of `rows` differs from the number of rows of the state, or a row leaves its sentence.
     fn reorder(&mut self, rows: &[u32]) -> Result<(), DecodeError>;
 
-    /// Drops every sentence that is not in `sentences`, and brings the others into that order.
+    /// Keeps only the given sentences, in the given order.
     ///
     /// # Errors
     /// When a sentence is not in the state.

@@ -21,16 +21,16 @@ struct Beam {
     sentence: usize,
     live: Vec<Live>,
     finished: Vec<Hypothesis>,
-    /// Which of the finished has a text, where texts are told apart.
+    /// The index in `finished` of each text, if hypotheses are compared by text.
     texts: HashMap<String, usize>,
 }
 
 impl Beam {
-    /// Puts a hypothesis among the finished. Of those with the same text, only the best one is kept.
+    /// Adds a hypothesis to the finished ones. If several have the same text, only the best one is kept.
     fn finish(&mut self, ended: Hypothesis, text_of: Option<&TextOf>) -> Result<(), DecodeError> {
         if let Some(text_of) = text_of {
             let next = self.finished.len();
-            // What cannot be written is a text of its own.
+            // Tokens that cannot be decoded get a text of their own.
             let text = text_of(&ended.tokens).unwrap_or_else(|_| format!("{:?}", ended.tokens));
             let place = *self.texts.entry(text).or_insert(next);
             if let Some(same) = self.finished.get_mut(place) {
@@ -70,11 +70,14 @@ impl Candidate {
 
 /// Finds the `config.n_best` best hypotheses of each sentence, best first.
 ///
-/// At each step the `2 * beam` best continuations of all hypotheses of a sentence are looked at. Those that end the
-/// sentence and are among the `beam` best are finished; the `beam` best of the others live on. A sentence is done when
-/// no live hypothesis can overtake the best finished ones any more; when `beam * patience`, but at least `n_best`, are
-/// finished and (without `early_stopping`) none of the live is ahead of the best of them; or at the maximum length,
-/// where live ones are cut.
+/// Each step takes the `2 * beam` best continuations of all hypotheses of a sentence. Continuations that end the
+/// sentence and are among the `beam` best are finished; the `beam` best of the others stay alive. A sentence is done in
+/// one of three cases:
+///
+/// - No live hypothesis can overtake the best finished ones any more.
+/// - `beam * patience`, but at least `n_best`, hypotheses are finished, and (without `early_stopping`) no live one is
+///   ahead of the best of them.
+/// - The maximum length is reached. Live hypotheses are then cut.
 ///
 /// # Errors
 /// When the model fails or its scores are not finite.
@@ -86,7 +89,7 @@ pub fn beam_search<M: Autoregressive>(
     beam_search_of_texts(model, source, config, None)
 }
 
-/// The same search, in which hypotheses of one text count as one.
+/// [`beam_search`] in which hypotheses with the same text count as one.
 pub(crate) fn beam_search_of_texts<M: Autoregressive>(
     model: &M,
     source: &Tokens,
@@ -121,7 +124,7 @@ pub(crate) fn beam_search_of_texts<M: Autoregressive>(
         for (index, beam) in beams.iter_mut().enumerate() {
             let rows: Vec<Vec<f32>> = next.by_ref().take(width).collect();
             let chosen = advance(beam, rows, eos, length, config, text_of)?;
-            // A beam that is not full yet (or empties) repeats its first row, whose result is never read.
+            // A beam that is not full repeats its first row; the results of the repeated rows are never read.
             for row in 0..width {
                 let (parent, token) = chosen.get(row).copied().unwrap_or((0, eos));
                 parents.push((index * width + parent) as u32);
@@ -238,8 +241,8 @@ fn is_done(beam: &Beam, length: usize, config: &DecodeConfig) -> bool {
         let best = beam.live.iter().map(best).fold(f64::NEG_INFINITY, f64::max);
         beam.finished.iter().filter(|finished| finished.score >= best).count() >= config.n_best
     };
-    // Enough finished hypotheses alone are no good reason to stop: under label smoothing an early `</s>` is as probable
-    // as any other wrong token, and would end the search while the right hypothesis is alive and far ahead.
+    // Enough finished hypotheses alone are not a good reason to stop: under label smoothing an early `</s>` is as
+    // probable as any other wrong token, and would end the search while the right hypothesis is alive and far ahead.
     let enough = beam.finished.len() as f64 >= (config.beam as f64 * config.patience).max(config.n_best as f64);
     // A beam of one is greedy search, which ends with its first `</s>`.
     let early = config.early_stopping || config.beam == 1;

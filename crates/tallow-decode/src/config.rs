@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tallow_model::SearchSettings;
 
-/// How the score of a hypothesis is made independent of its length.
+/// The normalisation of a hypothesis' score by its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LengthNormalization {
@@ -14,20 +14,20 @@ pub enum LengthNormalization {
     Wu,
 }
 
-/// What to do with a line that is longer than [`DecodeConfig::max_source_length`].
+/// The treatment of a line that is longer than [`DecodeConfig::max_source_length`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LongLines {
-    /// Translate its sentences one by one.
+    /// Translates the sentences of the line one by one.
     #[default]
     Split,
-    /// Translate its beginning.
+    /// Translates the beginning of the line.
     Truncate,
-    /// End with an error.
+    /// Ends with an error.
     Fail,
 }
 
-/// How to search: the `[decode]` section.
+/// Search settings: the `[decode]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DecodeConfig {
@@ -37,36 +37,36 @@ pub struct DecodeConfig {
     pub length_penalty: f64,
     /// `plain` or `wu`. Default `plain`.
     pub length_normalization: LengthNormalization,
-    /// Most target tokens, `</s>` included; longer translations are cut. Default 100.
+    /// Maximum number of target tokens, `</s>` included; longer translations are cut. Default 100.
     pub max_length: usize,
-    /// Fewest target tokens, `</s>` included. Default 1.
+    /// Minimum number of target tokens, `</s>` included. Default 1.
     pub min_length: usize,
-    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished (Kasai et al. 2022)
-    /// and none that is alive is ahead of the best of them. Default 1.0.
+    /// A sentence is done once `beam * patience` hypotheses, but at least `n_best`, are finished (Kasai et al. 2022)
+    /// and no live hypothesis has a better score than the best finished one. Default 1.0.
     pub patience: f64,
-    /// A sentence is done once `beam * patience` hypotheses (but at least `n_best`) are finished, even if a better one
-    /// is alive, as with Hugging Face's setting of this name. Default false.
+    /// A sentence is done once `beam * patience` hypotheses, but at least `n_best`, are finished, even if a live
+    /// hypothesis is better. Hugging Face has a setting of this name with this effect. Default false.
     pub early_stopping: bool,
-    /// Translations returned for each sentence, as far as there are so many. Default 1.
+    /// Maximum number of translations returned for each sentence. Default 1.
     pub n_best: usize,
-    /// Of translations that have the same text, cut into pieces in another way, the best one is returned alone, and
-    /// beam search goes on for others. Default false.
+    /// Returns only the best of several translations with the same text but different pieces. Beam search goes on to
+    /// find others. Default false.
     pub distinct: bool,
     /// No sequence of this many tokens occurs twice in a translation; 0 allows all. Default 0.
     pub no_repeat_ngram: usize,
     /// Draws tokens at random instead of searching for the best. Default false.
     pub sample: bool,
-    /// What logits are divided by before sampling. Default 1.0.
+    /// The divisor of logits before sampling. Default 1.0.
     pub temperature: f64,
-    /// Samples among this many most probable pieces; 0: all. Default 0.
+    /// Samples among this many most probable pieces; 0 means all. Default 0.
     pub top_k: usize,
-    /// Samples among the fewest pieces whose probabilities reach this sum; 1: all. Default 1.0.
+    /// Samples among the fewest most probable pieces whose probabilities reach this sum; 1 means all. Default 1.0.
     pub top_p: f64,
-    /// Most source tokens, `</s>` included. Default 512.
+    /// Maximum number of source tokens, `</s>` included. Default 512.
     pub max_source_length: usize,
-    /// What to do with longer lines: `split`, `truncate` or `fail`. Default `split`.
+    /// The treatment of longer lines: `split`, `truncate` or `fail`. Default `split`.
     pub long_lines: LongLines,
-    /// Padded source tokens times hypotheses of one batch of a worker. Default 2048.
+    /// The size limit of a worker's batch: padded source tokens times hypotheses. Default 2048.
     pub batch_tokens: usize,
 }
 
@@ -95,7 +95,7 @@ impl Default for DecodeConfig {
 }
 
 impl DecodeConfig {
-    /// Every fault of the section, each beginning with the key's path; empty if there is none.
+    /// All faults of the section, each beginning with the key's path; empty if there is none.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let of_beam = if self.sample {
@@ -150,8 +150,8 @@ impl DecodeConfig {
         faults
     }
 
-    /// The same settings for a model that has positions for this many tokens, if there is a limit: no length is beyond
-    /// it.
+    /// The same settings for a model with at most this many positions, if it has a limit: all lengths are reduced to
+    /// the limit.
     #[must_use]
     pub fn within(&self, position_limit: Option<usize>) -> Self {
         let Some(limit) = position_limit else {
@@ -161,13 +161,14 @@ impl DecodeConfig {
         Self {
             max_length,
             min_length: self.min_length.min(max_length),
-            // Less than a piece and `</s>` is no sentence.
+            // A sentence has at least one piece and `</s>`.
             max_source_length: self.max_source_length.min(limit.max(2)),
             ..self.clone()
         }
     }
 
-    /// Lengths beyond the positions that a model has, each fault beginning with the key's path; empty if there is none.
+    /// The lengths that exceed the positions of a model, as faults that begin with the key's path; empty if there is
+    /// none.
     pub fn position_faults(&self, position_limit: Option<usize>) -> Vec<String> {
         let lengths = [
             ("max_length", self.max_length),
@@ -185,8 +186,8 @@ impl DecodeConfig {
             .collect()
     }
 
-    /// The same settings for a corpus to be scored: what does not fit is split, because a long line must not end hours
-    /// of training.
+    /// The same settings for scoring a corpus. Long lines are split, because one long line must not end hours of
+    /// training.
     #[must_use]
     pub fn without_failing(&self) -> Self {
         let long_lines = match self.long_lines {
@@ -199,7 +200,7 @@ impl DecodeConfig {
         }
     }
 
-    /// How it is searched, in the words that stand beside a score.
+    /// A short description of the search, to be printed beside a score.
     pub fn summary(&self) -> String {
         if self.sample {
             return "sampled".into();
@@ -217,9 +218,9 @@ impl DecodeConfig {
         )
     }
 
-    /// What a model directory tells other programs of these settings. They know no other normalization than the plain
-    /// one, so that its penalty stays 1 where another is used; and transformers takes a penalty beside greedy search,
-    /// where it has no effect, for a fault.
+    /// The settings that a model directory passes on to other programs. Other programs only know the plain
+    /// normalisation, so the length penalty is written as 1 if another normalisation is used. It is also 1 for greedy
+    /// search, where a penalty has no effect: transformers treats another value as a fault.
     pub fn search_settings(&self) -> SearchSettings {
         SearchSettings {
             length_penalty: match self.length_normalization {
@@ -231,7 +232,8 @@ impl DecodeConfig {
         }
     }
 
-    /// The score of a hypothesis: its log-probability over its length, `</s>` included, to the power of the penalty.
+    /// The score of a hypothesis: its log-probability divided by its length (`</s>` included) to the power of the
+    /// penalty.
     pub fn score(&self, log_probability: f64, length: usize) -> f64 {
         let length = length.max(1) as f64;
         let base = match self.length_normalization {
@@ -260,7 +262,7 @@ mod tests {
         assert!((wu.score(-8.0, 7) + 4.0).abs() < 1e-12);
         assert_eq!(plain.summary(), "beam 5, length penalty 0.5");
         assert_eq!(wu.summary(), "beam 5, length penalty 1.0 (wu)");
-        // Other programs know the plain one alone.
+        // Other programs only know the plain normalisation.
         assert_eq!(plain.search_settings().length_penalty, 0.5);
         let wu = DecodeConfig {
             length_penalty: 0.7,

@@ -1,11 +1,11 @@
-//! Tokens that may not come next.
+//! Constraints: tokens that must not come next.
 
 use crate::DecodeConfig;
 
 /// Sets the log-probability of every forbidden token to minus infinity.
 ///
-/// `tokens` are those of the hypothesis so far. If everything else is forbidden, `</s>` stays allowed: a sentence
-/// always can end.
+/// `tokens` are the hypothesis' tokens so far. If every other token is forbidden, `</s>` stays allowed, because a
+/// sentence must always be able to end.
 pub(crate) fn constrain(log_probabilities: &mut [f32], tokens: &[u32], eos_id: u32, config: &DecodeConfig) {
     let size = config.no_repeat_ngram;
     if size > 0 && tokens.len() + 1 >= size {

@@ -3,10 +3,10 @@
 use crate::DecodeError;
 use candle_core::{DType, Tensor};
 
-/// Turns a batch of scores into log-probabilities over the pieces that can be predicted, one vector for each row.
+/// Turns the logits of a batch into log-probabilities over the pieces that can be predicted, one vector for each row.
 ///
 /// # Shapes
-/// `logits`: `[rows, v]`; every vector has the first `classes` of the pieces.
+/// `logits`: `[rows, v]`; every vector has the first `classes` pieces.
 pub(crate) fn log_probabilities(logits: &Tensor, classes: usize) -> Result<Vec<Vec<f32>>, DecodeError> {
     let rows = logits.narrow(1, 0, classes)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
     rows.into_iter().map(log_softmax).collect()
@@ -23,7 +23,7 @@ fn log_softmax(mut row: Vec<f32>) -> Result<Vec<f32>, DecodeError> {
     Ok(row)
 }
 
-/// The piece with the greatest value; the first among equals.
+/// The piece with the greatest value; the first of several equal ones.
 pub(crate) fn argmax(values: &[f32]) -> usize {
     let better = |best: usize, i: usize| if values[i] > values[best] { i } else { best };
     (0..values.len()).reduce(better).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! What can go wrong while decoding.
+//! Errors while decoding.
 
 use tallow_data::WorkerLost;
 use tallow_model::ModelError;
@@ -7,10 +7,10 @@ use tallow_text::TextError;
 /// Errors of search and translation.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The settings make no sense.
+    /// The settings are invalid.
     #[error("these search settings make no sense:\n  {}", .0.join("\n  "))]
     Config(Vec<String>),
-    /// The model produced scores that are not numbers.
+    /// The scores of the model are not finite numbers.
     #[error("the model's scores are not finite numbers; its weights are damaged or its training diverged")]
     NotFinite,
     /// The tokenizer and the model do not belong together.
@@ -29,9 +29,9 @@ pub enum DecodeError {
          \"split\" or \"truncate\""
     )]
     LongLine {
-        /// Its number, from 1.
+        /// The number of the line, from 1.
         line: u64,
-        /// The most tokens, `</s>` included.
+        /// The maximum number of tokens, `</s>` included.
         limit: usize,
     },
     /// A worker thread ended before its work was done.

@@ -1,7 +1,7 @@
-//! Greedy search, beam search and sampling; text to text.
+//! Greedy search, beam search and sampling; translation of text.
 //!
-//! A search sees the model as an [`Autoregressive`] one: a function from a state and the last tokens to the scores of
-//! the next ones. Which sentences share a batch changes no choice of it.
+//! A search works with any [`Autoregressive`] model: a function from a state and the last tokens to the scores of the
+//! next tokens. The choices of a search for a sentence do not depend on the other sentences of its batch.
 
 mod autoregressive;
 mod beam;

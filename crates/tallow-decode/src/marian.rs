@@ -1,12 +1,12 @@
-//! What lies beside the weights of a model of the Marian toolkit: its vocabularies, and how it recommends to search.
+//! Vocabularies and search settings of Marian toolkit models, from the files beside their weights.
 
 use crate::{DecodeConfig, DecodeError};
 use std::path::Path;
 use tallow_model::{Architecture, MarianFiles};
 use tallow_text::Tokenizers;
 
-/// Opens the tokenizers of a model: those of its directory, or the vocabularies of a model of the Marian toolkit, which
-/// have as many pieces as the model has.
+/// Opens the tokenizers of a model directory, or the vocabularies of a Marian toolkit model, with as many pieces as the
+/// model has.
 ///
 /// # Errors
 /// If a file is missing, damaged or not supported.
@@ -21,7 +21,7 @@ pub fn open_tokenizers(path: &Path, architecture: &Architecture) -> Result<Token
 }
 
 impl DecodeConfig {
-    /// What the `decoder.yml` of a model of the Marian toolkit recommends, as far as it makes sense here.
+    /// The search settings that the `decoder.yml` of a Marian toolkit model recommends, without invalid values.
     pub fn of_marian(files: &MarianFiles) -> Self {
         let recommended = [
             Self {
@@ -60,7 +60,7 @@ mod tests {
         let config = DecodeConfig::of_marian(&files(Some(12), Some(0.6)));
         assert_eq!((config.beam, config.length_penalty), (12, 0.6));
         assert_eq!(DecodeConfig::of_marian(&files(None, None)), DecodeConfig::default());
-        // No beam at all makes no sense.
+        // A beam of zero is invalid.
         let config = DecodeConfig::of_marian(&files(Some(0), Some(0.0)));
         assert_eq!(
             (config.beam, config.length_penalty),

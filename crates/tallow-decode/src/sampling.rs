@@ -1,4 +1,4 @@
-//! Greedy search and sampling: every hypothesis goes its own way.
+//! Greedy search and sampling: hypotheses are extended independently of each other.
 
 use crate::constraint::constrain;
 use crate::distribution::{argmax, log_probabilities};
@@ -8,21 +8,21 @@ use std::collections::HashSet;
 use tallow_model::Tokens;
 use tallow_ops::{Key, Purpose};
 
-/// How the next token is chosen.
+/// The rule that chooses the next token.
 #[derive(Clone, Copy, Debug)]
 pub enum Choice<'a> {
-    /// The most probable one.
+    /// The most probable token.
     Greedy,
-    /// One drawn at random, from numbers that depend on the seed, the sentence, the sample and the position alone.
+    /// A random token. The random numbers depend only on the seed, the sentence, the sample and the position.
     Random {
         /// The seed.
         seed: u64,
-        /// A number for each sentence of the batch; the line in a file, for one.
+        /// A number for each sentence of the batch, such as its line number in a file.
         sentences: &'a [u64],
     },
 }
 
-/// A hypothesis in the making.
+/// An unfinished hypothesis.
 struct Live {
     sentence: usize,
     sample: usize,
@@ -30,8 +30,8 @@ struct Live {
     log_probabilities: Vec<f32>,
 }
 
-/// Extends hypotheses token by token, each by itself, until they end: one for each sentence if the choice is greedy,
-/// `config.n_best` if it is random. Returns them per sentence, best score first.
+/// Extends hypotheses token by token until they end: one for each sentence if the choice is greedy, `config.n_best` if
+/// it is random. Returns the hypotheses of each sentence, best score first.
 ///
 /// # Errors
 /// When the model fails or its scores are not finite.
@@ -57,7 +57,8 @@ pub fn sample<M: Autoregressive>(
         tokens: Vec::new(),
         log_probabilities: Vec::new(),
     };
-    // Rows of the state; a sentence leaves when all its samples have ended, ended rows run along until then.
+    // Rows of the state. A sentence leaves when all its samples have ended; until then its ended rows are still
+    // computed.
     let mut rows: Vec<Option<Live>> = (0..sentences)
         .flat_map(|s| (0..samples).map(move |i| (s, i)))
         .map(|(s, i)| Some(new(s, i)))
@@ -113,7 +114,8 @@ pub fn sample<M: Autoregressive>(
     Ok(done)
 }
 
-/// Of samples that stand best first, those whose text has not come before, for each sentence.
+/// The samples of each sentence without repeated texts. Samples are sorted best first, so the best of each text is
+/// kept.
 pub(crate) fn without_repeats(
     drawn: Vec<Vec<Hypothesis>>,
     text_of: Option<&TextOf>,
@@ -147,8 +149,8 @@ fn finish(live: Live, finished: bool, config: &DecodeConfig) -> Hypothesis {
     }
 }
 
-/// Draws a piece: temperature first, then the `top_k` most probable, then the nucleus of `top_p` (Holtzman et al.
-/// 2020).
+/// Draws a piece: applies the temperature first, then keeps the `top_k` most probable pieces, then the nucleus of
+/// `top_p` (Holtzman et al. 2020).
 fn draw(log_probabilities: &[f32], config: &DecodeConfig, key: Key) -> usize {
     let mut pieces: Vec<usize> = (0..log_probabilities.len())
         .filter(|i| log_probabilities[*i].is_finite())

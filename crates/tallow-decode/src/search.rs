@@ -1,4 +1,4 @@
-//! The search that a config asks for.
+//! The choice between the searches.
 
 use crate::beam::beam_search_of_texts;
 use crate::hypothesis::TextOf;
@@ -6,13 +6,14 @@ use crate::sampling::{Choice, sample, without_repeats};
 use crate::{Autoregressive, DecodeConfig, DecodeError, Hypothesis};
 use tallow_model::Tokens;
 
-/// Translates a batch of token ids as the config says: by sampling, greedily (a beam of one) or by beam search.
+/// Translates a batch of token ids with the search of the config: sampling, greedy search (a beam of one) or beam
+/// search.
 ///
-/// `sentences` number the rows for sampling, so that what is drawn for a line does not depend on its batch. Hypotheses
-/// are told apart by their tokens: `config.distinct` is for a [`crate::Translator`], which knows their texts.
+/// `sentences` are the row numbers for sampling, so the samples of a line do not depend on its batch. Hypotheses are
+/// compared by their tokens; `config.distinct` only takes effect in a [`crate::Translator`], which knows their texts.
 ///
 /// # Errors
-/// When the settings make no sense, the model fails or its scores are not finite.
+/// When the settings are invalid, the model fails or its scores are not finite.
 pub fn search<M: Autoregressive>(
     model: &M,
     source: &Tokens,
@@ -23,7 +24,7 @@ pub fn search<M: Autoregressive>(
     search_of_texts(model, source, config, seed, sentences, None)
 }
 
-/// The same; with `text_of`, hypotheses of one text count as one.
+/// [`search`] in which, with `text_of`, hypotheses with the same text count as one.
 pub(crate) fn search_of_texts<M: Autoregressive>(
     model: &M,
     source: &Tokens,

@@ -1,39 +1,39 @@
-//! Lines as the model reads them: as tokens, and in parts where a line is too long.
+//! Source lines as tokens; lines that are too long are divided into parts.
 
 use crate::{DecodeConfig, DecodeError, LongLines};
 use tallow_data::is_blank;
 use tallow_text::Tokenizer;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// More text than this, in bytes, is not given to a tokenizer at once: it would take many times as much memory.
+/// The most bytes of text that a tokenizer gets at once, because it takes many times as much memory.
 const MOST_BYTES: usize = 1 << 20;
 
-/// A line, or a sentence of one that was too long as a whole.
+/// A line, or a sentence of a line that was too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its tokens, `</s>` last.
+    /// The tokens, `</s>` last.
     pub tokens: Vec<u32>,
-    /// Whether white space stands between the part before and this one.
+    /// Whether white space separates this part from the previous one.
     pub is_apart: bool,
 }
 
-/// A line in its parts: none if it is blank or has no piece, one as a rule.
+/// The parts of a line: usually one; none if the line is blank or has no piece.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) parts: Vec<Part>,
-    /// Tokens of the line that no part has.
+    /// The number of tokens of the line that were cut off.
     pub(crate) cut_tokens: usize,
-    /// The language tag that the line begins with, if the vocabulary does not have it.
+    /// The language tag at the beginning of the line, if the vocabulary lacks it.
     pub(crate) unknown_tag: Option<String>,
 }
 
-/// Whether a line is blank, or blank behind a language tag. Training drops such a line, so that no model knows what to
-/// say to it; its translation is an empty line.
+/// Whether a line is blank, or blank after a language tag. Training drops such lines, so no model has learned to
+/// translate them; their translation is an empty line.
 pub fn says_nothing(tokenizer: &Tokenizer, line: &str) -> bool {
     is_blank(tokenizer.split_language_tag(line).map_or(line, |(_, text)| text))
 }
 
-/// Makes sources of lines.
+/// Converts lines into sources.
 pub(crate) struct Reader<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) config: &'a DecodeConfig,
@@ -42,14 +42,14 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Tokens of a part, `</s>` not counted.
+    /// The maximum number of tokens of a part, without `</s>`.
     fn room(&self) -> usize {
         self.config.max_source_length - 1
     }
 
-    /// Reads lines; numbers in messages begin after `first_line`.
+    /// Reads lines. Line numbers in messages start at `first_line + 1`.
     pub(crate) fn read<S: AsRef<str> + Sync>(&self, lines: &[S], first_line: u64) -> Result<Vec<Source>, DecodeError> {
-        // What is too long for the tokenizer goes another way, and what is blank goes nowhere.
+        // Lines that are too long for the tokenizer are handled separately, and blank lines are skipped.
         let usual: Vec<&str> = lines
             .iter()
             .map(|line| {
@@ -95,11 +95,11 @@ impl Reader<'_> {
         Part { tokens, is_apart }
     }
 
-    /// The beginning of a line.
+    /// Reads the beginning of a line.
     fn truncate(&self, line: &str, mut tokens: Vec<u32>) -> Result<Source, DecodeError> {
         let mut count = tokens.len();
         if line.len() > MOST_BYTES {
-            // Counted piece by piece; where the text is cut, the number may be off by one.
+            // The cut tokens are counted piece by piece; where the text is cut, the number may be off by one.
             let mut rest = line;
             while !rest.is_empty() {
                 let (piece, after) = rest.split_at(boundary(rest, MOST_BYTES));
@@ -122,8 +122,9 @@ impl Reader<'_> {
         })
     }
 
-    /// The sentences of a line (Unicode Standard Annex 29), each a part; one that is too long itself is divided between
-    /// words, and a word between characters. If the line begins with a language tag, every part does.
+    /// Splits a line into its sentences (Unicode Standard Annex 29); each becomes a part. A sentence that is too long
+    /// is divided between words, and a word that is too long between characters. If the line begins with a language
+    /// tag, every part does.
     fn split(&self, line: &str) -> Result<Source, DecodeError> {
         let mut source = Source::default();
         let mut is_apart = false;
@@ -131,7 +132,7 @@ impl Reader<'_> {
             Some((tag, text)) => (vec![self.tokenizer.id(tag).unwrap_or(self.tokenizer.unk_id())], text),
             None => (Vec::new(), line),
         };
-        // In stretches, because the boundaries of a sentence are looked for in all of its text.
+        // The text is read in pieces, because the search for sentence boundaries scans all of the text it is given.
         let mut rest = text;
         while !rest.is_empty() {
             let (stretch, after) = rest.split_at(boundary(rest, MOST_BYTES));
@@ -152,7 +153,7 @@ impl Reader<'_> {
         let text_tokens = self.tokenizer.encode_text(trimmed)?;
         let mut tokens = tag.to_vec();
         tokens.extend(&text_tokens);
-        // A single character may be several tokens: as bytes. It cannot be divided any more.
+        // A single character may be several byte tokens. It cannot be divided any more.
         let middle = boundary(trimmed, trimmed.len().div_ceil(2));
         if tokens.len() > self.room() && middle < trimmed.len() {
             let (first, second) = trimmed.split_at(middle);
@@ -171,8 +172,9 @@ impl Reader<'_> {
     }
 }
 
-/// Where to divide a text so that the first part has at most `most` bytes: after the last white space, or else after
-/// the last character; after the first character if that alone has more. The length of the text if it is not longer.
+/// The place at which to divide a text so that the first part has at most `most` bytes: after the last white space, or
+/// else after the last character that fits. If even the first character is longer, the place after it; if the whole
+/// text fits, its length.
 fn boundary(text: &str, most: usize) -> usize {
     if text.len() <= most {
         return text.len();
@@ -221,7 +223,7 @@ mod tests {
         Ok(reader.read(&["a", line], 6)?.remove(1))
     }
 
-    /// The texts of the parts, and which stand apart.
+    /// The text of each part, and whether white space separates it from the previous one.
     fn split(line: &str, max_source_length: usize) -> Vec<(String, bool)> {
         let source = read(line, max_source_length, LongLines::Split).unwrap();
         assert_eq!(source.cut_tokens, 0);
@@ -248,7 +250,7 @@ mod tests {
         assert_eq!(split(line, 100), parts(&[(line, false)]));
         let expected = [("A dog.", false), ("A big cat!", true), ("Cab?", true)];
         assert_eq!(split(line, 12), parts(&expected));
-        // Nothing stands between these sentences.
+        // No white space stands between these sentences.
         assert_eq!(split("犬犬。犬犬。", 6), parts(&[("犬犬。", false), ("犬犬。", false)]));
         // A sentence that is too long is divided between words, and a word between letters.
         let expected = [("a big cat", false), ("and a dog", true)];
@@ -309,20 +311,20 @@ mod tests {
         let expected = ["a big cat", "and a dog.", "A cat!"].map(|text| (">>deu<<", text.to_owned()));
         assert_eq!(parts, expected);
         assert_eq!(sources[1], Source::default());
-        // What looks like a tag at the beginning of a part that is not the line's first is text.
+        // Something like a tag is plain text at the beginning of any part but the first.
         let tags: Vec<u32> = [">>deu<<", ">>fra<<"].map(|tag| tokenizer.id(tag).unwrap()).into();
         assert_eq!(sources[4].parts.len(), 2);
         assert!(sources[4].parts.iter().all(|part| !tags.contains(&part.tokens[0])));
         assert_eq!(sources[2].unknown_tag.as_deref(), Some(">>ita<<"));
         assert_eq!(sources[2].parts[0].tokens[0], tokenizer.unk_id());
         assert_eq!((&sources[0].unknown_tag, &sources[3].unknown_tag), (&None, &None));
-        // To a model without tags they are text, which is worth a word.
+        // A model without tags reads them as text; the result reports it.
         assert_eq!(tokenizer_without_tags(">>deu<< a").as_deref(), Some(">>deu<<"));
         assert_eq!(tokenizer_without_tags(">>> 1 << 2"), None);
     }
 
-    /// Fragments that have made readers stumble, in random order: every part of a line with a tag begins with it, fits,
-    /// and has something to say.
+    /// Lines of difficult fragments in random order. If the line has a tag, every part begins with it; every part fits,
+    /// and no part is blank.
     #[test]
     fn any_line_with_a_tag_is_read() {
         let config = TextConfig {
@@ -366,7 +368,7 @@ mod tests {
         read(line, 100, LongLines::Split).unwrap().unknown_tag
     }
 
-    /// Lines that training drops as empty are empty here, too.
+    /// Lines that training drops as empty are translated as empty lines.
     #[test]
     fn blank_lines_have_no_parts() {
         for line in [
@@ -394,7 +396,8 @@ mod tests {
         let count = line.trim_end().len() + 1;
         let cut = read(&line, 512, LongLines::Truncate).unwrap();
         assert_eq!(cut.parts[0].tokens.len(), 512);
-        // Pieces begin with a mark of their own where the line has a space, and the last space is one of the line's.
+        // Each stretch of text begins with a mark of its own where the line has a space, and the last space of the line
+        // counts, so the numbers may differ a little.
         assert!(
             (cut.cut_tokens + 511).abs_diff(count) <= 4,
             "{} {count}",

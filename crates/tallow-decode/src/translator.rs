@@ -1,4 +1,4 @@
-//! Text to text: tokenise, batch, search, detokenise, in the order of the input.
+//! Translation of text: tokenise, batch, search and detokenise, in the order of the input.
 
 use crate::hypothesis::TextOf;
 use crate::search::search_of_texts;
@@ -13,56 +13,56 @@ use tallow_text::{Tokenizer, Tokenizers};
 /// One translation of a line.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// The text: one line, whatever the pieces spelled.
+    /// The text, always on one line.
     pub text: String,
-    /// Its tokens and scores.
+    /// Tokens and scores.
     pub hypothesis: Hypothesis,
 }
 
-/// What became of one line.
+/// The translation of one line.
 #[derive(Clone, Debug)]
 pub struct Translation {
-    /// What the model saw: the line, or its sentences if it is longer than `decode.max_source_length` and is split;
-    /// nothing of a line without any piece.
+    /// The input of the model: the line, or its sentences if the line is longer than `decode.max_source_length` and is
+    /// split; empty if the line has no piece.
     pub parts: Vec<Part>,
     /// The tokens of the best translation of each part.
     pub targets: Vec<Vec<u32>>,
-    /// How many source tokens were cut off because the line is longer than `decode.max_source_length`.
+    /// The number of source tokens that were cut off because the line is longer than `decode.max_source_length`.
     pub cut_tokens: usize,
-    /// The language tag that the line begins with, if the vocabulary does not have it: the model has read an unknown
-    /// piece or, if it knows no tags at all, text.
+    /// The language tag at the beginning of the line, if the vocabulary lacks it. The model has then read an unknown
+    /// piece, or plain text if it knows no tags at all.
     pub unknown_tag: Option<String>,
-    /// Translations, best first; never empty. The only one of an empty line is an empty line. Those of a line in parts
-    /// are put together from the best ones of its parts, the second best ones, and so on.
+    /// Translations, best first; never empty. An empty line has one candidate, an empty line. For a line in parts,
+    /// candidate `i` joins the `i`-th best translations of the parts.
     pub candidates: Vec<Candidate>,
 }
 
 impl Translation {
-    /// Source tokens that the model saw, `</s>` of every part included.
+    /// The number of source tokens that the model read, `</s>` of every part included.
     pub fn source_tokens(&self) -> usize {
         self.parts.iter().map(|part| part.tokens.len()).sum()
     }
 
-    /// The best translation's text.
+    /// The text of the best translation.
     pub fn text(&self) -> &str {
         self.candidates.first().map_or("", |candidate| candidate.text.as_str())
     }
 }
 
-/// How much each target token looked at each source token.
+/// The attention of each target token to each source token.
 #[derive(Clone, Debug)]
 pub struct Alignment {
     /// Source pieces, `</s>` last.
     pub source: Vec<String>,
-    /// Target pieces, `</s>` last; without it if the translation was cut at the last position that the model has
-    /// learned.
+    /// Target pieces, `</s>` last. `</s>` is missing if the translation was cut at the last learned position of the
+    /// model.
     pub target: Vec<String>,
     /// Weights by target and source piece: the last decoder layer's cross-attention, the mean of its heads.
     pub weights: Vec<Vec<f32>>,
 }
 
-/// A model with its tokenizers, ready to translate lines. It owns its parts, is cheap to clone, and may be shared by
-/// threads.
+/// A model with its tokenizers, ready to translate lines. It owns its parts, is cheap to clone, and may be shared
+/// between threads.
 #[derive(Debug)]
 pub struct Translator<M = Transformer> {
     model: Arc<M>,
@@ -86,7 +86,7 @@ impl<M> Clone for Translator<M> {
     }
 }
 
-/// The parts of a [`Translator`], and how it translates. Begun by [`Translator::builder`].
+/// The parts and settings of a [`Translator`]. [`Translator::builder`] makes one.
 #[derive(Clone, Debug)]
 #[must_use = "`build` makes the translator"]
 pub struct TranslatorBuilder<M> {
@@ -99,34 +99,34 @@ pub struct TranslatorBuilder<M> {
 }
 
 impl<M: Autoregressive> TranslatorBuilder<M> {
-    /// How to search. Default: [`DecodeConfig::default`].
+    /// Sets the search settings. Default: [`DecodeConfig::default`].
     pub fn config(mut self, config: DecodeConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// The device that the model is on. Default: the CPU.
+    /// Sets the device of the model. Default: the CPU.
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
         self
     }
 
-    /// The seed of sampling. Default: 1.
+    /// Sets the seed of sampling. Default: 1.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Threads that translate a batch each; at least one. Default: 1.
+    /// Sets the number of threads, at least one; each translates one batch at a time. Default: 1.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self
     }
 
-    /// Brings the parts together.
+    /// Builds the translator.
     ///
     /// # Errors
-    /// When the settings make no sense, go beyond the positions of the model, or the vocabularies are not those of the
+    /// When the settings are invalid or exceed the positions of the model, or the vocabularies do not belong to the
     /// model.
     pub fn build(self) -> Result<Translator<M>, DecodeError> {
         let architecture = self.model.architecture();
@@ -164,7 +164,7 @@ impl<M: Autoregressive> TranslatorBuilder<M> {
 }
 
 impl<M: Autoregressive> Translator<M> {
-    /// Begins with a model and its tokenizers.
+    /// Starts a builder with a model and its tokenizers.
     pub fn builder(model: impl Into<Arc<M>>, tokenizers: Tokenizers) -> TranslatorBuilder<M> {
         TranslatorBuilder {
             model: model.into(),
@@ -176,23 +176,23 @@ impl<M: Autoregressive> Translator<M> {
         }
     }
 
-    /// How it searches.
+    /// The search settings.
     pub fn config(&self) -> &DecodeConfig {
         &self.config
     }
 
-    /// Its tokenizers.
+    /// The tokenizers.
     pub fn tokenizers(&self) -> &Tokenizers {
         &self.tokenizers
     }
 
-    /// Its model.
+    /// The model.
     pub fn model(&self) -> &M {
         &self.model
     }
 
-    /// Translates lines; the result has one entry for each, in order. Line numbers, which key sampling, begin at
-    /// `first_line`.
+    /// Translates lines. The result has one entry for each line, in order. Sampling depends on the line number; the
+    /// first line has the number `first_line`.
     ///
     /// # Errors
     /// When the tokenizer or the model fails.
@@ -208,7 +208,7 @@ impl<M: Autoregressive> Translator<M> {
             threads: self.workers,
         };
         let sources = reader.read(lines, first_line)?;
-        // Every part is a sentence to translate, with a number of its own.
+        // Every part is a separate sentence with its own number.
         let (mut sentences, mut numbers) = (Vec::new(), Vec::new());
         for (line, source) in sources.iter().enumerate() {
             for (i, part) in source.parts.iter().enumerate() {
@@ -232,7 +232,7 @@ impl<M: Autoregressive> Translator<M> {
         sources.into_iter().map(finish).collect()
     }
 
-    /// The translation of a line from those of its parts.
+    /// Joins the translations of a line's parts.
     fn put_together(&self, source: Source, found: Vec<Vec<Hypothesis>>) -> Result<Translation, DecodeError> {
         let best =
             |hypotheses: &Vec<Hypothesis>| hypotheses.first().map(|best| best.tokens.clone()).unwrap_or_default();
@@ -257,7 +257,7 @@ impl<M: Autoregressive> Translator<M> {
                     append(&mut whole, hypothesis, &self.config);
                 }
             }
-            // Parts that differ may be one text together.
+            // Different parts may give the same text when joined.
             if !self.tells_texts_apart() || candidates.iter().all(|other| other.text != text) {
                 candidates.push(Candidate {
                     text,
@@ -280,7 +280,7 @@ impl<M: Autoregressive> Translator<M> {
         })
     }
 
-    /// Groups sentences of similar length under the token budget, longest first.
+    /// Groups sentences of similar length into batches within the token limit, longest first.
     fn batches(&self, encoded: &[&[u32]]) -> Vec<Vec<usize>> {
         let rows = if self.config.sample {
             self.config.n_best
@@ -302,7 +302,7 @@ impl<M: Autoregressive> Translator<M> {
         batches
     }
 
-    /// Searches all batches, each worker taking the next one that is free. Results stand in the order of the batches.
+    /// Searches all batches; each free worker takes the next one. Results are in the order of the batches.
     fn run(
         &self,
         batches: &[Vec<usize>],
@@ -319,7 +319,7 @@ impl<M: Autoregressive> Translator<M> {
         })
     }
 
-    /// Whether candidates of one text are one candidate. Where there is but one, there is nothing to tell apart.
+    /// Whether candidates with the same text count as one. With only one candidate there is nothing to compare.
     fn tells_texts_apart(&self) -> bool {
         self.config.distinct && self.config.n_best > 1
     }
@@ -342,7 +342,7 @@ impl<M: Autoregressive> Translator<M> {
 }
 
 impl Translator {
-    /// How the target tokens of a translation attended to its source: a forward pass with the attention recorded.
+    /// Computes the attention of a translation's target tokens to its source, by a forward pass that records attention.
     ///
     /// # Errors
     /// When the model fails.
@@ -350,7 +350,7 @@ impl Translator {
         let architecture = self.model.architecture();
         let mut input = vec![architecture.target_pad_id()];
         input.extend_from_slice(target);
-        // A translation that was cut at the last learned position has none for its end.
+        // If a translation was cut at the last learned position, there is no position for `</s>`.
         let limit = architecture.model.position_limit();
         let is_whole = limit.is_none_or(|limit| input.len() <= limit);
         input.truncate(limit.unwrap_or(input.len()));
@@ -400,7 +400,7 @@ fn empty_hypothesis() -> Hypothesis {
     }
 }
 
-/// Adds the translation of another part of the same line: probabilities multiply, and the score is that of all tokens.
+/// Adds the translation of another part of the same line. Probabilities are multiplied; the score covers all tokens.
 fn append(whole: &mut Hypothesis, part: &Hypothesis, config: &DecodeConfig) {
     whole.tokens.extend(&part.tokens);
     whole.token_log_probabilities.extend(&part.token_log_probabilities);

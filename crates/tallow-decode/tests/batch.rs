@@ -1,4 +1,4 @@
-//! What a sentence becomes does not depend on its batch.
+//! The translation of a sentence does not depend on its batch.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -32,7 +32,7 @@ fn tokens(hypotheses: &[Hypothesis]) -> Vec<&[u32]> {
     hypotheses.iter().map(|h| h.tokens.as_slice()).collect()
 }
 
-/// The tokens are equal, the log-probabilities to a tolerance.
+/// Asserts that the tokens are equal and the log-probabilities agree to a tolerance.
 fn assert_same(what: &str, some: &[Hypothesis], others: &[Hypothesis], tolerance: f32) {
     assert_eq!(tokens(some), tokens(others), "{what}");
     let logs = |hypotheses: &[Hypothesis]| -> Vec<f32> {
@@ -55,11 +55,12 @@ fn sources(model: &Transformer, seed: u64) -> Vec<Vec<u32>> {
     lengths.iter().enumerate().map(number).collect()
 }
 
-/// Alone, all together, in the opposite order, in halves: a sentence has one translation, by greedy search, beam
-/// search and sampling alike. Greedy and beam search read no sentence numbers; sampling follows them.
+/// A sentence has the same translation alone, with all others, in the opposite order and in halves, by greedy search,
+/// beam search and sampling alike. Greedy and beam search ignore sentence numbers; sampling follows them.
 ///
-/// In f32 the log-probabilities are equal too, to the bit. In f64 Candle's own operations run, which add in other
-/// orders beside other sentences; that this is rounding shows in models so sharp that they magnify every difference.
+/// In f32 the log-probabilities are equal too, to the bit. In f64 Candle's own operations run; their order of additions
+/// depends on the other sentences. Very sharp models, which magnify every difference, show that the differences are
+/// only rounding.
 #[test]
 fn translations_belong_to_sentences() {
     for (sharpness, dtype, tolerance) in [(1.0, DType::F32, 0.0), (2.0, DType::F32, 0.0), (2.0, DType::F64, 1e-6)] {
@@ -97,8 +98,8 @@ fn regroup(what: &str, model: &Transformer, sources: &[Vec<u32>], config: &Decod
     }
 }
 
-/// Samples are a function of the seed and the sentence's number: the same again gives the same bits, another seed or
-/// number gives others, and the samples of a sentence differ among themselves.
+/// Samples are a function of the seed and the sentence's number: the same seed and number give the same bits, others
+/// give other samples, and the samples of one sentence differ.
 #[test]
 fn samples_are_functions_of_seed_and_number() {
     let model = model(18, 1);
@@ -117,7 +118,7 @@ fn samples_are_functions_of_seed_and_number() {
         .iter()
         .filter(|found| tokens(found).windows(2).any(|pair| pair[0] != pair[1]));
     assert!(varied.count() >= 6);
-    // Fewer samples are the same ones.
+    // A smaller number of samples gives the first ones.
     let one = DecodeConfig {
         n_best: 1,
         ..sampling()
@@ -128,7 +129,7 @@ fn samples_are_functions_of_seed_and_number() {
     }
 }
 
-/// At a temperature close to zero, or among the single most probable piece, sampling is greedy search.
+/// Sampling is greedy search at a temperature close to zero, or with only the most probable piece.
 #[test]
 fn cold_samples_are_greedy() {
     let model = model(18, 2);

@@ -1,4 +1,4 @@
-//! What every search must respect: lengths, repetitions, order and number of results, settings that make sense.
+//! Rules for every search: lengths, repetitions, order and number of results, valid settings.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -37,7 +37,8 @@ fn found(config: &DecodeConfig) -> Vec<Vec<Hypothesis>> {
     (0..4).flat_map(of_model).collect()
 }
 
-/// Results are as many as asked for, best first, and (but for sampling, which may draw one twice) all different.
+/// Every search returns the requested number of results, best first. All differ, except that sampling may draw one
+/// twice.
 #[test]
 fn n_best_are_sorted_and_distinct() {
     for config in searches(&DecodeConfig::default()) {
@@ -55,8 +56,8 @@ fn n_best_are_sorted_and_distinct() {
     }
 }
 
-/// No translation has more tokens than the maximum or fewer than the minimum, `</s>` counted; those cut at the
-/// maximum say that they are not finished.
+/// The number of tokens of a translation, `</s>` included, is between the minimum and the maximum. Translations that
+/// were cut at the maximum are marked as not finished.
 #[test]
 fn lengths() {
     for (min_length, max_length) in [(1, 1), (1, 7), (5, 7), (7, 7), (12, 40)] {
@@ -83,8 +84,8 @@ fn lengths() {
     }
 }
 
-/// With `no_repeat_ngram`, no sequence of so many tokens occurs twice; without it these models repeat themselves. If
-/// even single tokens must not recur, a translation ends when it has used them all.
+/// With `no_repeat_ngram`, no sequence of this many tokens occurs twice; without it these models repeat themselves. If
+/// not even single tokens may recur, a translation ends when all tokens have been used.
 #[test]
 fn repetitions() {
     let repeats = |tokens: &[u32], size: usize| {
@@ -116,7 +117,7 @@ fn repetitions() {
     }
 }
 
-/// Settings that make no sense are refused with their keys; a model whose weights are not numbers says so.
+/// Invalid settings are rejected with their keys; weights that are not numbers give an error.
 #[test]
 fn clear_errors() {
     let model = model(8, 1);

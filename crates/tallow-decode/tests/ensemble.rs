@@ -1,4 +1,4 @@
-//! Search takes any autoregressive model: here several that vote.
+//! Searches work with any autoregressive model: here with an ensemble.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -12,7 +12,7 @@ use tallow_decode::{
 };
 use tallow_model::{Architecture, DecoderState, Tokens, Transformer};
 
-/// Models of one vocabulary. The probability of a piece is the mean of theirs.
+/// Models with one vocabulary. The probability of a piece is the mean over the models.
 struct Ensemble(Vec<Transformer>);
 
 struct States(Vec<DecoderState>);
@@ -41,7 +41,7 @@ impl Autoregressive for Ensemble {
                 None => probabilities,
             });
         }
-        // A column for `<pad>`, which nobody looks at.
+        // A column for `<pad>`, which is never read.
         Ok(sum.unwrap().pad_with_zeros(1, 0, 1)?.log()?)
     }
 }
@@ -69,7 +69,7 @@ fn config(beam: usize) -> DecodeConfig {
     }
 }
 
-/// The tokens are equal, the log-probabilities nearly.
+/// Asserts that the tokens are equal and the log-probabilities nearly equal.
 fn assert_same(some: &[Vec<Hypothesis>], others: &[Vec<Hypothesis>]) {
     assert_eq!(some.len(), others.len());
     for (some, other) in some.iter().flatten().zip(others.iter().flatten()) {
@@ -95,7 +95,8 @@ fn a_model_that_votes_with_itself_is_that_model() {
     }
 }
 
-/// The first token's probabilities are the means of both models'; a beam as wide as the vocabulary shows them all.
+/// The probabilities of the first token are the means of both models; a beam as wide as the vocabulary shows all of
+/// them.
 #[test]
 fn models_vote() {
     let (one, other) = (model(12, 1), model(12, 2));
@@ -124,7 +125,7 @@ fn models_vote() {
     assert!((both.iter().sum::<f64>() - 1.0).abs() < 1e-5);
 }
 
-/// A server holds one and asks it from many threads.
+/// A server shares one translator between many threads.
 #[test]
 fn translators_can_be_held_and_shared() {
     fn is_held<T: Clone + Send + Sync + 'static>() {}

@@ -1,4 +1,4 @@
-//! Searches against an enumeration of every sequence there is, on models whose vocabulary is tiny.
+//! Comparison of the searches with an enumeration of all sequences, on models with a tiny vocabulary.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,10 +14,10 @@ use tallow_model::{Pass, Tokens, Transformer};
 /// `</s>`, `<unk>`, three words and `<pad>`.
 const VOCABULARY: usize = 6;
 const MAX_LENGTH: usize = 4;
-/// More than all continuations of all live hypotheses at any step: nothing is ever pruned.
+/// More than all continuations of all live hypotheses at any step, so nothing is ever pruned.
 const WIDE: usize = 400;
 
-/// A sequence of tokens without `</s>`; its log-probability; its length as scores count it; whether `</s>` ended it.
+/// A sequence of tokens without `</s>`, its log-probability, its length for the score, and whether `</s>` ended it.
 #[derive(Clone, Debug)]
 struct Sequence {
     tokens: Vec<u32>,
@@ -26,8 +26,8 @@ struct Sequence {
     finished: bool,
 }
 
-/// Every translation of a sentence: those that end within the maximum length, and those that are cut there. Scored by
-/// one pass over all of them at once, with teacher forcing: no cache, no search.
+/// All translations of a sentence: those that end within the maximum length, and those that are cut there. One pass
+/// with teacher forcing scores all of them, without cache or search.
 fn enumerate(model: &Transformer, source: &[u32]) -> Vec<Sequence> {
     let words: Vec<u32> = (1..VOCABULARY as u32 - 1).collect();
     let mut prefixes: Vec<Vec<u32>> = vec![Vec::new()];
@@ -82,9 +82,9 @@ fn config(length_penalty: f64, length_normalization: LengthNormalization) -> Dec
     }
 }
 
-/// A beam so wide that nothing is pruned finds the best of all sequences, best first: for several models and
-/// penalties, under both normalisations, for each of several sentences searched together. The twenty-five best have
-/// the scores of the enumeration, and each has its own.
+/// A beam so wide that nothing is pruned finds the best of all sequences, best first: for several models and penalties,
+/// with both normalisations, for each of several sentences searched together. The twenty-five best have the scores of
+/// the enumeration, each its own.
 #[test]
 fn a_wide_beam_is_exhaustive() {
     for seed in 0..4 {
@@ -92,7 +92,7 @@ fn a_wide_beam_is_exhaustive() {
         let sources = [sentence(&model, seed, 4), sentence(&model, 100 + seed, 2)];
         let everything: Vec<Vec<Sequence>> = sources.iter().map(|source| enumerate(&model, source)).collect();
         for sequences in &everything {
-            // Together they are all there is.
+            // Together they are all possible sequences.
             let total: f64 = sequences.iter().map(|sequence| sequence.log_probability.exp()).sum();
             assert_eq!(sequences.len(), 1 + 4 + 16 + 64 + 256);
             assert!((total - 1.0).abs() < 1e-5, "{total}");
@@ -131,9 +131,9 @@ fn compare(hypotheses: &[Hypothesis], sequences: &[Sequence], config: &DecodeCon
     }
 }
 
-/// A search for one translation stops as soon as nothing can overtake the best: it is still the best of all. Some of
-/// these models end at once with a probability near one; then a large length penalty lets a hypothesis win in the end
-/// that looks hopeless until it is long, and whoever gives it up too early is found out.
+/// A search for one translation stops as soon as no hypothesis can overtake the best one, and the result is still the
+/// best of all. Some of these models end at once with a probability near one. With a large length penalty, a hypothesis
+/// can then win although it has a bad score until it is long; a search that drops it too early fails this test.
 #[test]
 fn stopping_early_loses_nothing() {
     for seed in 0..10 {
@@ -159,8 +159,8 @@ fn stopping_early_loses_nothing() {
     }
 }
 
-/// As many translations as were asked for, whatever makes the search stop early: models that end at once are done with
-/// one otherwise. Each has the probability that the enumeration gives it.
+/// A search returns as many translations as requested, even where it could stop early: models that end at once would
+/// otherwise be done with one. The enumeration gives each translation the same probability.
 #[test]
 fn as_many_as_asked_for() {
     for seed in 0..5 {
@@ -194,8 +194,8 @@ fn as_many_as_asked_for() {
     }
 }
 
-/// A beam of one is greedy search, token by token and score by score, for the translations that end; both take the
-/// most probable token at every step, which the enumeration confirms.
+/// For translations that end, a beam of one equals greedy search, token by token and score by score. Both take the most
+/// probable token at every step, as the enumeration confirms.
 #[test]
 fn a_beam_of_one_is_greedy() {
     for seed in 0..12 {
@@ -217,7 +217,7 @@ fn a_beam_of_one_is_greedy() {
     }
 }
 
-/// The most probable token at every step, by teacher forcing of what was found so far.
+/// The most probable token at every step, by teacher forcing of the tokens found so far.
 fn step_by_step(model: &Transformer, source: &[u32], max_length: usize) -> Vec<u32> {
     let pad = model.architecture().target_pad_id();
     let encoded = model.encode(&batch(&[source]), Pass::default()).unwrap();

@@ -1,4 +1,4 @@
-//! Searches against Hugging Face's `generate` on PyTorch (`scripts/fixtures/marian_model.py`).
+//! Comparison of the searches with Hugging Face's `generate` on PyTorch (`scripts/fixtures/marian_model.py`).
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -11,7 +11,7 @@ use tallow_model::{Tokens, Transformer, open};
 
 const BEAM: usize = 4;
 
-/// A fixture: the model, its source sentences, PyTorch's results.
+/// A fixture: the model, its source sentences and PyTorch's results.
 struct Case {
     name: &'static str,
     model: Transformer,
@@ -50,7 +50,7 @@ impl Case {
         }
     }
 
-    /// Generated ids without `</s>` and padding, which every hypothesis of the fixtures has reached by itself.
+    /// Generated ids without `</s>` and padding. Every hypothesis of the fixtures ends with `</s>`.
     fn ids(&self, name: &str) -> Vec<Vec<u32>> {
         let tensor = self.expected[name].to_dtype(DType::U32).unwrap();
         let width = *tensor.dims().last().unwrap();
@@ -64,7 +64,7 @@ impl Case {
     }
 }
 
-/// What the fixtures were searched with. Hugging Face's maximum length counts the starting `<pad>`.
+/// The search settings of the fixtures. Hugging Face's maximum length includes the initial `<pad>`.
 fn config(patience: f64) -> DecodeConfig {
     DecodeConfig {
         beam: BEAM,
@@ -93,7 +93,7 @@ fn greedy() {
     }
 }
 
-/// With `early_stopping`, a sentence is done when four hypotheses have ended, as with Hugging Face's setting of that
+/// With `early_stopping`, a sentence is done when four hypotheses have ended, as with Hugging Face's setting of this
 /// name. All four are the same, in the same order, with the same scores.
 #[test]
 fn early_stopping_is_hugging_faces() {
@@ -119,10 +119,11 @@ fn early_stopping_is_hugging_faces() {
     }
 }
 
-/// Without `early_stopping`, Hugging Face goes on until four hypotheses have ended and none that lives scores better
-/// *at its present length*. An endless patience goes on until none can score better *at any length*, as Hugging Face
-/// does with `early_stopping="never"`. So it sees every hypothesis that Hugging Face sees, and finds the same four or
-/// better ones, rank by rank; in the fixtures the best is the same everywhere, and most of the others are.
+/// Without `early_stopping`, Hugging Face goes on until four hypotheses have ended and no live one has a better score
+/// *at its present length*. With endless patience, this search goes on until no live one can have a better score *at
+/// any length*, as Hugging Face does with `early_stopping="never"`. It therefore sees every hypothesis that Hugging
+/// Face sees, and finds the same four or better ones, rank by rank. In the fixtures the best one is always the same,
+/// and so are most of the others.
 #[test]
 fn endless_patience_finds_at_least_as_much() {
     let (mut equal, mut all) = (0, 0);
@@ -147,7 +148,7 @@ fn endless_patience_finds_at_least_as_much() {
     assert!(4 * equal > 3 * all && equal < all, "{equal} of {all}");
 }
 
-/// Scores are sums of what the hypotheses say about their tokens, over their length with `</s>`.
+/// A score is the sum of the token log-probabilities, normalised by the length with `</s>`.
 #[test]
 fn scores_add_up() {
     for case in Case::all() {

@@ -1,4 +1,4 @@
-//! Models of the Marian toolkit, against Marian itself: losses, and translations with their scores.
+//! Comparison of Marian toolkit models with Marian itself: losses, and translations with their scores.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -33,7 +33,7 @@ fn opened(name: &str) -> (Opened, Tokenizers) {
     (opened, tokenizers)
 }
 
-/// The mean loss of a target token.
+/// The mean loss per target token.
 fn loss(model: &Transformer, tokenizers: &Tokenizers, lines: &[[String; 4]]) -> f64 {
     let ids = |tokenizer: &Tokenizer, line: &str| {
         let mut ids = tokenizer.encode(line).unwrap();
@@ -103,9 +103,9 @@ fn translations_are_those_of_marian() {
     }
 }
 
-/// Marian 1.12 translates worse with pre-norm models than it has trained them: from the second token on, its decoder
-/// attends to its input instead of the normalised input (`DecoderLayerSelfAttention` in its `transformer.h`). Here a
-/// model translates as it was trained, so that the translations are others.
+/// Marian 1.12 translates worse with pre-norm models than it has trained them. From the second token on, its decoder
+/// attends to the input instead of the normalised input (`DecoderLayerSelfAttention` in its `transformer.h`). Tallow
+/// translates with the model as it was trained, so its translations differ.
 #[test]
 fn pre_norm_models_translate_as_they_were_trained() {
     let lines = lines("pre-norm");

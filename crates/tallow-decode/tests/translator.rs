@@ -1,4 +1,4 @@
-//! Text to text.
+//! Translation of text.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -31,7 +31,7 @@ fn subwords() -> Tokenizers {
     tokenizers(Kind::Bpe, 60, false)
 }
 
-/// An untrained model with a tokenizer's vocabulary; `favourite` pieces are made more probable by this much.
+/// An untrained model with a tokenizer's vocabulary. Each of the `favourite` pieces gets its bias on the logits.
 fn model(tokenizers: &Tokenizers, favourite: &[(&str, f32)]) -> Transformer {
     let vocabulary = tokenizers.target.vocabulary_size();
     let architecture = Architecture {
@@ -82,8 +82,8 @@ fn texts(translations: &[Translation]) -> Vec<&str> {
     translations.iter().map(Translation::text).collect()
 }
 
-/// Lines are translated longest first, in batches; their translations stand in the order of the lines, and are those
-/// of the lines by themselves.
+/// Lines are translated in batches, longest first. The translations are in the order of the lines, and each equals the
+/// translation of its line alone.
 #[test]
 fn output_has_the_order_of_the_input() {
     let lines: Vec<&str> = LINES.iter().cycle().take(20).copied().collect();
@@ -114,8 +114,8 @@ fn output_has_the_order_of_the_input() {
     assert!(distinct.len() > 3, "{alone:?}: the test shows nothing");
 }
 
-/// One, two and three workers, and batches of any size, give the same text, by beam search and by sampling; samples
-/// are keyed by the number of the line, so that a file may be translated in pieces.
+/// One, two and three workers, and batches of any size, give the same text, by beam search and by sampling. Samples
+/// depend on the line number, so a file may be translated in pieces.
 #[test]
 fn workers_and_batches_change_nothing() {
     let lines: Vec<&str> = LINES.iter().cycle().take(31).copied().collect();
@@ -151,8 +151,8 @@ fn workers_and_batches_change_nothing() {
     }
 }
 
-/// An empty line becomes an empty line, wherever it stands and whatever is beside it; a line of spaces, tabs or
-/// unknown characters becomes one line like any other; no lines become none.
+/// An empty line becomes an empty line, in any place and with any neighbours. A line of spaces, tabs or unknown
+/// characters becomes one line like any other; no lines become no lines.
 #[test]
 fn lines_without_words() {
     let lines = ["", "the cat", "", "   ", "\t", "\u{4e00}\u{1f600}", "", "a dog", ""];
@@ -174,8 +174,8 @@ fn lines_without_words() {
     assert_eq!(texts(&translate(&config(), &["", ""], 3)), ["", ""]);
 }
 
-/// A line of a hundred thousand characters is cut to `max_source_length` tokens, says how many it lost, and does not
-/// disturb its neighbours.
+/// A line of a hundred thousand characters is cut to `max_source_length` tokens, reports the number of lost tokens, and
+/// does not change the translations of its neighbours.
 #[test]
 fn an_endless_line_is_cut() {
     let line = "the dog sings and ".repeat(100_000 / 18 + 1);
@@ -198,8 +198,7 @@ fn an_endless_line_is_cut() {
     assert_eq!((found[0].cut_tokens, found[2].cut_tokens), (0, 0));
 }
 
-/// A line that is split is translated as its sentences would be, each by itself, whatever stands beside it; its scores
-/// are those of all tokens.
+/// A line that is split is translated sentence by sentence, whatever its neighbours are; its scores cover all tokens.
 #[test]
 fn a_long_line_is_translated_sentence_by_sentence() {
     let sentences = ["The dog sings.", "A cat sings!", "the birds and the dogs sing."];
@@ -240,8 +239,8 @@ fn a_long_line_is_translated_sentence_by_sentence() {
     }
 }
 
-/// Where `distinct` is asked for, candidates of one text, in other pieces, are one candidate: the best of them; others
-/// take the places that this leaves, and the first is what it was.
+/// With `distinct`, candidates with the same text but different pieces count as one, the best of them. Other candidates
+/// take the free places, and the first one stays the same.
 #[test]
 fn distinct_texts() {
     let tokenizers = tokenizers(Kind::Char, 400, true);
@@ -292,7 +291,7 @@ fn distinct_texts() {
     }
 }
 
-/// Lengths beyond the positions that a model has learned are refused before anything is translated.
+/// Lengths that exceed the learned positions of a model are rejected before the translation starts.
 #[test]
 fn learned_positions() {
     let tokenizers = subwords();
@@ -319,7 +318,7 @@ fn learned_positions() {
         "{error}"
     );
     assert!(error.contains("decode.max_source_length: 512"), "{error}");
-    // As far as the table goes, everything works: also attention of a translation that was cut at its end.
+    // Lengths within the table work, also the attention of a translation that was cut at the end of the table.
     let fitting = DecodeConfig { min_length: 12, ..wide }.within(Some(10));
     assert_eq!(
         (fitting.max_length, fitting.min_length, fitting.max_source_length),
@@ -340,7 +339,7 @@ fn learned_positions() {
     assert_eq!(alignment.target.last().map(String::as_str), Some("</s>"));
 }
 
-/// A model that spells line breaks byte by byte still writes one line for each line: breaks become spaces.
+/// If a model spells line breaks byte by byte, each line still gives one line: breaks become spaces.
 #[test]
 fn line_breaks_are_never_written() {
     let tokenizers = tokenizers(Kind::Char, 400, true);
@@ -367,7 +366,7 @@ fn line_breaks_are_never_written() {
     assert!(spelled > 10, "{spelled}: the test shows nothing");
 }
 
-/// A tokenizer of another size than the model's vocabulary is refused, and so are settings that make no sense.
+/// A tokenizer whose size differs from the model's vocabulary is rejected, and so are invalid settings.
 #[test]
 fn parts_that_do_not_belong_together() {
     let (small, large) = (subwords(), tokenizers(Kind::Word, 100, false));
@@ -396,7 +395,7 @@ fn parts_that_do_not_belong_together() {
     assert!(error.contains("decode.temperature"), "{error}");
 }
 
-/// Separate vocabularies: each side is read by its own tokenizer.
+/// With separate vocabularies, each side has its own tokenizer.
 #[test]
 fn separate_vocabularies() {
     let text = TextConfig {
@@ -436,8 +435,8 @@ fn separate_vocabularies() {
     }
 }
 
-/// An alignment has one row of weights for each target piece, `</s>` included, and one column for each source piece;
-/// rows add up to one.
+/// An alignment has one row of weights for each target piece and one column for each source piece, `</s>` included; the
+/// sum of a row is one.
 #[test]
 fn alignments() {
     let tokenizers = subwords();

@@ -1,15 +1,15 @@
-//! Random models that are small enough to be searched exhaustively, and sentences for them.
+//! Random models that are small enough for an exhaustive search, and sentences for them.
 
 use candle_core::{DType, Device, Tensor};
 use tallow_model::{Architecture, Initialisation, ModelConfig, Params, Tokens, Transformer};
 use tallow_ops::{Key, Purpose};
 
-/// An untrained model of a vocabulary. Its weights are doubled, so that its choices are far from uniform.
+/// An untrained model with this vocabulary. Its weights are doubled, so that its choices are far from uniform.
 pub(crate) fn model(vocabulary: usize, seed: u64) -> Transformer {
     model_of(vocabulary, seed, 2.0, 0.0, DType::F32)
 }
 
-/// An untrained model whose weights are multiplied by `sharpness`, and to whose logits of `</s>` a bias is added.
+/// An untrained model. Its weights are multiplied by `sharpness`, and a bias is added to its logits of `</s>`.
 pub(crate) fn model_of(vocabulary: usize, seed: u64, sharpness: f64, bias_of_end: f64, dtype: DType) -> Transformer {
     let architecture = Architecture {
         model: ModelConfig {
@@ -48,7 +48,7 @@ pub(crate) fn sentence(model: &Transformer, seed: u64, length: usize) -> Vec<u32
         .collect()
 }
 
-/// Sentences as a batch.
+/// Joins sentences into a batch.
 pub(crate) fn batch<S: AsRef<[u32]>>(sentences: &[S]) -> Tokens {
     Tokens::new(sentences, &Device::Cpu).unwrap()
 }
