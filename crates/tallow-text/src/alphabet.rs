@@ -1,4 +1,4 @@
-//! Which characters get a piece of their own.
+//! The alphabet: the characters that get a piece of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,8 @@ use crate::pipeline::SPACE;
 use crate::symbols::NUL;
 use crate::words::WordCounts;
 
-/// Longest stretch of text, in characters, that learning looks at in one go. Text without spaces would else
-/// make words of any length, on which learning takes quadratic time and finds nothing more.
+/// Longest stretch of text, in characters, that learning looks at. Without this limit, text without spaces would give
+/// words of any length. Learning needs quadratic time for them and finds nothing more.
 const LONGEST_STRETCH: usize = 256;
 
 /// The characters that get a piece, in code point order.
@@ -15,9 +15,9 @@ const LONGEST_STRETCH: usize = 256;
 pub(crate) struct Alphabet(BTreeSet<char>);
 
 impl Alphabet {
-    /// Chooses the most frequent characters until they cover this share of the text; among equally frequent
-    /// ones the lower code points. `required` characters and `▁` are in it in any case, and do not count. NUL never is:
-    /// SentencePiece has no piece for it.
+    /// Chooses the most frequent characters until they cover this share of the text; among equally frequent characters,
+    /// lower code points come first. `required` characters and `▁` are always in the alphabet and do not count. NUL is
+    /// never in it: SentencePiece has no piece for it.
     pub(crate) fn choose(words: &WordCounts, coverage: f64, required: &[char]) -> Self {
         let mut counts: BTreeMap<char, u64> = BTreeMap::new();
         for (word, count) in words {
@@ -42,7 +42,7 @@ impl Alphabet {
         Self(kept)
     }
 
-    /// How many characters.
+    /// Number of characters.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -52,8 +52,8 @@ impl Alphabet {
         self.0.iter().copied()
     }
 
-    /// The stretches of the words that are spelled in this alphabet. A character outside it parts two
-    /// stretches, as `<unk>` or bytes will do in encoding.
+    /// The stretches of the words that this alphabet can spell. A character outside the alphabet separates two
+    /// stretches, as `<unk>` or bytes do in encoding.
     pub(crate) fn stretches(&self, words: &WordCounts) -> WordCounts {
         let mut stretches = WordCounts::new();
         for (word, count) in words {
@@ -74,9 +74,9 @@ impl Alphabet {
     }
 }
 
-/// Counts small enough that their sum over all characters stays below 2^31: the learners of the `tokenizers`
-/// library add them up in 32 bits. Texts of fewer characters are left as they are; in larger ones all counts
-/// are divided by the same number, and none becomes zero.
+/// Counts small enough that their sum over all characters stays below 2^31: the learners of the `tokenizers` library
+/// add them up in 32 bits. The counts of smaller texts do not change. In larger texts, all counts are divided by the
+/// same number, and none becomes zero.
 pub(crate) fn small_counts(stretches: &WordCounts) -> Vec<(&str, u32)> {
     const LIMIT: u64 = i32::MAX as u64;
     let total: u64 = stretches

@@ -9,10 +9,10 @@ use crate::alphabet::{Alphabet, small_counts};
 use crate::error::TextError;
 use crate::words::WordCounts;
 
-/// Learns `size` pieces: the characters of the alphabet in code point order, then merged pieces in the order
-/// in which they were found. There are fewer when every stretch has become one piece.
+/// Learns `size` pieces: the characters of the alphabet in code point order, then merged pieces in the order in which
+/// they were found. The result has fewer pieces when every stretch has become one piece.
 ///
-/// The pair that occurs most often is merged first; among equals the one whose parts were found earlier.
+/// The most frequent pair is merged first; among equally frequent pairs, the one whose parts were found earlier.
 ///
 /// # Errors
 /// If the learner of the `tokenizers` library fails.
@@ -41,11 +41,11 @@ pub(crate) fn learn(
 
 /// Every way to put a piece together from two others, best first.
 ///
-/// The learner knows each piece by the one pair it was found as. SentencePiece instead merges any two
-/// neighbours whose concatenation is a piece, the earliest found piece first. Listing every split of each
-/// piece, in the order of the pieces, gives the `tokenizers` library that same behaviour, so that one
-/// vocabulary yields the same ids in both. Splits of one piece are listed with the longest left part first:
-/// in a run of one repeated character that is the one further left, which SentencePiece would take.
+/// The learner knows each piece by the one pair from which it made the piece. SentencePiece instead merges any two
+/// neighbours whose concatenation is a piece, the earliest found piece first. This list has every split of each piece,
+/// in the order of the pieces. With it, the `tokenizers` library merges as SentencePiece does, and one vocabulary gives
+/// the same ids in both. Of the splits of one piece, the one with the longest left part comes first: in a run of one
+/// repeated character it is the leftmost one, which SentencePiece would take.
 pub(crate) fn merges(pieces: &[String]) -> Vec<(String, String)> {
     let known: HashSet<&str> = pieces.iter().map(String::as_str).collect();
     let mut merges = Vec::new();
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn the_classic_example() {
-        // Figure 1 of Sennrich et al. 2016 has these words and counts; the order of its first merges there
-        // depends on its end-of-word mark, so it is worked out by hand here: e s 9, es t 9, l o 7, lo w 7.
+        // Figure 1 of Sennrich et al. 2016 has these words and counts. The order of its first merges depends on its
+        // end-of-word mark, so the order here is worked out by hand: e s 9, es t 9, l o 7, lo w 7.
         let words: WordCounts = [("low", 5), ("lower", 2), ("newest", 6), ("widest", 3)]
             .map(|(word, count)| (word.to_owned(), count))
             .into();

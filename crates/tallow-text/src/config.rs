@@ -10,37 +10,38 @@ use crate::vocabulary;
 
 /// How text becomes piece ids: the `[text]` table.
 ///
-/// Either a vocabulary is learned (`kind` and the keys after it), or an existing tokenizer is used (`path` or
-/// `hub`), in which case the keys about learning are not looked at.
+/// Either a vocabulary is learned (`kind` and the keys after it), or an existing tokenizer is used (`path` or `hub`).
+/// With an existing tokenizer, the keys about learning have no effect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TextConfig {
-    /// What sort of vocabulary to learn: `bpe`, `unigram`, `word` or `char`. Default `bpe`.
+    /// The kind of vocabulary to learn: `bpe`, `unigram`, `word` or `char`. Default `bpe`.
     pub kind: Kind,
-    /// Number of pieces, special pieces and byte pieces included. With `shared = false`, the number on each
-    /// side. The vocabulary is smaller when the text has fewer different pieces than this. Default 8000.
+    /// Number of pieces, including special pieces and byte pieces. With `shared = false`, this is the number on each
+    /// side. The vocabulary is smaller when the text has fewer different pieces. Default 8000.
     pub vocabulary: usize,
-    /// One vocabulary learned from, and used for, both sides. Default true.
+    /// Learn one vocabulary from both sides, and use it for both. Default true.
     pub shared: bool,
     /// Give each of the 256 bytes a piece, so that a character outside the vocabulary is spelled in UTF-8
     /// instead of becoming `<unk>`. Without effect on `kind = "word"`. Default true.
     pub byte_fallback: bool,
-    /// Share of the text's characters that must have a piece of their own; the rarest ones above that share
-    /// get none. 1.0 keeps every character. Without effect on `kind = "word"`. Default 1.0.
+    /// Share of the text's characters that must have a piece of their own. The rarest characters beyond that share get
+    /// no piece. 1.0 keeps every character. Without effect on `kind = "word"`. Default 1.0.
     pub character_coverage: f64,
     /// Unicode normalization of each line, when learning and when encoding: `none`, `nfc` or `nfkc`.
     /// Default `none`.
     pub normalization: Normalization,
-    /// Remove white space at both ends of a line, and all but one of several spaces in a row, when learning and when
+    /// Remove white space at both ends of a line, and keep only one of several spaces in a row, when learning and when
     /// encoding. Default true.
     pub trim: bool,
     /// Pieces that are never cut, such as `<sep>` or `{name}`. Default: none.
     pub symbols: Vec<String>,
-    /// Probability that a merge is left out when a training sentence is cut, anew in each epoch: BPE-dropout (Provilkov
-    /// et al. 2020), for `kind = "bpe"`. Default 0: none is.
+    /// BPE-dropout (Provilkov et al. 2020), for `kind = "bpe"`: the probability that a merge is left out when a
+    /// training sentence is cut, anew in each epoch. Default 0: no merge is left out.
     pub bpe_dropout: f64,
-    /// Draws the cut of each training sentence anew in each epoch, with its probability to the power of this (Kudo
-    /// 2018), for `kind = "unigram"`: 0 makes all cuts equally likely. Default: none; the most probable cut is taken.
+    /// Draws the cut of each training sentence anew in each epoch, with the cut's probability to the power of this
+    /// value (Kudo 2018), for `kind = "unigram"`. 0 makes all cuts equally likely. Default: none; the most probable cut
+    /// is used.
     pub unigram_alpha: Option<f64>,
     /// An existing `tokenizer.json`, or a folder with tokenizers in any form that
     /// [`Tokenizers::open`](crate::Tokenizers::open) knows. Default: none.
@@ -70,12 +71,12 @@ impl Default for TextConfig {
 }
 
 impl TextConfig {
-    /// Whether a vocabulary is to be learned, that is, neither `path` nor `hub` is given.
+    /// Whether a vocabulary is learned: neither `path` nor `hub` is given.
     pub fn learns(&self) -> bool {
         self.path.is_none() && self.hub.is_none()
     }
 
-    /// Whether nothing is asked for but how training sentences are cut with a tokenizer that is given.
+    /// Whether the table sets nothing but how a given tokenizer cuts training sentences.
     pub fn only_samples(&self) -> bool {
         let rest = Self {
             bpe_dropout: 0.0,
@@ -85,7 +86,7 @@ impl TextConfig {
         rest == Self::default()
     }
 
-    /// Whether a learned vocabulary can have pieces that are never cut: if SentencePiece can express it.
+    /// Whether a learned vocabulary can have pieces that are never cut. It can if SentencePiece can express it.
     pub(crate) fn can_have_symbols(&self) -> bool {
         self.kind != Kind::Word && self.normalization == Normalization::None
     }
@@ -137,8 +138,9 @@ impl TextConfig {
         faults
     }
 
-    /// The faults among the keys about cutting training sentences at random, if this table says what kind the
-    /// vocabulary is: it does not where the tokenizer comes with a model that training begins with.
+    /// The faults of the keys about cutting training sentences at random that concern the kind of the vocabulary. Call
+    /// this only if this table tells the kind. It does not if training begins with a model that brings its own
+    /// tokenizer.
     pub fn kind_faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let wrong_kind = |kind| self.learns() && self.kind != kind;
@@ -160,7 +162,7 @@ impl TextConfig {
     /// The faults among the keys about learning.
     pub(crate) fn learning_faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        // The fixed pieces, `▁`, and something to say.
+        // The fixed pieces, `▁`, and at least one more.
         let minimum = vocabulary::fixed_pieces(self.has_bytes()) + 2 + self.symbols.len();
         if self.vocabulary < minimum {
             let why = if self.has_bytes() {
@@ -200,7 +202,7 @@ impl TextConfig {
     }
 }
 
-/// Whether this is `owner/name`, or a bare `name` as the Hub's oldest models have.
+/// Whether this is `owner/name`, or a bare `name`, as the oldest models of the Hub have.
 fn is_hub_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     parts.len() <= 2
@@ -264,7 +266,7 @@ mod tests {
         assert!(faults(Kind::Bpe, 0.0, Some(0.5)).starts_with("text.unigram_alpha: needs"));
         assert!(faults(Kind::Bpe, 1.1, None).starts_with("text.bpe_dropout: must be from 0 to 1"));
         assert!(faults(Kind::Unigram, 0.0, Some(f64::NAN)).starts_with("text.unigram_alpha: must be at least 0"));
-        // What kind a vocabulary from elsewhere is, only opening it tells.
+        // The kind of a vocabulary from elsewhere is known only after opening it.
         let config = TextConfig {
             unigram_alpha: Some(0.1),
             path: Some(PathBuf::from("vocabulary")),

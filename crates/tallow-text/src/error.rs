@@ -1,9 +1,9 @@
-//! What can go wrong with a tokenizer.
+//! The errors of tokenizers.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Everything that this crate can fail at. Messages name the file, key or piece, and the way out.
+/// The errors of this crate. Messages name the file, key or piece, and the way out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
@@ -16,7 +16,7 @@ pub enum TextError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 
@@ -25,7 +25,7 @@ pub enum TextError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 
@@ -58,34 +58,34 @@ pub enum TextError {
         directory: PathBuf,
     },
 
-    /// A `tokenizer.json` is not one, or contradicts itself.
+    /// A `tokenizer.json` is not valid, or contradicts itself.
     #[error("{origin} is not a usable tokenizer.json: {reason}")]
     Malformed {
-        /// The file, or a word for where the text came from.
+        /// The file, or a word for the source of the text.
         origin: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 
-    /// A SentencePiece model is none, or one of a sort that is not supported.
+    /// A file is not a SentencePiece model, or is one of a kind that is not supported.
     #[error("{} is not a SentencePiece model that can be used: {reason}", .path.display())]
     SentencePiece {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 
-    /// A list of pieces and their ids is none, or contradicts itself.
+    /// A file is not a list of pieces and their ids, or contradicts itself.
     #[error("{} is not a vocabulary that can be used: {reason}", .path.display())]
     Vocabulary {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 
-    /// A piece cannot stand in a file.
+    /// A piece cannot be written to a file.
     #[error(
         "cannot write {}: the piece {piece:?} has a line break or begins with \\x, which its readers do not understand",
         .path.display()
@@ -106,20 +106,20 @@ pub enum TextError {
     /// A tokenizer has no piece that ends a sentence.
     #[error("{origin} has no piece for the end of a sentence; looked for {}", .looked_for.join(", "))]
     NoEnd {
-        /// The file, or a word for where the text came from.
+        /// The file, or a word for the source of the text.
         origin: String,
-        /// The names that were looked for.
+        /// The names that were tried.
         looked_for: Vec<&'static str>,
     },
 
-    /// A tokenizer has no equal among SentencePiece models.
+    /// No SentencePiece model gives the same ids as a tokenizer.
     #[error("no SentencePiece model gives the ids of this tokenizer: {reason}")]
     NoSentencePiece {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 
-    /// Sentences cannot be cut at random as the config asks for.
+    /// Sentences cannot be cut at random in the way that the config asks for.
     #[error(
         "{key}: needs a vocabulary of the kind {wanted} whose pieces show where words begin or end, which this tokenizer does not \
          have; remove the key"
@@ -127,7 +127,7 @@ pub enum TextError {
     NoSampling {
         /// The key.
         key: &'static str,
-        /// The kind that it needs.
+        /// The kind that the key needs.
         wanted: &'static str,
     },
 
@@ -135,20 +135,20 @@ pub enum TextError {
     #[error("nothing to learn a vocabulary from: the text has no line that is not empty")]
     NoText,
 
-    /// The characters alone need more room than the vocabulary has.
+    /// The characters alone need more pieces than the vocabulary may have.
     #[error(
         "text.vocabulary: {vocabulary} pieces are too few: {characters} characters{} and the special pieces need \
          {minimum}; raise it, or lower text.character_coverage",
         of_symbols(*symbols)
     )]
     VocabularyTooSmall {
-        /// What was asked for.
+        /// The size that the config asks for.
         vocabulary: usize,
-        /// The least that would do.
+        /// The smallest size that would suffice.
         minimum: usize,
-        /// How many characters need a piece, `▁` included.
+        /// Number of characters that need a piece, `▁` included.
         characters: usize,
-        /// How many symbols and language tags do.
+        /// Number of symbols and language tags that need a piece.
         symbols: usize,
     },
 
@@ -161,7 +161,7 @@ pub enum TextError {
     Encode {
         /// The start of the line.
         excerpt: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 
@@ -181,14 +181,14 @@ pub enum TextError {
     /// Threads could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
-        /// How many.
+        /// Number of threads.
         threads: usize,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Symbols and tags in the list of what needs a piece.
+/// The words about symbols and tags in the list of everything that needs a piece.
 fn of_symbols(count: usize) -> String {
     match count {
         0 => String::new(),

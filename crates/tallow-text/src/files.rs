@@ -1,4 +1,4 @@
-//! Files: what they are that cannot be read, and writing them.
+//! Files: reasons why a file cannot be read, and writing files.
 
 use std::fs;
 use std::io::Write as _;
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::error::TextError;
 
-/// Writes a file: to one beside it first, which is then renamed, so that no half-written file is ever seen under this
-/// name.
+/// Writes a file. The contents go to a file beside it first, which is then renamed, so a half-written file never has
+/// this name.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -22,7 +22,7 @@ pub(crate) fn write(path: &Path, contents: &[u8]) -> Result<(), TextError> {
         fs::rename(&temporary, path)
     };
     write().map_err(|source| {
-        // The error that matters is the first one; there may be nothing to remove.
+        // The first error matters; there may be nothing to remove.
         let _ = fs::remove_file(&temporary);
         TextError::Write {
             path: path.to_owned(),
@@ -31,7 +31,7 @@ pub(crate) fn write(path: &Path, contents: &[u8]) -> Result<(), TextError> {
     })
 }
 
-/// Contents without the byte order mark that some editors write at the start of JSON.
+/// The contents without the byte order mark that some editors write at the start of JSON.
 pub(crate) fn without_mark(mut contents: Vec<u8>) -> Vec<u8> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     if contents.starts_with(BYTE_ORDER_MARK) {
@@ -40,7 +40,8 @@ pub(crate) fn without_mark(mut contents: Vec<u8>) -> Vec<u8> {
     contents
 }
 
-/// Why a file cannot be used: what it is, if it only stands in for another one after a download, or else this reason.
+/// The reason why a file cannot be used. A file that only stands in for another one after a download is named as such;
+/// otherwise the reason is `reason`.
 pub(crate) fn reason_of(contents: &[u8], reason: String) -> String {
     const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
     let start = contents.trim_ascii_start();
@@ -60,7 +61,7 @@ pub(crate) fn reason_of(contents: &[u8], reason: String) -> String {
     }
 }
 
-/// Why a file of JSON cannot be used.
+/// The reason why a file of JSON cannot be used.
 pub(crate) fn reason_of_json(contents: &[u8], error: &serde_json::Error) -> String {
     let reason = if error.is_eof() {
         format!("it is cut off ({error}); download it again")

@@ -1,5 +1,5 @@
-//! Parts of a `tokenizer.json` that the `tokenizers` library opens and then panics on, or for which it takes any amount
-//! of memory. They are refused before it sees them.
+//! Parts of a `tokenizer.json` that the `tokenizers` library opens, but on which it later panics or takes any amount of
+//! memory. They are refused before the library sees them.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 /// Looks for such parts.
 ///
 /// # Errors
-/// What is wrong.
+/// Says what is wrong.
 pub(crate) fn check(json: &Value) -> Result<(), String> {
     for key in ["normalizer", "pre_tokenizer", "decoder"] {
         each_object(&json[key], &|part| {
@@ -20,8 +20,8 @@ pub(crate) fn check(json: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Visits an object and all objects in it. Parts are known by their keys, not by their types: the library guesses those
-/// that have none.
+/// Visits an object and all objects in it. Parts are recognized by their keys, not by their types, because the library
+/// guesses the type of a part that names none.
 fn each_object(value: &Value, visit: &impl Fn(&Map<String, Value>) -> Result<(), String>) -> Result<(), String> {
     match value {
         Value::Object(object) => {
@@ -35,7 +35,7 @@ fn each_object(value: &Value, visit: &impl Fn(&Map<String, Value>) -> Result<(),
 
 fn check_part(part: &Map<String, Value>) -> Result<(), String> {
     let number = |key: &str| part.get(key).and_then(Value::as_u64);
-    // The decoder `Strip`, on a piece that consists of what it strips.
+    // The decoder `Strip` panics on a piece that consists only of the characters to strip.
     if number("stop").is_some_and(|stop| stop > 0) {
         return Err("to strip the ends of pieces is not supported".to_owned());
     }
@@ -51,10 +51,10 @@ fn check_part(part: &Map<String, Value>) -> Result<(), String> {
     }
 }
 
-/// Whether a map of characters, in base64, leads to places inside it, whatever text it is asked about. Its form is
-/// described in `sentencepiece/normalizer.rs`.
+/// Returns nothing if a map of characters, in base64, leads outside itself for some text. `sentencepiece/normalizer.rs`
+/// describes the form of the map.
 fn check_map(map: &Value) -> Option<()> {
-    // Padded, and without a bit too many: the library panics on any other.
+    // It must be padded and have no surplus bits: the library panics on any other base64.
     let bytes = STANDARD.decode(map.as_str()?).ok()?;
     let (size, rest) = bytes.split_first_chunk::<4>()?;
     let units = u32::from_le_bytes(*size) as usize / 4;
@@ -111,7 +111,7 @@ mod tests {
                 json!({"type": "FixedLength", "length": 0}),
                 "no length",
             ),
-            // Says that it has 2^32 - 1 bytes.
+            // This map claims to have 2^32 - 1 bytes.
             (
                 "normalizer",
                 json!({"type": "Precompiled", "precompiled_charsmap": "/////w=="}),
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(check(&fine), Ok(()));
     }
 
-    /// The library panics on base64 that is not padded, or has bits too many.
+    /// The library panics on base64 that is not padded or has surplus bits.
     #[test]
     fn maps_are_strict_base64() {
         let of = |map: &str| check(&json!({"normalizer": {"type": "Precompiled", "precompiled_charsmap": map}}));

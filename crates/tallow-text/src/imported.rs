@@ -1,10 +1,10 @@
-//! What a `tokenizer.json` that was not written here may contain: faults that the `tokenizers` library does not
-//! find, and settings that would change the ids of a line.
+//! Checks of a `tokenizer.json` from elsewhere: faults that the `tokenizers` library does not find, and settings that
+//! would change the ids of a line.
 
 use serde_json::Value;
 use tokenizers::{ModelWrapper, PostProcessorWrapper};
 
-/// Takes out what would add to, cut or randomise the ids of a line.
+/// Removes settings that would add to, cut or randomise the ids of a line.
 pub(crate) fn remove_extras(model: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
     model.with_truncation(None)?;
     model.with_padding(None);
@@ -32,7 +32,7 @@ pub(crate) fn by_id(vocabulary: impl IntoIterator<Item = (String, u32)>) -> Resu
     let Some((highest, _)) = sorted.last() else {
         return Err("it has no pieces".to_owned());
     };
-    // A table is kept by id, and a model has a row for each: a stray id would ask for any amount of memory.
+    // A table is kept by id, and a model has a row for each id: a stray id would ask for any amount of memory.
     if *highest as usize > 2 * sorted.len() + 1024 {
         return Err(format!("it has {} pieces but an id of {highest}", sorted.len()));
     }
@@ -47,7 +47,7 @@ pub(crate) fn by_id(vocabulary: impl IntoIterator<Item = (String, u32)>) -> Resu
     Ok(pieces)
 }
 
-/// Checks that what BPE merges yield is in the vocabulary: the library does not, and panics.
+/// Checks that the results of all BPE merges are in the vocabulary. The library does not check this, and panics.
 pub(crate) fn check_merges(json: &Value) -> Result<(), String> {
     let model = &json["model"];
     let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else {
@@ -55,7 +55,7 @@ pub(crate) fn check_merges(json: &Value) -> Result<(), String> {
     };
     let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
     for merge in merges {
-        // What is not a pair at all, the library reports itself.
+        // If an entry is not a pair at all, the library reports it.
         let Some((left, right)) = parts_of_merge(merge) else {
             continue;
         };
@@ -80,7 +80,7 @@ pub(crate) fn parts_of_merge(merge: &Value) -> Option<(&str, &str)> {
     }
 }
 
-/// Checks that added tokens have the ids that the file says: the library renumbers them in silence.
+/// Checks that added tokens have the ids that the file gives. The library changes such ids without a message.
 pub(crate) fn check_added_tokens(json: &Value, model: &tokenizers::Tokenizer) -> Result<(), String> {
     for token in json["added_tokens"].as_array().into_iter().flatten() {
         let (Some(content), Some(id)) = (token["content"].as_str(), token["id"].as_u64()) else {

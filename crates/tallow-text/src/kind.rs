@@ -1,10 +1,10 @@
-//! What sort of vocabulary, and what is done to the text first.
+//! The kinds of vocabulary, and the normalization of text.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The four sorts of vocabulary.
+/// The four kinds of vocabulary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -12,10 +12,10 @@ pub enum Kind {
     /// (Sennrich, Haddow and Birch 2016, "Neural Machine Translation of Rare Words with Subword Units").
     #[default]
     Bpe,
-    /// A unigram language model over pieces; a line is cut where its probability is highest (Kudo 2018,
-    /// "Subword Regularization").
+    /// A unigram language model over pieces: each line gets its most probable cut (Kudo 2018, "Subword
+    /// Regularization").
     Unigram,
-    /// Whole words between spaces. A word that is not in the vocabulary is `<unk>`.
+    /// Whole words between spaces. A word outside the vocabulary is `<unk>`.
     Word,
     /// Single characters.
     Char,
@@ -53,11 +53,11 @@ impl fmt::Display for Normalization {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalization {
-    /// The text as it is: the only choice under which every line survives unchanged.
+    /// The text as it is. Only this choice keeps every line unchanged.
     #[default]
     None,
     /// Canonical composition: `e` and a combining acute accent become `é`.
     Nfc,
-    /// Compatibility composition: also `ﬁ` becomes `fi` and a full-width letter its plain form.
+    /// Compatibility composition: also, `ﬁ` becomes `fi`, and a full-width letter becomes its plain form.
     Nfkc,
 }

@@ -1,21 +1,21 @@
-//! Language tags: `>>code<<` at the beginning of a line, which tells a multilingual model what to translate into.
+//! Language tags: `>>code<<` at the beginning of a line tells a multilingual model which language to translate into.
 
-/// What opens a tag.
+/// The start of a tag.
 const OPEN: &str = ">>";
-/// What closes it.
+/// The end of a tag.
 const CLOSE: &str = "<<";
-/// The longest code that learning takes for one, in bytes.
+/// The longest code, in bytes, that learning accepts as a tag.
 const LONGEST_CODE: usize = 32;
 
-/// The tag that a line begins with, and what follows it: from `>>` to the first `<<`, as the `MarianTokenizer` of
-/// transformers 5 has it.
+/// Splits a line into the tag at its beginning and the rest. The tag goes from `>>` to the first `<<`, as in the
+/// `MarianTokenizer` of transformers 5.
 pub(crate) fn split(line: &str) -> Option<(&str, &str)> {
     let end = line.starts_with(OPEN).then(|| line.find(CLOSE)).flatten()?;
     Some(line.split_at(end + CLOSE.len()))
 }
 
-/// The tag that a line begins with, if it looks like one that a person wrote: a code of letters, digits, `_`, `-` and
-/// `@`.
+/// The tag at the beginning of a line, if it looks like one that a person wrote: its code consists of letters, digits,
+/// `_`, `-` and `@`.
 pub fn written(line: &str) -> Option<&str> {
     let (tag, _) = split(line)?;
     let code = tag.strip_prefix(OPEN)?.strip_suffix(CLOSE)?;

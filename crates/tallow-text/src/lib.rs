@@ -1,10 +1,10 @@
 //! Subword tokenizers: learn, open, encode, decode.
 //!
 //! A [`Tokenizer`] turns a line of text into piece ids and back. [`Tokenizers`] is the pair that a translation model
-//! needs, one per side, which are one and the same when the vocabulary is joint. Four kinds of vocabulary can be
-//! learned from raw text ([`Kind`]); any `tokenizer.json` of the Hugging Face `tokenizers` library can be opened
-//! instead, and so can the files of `MarianTokenizer`, SentencePiece models and a vocabulary, and the vocabularies of
-//! the Marian toolkit.
+//! needs: one tokenizer per side, or the same one for both sides when the vocabulary is joint. Four kinds of vocabulary
+//! can be learned from raw text ([`Kind`]). Existing tokenizers can be opened instead: any `tokenizer.json` of the
+//! Hugging Face `tokenizers` library, the files of `MarianTokenizer` (SentencePiece models and a vocabulary), and the
+//! vocabularies of the Marian toolkit.
 //!
 //! # Ids of a learned vocabulary
 //!
@@ -21,11 +21,11 @@
 //! # What survives encoding and decoding
 //!
 //! With `normalization = "none"` and `trim = false`, [`Tokenizer::decode`] gives back exactly the line that
-//! [`Tokenizer::encode`] was given, spaces included, for the kinds `bpe`, `unigram` and `char`, when every character of
-//! the line is in the vocabulary or byte fallback is on. One character is the exception: U+2581 (`▁`), which marks
-//! spaces in the pieces, comes back as a space; so does the boundary behind a language tag. Text that spells a special
-//! piece, such as `</s>` or `<0x41>`, is encoded as text. How a line is cut before a model sees it is told in
-//! `pipeline.rs`.
+//! [`Tokenizer::encode`] got, spaces included. This holds for the kinds `bpe`, `unigram` and `char`, when every
+//! character of the line is in the vocabulary or byte fallback is on. There are two exceptions: U+2581 (`▁`), which
+//! marks spaces in the pieces, comes back as a space, and so does the boundary after a language tag. Text that spells a
+//! special piece, such as `</s>` or `<0x41>`, is encoded as text. `pipeline.rs` describes how a line is cut before a
+//! model sees it.
 //!
 //! Nothing here reads the environment, and no id depends on the number of threads.
 

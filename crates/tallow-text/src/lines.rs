@@ -8,8 +8,8 @@ use crate::error::TextError;
 
 /// The lines of several files, one file after another.
 ///
-/// A line ends at a line feed; one carriage return before it is dropped. No other character ends a line. After
-/// an error the iterator ends.
+/// A line ends at a line feed; one carriage return before it is dropped. No other character ends a line. The iterator
+/// ends after an error.
 #[derive(Debug)]
 pub struct Lines {
     files: std::vec::IntoIter<PathBuf>,

@@ -1,10 +1,9 @@
-//! The vocabularies of the Marian toolkit: SentencePiece models, whose pieces have the ids that they have there, or
-//! lists of words with an id each, `.yml`.
+//! The vocabularies of the Marian toolkit. They are either SentencePiece models, whose pieces keep their ids, or `.yml`
+//! lists, which give each word an id.
 //!
-//! Text for a list of words is cut already, at spaces. Where SentencePiece models lie beside the lists, as OPUS-MT has
-//! them, these cut it, and the lists have the ids. With `<pad>` behind its last id, a vocabulary with SentencePiece
-//! models is one of
-//! `MarianTokenizer`, and a list of words a `tokenizer.json`: that is how they are written again.
+//! Text for a list of words is already cut, at spaces. SentencePiece models may lie beside the lists, as in OPUS-MT:
+//! then the models cut the text, and the lists give the ids. `<pad>` is added after the last id. A vocabulary with
+//! SentencePiece models is written again as the files of `MarianTokenizer`, a list of words as a `tokenizer.json`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,10 +19,10 @@ use crate::sentencepiece::Processor;
 use crate::special;
 use crate::tokenizer::Tokenizer;
 
-/// Names that the end of a sentence and the unknown word have in lists of Nematus.
+/// The names of the end of a sentence and of the unknown word in lists of Nematus.
 const OLDER: [(&str, &str); 2] = [("eos", special::END), ("UNK", special::UNKNOWN)];
 
-/// Opens the vocabularies of both sides, for a model with these numbers of rows.
+/// Opens the vocabularies of both sides for a model whose embeddings have these numbers of rows.
 ///
 /// # Errors
 /// If a file is missing, damaged or not supported, or does not belong to such a model.
@@ -80,7 +79,7 @@ fn fault(path: &Path, reason: String) -> TextError {
     }
 }
 
-/// Tokenizers whose lines SentencePiece cuts.
+/// Tokenizers whose lines are cut by SentencePiece.
 fn of_pieces(
     [source, target]: [Vec<u8>; 2],
     ids: Vec<Map<String, Value>>,
@@ -94,7 +93,7 @@ fn of_pieces(
     marian_tokenizer::of_files([source, target], source_ids, target_ids, directory)
 }
 
-/// The pieces of a SentencePiece model under their own ids, and `<pad>`.
+/// The pieces of a SentencePiece model with their own ids, and `<pad>`.
 fn ids_of_model(path: &Path, bytes: &[u8], rows: usize) -> Result<Map<String, Value>, TextError> {
     let processor = Processor::new(bytes).map_err(|reason| TextError::SentencePiece {
         path: path.to_owned(),
@@ -121,7 +120,7 @@ fn list(path: &Path, rows: usize) -> Result<Map<String, Value>, TextError> {
         Err(_) => Err("it is not UTF-8".to_owned()),
     };
     let words = words.map_err(|reason| fault(path, files::reason_of(&bytes, reason)))?;
-    // Marian leaves out words whose ids are beyond the model's size (--dim-vocabs).
+    // Marian leaves out words whose ids exceed the model's size (--dim-vocabs).
     let mut words: Vec<(String, u32)> = words.into_iter().filter(|(_, id)| (*id as usize) < rows).collect();
     for ((older, name), own) in OLDER.into_iter().zip(0u32..) {
         if let Some((word, _)) = words.iter_mut().find(|(word, id)| *id == own && word == older) {
@@ -131,7 +130,7 @@ fn list(path: &Path, rows: usize) -> Result<Map<String, Value>, TextError> {
     with_padding(words, rows).map_err(|reason| fault(path, files::reason_of(&bytes, reason)))
 }
 
-/// Words and their ids as JSON, with `<pad>` behind them.
+/// Words and their ids as JSON, followed by `<pad>`.
 fn with_padding(words: Vec<(String, u32)>, rows: usize) -> Result<Map<String, Value>, String> {
     for (name, expected) in [(special::END, 0), (special::UNKNOWN, 1)] {
         let found = words.iter().find(|(word, _)| word == name).map(|(_, id)| *id);
@@ -166,7 +165,7 @@ fn with_padding(words: Vec<(String, u32)>, rows: usize) -> Result<Map<String, Va
     Ok(ids)
 }
 
-/// A tokenizer of words that stand between spaces.
+/// A tokenizer of words between spaces.
 fn of_words(ids: Map<String, Value>, path: &Path) -> Result<Tokenizer, TextError> {
     let json = json!({
         "version": "1.0",
@@ -182,10 +181,10 @@ fn of_words(ids: Map<String, Value>, path: &Path) -> Result<Tokenizer, TextError
     Tokenizer::parse(format!("{json:#}\n"), &path.display().to_string())
 }
 
-/// The lines of a `.yml`: a word in quotes or without, a colon, an id.
+/// The entries of a `.yml`. Each line has a word, in quotes or not, a colon, and an id.
 fn entries(text: &str) -> Result<Vec<(String, u32)>, String> {
     let mut found = Vec::new();
-    // A word that is so long that its id stands in a line of its own.
+    // A very long word whose id stands on a line of its own.
     let mut long: Option<String> = None;
     for (line, number) in text.lines().zip(1..) {
         let wrong = || format!("line {number} is not a word with its id; it is cut off or damaged");

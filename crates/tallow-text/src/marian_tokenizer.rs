@@ -1,5 +1,5 @@
-//! The files of Hugging Face's `MarianTokenizer`, in which the models of OPUS-MT come: for each side a SentencePiece
-//! model, which cuts a line into pieces, and beside them a vocabulary, which gives pieces their ids.
+//! The files of Hugging Face's `MarianTokenizer`, the form of OPUS-MT's models. Each side has a SentencePiece model,
+//! which cuts a line into pieces. A vocabulary beside the models gives the pieces their ids.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,23 +24,23 @@ const VOCABULARY: &str = "vocab.json";
 const TARGET_VOCABULARY: &str = "target_vocab.json";
 const CONFIG: &str = "tokenizer_config.json";
 
-/// The key of [`CONFIG`] that says that white space of any sort is removed at the ends of a line. SentencePiece itself
-/// removes spaces alone.
+/// The key of [`CONFIG`] that asks to remove white space of any kind at the ends of a line. SentencePiece itself
+/// removes only spaces.
 const TRIM: &str = "tallow_trim";
 
-/// All of them.
+/// The names of all files.
 pub(crate) const FILES: [&str; 5] = [SOURCE, TARGET, VOCABULARY, TARGET_VOCABULARY, CONFIG];
 
-/// Those without which there is no tokenizer.
+/// The files without which there is no tokenizer.
 pub(crate) const REQUIRED: [&str; 3] = [SOURCE, TARGET, VOCABULARY];
 
-/// Tokens that the tokenizer lets a sentence have, as in OPUS-MT's models.
+/// Number of tokens that the tokenizer allows in a sentence, as in OPUS-MT's models.
 const MAX_LENGTH: usize = 512;
 
-/// What a directory held, to be written as it was read.
+/// The files of a directory, kept so that they can be written as they were read.
 #[derive(Debug)]
 struct Files {
-    /// Name and contents of each file that was there.
+    /// Name and contents of each file that was found.
     contents: Vec<(&'static str, Vec<u8>)>,
 }
 
@@ -48,16 +48,16 @@ struct Files {
 #[derive(Debug)]
 pub(crate) struct Side {
     files: Arc<Files>,
-    /// The files of this side.
+    /// The names of the files of this side.
     names: [&'static str; 2],
     processor: Processor,
     ids: HashMap<String, u32>,
     unknown: u32,
-    /// Whether white space of any sort is removed at the ends of a line.
+    /// Whether white space of any kind is removed at the ends of a line.
     trim: bool,
 }
 
-/// A side's vocabulary, looked at from both ends.
+/// The vocabulary of a side, by pieces and by ids.
 pub(crate) struct Vocabulary {
     pub(crate) pieces: Vec<Option<String>>,
     pub(crate) end: u32,
@@ -66,7 +66,7 @@ pub(crate) struct Vocabulary {
     ids: HashMap<String, u32>,
 }
 
-/// Whether a folder has these files and not only those that go with any tokenizer.
+/// Whether a folder has these files. Files that occur with every tokenizer do not count.
 pub(crate) fn is_in(directory: &Path) -> bool {
     [SOURCE, VOCABULARY].iter().all(|name| directory.join(name).exists())
 }
@@ -74,7 +74,7 @@ pub(crate) fn is_in(directory: &Path) -> bool {
 /// Opens the tokenizers of a folder.
 ///
 /// # Errors
-/// If a file is missing or is not what it should be.
+/// If a file is missing or not valid.
 pub(crate) fn open(directory: &Path) -> Result<Tokenizers, TextError> {
     let mut contents = Vec::new();
     for name in FILES {
@@ -88,7 +88,7 @@ pub(crate) fn open(directory: &Path) -> Result<Tokenizers, TextError> {
     Arc::new(Files { contents }).tokenizers(directory)
 }
 
-/// The tokenizers of vocabularies that were learned, one for each side or one for both.
+/// The tokenizers of learned vocabularies: one for each side or one for both.
 ///
 /// # Errors
 /// [`TextError::NoSentencePiece`] if SentencePiece cannot express a side.
@@ -97,11 +97,11 @@ pub(crate) fn of_learned(source: &Learned, target: Option<&Learned>) -> Result<T
     Arc::new(Files { contents }).tokenizers(Path::new(""))
 }
 
-/// The tokenizers of SentencePiece models and of the ids of their pieces, which are one list or one for each side.
-/// Messages say that they lie in `directory`.
+/// The tokenizers of SentencePiece models and lists of piece ids. There is one list for both sides or one for each.
+/// Messages say that the files lie in `directory`.
 ///
 /// # Errors
-/// If a file is not what it should be.
+/// If a file is not valid.
 pub(crate) fn of_files(
     [source, target]: [Vec<u8>; 2],
     source_ids: Map<String, Value>,
@@ -138,7 +138,7 @@ fn config(is_separate: bool, trim: bool) -> Value {
     config
 }
 
-/// The files of vocabularies that were learned, one for each side or one for both.
+/// The files of learned vocabularies: one for each side or one for both.
 fn contents_of(source: &Learned, target: Option<&Learned>) -> Result<Vec<(&'static str, Vec<u8>)>, TextError> {
     if target.is_some_and(|target| target.trim != source.trim) {
         let reason = "only one of its sides trims white space (text.trim)".to_owned();
@@ -244,7 +244,7 @@ impl Vocabulary {
 }
 
 impl Side {
-    /// The ids that `MarianTokenizer` gives a line, whose ends it does not look at.
+    /// The ids that `MarianTokenizer` gives a line. It does not trim the ends of the line.
     pub(crate) fn encode_as_marian_tokenizer(&self, line: &str) -> Vec<u32> {
         let line = self.trimmed(line);
         let mut ids = Vec::new();
@@ -258,7 +258,7 @@ impl Side {
         self.encode_text(rest, ids)
     }
 
-    /// The ids, and behind them those of a text.
+    /// Appends the ids of a text to `ids`.
     pub(crate) fn encode_text(&self, text: &str, mut ids: Vec<u32>) -> Vec<u32> {
         ids.reserve(text.len() / 3 + 2);
         self.processor.each_piece(self.trimmed(text), |piece| {
@@ -267,12 +267,12 @@ impl Side {
         ids
     }
 
-    /// A line without white space at its ends, if that is removed.
+    /// The line without white space at its ends, if this side removes it.
     pub(crate) fn trimmed<'a>(&self, line: &'a str) -> &'a str {
         if self.trim { trim::ends(line) } else { line }
     }
 
-    /// The line of pieces.
+    /// The line that the pieces spell.
     pub(crate) fn join<'a>(&self, pieces: impl IntoIterator<Item = &'a str>) -> String {
         self.processor.join(pieces)
     }
@@ -282,14 +282,14 @@ impl Side {
         self.ids.get(piece).copied()
     }
 
-    /// How many pieces its model has, and how many of them the vocabulary lacks.
+    /// The number of pieces in the model, and how many of them the vocabulary lacks.
     pub(crate) fn missing_pieces(&self) -> (usize, usize) {
         let missing = self.processor.pieces().filter(|piece| !self.ids.contains_key(*piece));
         (self.processor.pieces().count(), missing.count())
     }
 
-    /// What decides about its ids: the contents of its model and of its vocabulary, and whether other white space than
-    /// spaces is trimmed.
+    /// Everything that decides about the ids: the contents of the model and of the vocabulary, and whether white space
+    /// other than spaces is trimmed.
     pub(crate) fn contents(&self) -> [&[u8]; 3] {
         let [model, vocabulary] = self.names.map(|name| self.files.get(name).unwrap_or_default());
         [model, vocabulary, if self.trim { TRIM.as_bytes() } else { &[] }]
@@ -307,7 +307,7 @@ impl Side {
     }
 }
 
-/// Writes the files of tokenizers that were learned here.
+/// Writes the files of learned tokenizers.
 ///
 /// # Errors
 /// [`TextError::NoSentencePiece`], before anything is written, if SentencePiece cannot express a side; and if a file
@@ -324,7 +324,7 @@ pub(crate) fn export(tokenizers: &Tokenizers, directory: &Path) -> Result<(), Te
     Ok(())
 }
 
-/// Writes Marian's own vocabularies.
+/// Writes the vocabularies as Marian itself has them.
 ///
 /// # Errors
 /// If a piece contains a line break or a file cannot be written.
@@ -333,11 +333,12 @@ pub(crate) fn save_yaml(tokenizers: &Tokenizers, directory: &Path) -> Result<(),
         let path = directory.join(name);
         let mut text = String::new();
         for id in 0..tokenizer.pad_id() {
-            // Ids without a piece have a row in the model, and so must have a line here.
+            // An id without a piece has a row in the model, so it needs a line here.
             let piece = tokenizer
                 .piece(id)
                 .map_or_else(|| format!("<nothing{id}>"), str::to_owned);
-            // CTranslate2 reads the file line by line, and a piece that begins with \x as the number of a character.
+            // CTranslate2 reads the file line by line, and reads a piece that begins with \x as the number of a
+            // character.
             if piece.contains(['\n', '\r']) || piece.starts_with("\\x") {
                 return Err(TextError::Unwritable { path, piece });
             }

@@ -40,10 +40,10 @@ impl Tokenizers {
         Self { source, target }
     }
 
-    /// Learns a joint vocabulary from the lines of both sides, or with `config.shared = false` one from each.
+    /// Learns a joint vocabulary from the lines of both sides, or, with `config.shared = false`, one from each side.
     ///
-    /// Two vocabularies get one size: the smaller one, if its text had too few pieces, is filled up with
-    /// `<extra0>`, `<extra1>` ... before `<pad>`, so that the special pieces have the same ids on both sides.
+    /// Two vocabularies get the same size. If the text of one has too few pieces, `<extra0>`, `<extra1>` ... are added
+    /// before its `<pad>`, so the special pieces have the same ids on both sides.
     ///
     /// # Errors
     /// As [`Tokenizer::learn`].
@@ -59,7 +59,7 @@ impl Tokenizers {
         S: AsRef<str>,
         T: AsRef<str>,
     {
-        // One type for both sides; a line is copied once more than need be.
+        // Both sides must have one type. This costs one extra copy of each line.
         let source_lines = source_lines.into_iter().map(|line| Ok(line.as_ref().to_owned()));
         let target_lines = target_lines.into_iter().map(|line| Ok(line.as_ref().to_owned()));
         Self::learn_from(config, source_lines, target_lines, threads)
@@ -123,14 +123,17 @@ impl Tokenizers {
         [SHARED, SOURCE, TARGET].into_iter().chain(marian_tokenizer::FILES)
     }
 
-    /// Whether files of these names are enough to [`open`](Self::open) a folder.
+    /// Whether files of these names suffice to [`open`](Self::open) a folder.
     pub fn are_in(has: &dyn Fn(&str) -> bool) -> bool {
         has(SHARED) || (has(SOURCE) && has(TARGET)) || marian_tokenizer::REQUIRED.iter().all(|name| has(name))
     }
 
-    /// Opens a `tokenizer.json`, or a folder that holds `tokenizer.json`, or one that holds
-    /// `tokenizer.source.json` and `tokenizer.target.json`, or else the files of Hugging Face's `MarianTokenizer`:
-    /// `source.spm`, `target.spm`, `vocab.json`, with separate vocabularies `target_vocab.json`.
+    /// Opens a `tokenizer.json`, or a folder that has one of the following:
+    ///
+    /// - `tokenizer.json`;
+    /// - `tokenizer.source.json` and `tokenizer.target.json`;
+    /// - the files of Hugging Face's `MarianTokenizer`: `source.spm`, `target.spm`, `vocab.json`, and
+    ///   `target_vocab.json` if the vocabularies are separate.
     ///
     /// # Errors
     /// As [`Tokenizer::open`]; if the folder has none of these, or a joint tokenizer beside separate ones; and if
@@ -156,9 +159,9 @@ impl Tokenizers {
         }
     }
 
-    /// Opens the vocabularies of the Marian toolkit: for each side a `.spm`, or a `.yml` with SentencePiece models
-    /// beside it (`source.spm` and `target.spm`), or a `.yml` alone, whose words stand between spaces. `rows` are those
-    /// that the model has for either. `<pad>` is put behind them.
+    /// Opens the vocabularies of the Marian toolkit. Each side has a `.spm`, or a `.yml` with SentencePiece models
+    /// beside it (`source.spm` and `target.spm`), or a `.yml` alone, whose words stand between spaces. `rows` are the
+    /// numbers of rows that the model has for the two vocabularies. `<pad>` is added after them.
     ///
     /// # Errors
     /// If a file is missing, damaged or not supported, or does not belong to such a model.
@@ -166,19 +169,19 @@ impl Tokenizers {
         marian::open(vocabularies, rows)
     }
 
-    /// Opens the files of Hugging Face's `MarianTokenizer`, whatever else the folder holds.
+    /// Opens the files of Hugging Face's `MarianTokenizer`, whatever else the folder has.
     ///
     /// # Errors
-    /// If one is missing, damaged or not supported.
+    /// If a file is missing, damaged or not supported.
     pub fn open_marian_tokenizer(directory: &Path) -> Result<Self, TextError> {
         marian_tokenizer::open(directory)
     }
 
-    /// Writes them into a folder that exists: `tokenizer.json`, or `tokenizer.source.json` and
+    /// Writes the tokenizers into an existing folder: `tokenizer.json`, or `tokenizer.source.json` and
     /// `tokenizer.target.json`, or the files of `MarianTokenizer` as they were read.
     ///
     /// # Errors
-    /// If a file cannot be written, or the folder holds files of another sort, which would contradict these.
+    /// If a file cannot be written, or the folder has tokenizer files of another form, which would contradict these.
     pub fn save(&self, directory: &Path) -> Result<(), TextError> {
         let side = self.source.marian_tokenizer();
         let (ours, others): (&[(&str, &Tokenizer)], &[&str]) = if side.is_some() {
@@ -199,8 +202,8 @@ impl Tokenizers {
         side.map_or(Ok(()), |side| side.save(directory))
     }
 
-    /// Writes what Hugging Face's `MarianTokenizer` opens: `source.spm`, `target.spm`, `vocab.json`, with separate
-    /// vocabularies `target_vocab.json`, and `tokenizer_config.json`.
+    /// Writes the files that Hugging Face's `MarianTokenizer` opens: `source.spm`, `target.spm`, `vocab.json`, for
+    /// separate vocabularies also `target_vocab.json`, and `tokenizer_config.json`.
     ///
     /// # Errors
     /// [`TextError::NoSentencePiece`], before anything is written, if SentencePiece cannot express a side; and if a
@@ -212,8 +215,7 @@ impl Tokenizers {
         }
     }
 
-    /// Writes the vocabularies as Marian has them, `source.yml` and `target.yml`: each piece with its id, without
-    /// `<pad>`.
+    /// Writes the vocabularies in Marian's form, `source.yml` and `target.yml`: each piece except `<pad>`, with its id.
     ///
     /// # Errors
     /// [`TextError::Unwritable`] if a piece contains a line break, and if a file cannot be written.
@@ -226,7 +228,8 @@ impl Tokenizers {
         self.source.is_same(&self.target)
     }
 
-    /// [`save`](Self::save), and beside it the files of `MarianTokenizer`, if SentencePiece can express both sides.
+    /// Does the same as [`save`](Self::save), and also writes the files of `MarianTokenizer` if SentencePiece can
+    /// express both sides.
     ///
     /// # Errors
     /// As [`save`](Self::save).
@@ -236,13 +239,14 @@ impl Tokenizers {
             return Ok(());
         }
         match marian_tokenizer::export(self, directory) {
-            // What cannot be expressed is still a tokenizer for this program.
+            // A tokenizer that SentencePiece cannot express still works in this program.
             Err(TextError::NoSentencePiece { .. }) => Ok(()),
             written => written,
         }
     }
 
-    /// Why [`save_marian_tokenizer`](Self::save_marian_tokenizer) cannot write them, if it cannot.
+    /// The reason why [`save_marian_tokenizer`](Self::save_marian_tokenizer) cannot write these tokenizers, if there is
+    /// one.
     pub fn why_not_marian_tokenizer(&self) -> Option<TextError> {
         if self.source.marian_tokenizer().is_some() {
             return None;
@@ -251,14 +255,14 @@ impl Tokenizers {
         sides.into_iter().find_map(|side| side.to_sentencepiece().err())
     }
 
-    /// If they are the files of `MarianTokenizer` themselves: for each side, how many pieces its SentencePiece model
-    /// has, and how many of these its vocabulary lacks.
+    /// The number of pieces in each side's SentencePiece model, and how many of them the side's vocabulary lacks. Only
+    /// for the files of `MarianTokenizer`.
     pub fn missing_pieces(&self) -> Option<[(usize, usize); 2]> {
         let (source, target) = (self.source.marian_tokenizer()?, self.target.marian_tokenizer()?);
         Some([source.missing_pieces(), target.missing_pieces()])
     }
 
-    /// Whether an id means the same piece on both sides, even if lines are cut differently.
+    /// Whether each id means the same piece on both sides, even if the two sides cut lines differently.
     pub fn is_shared_vocabulary(&self) -> bool {
         self.is_shared() || self.source.has_pieces_of(&self.target)
     }

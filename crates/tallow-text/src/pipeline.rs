@@ -1,17 +1,16 @@
-//! The outer form that all learned vocabularies share: how a line is cut into words before the model sees it,
-//! and how pieces are joined to a line again. It follows SentencePiece (Kudo and Richardson 2018), so that a
-//! learned vocabulary can also be written as a SentencePiece model with the same ids.
+//! The form that all learned vocabularies share: how a line is cut into words before the model sees it, and how pieces
+//! are joined to a line again. It follows SentencePiece (Kudo and Richardson 2018), so that a learned vocabulary can
+//! also be written as a SentencePiece model with the same ids.
 //!
-//! 1. The line is normalized, if the config asks for it, and white space that says nothing is removed (`trim.rs`).
-//! 2. `▁` is put before it, and every space becomes `▁`. SentencePiece calls this the dummy prefix. It is
-//!    always put there, so leading, trailing and repeated spaces survive where they were not removed.
-//! 3. The line is cut before every `▁`, and, but for whole words, after every `<`. The second cut keeps text
-//!    apart from special and byte pieces: all of these start with `<` and go on, whereas no stretch of text
-//!    that the model sees has a `<` anywhere but at its end. So no text can produce them, and no learned
-//!    piece can look like them.
+//! 1. The line is normalized, if the config asks for it, and needless white space is removed (`trim.rs`).
+//! 2. `▁` is put before the line, and every space becomes `▁`. SentencePiece calls the first `▁` the dummy prefix. It
+//!    is always added, so leading, trailing and repeated spaces survive where step 1 did not remove them.
+//! 3. The line is cut before every `▁` and, except for whole words, after every `<`. The second cut keeps text apart
+//!    from special and byte pieces. All of these start with `<` and are longer, but a stretch of text that the model
+//!    sees has a `<` only at its end. So no text can produce such a piece, and no learned piece can look like one.
 //!
-//! The special pieces are ordinary entries of the vocabulary, not "added tokens" of the `tokenizers` library:
-//! those would be looked for in raw text.
+//! The special pieces are ordinary entries of the vocabulary. They are not "added tokens" of the `tokenizers` library,
+//! because the library would look for those in raw text.
 
 use serde_json::Value;
 use tokenizers::decoders::byte_fallback::ByteFallback;
@@ -71,7 +70,7 @@ impl Form {
             Normalizers::new(steps).into()
         };
 
-        // This also replaces spaces. Its own way to put a prefix spares lines that start with a space.
+        // This also replaces spaces. The library's own prefix is not added to lines that start with a space.
         let spaces = Metaspace::new(SPACE, PrependScheme::Never, true);
         let pre_tokenizer = if kind == Kind::Word {
             spaces.into()
@@ -92,7 +91,7 @@ impl Form {
         }
         decoders.push(Fuse::new().into());
         decoders.push(match trim {
-            // As SentencePiece does, whatever a model says.
+            // As SentencePiece does, whatever the settings of the model.
             true => Replace::new(ReplacePattern::Regex(r"\A +| +\z".to_owned()), "")?.into(),
             false => Strip::new(' ', 1, 0).into(),
         });
@@ -112,7 +111,7 @@ impl Form {
             && same(&json["pre_tokenizer"], serde_json::to_value(&self.pre_tokenizer))
     }
 
-    /// A line without the white space at its ends, if step 1 removes it.
+    /// The line without the white space at its ends, if step 1 removes it.
     pub(crate) fn trimmed<'a>(&self, line: &'a str) -> &'a str {
         if self.trim { trim::ends(line) } else { line }
     }
@@ -120,7 +119,7 @@ impl Form {
     /// The stretches of a line that the model sees one by one. An empty line has none.
     ///
     /// # Errors
-    /// If the `tokenizers` library fails, which none of these steps is known to do.
+    /// If the `tokenizers` library fails; no step is known to fail.
     pub(crate) fn words(&self, line: &str) -> tokenizers::Result<Vec<String>> {
         let mut normalized = NormalizedString::from(line);
         self.normalizer.normalize(&mut normalized)?;
@@ -166,7 +165,7 @@ mod tests {
     #[test]
     fn white_space_is_trimmed() {
         let form = Form::new(Kind::Bpe, Normalization::Nfkc, true).unwrap();
-        // The ideographic space is one for NFKC.
+        // NFKC turns the ideographic space into a space.
         assert_eq!(
             form.words("\u{3000} a  \u{3000}b\u{feff}\t").unwrap().join("|"),
             "▁a|▁b"

@@ -2,12 +2,12 @@
 
 /// Ends a sentence.
 pub(crate) const END: &str = "</s>";
-/// Stands for what the vocabulary cannot express.
+/// Stands for text that the vocabulary cannot express.
 pub(crate) const UNKNOWN: &str = "<unk>";
 /// Fills batches, and starts the decoder.
 pub(crate) const PADDING: &str = "<pad>";
 
-/// Names of the end of a sentence, ours first.
+/// Names of the end of a sentence; the first is the one of learned vocabularies.
 pub(crate) const END_NAMES: &[&str] = &[
     END,
     "<eos>",
@@ -18,9 +18,9 @@ pub(crate) const END_NAMES: &[&str] = &[
     "<|im_end|>",
     "[SEP]",
 ];
-/// Names of the unknown piece, ours first.
+/// Names of the unknown piece; the first is the one of learned vocabularies.
 pub(crate) const UNKNOWN_NAMES: &[&str] = &[UNKNOWN, "[UNK]", "<|unk|>", "<UNK>"];
-/// Names of the padding, ours first.
+/// Names of the padding; the first is the one of learned vocabularies.
 pub(crate) const PADDING_NAMES: &[&str] = &[PADDING, "[PAD]", "<|pad|>", "<|padding|>", "<PAD>"];
 
 /// The piece of a byte, as SentencePiece writes it.
@@ -28,7 +28,7 @@ pub(crate) fn byte(value: u8) -> String {
     format!("<0x{value:02X}>")
 }
 
-/// The byte that a piece of [`byte`]'s stands for.
+/// The byte of a byte piece (see [`byte`]).
 pub(crate) fn byte_of(piece: &str) -> Option<u8> {
     let digits = piece.strip_prefix("<0x")?.strip_suffix('>')?;
     let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'A'..=b'F');
@@ -36,12 +36,12 @@ pub(crate) fn byte_of(piece: &str) -> Option<u8> {
     is_byte.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// Whether a piece is one of [`byte`]'s.
+/// Whether a piece is a byte piece (see [`byte`]).
 pub(crate) fn is_byte(piece: &str) -> bool {
     byte_of(piece).is_some()
 }
 
-/// The `index`-th piece that only makes a vocabulary larger.
+/// The `index`-th piece that only fills up a vocabulary.
 pub(crate) fn extra(index: usize) -> String {
     format!("<extra{index}>")
 }
@@ -51,7 +51,7 @@ pub(crate) fn is_reserved(piece: &str) -> bool {
     [END, UNKNOWN, PADDING].contains(&piece) || is_byte(piece) || is_extra(piece)
 }
 
-/// Whether a piece is one of [`extra`]'s.
+/// Whether a piece only fills up a vocabulary (see [`extra`]).
 pub(crate) fn is_extra(piece: &str) -> bool {
     piece
         .strip_prefix("<extra")

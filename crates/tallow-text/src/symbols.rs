@@ -1,4 +1,4 @@
-//! Pieces that a user names, and that are never cut: `text.symbols`.
+//! Pieces that the user names and that are never cut: `text.symbols`.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,10 +10,10 @@ use crate::special;
 /// The longest symbol, in bytes.
 const LONGEST: usize = 256;
 
-/// A character that no piece has: it parts two stretches of text, as a symbol does.
+/// A character that no piece has. It separates two stretches of text, as a symbol does.
 pub(crate) const NUL: char = '\0';
 
-/// What is wrong with a list of symbols; each message begins with the key.
+/// The faults of a list of symbols; each message begins with the key.
 pub(crate) fn faults(symbols: &[String]) -> Vec<String> {
     let mut seen = HashSet::new();
     symbols.iter().filter_map(|symbol| fault(symbol, &mut seen)).collect()
@@ -48,7 +48,8 @@ impl Symbols {
         Self((!symbols.is_empty()).then(|| Trie::new(entries)))
     }
 
-    /// The line with [`NUL`] in place of every symbol: of those that begin at one place, the longest.
+    /// The line with [`NUL`] in place of every symbol. Of several symbols that begin at one place, the longest is
+    /// taken.
     pub(crate) fn part<'a>(&self, line: &'a str) -> Cow<'a, str> {
         let Some(trie) = &self.0 else { return line.into() };
         let mut parted = String::with_capacity(line.len());

@@ -1,4 +1,4 @@
-//! Lines to ids and back.
+//! Turns lines into ids and back.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -26,18 +26,18 @@ use crate::vocabulary::Vocabulary;
 
 /// Cuts lines into pieces and joins them again. Cheap to clone; clones share everything.
 ///
-/// Each thread that encodes remembers how up to 10,000 words are cut, for as long as the thread lives.
+/// Each thread that encodes caches the cuts of up to 10,000 words for as long as the thread lives.
 ///
 /// # A `tokenizer.json` that was not learned here
-/// Any file of the `tokenizers` library is used as far as it goes, with these rules:
+/// Any file of the `tokenizers` library is used as far as possible, by these rules:
 ///
-/// - The end of a sentence, the unknown piece and the padding are found by name: `</s>`, `<eos>`,
-///   `<|endoftext|>`, `[SEP]` and the like. Without an end, the file is refused. Without an unknown piece, or a
-///   padding as the last piece of all, these get ids after the last one of the file, in this order, and
-///   decoding leaves them out.
-/// - Templates, truncation, padding and BPE dropout that the file prescribes are not applied.
-/// - Special "added tokens" that a line spells are encoded as text. Should the model itself still yield the
-///   end or a padding inside a line, it becomes the unknown piece.
+/// - The end of a sentence, the unknown piece and the padding are found by name: `</s>`, `<eos>`, `<|endoftext|>`,
+///   `[SEP]` and the like. A file without an end of a sentence is refused. If the file has no unknown piece, or no
+///   padding as its very last piece, these get ids after the last id of the file, in this order, and decoding leaves
+///   them out.
+/// - Templates, truncation, padding and BPE dropout in the file are not applied.
+/// - Special "added tokens" in a line are encoded as text. If the model itself still gives the end or a padding inside
+///   a line, it becomes the unknown piece.
 /// - [`save`](Self::save) writes the file as it was read, byte by byte.
 #[derive(Clone)]
 pub struct Tokenizer {
@@ -51,7 +51,7 @@ struct Shared {
     end: u32,
     unknown: u32,
     padding: u32,
-    /// The padding that a foreign file has in another place than the last.
+    /// The padding of a foreign file, if it is not the last piece.
     file_padding: Option<u32>,
     /// Ids that decoding leaves out.
     silent: HashSet<u32>,
@@ -64,7 +64,7 @@ fn has_tags(pieces: &[Option<String>]) -> bool {
     pieces.iter().flatten().any(|piece| language_tag::is_tag(piece))
 }
 
-/// What cuts lines and joins pieces.
+/// The model that cuts lines and joins pieces.
 enum Model {
     /// The `tokenizers` library with a `tokenizer.json`.
     Library {
@@ -76,7 +76,7 @@ enum Model {
 }
 
 impl Model {
-    /// The contents of its files.
+    /// The contents of the model's files.
     fn contents(&self) -> [&[u8]; 3] {
         match self {
             Self::Library { json, .. } => [json.as_bytes(), &[], &[]],
@@ -104,10 +104,10 @@ impl PartialEq for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Learns a vocabulary from lines of text. `config.path` and `config.hub` are not looked at.
+    /// Learns a vocabulary from lines of text. `config.path` and `config.hub` are not used.
     ///
-    /// The result has `config.vocabulary` pieces if the text has that many, otherwise fewer: see
-    /// [`vocabulary_size`](Self::vocabulary_size). It does not depend on `threads` (0 counts as 1).
+    /// The result has `config.vocabulary` pieces if the text has that many, otherwise fewer (see
+    /// [`vocabulary_size`](Self::vocabulary_size)). It does not depend on `threads` (0 counts as 1).
     ///
     /// # Errors
     /// If the config has faults, the text is empty, or its characters alone need more than
@@ -148,14 +148,14 @@ impl Tokenizer {
             .assemble(size)
             .and_then(|model| model.to_string(true))
             .map_err(|error| TextError::Learn(error.to_string()))?;
-        // Through the text, so that a learned tokenizer and its saved copy cannot differ.
+        // Parse the text, so that a learned tokenizer and its saved copy cannot differ.
         Self::parse(json, "the learned tokenizer")
     }
 
     /// Opens a `tokenizer.json`.
     ///
     /// # Errors
-    /// If the file cannot be read, is not a tokenizer, contradicts itself, or has no end of a sentence.
+    /// If the file cannot be read, is not a tokenizer, contradicts itself, or has no piece for the end of a sentence.
     pub fn open(path: &Path) -> Result<Self, TextError> {
         let unreadable = |source| TextError::Read {
             path: path.to_owned(),
@@ -188,8 +188,8 @@ impl Tokenizer {
         }
     }
 
-    /// Writes the `tokenizer.json`: to a file beside it first, which is then renamed, so that no half-written
-    /// file is ever seen under this name.
+    /// Writes the `tokenizer.json`. The contents go to a file beside it first, which is then renamed, so a half-written
+    /// file never has this name.
     ///
     /// # Errors
     /// If the file cannot be written, or the tokenizer is a SentencePiece model.
@@ -221,7 +221,7 @@ impl Tokenizer {
         }
     }
 
-    /// The SentencePiece model and its vocabulary, if it consists of these.
+    /// The SentencePiece model and its vocabulary, if the tokenizer consists of these.
     pub(crate) fn marian_tokenizer(&self) -> Option<&marian_tokenizer::Side> {
         match &self.shared.model {
             Model::Library { .. } => None,
@@ -256,7 +256,7 @@ impl Tokenizer {
             pieces.len() as u32 - 1
         };
         let unknown = find(special::UNKNOWN_NAMES).unwrap_or_else(|| append(&mut pieces, special::UNKNOWN));
-        // Models end with the padding. One that stands elsewhere stays what it is, a piece that no line has.
+        // Models need the padding as the last piece. A padding elsewhere stays what it is, a piece that no line has.
         let file_padding = find(special::PADDING_NAMES);
         let padding = match file_padding {
             Some(id) if id as usize + 1 == pieces.len() => id,
@@ -269,7 +269,7 @@ impl Tokenizer {
         let mut silent: HashSet<u32> = extras.map(|(id, _)| id).chain([end, padding]).collect();
         silent.extend(added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id));
         silent.extend(file_padding);
-        // What the model could not express shall be seen.
+        // Text that the model could not express must be visible.
         if unknown != end && unknown != padding {
             silent.remove(&unknown);
         }
@@ -294,13 +294,13 @@ impl Tokenizer {
     /// The ids of a line, without the end of the sentence. An empty line has none.
     ///
     /// # Errors
-    /// If the model cannot express the line, which happens only with foreign ones.
+    /// If the model cannot express the line. This happens only with foreign models.
     pub fn encode(&self, line: &str) -> Result<Vec<u32>, TextError> {
         let shared = &*self.shared;
         let ids = match &shared.model {
-            // Like `MarianTokenizer`, which takes a `>>code<<` at the beginning of a line for the language to translate
-            // into, and one that the vocabulary lacks for the unknown piece. To a model of one language, such a line is
-            // text.
+            // `MarianTokenizer` takes a `>>code<<` at the beginning of a line for the language to translate into, and a
+            // tag that the vocabulary lacks for the unknown piece. So does this branch. To a model of one language,
+            // such a line is text.
             Model::MarianTokenizer(side) if shared.has_tags => side.encode_as_marian_tokenizer(line),
             Model::MarianTokenizer(side) => side.encode_text(line, Vec::new()),
             Model::Library { model, .. } => {
@@ -314,7 +314,7 @@ impl Tokenizer {
         Ok(self.without_reserved(ids))
     }
 
-    /// The ids of a line with the unknown piece in place of the end and the padding, which no line has.
+    /// The ids of a line. The end and the padding, which no line has, become the unknown piece.
     fn without_reserved(&self, mut ids: Vec<u32>) -> Vec<u32> {
         let shared = &*self.shared;
         for id in &mut ids {
@@ -325,7 +325,8 @@ impl Tokenizer {
         ids
     }
 
-    /// [`encode`](Self::encode) for many lines, on this number of threads (0 counts as 1). The order is kept.
+    /// Encodes many lines as [`encode`](Self::encode) does, on this number of threads (0 counts as 1), and keeps their
+    /// order.
     ///
     /// # Errors
     /// As [`encode`](Self::encode), and if the threads cannot be started.
@@ -339,7 +340,7 @@ impl Tokenizer {
         pool(threads)?.install(|| lines.par_iter().map(|line| self.encode(line.as_ref())).collect())
     }
 
-    /// The pieces of a line, as the vocabulary spells them: `▁` is a space.
+    /// The pieces of a line as the vocabulary spells them: `▁` is a space.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -351,9 +352,9 @@ impl Tokenizer {
             .collect())
     }
 
-    /// The ids that transformers' `MarianTokenizer` gives a line with the same files, without the end of the sentence:
-    /// those of [`encode`](Self::encode) if it consists of these, unless a line begins with a `>>code<<` although the
-    /// vocabulary has no language tags.
+    /// The ids that transformers' `MarianTokenizer` gives a line with the same files, without the end of the sentence.
+    /// They equal those of [`encode`](Self::encode) if this tokenizer consists of such files, with one exception: a
+    /// line that begins with a `>>code<<` when the vocabulary has no language tags.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -370,8 +371,8 @@ impl Tokenizer {
         pieces.map(String::as_str).filter(|piece| language_tag::is_tag(piece))
     }
 
-    /// The language tag that a line begins with, and the text behind it, if the vocabulary has language tags; this one
-    /// may be unknown to it.
+    /// Splits a line into the language tag at its beginning and the text after it, if the vocabulary has language tags.
+    /// The vocabulary need not have this tag.
     pub fn split_language_tag<'a>(&self, line: &'a str) -> Option<(&'a str, &'a str)> {
         if !self.shared.has_tags {
             return None;
@@ -383,8 +384,8 @@ impl Tokenizer {
         language_tag::split(line)
     }
 
-    /// The ids of a text that stands behind a language tag or in the middle of a line: what looks like a tag at its
-    /// beginning is text.
+    /// The ids of a text after a language tag or in the middle of a line. If the beginning of the text looks like a
+    /// tag, it is still encoded as text.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -395,8 +396,8 @@ impl Tokenizer {
         }
     }
 
-    /// The language tag that a line begins with, if the vocabulary does not have it. Only what looks like a code is
-    /// taken for one by a vocabulary without any tag.
+    /// The language tag at the beginning of a line, if the vocabulary does not have it. If the vocabulary has no tags
+    /// at all, only a tag that looks like a language code counts.
     pub fn unknown_language_tag<'a>(&self, line: &'a str) -> Option<&'a str> {
         let tag = match self.split_language_tag(line) {
             Some((tag, _)) => tag,
@@ -405,11 +406,10 @@ impl Tokenizer {
         self.id(tag).is_none().then_some(tag)
     }
 
-    /// What decoding makes of a line that the vocabulary cannot write as it is, although it knows all of its pieces:
-    /// because it normalizes text, for one. White space at the ends, and how much of it there is elsewhere, does not
-    /// count.
+    /// The line after encoding and decoding, if it differs although the vocabulary knows all its pieces. This happens,
+    /// for example, when the vocabulary normalizes text. Differences in white space do not count.
     ///
-    /// A translation that should be this line never is, and a score that compares the two finds them different.
+    /// A translation can never equal such a line, and a score that compares the two finds a difference.
     ///
     /// # Errors
     /// As [`encode`](Self::encode) and [`decode`](Self::decode).
@@ -425,9 +425,9 @@ impl Tokenizer {
         Ok((!is_same).then_some(text))
     }
 
-    /// The line of these ids. The end of the sentence, the padding and other control pieces leave no trace;
-    /// the unknown piece appears by its name, `<unk>`; a run of byte pieces that is not UTF-8 becomes one
-    /// replacement character (U+FFFD) per byte.
+    /// The line of these ids. The end of the sentence, the padding and other control pieces leave no trace. The unknown
+    /// piece appears by its name, `<unk>`. A run of byte pieces that is not UTF-8 becomes one replacement character
+    /// (U+FFFD) per byte.
     ///
     /// # Errors
     /// [`TextError::UnknownId`] if an id has no piece.
@@ -448,17 +448,17 @@ impl Tokenizer {
         }
     }
 
-    /// Number of ids: one more than the highest. In a foreign vocabulary some ids below may have no piece.
+    /// Number of ids: one more than the highest id. In a foreign vocabulary, some lower ids may have no piece.
     pub fn vocabulary_size(&self) -> usize {
         self.shared.pieces.len()
     }
 
-    /// The piece with this id, if there is one.
+    /// The piece with this id, if it exists.
     pub fn piece(&self, id: u32) -> Option<&str> {
         self.shared.pieces.get(id as usize)?.as_deref()
     }
 
-    /// The id of this piece, if it is one.
+    /// The id of this piece, if it exists.
     pub fn id(&self, piece: &str) -> Option<u32> {
         let found = match &self.shared.model {
             Model::Library { model, .. } => model.token_to_id(piece),
@@ -471,7 +471,7 @@ impl Tokenizer {
         })
     }
 
-    /// Whether a piece is text: neither the end, the padding or another control piece, nor the unknown piece, nor a
+    /// Whether a piece is text: not the end, the padding or another control piece, not the unknown piece, and not a
     /// byte.
     pub(crate) fn is_text(&self, id: u32) -> bool {
         let is_control = id == self.unk_id() || self.shared.silent.contains(&id);
@@ -483,7 +483,7 @@ impl Tokenizer {
         self.shared.end
     }
 
-    /// The piece for what the vocabulary cannot express.
+    /// The piece for text that the vocabulary cannot express.
     pub fn unk_id(&self) -> u32 {
         self.shared.unknown
     }
@@ -493,8 +493,8 @@ impl Tokenizer {
         self.shared.padding
     }
 
-    /// The SHA-256 of the `tokenizer.json`, in hexadecimal: the same as of the saved file; or of the SentencePiece
-    /// model followed by the vocabulary.
+    /// The SHA-256, in hexadecimal, of the `tokenizer.json`, which is also that of the saved file. For a SentencePiece
+    /// model, it is that of the model followed by the vocabulary.
     pub fn sha256(&self) -> String {
         let mut digest = Sha256::new();
         self.shared
@@ -506,7 +506,7 @@ impl Tokenizer {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Whether two are one and the same, so that ids of one are ids of the other.
+    /// Whether both are the same tokenizer, so that ids of one are ids of the other.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
@@ -517,7 +517,7 @@ impl Tokenizer {
     }
 }
 
-/// A thread pool of our own: neither the global one nor the environment decide about threads.
+/// A thread pool of its own: neither the global pool nor the environment decides about threads.
 pub(crate) fn pool(threads: usize) -> Result<ThreadPool, TextError> {
     ThreadPoolBuilder::new()
         .num_threads(threads.max(1))

@@ -1,13 +1,13 @@
-//! White space that says nothing: at the ends of a line, and spaces that follow one another.
+//! Needless white space: at the ends of a line, and spaces in a row.
 //!
-//! SentencePiece calls it `remove_extra_whitespaces`, and knows the space alone; at the ends of a line every other
-//! white space goes here as well, and so do characters without width.
+//! SentencePiece calls this `remove_extra_whitespaces`, and it removes only spaces. At the ends of a line, this module
+//! also removes all other white space and characters without width.
 
 use crate::pipeline::SPACE;
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 
-/// What is white space at the end of a line: Unicode's `White_Space` and characters without width.
+/// The characters removed at the ends of a line: Unicode's `White_Space` and characters without width.
 const ENDS: &str = "\t\n\u{b}\u{c}\r \u{85}\u{a0}\u{1680}\u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\u{2006}\
                     \u{2007}\u{2008}\u{2009}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{200b}\u{2060}\u{feff}";
 

@@ -7,21 +7,21 @@ use crate::alphabet::{Alphabet, small_counts};
 use crate::error::TextError;
 use crate::words::WordCounts;
 
-/// Probabilities are rounded to multiples of 2^-10 (in natural logarithms). SentencePiece adds them up in
-/// single precision, the `tokenizers` library in double. Sums of such multiples are exact in both up to 2^14,
-/// over a thousand pieces, so both find the same best segmentation.
+/// Probabilities are rounded to multiples of 2^-10 (in natural logarithms). SentencePiece adds them up in single
+/// precision, the `tokenizers` library in double. Up to 2^14, over a thousand pieces, sums of such multiples are exact
+/// in both, so both find the same best segmentation.
 const STEPS: f64 = 1024.0;
 
-/// What the learner adds, from one rare character to the next, to the score of those that it had dropped and
-/// has to bring back.
+/// The learner drops some characters and has to bring them back. From one such rare character to the next, it adds this
+/// to the score.
 const RESTORED_STEP: f64 = 1e-4;
 
-/// Learns at most `size` pieces with their log-probabilities, the most probable first. Every character of the
-/// alphabet is among them.
+/// Learns at most `size` pieces with their log-probabilities, the most probable first. The pieces include every
+/// character of the alphabet.
 ///
-/// Follows Kudo 2018, section 3.2: frequent substrings are the first candidates; expectation maximisation
-/// gives them probabilities; the quarter whose loss costs least likelihood is dropped; and so on until `size`
-/// is reached. It runs on one thread, because sums over several would depend on how many.
+/// Follows Kudo 2018, section 3.2. Frequent substrings are the first candidates. Expectation maximisation gives them
+/// probabilities, and the quarter whose loss costs least likelihood is dropped. These steps repeat until `size` is
+/// reached. Learning runs on one thread, because sums over several threads would depend on their number.
 ///
 /// # Errors
 /// If the learner of the `tokenizers` library fails.
@@ -62,9 +62,8 @@ fn is_character(piece: &str) -> bool {
     piece.chars().nth(1).is_none()
 }
 
-/// Gives the rarest characters one score. The learner drops characters that it hardly needs and brings them
-/// back, in hashing order, with slightly rising scores just above the lowest: those would differ from run to
-/// run.
+/// Gives the rarest characters the same score. The learner drops characters that it hardly needs. It brings them back
+/// in hashing order, with slightly rising scores just above the lowest, which would differ from run to run.
 fn level_restored_characters(pieces: &mut [(String, f64)], characters: usize) {
     let lowest = pieces.iter().map(|(_, score)| *score).fold(f64::INFINITY, f64::min);
     let highest_restored = lowest + RESTORED_STEP * characters as f64;
@@ -75,8 +74,8 @@ fn level_restored_characters(pieces: &mut [(String, f64)], characters: usize) {
     }
 }
 
-/// Drops the least probable pieces above `size`, but no characters. The learner exceeds its size when that is
-/// just the number of characters.
+/// Drops the least probable pieces beyond `size`, but no characters. The learner exceeds its size when the size equals
+/// the number of characters.
 fn drop_surplus(pieces: &mut Vec<(String, f64)>, size: usize) {
     let mut surplus = pieces.len().saturating_sub(size);
     let mut at = pieces.len();

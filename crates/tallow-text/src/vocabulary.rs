@@ -1,5 +1,5 @@
-//! A learned vocabulary: which piece has which id, and the model around it: of the `tokenizers` library, or, with
-//! pieces that are never cut, of SentencePiece.
+//! A learned vocabulary: the ids of its pieces and the model around it. The model is one of the `tokenizers` library,
+//! or of SentencePiece if there are pieces that are never cut.
 
 use rayon::ThreadPool;
 use tokenizers::ModelWrapper;
@@ -22,22 +22,22 @@ pub(crate) fn fixed_pieces(has_bytes: bool) -> usize {
     3 + if has_bytes { 256 } else { 0 }
 }
 
-/// What was learned from a text.
+/// The result of learning from a text.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Vocabulary {
     kind: Kind,
     normalization: Normalization,
     trim: bool,
     has_bytes: bool,
-    /// Pieces that are never cut, in the order of their ids: those that the config names, then the language tags that
-    /// were found.
+    /// Pieces that are never cut, in the order of their ids: first those that the config names, then the language tags
+    /// found in the text.
     symbols: Vec<String>,
     /// The learned pieces in the order of their ids, with log-probabilities (zero unless `unigram`).
     pieces: Vec<(String, f64)>,
 }
 
 impl Vocabulary {
-    /// What there is to learn from in the lines of a text.
+    /// Counts the words and tags in the lines of a text.
     ///
     /// # Errors
     /// If the config has faults, or a line could not be read.
@@ -50,8 +50,8 @@ impl Vocabulary {
         if !faults.is_empty() {
             return Err(TextError::Config(faults));
         }
-        // The library would otherwise ask the environment whether to use threads. Which threads is decided by
-        // the pool in which it is called.
+        // Without this, the library would ask the environment whether to use threads. The pool in which it is called
+        // decides which threads it uses.
         tokenizers::utils::parallelism::set_parallelism(true);
 
         let form = Form::new(config.kind, config.normalization, config.trim);
@@ -63,7 +63,7 @@ impl Vocabulary {
         counter.count(lines, pool)
     }
 
-    /// Learns a vocabulary from what [`count`](Self::count) found.
+    /// Learns a vocabulary from the result of [`count`](Self::count).
     ///
     /// # Errors
     /// If there is no word, or the characters, symbols and tags alone need more pieces than `config.vocabulary`.
@@ -94,19 +94,19 @@ impl Vocabulary {
         self.pieces.len() + self.symbols.len() + fixed_pieces(self.has_bytes)
     }
 
-    /// Whether it has pieces that are never cut. Only SentencePiece has these.
+    /// Whether the vocabulary has pieces that are never cut. Only SentencePiece supports such pieces.
     pub(crate) fn has_symbols(&self) -> bool {
         !self.symbols.is_empty()
     }
 
-    /// What a SentencePiece model of `size` ids is made from, filled up as by [`assemble`](Self::assemble).
+    /// The parts of a SentencePiece model of `size` ids, filled up as by [`assemble`](Self::assemble).
     pub(crate) fn for_sentencepiece(self, size: usize) -> Learned {
         let is_unigram = self.kind == Kind::Unigram;
         let (trim, has_bytes, symbols) = (self.trim, self.has_bytes, self.symbols.clone());
         let listed = self.listed(size);
         let scores = listed.iter().zip(0u32..).map(|((_, score), id)| match is_unigram {
             true => *score as f32,
-            // The piece that was found first is merged first: the higher score.
+            // The piece that was found first is merged first, so it has the higher score.
             false => -(id as f32),
         });
         Learned {
@@ -135,8 +135,8 @@ impl Vocabulary {
         listed
     }
 
-    /// A tokenizer of `size` ids, filled up with `<extra...>` pieces before `<pad>` if the vocabulary is
-    /// smaller. It must have no symbols.
+    /// A tokenizer of `size` ids. If the vocabulary is smaller, `<extra...>` pieces are added before `<pad>`. The
+    /// vocabulary must have no symbols.
     ///
     /// # Errors
     /// If the `tokenizers` library refuses the model.
@@ -171,7 +171,7 @@ impl Vocabulary {
     }
 }
 
-/// Ids in the order of the list.
+/// Numbers pieces in the order of the list.
 fn numbered(pieces: Vec<(String, f64)>) -> Vocab {
     (0u32..).zip(pieces).map(|(id, (piece, _))| (piece, id)).collect()
 }
@@ -182,8 +182,8 @@ fn learn_from_characters(
     symbols: usize,
     pool: &ThreadPool,
 ) -> Result<Vec<(String, f64)>, TextError> {
-    // Every line is cut after `<`. If `<` could be unknown, a run of unknown characters would be one `<unk>`
-    // here and two after the cut; SentencePiece knows no cut. As bytes, both are the same.
+    // Every line is cut after `<`. If `<` could be unknown, a run of unknown characters would be one `<unk>` in
+    // SentencePiece, which does not cut lines, but two here. As bytes, both give the same ids.
     let required: &[char] = if config.has_bytes() { &[] } else { &[BRACKET] };
     let alphabet = Alphabet::choose(words, config.character_coverage, required);
     let fixed = fixed_pieces(config.has_bytes()) + symbols;
@@ -205,8 +205,8 @@ fn learn_from_characters(
     })
 }
 
-/// The `room` most frequent words, the most frequent first, equals in code point order. A word with a NUL cannot stand
-/// in any file but a `tokenizer.json`.
+/// The `room` most frequent words, the most frequent first, equally frequent ones in code point order. Words with a NUL
+/// are left out, because only a `tokenizer.json` can hold them.
 fn most_frequent(words: WordCounts, room: usize) -> Vec<(String, f64)> {
     let writable = words.into_iter().filter(|(word, _)| !word.contains(NUL));
     let mut ranked: Vec<(String, u64)> = writable.collect();

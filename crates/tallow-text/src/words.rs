@@ -1,4 +1,4 @@
-//! Counting the words of a text: all that learning looks at.
+//! Counting the words of a text. Learning uses nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,34 +13,34 @@ use crate::symbols::Symbols;
 /// Lines that are counted between two reads from the caller's iterator.
 const BLOCK_LINES: usize = 1 << 14;
 
-/// How often each word occurs. Ordered, so that whatever is computed from it does not depend on hashing.
+/// Number of occurrences of each word. Ordered, so that results do not depend on hashing.
 pub(crate) type WordCounts = BTreeMap<String, u64>;
 
-/// How text is looked at while words are counted.
+/// The settings for counting words.
 pub(crate) struct Counter<'a> {
     /// Cuts lines into words.
     pub(crate) form: &'a Form,
-    /// What no word has.
+    /// Symbols, which no word contains.
     pub(crate) symbols: &'a Symbols,
     /// Whether lines may begin with a language tag.
     pub(crate) finds_tags: bool,
 }
 
-/// What a text has.
+/// The counts of a text.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Counts {
-    /// Its words; of lines that begin with a language tag, those behind it.
+    /// The words of the text; in lines that begin with a language tag, only the words after the tag.
     pub(crate) words: WordCounts,
-    /// The language tags that its lines begin with, if this is a text with tags.
+    /// The language tags at the beginning of lines, if the text has tags.
     pub(crate) tags: BTreeSet<String>,
 }
 
-/// A text has language tags if at least one in so many of its lines begins with one. Other lines may begin like that by
-/// accident, and are text.
+/// A text has language tags if at least one line in this many begins with a tag. Otherwise, such beginnings may be
+/// accidents, and count as text.
 const LINES_PER_TAG: u64 = 20;
 
 impl Counts {
-    /// Adds what another text has.
+    /// Adds the counts of another text.
     pub(crate) fn add(&mut self, other: Self) {
         for (word, count) in other.words {
             *self.words.entry(word).or_default() += count;
@@ -57,9 +57,9 @@ struct Block {
     tags: BTreeSet<String>,
     /// Words of lines without a tag.
     plain: HashMap<String, u64>,
-    /// Words behind the tags of the others.
+    /// Words after the tag, in lines with a tag.
     behind: HashMap<String, u64>,
-    /// Words of the others if their tags are text.
+    /// All words of lines with a tag, for the case that the tags are text.
     whole: HashMap<String, u64>,
 }
 
@@ -81,11 +81,11 @@ fn add(counts: &mut HashMap<String, u64>, more: HashMap<String, u64>) {
 }
 
 impl Counter<'_> {
-    /// Counts the words of a text. Whether it has language tags is told from it alone: one side of a corpus is one
+    /// Counts the words of a text. The text alone decides whether it has language tags: one side of a corpus is one
     /// text.
     ///
     /// # Errors
-    /// The first error among the lines.
+    /// Returns the first error among the lines.
     pub(crate) fn count<I, S>(&self, lines: I, pool: &ThreadPool) -> Result<Counts, TextError>
     where
         I: IntoIterator<Item = Result<S, TextError>>,
@@ -125,7 +125,7 @@ impl Counter<'_> {
         let mut block = Block::default();
         for line in lines {
             let line = self.form.trimmed(line);
-            // A blank line is no sign of a text without tags.
+            // A blank line does not speak against language tags.
             block.lines += u64::from(!line.trim().is_empty());
             match self.tag(line) {
                 Some(tag) => {

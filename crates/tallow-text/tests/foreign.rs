@@ -1,4 +1,4 @@
-//! Files that were not written here: sound ones of other makes, and broken ones.
+//! Files that were not written here: valid files of other programs, and broken ones.
 
 // Helper functions outside `#[test]` unwrap as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use tallow_text::{TextError, Tokenizer};
 
-/// A tokenizer in BERT's manner: a template, truncation, padding and special added tokens.
+/// A tokenizer like BERT's: a template, truncation, padding and special added tokens.
 fn bert() -> Value {
     let added = |id: u32, content: &str| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
@@ -28,7 +28,7 @@ fn bert() -> Value {
     })
 }
 
-/// A byte-level tokenizer in GPT-2's manner, with neither unknown piece nor padding, and with dropout.
+/// A byte-level tokenizer like GPT-2's, with neither unknown piece nor padding, and with dropout.
 fn gpt() -> Value {
     json!({
         "version": "1.0", "truncation": null, "padding": null,
@@ -55,7 +55,7 @@ fn a_bert_file_is_used_without_its_trimmings() {
     assert_eq!((tokenizer.eos_id(), tokenizer.unk_id(), tokenizer.pad_id()), (3, 1, 8));
     // [PAD] is not the last piece, so one is appended.
     assert_eq!(tokenizer.vocabulary_size(), 9);
-    // No [CLS], no cut at four, no padding to sixteen.
+    // No [CLS], no cut after four pieces, no padding to sixteen.
     assert_eq!(
         tokenizer.encode("the cats sat the cats").unwrap(),
         [4, 5, 6, 7, 4, 5, 6]

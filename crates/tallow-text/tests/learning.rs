@@ -1,4 +1,4 @@
-//! Learned vocabularies: their ids, sizes, and that they come out the same every time.
+//! Learned vocabularies: their ids, their sizes, and that learning gives the same result every time.
 
 // Helper functions outside `#[test]` unwrap as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -1,5 +1,5 @@
-//! The vocabularies of the Marian toolkit. That lines get the ids that Marian gives them shows in tallow-decode, where
-//! its translations are compared.
+//! The vocabularies of the Marian toolkit. Whether lines get Marian's own ids is tested in tallow-decode, which
+//! compares its translations.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -25,7 +25,7 @@ fn open(name: &str, contents: &[u8], rows: usize) -> Result<Tokenizers, TextErro
     Tokenizers::open_marian([&path, &path], [rows, rows])
 }
 
-/// That a copy of the tokenizers gives the same ids and texts.
+/// Checks that a copy of the tokenizers gives the same ids and texts.
 fn check_copy(tokenizers: &Tokenizers, lines: &[&str]) {
     let place = tempfile::tempdir().unwrap();
     tokenizers.save(place.path()).unwrap();
@@ -48,7 +48,7 @@ fn words_stand_between_spaces() {
     let tokenizer = &tokenizers.source;
     assert_eq!((tokenizer.vocabulary_size(), tokenizer.pad_id()), (7, 6));
     assert_eq!((tokenizer.eos_id(), tokenizer.unk_id()), (0, 1));
-    // Another case, another space and a whole phrase are other words.
+    // A word in another case, with another space, or a whole phrase is a different word.
     for (line, ids) in [
         ("one - two", &[2, 3, 5][..]),
         ("  one   \" ", &[2, 4]),
@@ -81,7 +81,7 @@ fn other_lists() {
     check_copy(&tokenizers, &["one eins"]);
 }
 
-/// The ids of pieces are those of the model: `vocab.json` has the same in this fixture.
+/// The ids of pieces are those of the model; `vocab.json` of this fixture has the same ids.
 #[test]
 fn sentencepiece_models_have_ids_of_their_own() {
     let model = fixture("joint").join("source.spm");
@@ -101,7 +101,7 @@ fn sentencepiece_models_have_ids_of_their_own() {
     assert!(refused.to_string().contains("rows of the model"), "{refused}");
 }
 
-/// As OPUS-MT has them, and `save_yaml` writes them: SentencePiece models cut, lists have the ids.
+/// The form of OPUS-MT, and of `save_yaml`: SentencePiece models cut the text, and lists give the ids.
 #[test]
 fn lists_beside_sentencepiece_models() {
     let place = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The files of Hugging Face's `MarianTokenizer`: ids and text as the SentencePiece library gives them
-//! (`scripts/fixtures/sentencepiece_models.py`), and files that are damaged.
+//! The files of Hugging Face's `MarianTokenizer`: ids and text are those of the SentencePiece library
+//! (`scripts/fixtures/sentencepiece_models.py`). Damaged files are tested too.
 
 // Helper functions outside `#[test]` unwrap as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -16,7 +16,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A copy of a good directory, to be damaged.
+/// A copy of a valid directory, to be damaged by a test.
 fn copy(name: &str) -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
     for file in Tokenizers::file_names().filter(|file| fixture(name).join(file).exists()) {
@@ -62,7 +62,7 @@ fn ids_and_text_are_those_of_the_library() {
     }
 }
 
-/// One tokenizer where both sides have the same files; one vocabulary where they have the same list of pieces.
+/// If both sides have the same files, there is one tokenizer; if they have the same list of pieces, one vocabulary.
 #[test]
 fn what_the_sides_share() {
     let shared = DIRECTORIES.map(|name| {
@@ -77,8 +77,8 @@ fn what_the_sides_share() {
     assert_eq!(shared, [(false, false), (true, true), (false, true), (false, true)]);
 }
 
-/// A language code at the beginning of a line is a piece where the vocabulary has it, and the unknown piece otherwise,
-/// as in transformers.
+/// A language code at the beginning of a line is a piece if the vocabulary has it, and otherwise the unknown piece, as
+/// in transformers.
 #[test]
 fn language_codes() {
     let tokenizer = Tokenizers::open(&fixture("languages")).unwrap().source;
@@ -103,7 +103,7 @@ fn language_codes() {
         assert!(!ids.contains(&tokenizer.id(">>fra<<").unwrap()), "{line}");
         assert_eq!(tokenizer.split_language_tag(line), None);
     }
-    // To a model of one language, it is text; transformers takes it off all the same.
+    // To a model of one language, the tag is text; transformers removes it all the same.
     let tokenizer = Tokenizers::open(&fixture("joint")).unwrap().source;
     let (ours, theirs) = (
         tokenizer.encode(">>fra<<a"),
@@ -117,7 +117,7 @@ fn language_codes() {
     assert_eq!(tokenizer.split_language_tag(">>fra<<a"), None);
 }
 
-/// Files are written as they were read, byte by byte, and clones of a side cannot be saved as something else.
+/// Files are written as they were read, byte by byte, and clones of one side cannot be saved in another form.
 #[test]
 fn saved_as_read() {
     for name in DIRECTORIES {
@@ -158,7 +158,7 @@ fn saved_as_read() {
     );
 }
 
-/// What our own tokenizers write for `MarianTokenizer` gives their ids when it is read here.
+/// The files that learned tokenizers write for `MarianTokenizer` give the same ids when they are read again.
 #[test]
 fn written_files_give_the_same_ids() {
     let learned = fixture("..").join("tokenizers");
@@ -185,7 +185,7 @@ fn written_files_give_the_same_ids() {
     }
 }
 
-/// Marian's own vocabularies: every piece but `<pad>` with its id, quoted as its readers expect.
+/// Marian's own vocabularies: every piece except `<pad>` with its id, quoted as Marian's readers expect.
 #[test]
 fn yaml() {
     let place = tempfile::tempdir().unwrap();
@@ -215,7 +215,7 @@ fn yaml() {
     }
 }
 
-/// A file that is missing, or damaged anywhere, is one error that names it, or it can still be used; nothing panics.
+/// A file that is missing or damaged anywhere gives one error that names it, or can still be used. No case panics.
 #[test]
 fn damaged_models() {
     for name in ["joint", "separate"] {
@@ -250,7 +250,7 @@ fn damaged_models() {
         }
         assert!(refused > 30, "{refused}");
         std::fs::remove_file(&path).unwrap();
-        // Without it, nothing says that these are the files of a MarianTokenizer.
+        // Without this file, nothing shows that these are the files of a MarianTokenizer.
         let error = Tokenizers::open(place.path()).unwrap_err().to_string();
         assert!(error.contains("source.spm"), "{error}");
     }
@@ -279,7 +279,7 @@ fn damaged_vocabularies() {
     assert!(error.contains("target_vocab.json"), "{error}");
 }
 
-/// What a download leaves behind in place of a file is called what it is, with the way out.
+/// The error names the thing that a failed download left in place of a file, and the way out.
 #[test]
 fn what_downloads_leave_behind() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
@@ -301,7 +301,7 @@ fn what_downloads_leave_behind() {
         let error = Tokenizers::open(place.path()).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(part), "{name}: {error}");
     }
-    // Wherever among the pieces it is cut, it is noticed.
+    // A cut is noticed at any place among the pieces.
     for length in spm.len() / 4..spm.len() / 4 + 64 {
         let place = copy("joint");
         std::fs::write(place.path().join("source.spm"), &spm[..length]).unwrap();
@@ -310,7 +310,7 @@ fn what_downloads_leave_behind() {
     }
 }
 
-/// A byte order mark is no part of JSON; what is written lacks it.
+/// A byte order mark is not part of JSON; written files have none.
 #[test]
 fn byte_order_marks() {
     let marked = |place: &Path, name: &str| {

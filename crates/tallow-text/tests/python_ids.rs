@@ -1,7 +1,7 @@
 //! Ids and decoded lines are those of the Python package `tokenizers` on the same `tokenizer.json`.
 //!
-//! `fixtures/tokenizers/*.json` were learned here, `fixtures/tokenizer_ids.json` was written by
-//! `scripts/fixtures/tokenizer_ids.py`, which tells how to make both anew.
+//! The files `fixtures/tokenizers/*.json` were learned here, and `fixtures/tokenizer_ids.json` was written by
+//! `scripts/fixtures/tokenizer_ids.py`. The script describes how to make both anew.
 
 // Helper functions outside `#[test]` unwrap as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -83,7 +83,7 @@ fn ids_and_text_are_those_of_the_python_package() {
 #[test]
 fn learning_gives_the_fixtures_again() {
     for (name, config) in configs() {
-        // Logarithms may differ in the last bit between machines, and with them, rarely, a rounded score.
+        // The last bit of logarithms may differ between machines, and in rare cases a rounded score with it.
         if config.kind == Kind::Unigram {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Cuts drawn at random say the same as the line, and vary as they are told to.
+//! Cuts drawn at random give the same text as the line, and vary as the config asks.
 
 // Helper functions outside `#[test]` unwrap as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,7 +14,7 @@ fn text() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Lines of the text and such as try to look like pieces.
+/// Lines of the text, and lines that look like pieces.
 fn lines() -> Vec<String> {
     let hostile = [
         "",
@@ -57,7 +57,7 @@ fn learned(kind: Kind, byte_fallback: bool) -> Tokenizers {
     Tokenizers::shared(Tokenizer::learn(&config(kind, byte_fallback), text(), 1).unwrap())
 }
 
-/// A directory as other programs leave it.
+/// A directory as other programs write it.
 fn marian(tokenizers: &Tokenizers) -> Tokenizers {
     let place = tempfile::tempdir().unwrap();
     tokenizers.save_marian_tokenizer(place.path()).unwrap();
@@ -79,7 +79,7 @@ fn uniform(seed: u64) -> impl FnMut() -> f64 {
     }
 }
 
-/// Every cut is in the vocabulary, says the same, and has no piece that text cannot have.
+/// Checks that every cut is in the vocabulary, gives the same text, and has no piece that text cannot have.
 #[track_caller]
 fn assert_says_the_same(tokenizer: &Tokenizer, sampler: &SubwordSampler) {
     let mut uniform = uniform(11);
@@ -115,7 +115,7 @@ fn cuts_say_the_same() {
     }
 }
 
-/// Where hardly any merge is ever dropped, cuts are those of the `tokenizers` library and of the SentencePiece model.
+/// If almost no merge is dropped, the cuts are those of the `tokenizers` library and of the SentencePiece model.
 #[test]
 fn cuts_without_chance_are_those_of_the_tokenizer() {
     for bytes in [true, false] {
@@ -129,7 +129,7 @@ fn cuts_without_chance_are_those_of_the_tokenizer() {
         }
         let unigram = learned(Kind::Unigram, bytes);
         for tokenizers in [unigram.clone(), marian(&unigram)] {
-            // The best cut alone is left; among equally good ones, any.
+            // Only the best cut remains; among equally good cuts, any may be drawn.
             let sampler = sampler(&tokenizers, &alpha(1e6));
             let all = lines();
             let same = all.iter().filter(|line| {
@@ -154,7 +154,7 @@ fn pieces_become_shorter_with_the_rate() {
     let counts = [1e-300, 0.1, 0.5, 1.0].map(pieces);
     assert!(counts.is_sorted(), "{counts:?}");
     assert!(counts[1] * 10 > counts[0] * 11, "{counts:?}");
-    // Characters alone, but for those that are spelled in bytes anyway.
+    // Only single characters, except those that are spelled in bytes.
     let characters: HashSet<u32> = text()
         .iter()
         .flat_map(|line| {
@@ -189,7 +189,7 @@ fn the_vocabulary_must_be_of_the_kind() {
         let error: TextError = tokenizers.samplers(&config).unwrap_err();
         assert!(error.to_string().starts_with(key), "{error}");
     }
-    // Pieces that do not show the spaces between words, as a tokenizer with plain words has them.
+    // Pieces that do not show the spaces between words, as in a tokenizer of plain words.
     let json = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
         "post_processor": null, "decoder": null, "model": {"type": "BPE", "vocab": {"</s>": 0, "a": 1, "b": 2, "ab": 3},
         "merges": [["a", "b"]]}}"#;

@@ -1,4 +1,4 @@
-//! What goes in comes out: hostile lines survive encoding and decoding.
+//! Hostile lines survive encoding and decoding.
 
 // Helper functions outside `#[test]` unwrap as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -134,7 +134,7 @@ fn known_characters_survive_without_bytes() {
     }
 }
 
-/// SentencePiece has no piece for NUL, and so no vocabulary has: it is a byte or unknown.
+/// SentencePiece has no piece for NUL, so no vocabulary has one: NUL is a byte or unknown.
 #[test]
 fn nul_is_no_piece() {
     for kind in [Kind::Bpe, Kind::Unigram, Kind::Char, Kind::Word] {
@@ -175,7 +175,7 @@ fn white_space_around_a_line_changes_nothing() {
         for line in ["", "  ", " \t\u{a0}\u{3000}\u{200b}\u{2060}\u{feff}"] {
             assert!(tokenizer.encode(line).unwrap().is_empty(), "{kind}: {line:?}");
         }
-        // Learning does not see it either.
+        // Learning ignores this white space too.
         let spaced: Vec<String> = text().iter().map(|line| format!(" \u{feff}{line}\t ")).collect();
         assert_eq!(Tokenizer::learn(&config, spaced, 1).unwrap(), tokenizer, "{kind}");
     }
@@ -232,7 +232,7 @@ fn lines_that_cannot_be_written_are_told() {
     // A no-break space becomes a space, which is white space as before.
     assert_eq!(tokenizer.rewritten(" sag\u{a0}nein ").unwrap(), None);
     let tokenizer = Tokenizer::learn(&config(Kind::Bpe, false), text(), 1).unwrap();
-    // Unknown characters are another matter.
+    // Unknown characters do not count as a rewritten line.
     for line in ["sag … nein", "灯灯", "௵", ""] {
         assert_eq!(tokenizer.rewritten(line).unwrap(), None, "{line}");
     }
@@ -258,7 +258,7 @@ fn decoding_leaves_out_control_pieces_and_mends_bytes() {
 
 #[test]
 fn long_lines_take_no_quadratic_time() {
-    // Without spaces: one word of 100,000 characters, none, some and all of it known.
+    // One word of 100,000 characters without spaces, of which none, some or all are known.
     let long = [
         "a".repeat(100_000),
         "walkingthedogs".repeat(7_200),

@@ -1,5 +1,5 @@
-//! Learned vocabularies as SentencePiece models: the very bytes that the message has in Python, and the ids that the
-//! SentencePiece library gives with them (`scripts/fixtures/sentencepiece_ids.py`).
+//! Learned vocabularies as SentencePiece models: the bytes equal those of the message in Python, and the ids equal
+//! those that the SentencePiece library gives (`scripts/fixtures/sentencepiece_ids.py`).
 
 // Helper functions outside `#[test]` unwrap as well.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -41,7 +41,7 @@ fn bytes_and_ids_are_those_of_the_library() {
     }
 }
 
-/// What SentencePiece cannot express is refused with the key that is to blame.
+/// A tokenizer that SentencePiece cannot express is refused, and the error names the key that causes it.
 #[test]
 fn others_are_refused() {
     for (name, reason) in [
@@ -52,7 +52,7 @@ fn others_are_refused() {
         let error = tokenizer(name).to_sentencepiece().unwrap_err().to_string();
         assert!(error.contains(reason), "{name}: {error}");
     }
-    // One merge fewer than the pieces allow: SentencePiece would merge it still.
+    // One merge fewer than the pieces allow: SentencePiece would still apply it.
     let mut json: Value = serde_json::from_str(tokenizer("bpe").to_json().unwrap()).unwrap();
     json["model"]["merges"].as_array_mut().unwrap().pop();
     let error = Tokenizer::from_json(&json.to_string())
@@ -62,7 +62,7 @@ fn others_are_refused() {
     assert!(matches!(error, TextError::NoSentencePiece { .. }));
 }
 
-/// The files of Hugging Face's tokenizer, joint and separate, and none of them if a side cannot be expressed.
+/// The files of Hugging Face's tokenizer, joint and separate; none are written if a side cannot be expressed.
 #[test]
 fn marian_files() {
     let names = |directory: &Path| {

@@ -1,4 +1,4 @@
-//! Pieces that are never cut: `text.symbols`, and the language tags that lines begin with. The ids are those of
+//! Pieces that are never cut: `text.symbols`, and the language tags at the beginning of lines. The ids are those of
 //! transformers' `MarianTokenizer` (`scripts/fixtures/marian_tokenizer_ids.py`).
 
 // Helper functions outside `#[test]` unwrap as well.
@@ -65,17 +65,17 @@ fn symbols_and_tags_are_pieces() {
             Kind::Char => assert_eq!(pieces, [">>fra<<", "▁", "a", "<sep>", "b", "▁", "{name}"]),
             _ => assert_eq!(pieces, expected, "{name}"),
         }
-        // Nothing that was learned has a part of them.
+        // No learned piece contains a part of a symbol.
         let learned = (0..source.vocabulary_size() as u32).map(|id| source.piece(id).unwrap());
         let has_part = |piece: &&str| ["{", "<s", "<d", "灯"].iter().any(|part| piece.contains(part));
         let found: Vec<&str> = learned.filter(has_part).filter(|piece| *piece != "</s>").collect();
         assert_eq!(found, ["<sep>", "{name}", "灯塔"], "{name}");
-        // What comes out is what went in.
+        // Decoding gives the line back.
         let behind_tag = if config.trim { ">>deu<< a" } else { ">>deu<<  a" };
         for (line, expected) in [
             ("a<sep>b {name} 灯塔<sep>", "a<sep>b {name} 灯塔<sep>"),
             (">>deu<<a", ">>deu<< a"),
-            // The boundary behind the tag is a space, and with trim spaces in a row are one.
+            // The boundary after the tag is a space, and with trim, spaces in a row are one.
             (">>deu<< a", behind_tag),
         ] {
             let ids = source.encode(line).unwrap();
@@ -85,7 +85,7 @@ fn symbols_and_tags_are_pieces() {
     }
 }
 
-/// A side has tags if one in twenty of its own lines has: the other side, which as a rule has none, does not count.
+/// A side has tags if one in twenty of its own lines has one. The other side, which usually has none, does not count.
 #[test]
 fn tags_are_counted_side_by_side() {
     let source = |i: usize| {
@@ -119,7 +119,7 @@ fn ids_are_those_of_marian_tokenizer() {
     for (name, config) in configs() {
         let place = fixtures().join("symbols").join(name);
         let stored = Tokenizers::open(&place).unwrap();
-        // Logarithms may differ in the last bit between machines.
+        // The last bit of logarithms may differ between machines.
         if config.kind != Kind::Unigram {
             let learned = learn(&config);
             assert_eq!(

@@ -2,17 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// Pieces of more characters than these are not cut.
+/// Pieces with more characters than this are not cut.
 const MOST_CHARACTERS: usize = 1024;
 
 /// The merges of a BPE vocabulary, by ids.
 #[derive(Debug)]
 pub(super) struct BpeDropout {
-    /// What two neighbours become, and when: the lowest rank first.
+    /// The result and the rank of the merge of two neighbours; the lowest rank is merged first.
     merges: HashMap<(u32, u32), Merge>,
-    /// The pieces that merging began with, of every piece that merging makes.
+    /// For each piece that merging makes, the pieces that merging began with.
     characters: HashMap<u32, Box<[u32]>>,
-    /// Neighbours among those between which some merge reaches. All others part words.
+    /// Neighbours in a word between which some merge reaches. All other neighbours separate words.
     bridges: HashSet<(u32, u32)>,
     dropout: f64,
 }
@@ -24,8 +24,8 @@ struct Merge {
 }
 
 impl BpeDropout {
-    /// `merges` are left, right and result of each, the first to be applied first; each is dropped with the probability
-    /// `dropout` whenever it could be applied.
+    /// `merges` are the left piece, right piece and result of each merge, in the order in which they are applied. Each
+    /// merge is dropped with the probability `dropout` whenever it could be applied.
     pub(super) fn new(merges: impl IntoIterator<Item = (u32, u32, u32)>, dropout: f64) -> Self {
         let mut table = HashMap::new();
         let mut halves = HashMap::new();
@@ -94,12 +94,12 @@ impl BpeDropout {
     }
 }
 
-/// What a piece is made from, undoing merges as long as there are any.
+/// The pieces from which a piece is made, found by undoing merges as long as possible.
 fn characters(piece: u32, halves: &HashMap<u32, (u32, u32)>) -> Vec<u32> {
     let (mut found, mut open) = (Vec::new(), vec![piece]);
     while let Some(part) = open.pop() {
         match halves.get(&part) {
-            // Merges of a vocabulary from elsewhere may make each other: such a piece stays whole.
+            // In a vocabulary from elsewhere, merges may make each other: such a piece stays whole.
             _ if found.len() + open.len() > MOST_CHARACTERS => return vec![piece],
             Some((left, right)) => open.extend([*right, *left]),
             None => found.push(part),
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    /// Merges that make each other, as a hostile file may have them.
+    /// Merges that make each other, as in a hostile file.
     #[test]
     fn circles_end() {
         let sampler = BpeDropout::new([(1, 2, 3), (3, 3, 1), (4, 4, 4)], 0.5);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::sentencepiece::Trie;
 
-/// The pieces of a unigram model and what they are worth.
+/// The pieces of a unigram model and their scores.
 #[derive(Debug)]
 pub(super) struct Lattice {
     trie: Trie,
@@ -13,17 +13,17 @@ pub(super) struct Lattice {
     texts: HashMap<u32, String>,
 }
 
-/// A way to arrive at a place: by a piece from another place.
+/// A way to reach a place: from another place by a piece.
 struct Arrival {
     start: usize,
     piece: u32,
-    /// Logarithm of the weight of all ways that end with this piece.
+    /// Logarithm of the summed weight of all ways that end with this piece.
     weight: f64,
 }
 
 impl Lattice {
-    /// `pieces` are text, id and log-probability. A cut is drawn with a probability that is its own to the power of
-    /// `alpha`, up to a factor: 0 makes all cuts equally likely, 1 leaves them as they are.
+    /// `pieces` are text, id and log-probability. The probability of a drawn cut is proportional to the cut's own
+    /// probability to the power of `alpha`: 0 makes all cuts equally likely, 1 keeps their probabilities.
     pub(super) fn new(mut pieces: Vec<(String, u32, f64)>, alpha: f64) -> Self {
         // A file from elsewhere may list a piece twice.
         let mut seen = HashSet::new();
@@ -35,7 +35,7 @@ impl Lattice {
         }
     }
 
-    /// Pieces that are not the model's own, such as bytes, stay where they are.
+    /// Draws a cut. Pieces outside the model, such as bytes, stay where they are.
     pub(super) fn sample(&self, ids: &[u32], uniform: &mut dyn FnMut() -> f64) -> Vec<u32> {
         let mut cut = Vec::with_capacity(2 * ids.len());
         for run in ids.chunk_by(|left, right| self.texts.contains_key(left) == self.texts.contains_key(right)) {
@@ -82,8 +82,8 @@ impl Lattice {
                 left -= (arrival.weight - total).exp();
                 left < 0.0
             });
-            // Rounding may leave nothing after the last; and the cut that the text came from arrives everywhere it
-            // must.
+            // Rounding may leave a rest after the last arrival, which is taken then. Every place that the loop reaches
+            // has an arrival, because the cut of the given text leads to it.
             let Some(Arrival { start, piece, .. }) = drawn.or(arrivals[end].last()) else {
                 break;
             };
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn other_pieces_stay() {
-        // So large an alpha leaves the best cut alone.
+        // With so large an alpha, only the best cut remains.
         let lattice = Lattice::new(pieces(), 1e4);
         let mut uniform = uniform(2);
         assert_eq!(lattice.sample(&[10, 11, 3, 4, 11, 0], &mut uniform), [13, 3, 4, 11, 0]);

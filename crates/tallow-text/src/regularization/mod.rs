@@ -1,7 +1,7 @@
-//! Subword regularization: training sentences that are cut anew, at random, each time they are seen.
+//! Subword regularization: a training sentence is cut anew, at random, each time it is seen.
 //!
-//! Cuts are drawn from ids alone. The ids of a line say what its characters are, so neither the line nor its
-//! normalization is needed again, and what the vocabulary cannot express stays as it is.
+//! Cuts are drawn from ids alone. The ids of a line tell its characters, so the line and its normalization are not
+//! needed again. Text that the vocabulary cannot express stays as it is.
 
 mod bpe_dropout;
 mod lattice;
@@ -19,10 +19,10 @@ use crate::tokenizer::Tokenizer;
 use bpe_dropout::BpeDropout;
 use lattice::Lattice;
 
-/// Cuts sentences of one side in another way each time: by BPE-dropout (Provilkov et al. 2020) or by drawing from a
+/// Cuts the sentences of one side in another way each time: by BPE-dropout (Provilkov et al. 2020) or by drawing from a
 /// unigram language model (Kudo 2018).
 ///
-/// Every cut joins to the same text as the ids that it was made from.
+/// Every cut gives the same text as the ids from which it was made.
 #[derive(Debug)]
 pub struct SubwordSampler(Sort);
 
@@ -45,7 +45,7 @@ fn uniform(seed: u64) -> impl FnMut() -> f64 {
 }
 
 impl SubwordSampler {
-    /// Another cut of the text of `ids`, which have no `</s>`. `uniform` draws numbers from 0 to below 1.
+    /// Another cut of the text of `ids`, which have no `</s>`. `uniform` draws numbers in [0, 1).
     pub fn sample(&self, ids: &[u32], uniform: &mut dyn FnMut() -> f64) -> Vec<u32> {
         match &self.0 {
             Sort::Bpe(merges) => merges.sample(ids, uniform),
@@ -66,7 +66,7 @@ impl SubwordSampler {
 }
 
 impl Tokenizers {
-    /// What cuts training sentences at random, source side first; nothing if the config does not ask for it.
+    /// The samplers of training sentences, source side first; nothing if the config asks for none.
     ///
     /// # Errors
     /// If a vocabulary is not of the kind that the config asks for.
@@ -81,11 +81,11 @@ impl Tokenizers {
     }
 }
 
-/// Bytes of the longest piece of a file from elsewhere that is merged.
+/// Length in bytes of the longest piece that is merged; longer ones may occur in a file from elsewhere.
 const LONGEST_PIECE: usize = 4096;
 
-/// Whether the pieces of a `tokenizer.json` show where words begin or end. Without that, a cut made from ids alone
-/// would join words that a space stood between.
+/// Whether the pieces of a `tokenizer.json` show where words begin or end. If they do not, a cut made from ids alone
+/// would join words that were separated by a space.
 fn shows_words(json: &Value) -> bool {
     let model = &json["model"];
     let affix = |key: &str| model[key].as_str().is_some_and(|affix| !affix.is_empty());
@@ -96,16 +96,16 @@ fn shows_words(json: &Value) -> bool {
         || has_type(&json["pre_tokenizer"], &["Metaspace", "ByteLevel"])
 }
 
-/// Whether a part of a pipeline, or a part of it, is of one of these types.
+/// Whether a part of a pipeline, or one of its own parts, has one of these types.
 fn has_type(part: &Value, types: &[&str]) -> bool {
     let parts = part["pretokenizers"].as_array().into_iter().flatten();
     part["type"].as_str().is_some_and(|name| types.contains(&name))
         || parts.into_iter().any(|part| has_type(part, types))
 }
 
-/// A vocabulary that can be drawn from, or not.
+/// The contents of a vocabulary from which cuts are drawn.
 enum Vocabulary {
-    /// Left, right and result of each merge, the first one first.
+    /// Left piece, right piece and result of each merge, the first merge first.
     Bpe(Vec<(u32, u32, u32)>),
     /// Text, id and log-probability of each piece.
     Unigram(Vec<(String, u32, f64)>),

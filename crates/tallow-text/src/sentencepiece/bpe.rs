@@ -1,4 +1,4 @@
-//! The cut of a text by merging neighbours, the pair with the highest score first.
+//! Cuts a text by merging neighbours, the pair with the highest score first.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
@@ -10,19 +10,19 @@ use super::{Piece, PieceType};
 /// Follows `bpe::Model` of SentencePiece 0.2.3.
 #[derive(Debug)]
 pub(super) struct Bpe {
-    /// What pairs may become.
+    /// The pieces that a pair may become.
     pieces: HashMap<String, u32>,
     scores: Vec<f32>,
-    /// Pieces that merging passes through, but does not end with.
+    /// Marks pieces that merging passes through but does not end with.
     unused: Vec<bool>,
 }
 
-/// A stretch of the text and its neighbours. An empty one has become part of the one before it.
+/// A stretch of the text and its neighbours. An empty stretch has been merged into the one before it.
 struct Symbol {
     range: Range<usize>,
     before: Option<usize>,
     after: Option<usize>,
-    /// Defined by the user: is not merged.
+    /// The user defined this piece: it is not merged.
     frozen: bool,
 }
 
@@ -31,12 +31,12 @@ struct Pair {
     left: usize,
     right: usize,
     score: f32,
-    /// Bytes of both: if either has grown since, the pair is out of date.
+    /// Length of both in bytes. If either has grown since, the pair is out of date.
     size: usize,
 }
 
 impl Ord for Pair {
-    /// The greatest is merged first: the highest score, then the leftmost.
+    /// The greatest pair is merged first: the one with the highest score, and of equals the leftmost.
     fn cmp(&self, other: &Self) -> Ordering {
         self.score
             .total_cmp(&other.score)
@@ -58,7 +58,7 @@ impl PartialEq for Pair {
 
 impl Eq for Pair {}
 
-/// Of each piece that is not used and was merged in a text: its two halves.
+/// The two halves of each unused piece that was merged in a text.
 type Halves = HashMap<Range<usize>, (Range<usize>, Range<usize>)>;
 
 impl Bpe {
@@ -72,7 +72,7 @@ impl Bpe {
         }
     }
 
-    /// The places of the pieces of a text. Those of `protected` are not cut.
+    /// The places of the pieces of a text. Pieces of `protected` are not cut.
     pub(super) fn cut(&self, text: &str, protected: &Trie) -> Vec<Range<usize>> {
         let mut symbols: Vec<Symbol> = Vec::new();
         let mut start = 0;
@@ -136,12 +136,12 @@ impl Bpe {
         cut
     }
 
-    /// Whether a piece is one that merging does not end with.
+    /// Whether merging does not end with this piece.
     pub(super) fn is_unused(&self, id: u32) -> bool {
         self.unused[id as usize]
     }
 
-    /// Undoes the merges whose result is not used.
+    /// Undoes the merges whose result is an unused piece.
     fn split_unused(&self, text: &str, range: Range<usize>, halves: &Halves, cut: &mut Vec<Range<usize>>) {
         let mut open = vec![range];
         while let Some(range) = open.pop() {

@@ -1,8 +1,9 @@
 //! A learned vocabulary as a SentencePiece model (Kudo and Richardson 2018): the message that `.spm` files hold, in the
 //! encoding of Protocol Buffers.
 //!
-//! SentencePiece needs no cut before it applies its model, and its BPE knows no merges, only scores of pieces. That
-//! both libraries give the same ids nevertheless is how a vocabulary is learned here (see `pipeline.rs` and `bpe.rs`).
+//! SentencePiece does not cut text before it applies its model, and its BPE knows only scores of pieces, no merges.
+//! Both libraries give the same ids nevertheless, because of the way in which vocabularies are learned here (see
+//! `pipeline.rs` and `bpe.rs`).
 
 use std::collections::HashSet;
 
@@ -19,28 +20,28 @@ use crate::special;
 use crate::symbols::NUL;
 use crate::tokenizer::Tokenizer;
 
-/// What a SentencePiece model is made from.
+/// The parts of a SentencePiece model.
 pub(crate) struct Learned {
     pub(crate) model_type: ModelType,
     /// The pieces in the order of their ids; `<pad>` is the last.
     pub(crate) pieces: Vec<String>,
-    /// Their scores. Of special pieces and symbols, they are not looked at.
+    /// The scores of the pieces. Those of special pieces and symbols are not used.
     pub(crate) scores: Vec<f32>,
-    /// Those of them that are never cut.
+    /// The pieces that are never cut.
     pub(crate) symbols: HashSet<String>,
-    /// Whether it has the 256 byte pieces.
+    /// Whether the vocabulary has the 256 byte pieces.
     pub(crate) has_bytes: bool,
-    /// Whether white space at the ends of a line, and all but one of several spaces, is removed.
+    /// Whether white space at the ends of a line is removed, and only one of several spaces kept.
     pub(crate) trim: bool,
 }
 
 impl Learned {
-    /// The bytes of the model. `<pad>` is not in it: no line has it.
+    /// The bytes of the model. `<pad>` is left out, because no line has it.
     ///
     /// # Errors
-    /// Why the library could not open it.
+    /// Says why the library could not open the model.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, String> {
-        // The library takes a NUL for the end of a piece. Vocabularies that are learned here have none any more.
+        // The library takes a NUL for the end of a piece. Newly learned vocabularies have no such piece.
         if let Some(piece) = self.pieces.iter().find(|piece| piece.contains(NUL)) {
             return Err(format!(
                 "the piece {piece:?} has a NUL, which SentencePiece does not know"
@@ -73,7 +74,7 @@ impl Learned {
             denormalizer: None,
         };
         let bytes = model.encode_to_vec();
-        // Somebody may have changed what was learned here, and nobody could open what is written then.
+        // The learned file may have been changed by hand, and then nobody could open the model.
         Processor::new(&bytes)?;
         Ok(bytes)
     }
@@ -102,20 +103,20 @@ impl Learned {
 
 impl Tokenizer {
     /// The bytes of a SentencePiece model that gives every line the ids of this tokenizer. `<pad>`, the last piece, is
-    /// not in it: no line has it.
+    /// left out, because no line has it.
     ///
-    /// Where white space is trimmed (`text.trim`), the model trims spaces alone: a line that begins or ends with other
-    /// white space must lose that before the library sees it.
+    /// Where white space is trimmed (`text.trim`), the model itself trims only spaces. Other white space at the ends of
+    /// a line must be removed before the library sees the line.
     ///
     /// # Errors
-    /// [`TextError::NoSentencePiece`] if there is no such model: of whole words, of text that is normalized first, and
-    /// of a `tokenizer.json` that was not learned here.
+    /// [`TextError::NoSentencePiece`] if no such model exists. This is so for whole words, for text that is normalized
+    /// first, and for a `tokenizer.json` that was not learned here.
     pub fn to_sentencepiece(&self) -> Result<Vec<u8>, TextError> {
         let bytes = self.to_learned()?.to_bytes();
         bytes.map_err(|reason| TextError::NoSentencePiece { reason })
     }
 
-    /// What a SentencePiece model is made from that gives every line the ids of this tokenizer.
+    /// The parts of a SentencePiece model that gives every line the ids of this tokenizer.
     ///
     /// # Errors
     /// As [`to_sentencepiece`](Self::to_sentencepiece).
@@ -151,7 +152,7 @@ impl Tokenizer {
         }
         let scores = match model_type {
             ModelType::Unigram => unigram_scores(&json),
-            // The piece that was found first is merged first: the higher score.
+            // The piece that was found first is merged first, so it has the higher score.
             ModelType::Bpe => {
                 has_our_merges(&json, &pieces).then(|| (0..pieces.len()).map(|id| -(id as f32)).collect())
             }
@@ -176,7 +177,7 @@ fn unigram_scores(json: &Value) -> Option<Vec<f32>> {
     vocabulary.iter().map(|entry| Some(entry[1].as_f64()? as f32)).collect()
 }
 
-/// Whether merges are all those that the order of the pieces gives.
+/// Whether the merges are exactly those that the order of the pieces gives.
 fn has_our_merges(json: &Value, pieces: &[String]) -> bool {
     let learned = pieces.iter().filter(|piece| !special::is_reserved(piece));
     let ours = bpe::merges(&learned.cloned().collect::<Vec<_>>());

@@ -1,4 +1,5 @@
-//! `sentencepiece_model.proto`, as far as it is read and written here. The numbers are those of SentencePiece.
+//! The parts of `sentencepiece_model.proto` that are read and written here. The field numbers are those of
+//! SentencePiece.
 
 use prost::Message;
 
@@ -26,7 +27,7 @@ pub(super) struct Piece {
     pub(super) kind: Option<i32>,
 }
 
-/// What a piece is.
+/// The type of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub(super) enum PieceType {
@@ -38,7 +39,7 @@ pub(super) enum PieceType {
     Byte = 6,
 }
 
-/// `TrainerSpec`: what the library reads of it when it encodes.
+/// `TrainerSpec`: the fields that the library reads when it encodes.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Trainer {
     #[prost(enumeration = "ModelType", optional, tag = "3")]
@@ -67,7 +68,7 @@ pub(crate) enum ModelType {
     Bpe = 2,
 }
 
-/// `NormalizerSpec`. What is not set of the three switches is on.
+/// `NormalizerSpec`. Each of the three switches is on by default.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Normalizer {
     #[prost(string, optional, tag = "1")]

@@ -1,5 +1,5 @@
-//! SentencePiece (Kudo and Richardson 2018): reading its models and cutting lines with them as the library does, and
-//! writing learned vocabularies in its form.
+//! SentencePiece (Kudo and Richardson 2018): reads its models, cuts lines with them as the library does, and writes
+//! learned vocabularies in its form.
 
 mod bpe;
 mod export;
@@ -27,12 +27,12 @@ use unigram::Unigram;
 #[derive(Debug)]
 pub(crate) struct Processor {
     normalizer: Normalizer,
-    /// Pieces defined by the user, which are found before anything else.
+    /// Pieces defined by the user. They are found before anything else.
     protected: Trie,
     model: Model,
     ids: HashMap<String, u32>,
     unknown: u32,
-    /// Pieces such as `<s>`, which no line has.
+    /// Control pieces such as `<s>`, which no line has.
     controls: HashSet<String>,
     byte_fallback: bool,
 }
@@ -43,7 +43,7 @@ enum Model {
     Bpe(Bpe),
 }
 
-/// A piece of a model; its id is its place.
+/// A piece of a model; its id is its place in the list.
 #[derive(Debug)]
 struct Piece {
     text: String,
@@ -51,8 +51,8 @@ struct Piece {
     kind: PieceType,
 }
 
-/// The kind of a model, and those of its pieces that are neither control pieces nor bytes nor defined by a user, with
-/// their scores. Nothing if it is not a model of a known kind.
+/// The kind of a model and its ordinary pieces with their scores: all but control pieces, bytes and pieces defined by a
+/// user. Nothing if this is not a model of a known kind.
 pub(crate) fn normal_pieces(bytes: &[u8]) -> Option<(ModelType, Vec<(String, f32)>)> {
     let message = message::Model::decode(bytes).ok()?;
     let kind = message.trainer.unwrap_or_default().model_type;
@@ -67,14 +67,14 @@ impl Processor {
     /// Reads a `.spm` file.
     ///
     /// # Errors
-    /// What is wrong or not supported.
+    /// Says what is wrong or not supported.
     pub(crate) fn new(bytes: &[u8]) -> Result<Self, String> {
         let message = message::Model::decode(bytes).map_err(|error| {
             let damaged = format!("it is cut off or damaged ({error}); download it again");
             files::reason_of(bytes, damaged)
         })?;
         if message.trainer.is_none() || message.normalizer.is_none() {
-            // Every model has these, after its pieces; a file that is cut off between two parts has no other fault.
+            // Every model has these after its pieces. A file that is cut off between two parts has no other fault.
             let cut = "it is cut off: it ends before its settings; download it again".to_owned();
             return Err(files::reason_of(bytes, cut));
         }
@@ -98,7 +98,7 @@ impl Processor {
         let byte_fallback = trainer.byte_fallback.unwrap_or(false);
         let mut pieces = pieces;
         for (piece, id) in pieces.iter_mut().zip(0u32..) {
-            // As the library does since 0.2.1; older ones open no model with such a piece.
+            // As the library does since 0.2.1; older versions open no model with such a piece.
             match piece.text.contains('\0') {
                 true if byte_fallback && piece.text == "\0" => piece.kind = PieceType::Unused,
                 true => {
@@ -159,11 +159,11 @@ impl Processor {
         })
     }
 
-    /// Calls `found` with the pieces of a line, in order: known ones as the model spells them, unknown characters that
-    /// follow one another as one.
+    /// Calls `found` with the pieces of a line, in order. Known pieces have the spelling of the model. A run of unknown
+    /// characters is passed on as one piece.
     pub(crate) fn each_piece(&self, line: &str, mut found: impl FnMut(&str)) {
         let text = self.normalizer.normalize(line, &self.protected);
-        // The run of unknown characters that has not been handed on yet.
+        // The run of unknown characters that has not been passed on yet.
         let mut run: Option<Range<usize>> = None;
         for (range, id) in self.cut(&text) {
             if id != self.unknown {
@@ -209,7 +209,7 @@ impl Processor {
             .filter(|piece| !self.controls.contains(*piece))
     }
 
-    /// The line that pieces stand for. Control pieces stand for nothing.
+    /// The line that the pieces spell. Control pieces leave no trace.
     pub(crate) fn join<'a>(&self, pieces: impl IntoIterator<Item = &'a str>) -> String {
         let (mut joined, mut bytes) = (String::new(), Vec::new());
         for piece in pieces.into_iter().filter(|piece| !self.controls.contains(*piece)) {

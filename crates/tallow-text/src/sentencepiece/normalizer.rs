@@ -1,5 +1,5 @@
-//! What SentencePiece does to a line before it cuts it: characters are replaced by a map that comes with the model, and
-//! spaces are tidied and spelled `▁`.
+//! The normalization that SentencePiece applies to a line before it cuts it: a map in the model replaces characters,
+//! and spaces are reduced and written as `▁`.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::pipeline::SPACE;
 pub(super) struct Normalizer {
     map: Option<CharacterMap>,
     add_dummy_prefix: bool,
-    /// Whether `▁` stands after words instead of before them.
+    /// Whether `▁` stands after words rather than before them.
     suffix: bool,
     remove_extra_whitespaces: bool,
     space: &'static str,
@@ -20,7 +20,7 @@ pub(super) struct Normalizer {
 
 impl Normalizer {
     /// # Errors
-    /// If the map of characters is not one.
+    /// If the map of characters is not valid.
     pub(super) fn new(message: &message::Normalizer, suffix: bool) -> Result<Self, String> {
         let map = message.precompiled_charsmap.as_deref().unwrap_or_default();
         let escape = message.escape_whitespaces.unwrap_or(true);
@@ -33,7 +33,7 @@ impl Normalizer {
         })
     }
 
-    /// The text that pieces are looked for in. The pieces of `protected` are not replaced.
+    /// The text in which pieces are searched. Pieces of `protected` are not replaced.
     pub(super) fn normalize(&self, mut line: &str, protected: &Trie) -> String {
         let mut text = String::with_capacity(line.len() + line.len() / 2);
         if self.remove_extra_whitespaces {
@@ -73,7 +73,8 @@ impl Normalizer {
         text
     }
 
-    /// What the beginning of a line is replaced by, and how many bytes that is for; none are left only at its end.
+    /// The replacement of the beginning of a line, and the number of bytes that it replaces. This number is zero only
+    /// at the end of the line.
     fn prefix<'a>(&'a self, line: &'a str, protected: &Trie) -> (&'a str, usize) {
         if let Some((length, _)) = protected.longest(line) {
             return (&line[..length], length);
@@ -85,7 +86,7 @@ impl Normalizer {
         (&line[..length], length)
     }
 
-    /// The text that pieces, joined, stand for.
+    /// The text of joined pieces.
     pub(super) fn restore(&self, joined: &str) -> String {
         let text = joined.replace(SPACE, " ");
         let trimmed: &str = if self.remove_extra_whitespaces {
@@ -104,14 +105,14 @@ impl Normalizer {
     }
 }
 
-/// A replacement beyond this, in bytes, is taken for damage; the longest of Unicode's own has 33.
+/// A longer replacement, in bytes, is treated as damage; the longest of Unicode's own has 33.
 const LONGEST_REPLACEMENT: usize = 1 << 10;
 
 /// [`SPACE`] as text.
 const ESCAPED: &str = "\u{2581}";
 
-/// A map from strings to strings: a tree of the former as a double array (Aoe 1989) in the layout of the library
-/// `darts-clone`, and the latter one after the other, each ending with a zero byte.
+/// A map from strings to strings. The keys form a tree, stored as a double array (Aoe 1989) in the layout of the
+/// library `darts-clone`. The values stand one after another, each with a zero byte at its end.
 #[derive(Debug)]
 struct CharacterMap {
     units: Vec<u32>,
@@ -136,8 +137,8 @@ impl CharacterMap {
         })
     }
 
-    /// The replacement and the length of the longest key that a text begins with. What a damaged map makes of a text is
-    /// not defined, but it is text.
+    /// The longest key that a text begins with: its replacement and its length. The result of a damaged map is not
+    /// defined, but it is always text.
     fn longest(&self, text: &str) -> Option<(&str, usize)> {
         let offset = |unit: u32| ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
         let mut place = offset(*self.units.first()?);
@@ -164,7 +165,7 @@ impl CharacterMap {
     }
 }
 
-/// Bytes of pieces such as `<0xE2>`, as text: U+FFFD for each that is not UTF-8.
+/// The text of bytes from pieces such as `<0xE2>`: U+FFFD for each byte that is not UTF-8.
 pub(super) fn text_of_bytes(bytes: &[u8]) -> Cow<'_, str> {
     let mut text = String::new();
     let mut rest = bytes;

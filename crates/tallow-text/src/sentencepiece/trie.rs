@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-/// Finds all pieces that a text begins with. Nodes lie in the order of their depth, siblings side by side in the order
-/// of their bytes.
+/// Finds all pieces with which a text begins. Nodes are stored in the order of their depth, and siblings side by side
+/// in the order of their bytes.
 #[derive(Debug)]
 pub(crate) struct Trie {
-    /// The byte that leads to a node; the root's is never looked at.
+    /// The byte that leads to each node; the root's byte is not used.
     bytes: Vec<u8>,
     nodes: Vec<Node>,
 }
@@ -21,7 +21,7 @@ impl Trie {
     /// The root of every tree.
     pub(crate) const ROOT: usize = 0;
 
-    /// A tree of keys, which differ, and their values.
+    /// A tree of these keys and their values. All keys must differ.
     pub(crate) fn new<'a>(entries: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
         let mut entries: Vec<(&[u8], u32)> = entries
             .into_iter()
@@ -36,7 +36,7 @@ impl Trie {
             bytes: vec![0],
             nodes: vec![node],
         };
-        // The entries below each node that has no children yet, in the order of the nodes.
+        // For each node that has no children yet, in the order of the nodes: the entries below it.
         let mut below = vec![Range {
             start: 0,
             end: entries.len(),
@@ -72,7 +72,7 @@ impl Trie {
         trie
     }
 
-    /// The node that a byte leads to from another.
+    /// The node to which a byte leads from `node`.
     pub(crate) fn step(&self, node: usize, byte: u8) -> Option<usize> {
         let children = &self.nodes[node].children;
         let (start, end) = (children.start as usize, children.end as usize);
@@ -85,7 +85,7 @@ impl Trie {
         self.nodes[node].value
     }
 
-    /// The length in bytes and the value of the longest key that a text begins with.
+    /// The longest key with which a text begins: its length in bytes and its value.
     pub(crate) fn longest(&self, text: &str) -> Option<(usize, u32)> {
         let (mut node, mut found) = (Self::ROOT, None);
         for (i, byte) in text.bytes().enumerate() {

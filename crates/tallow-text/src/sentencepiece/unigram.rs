@@ -5,24 +5,24 @@ use std::ops::Range;
 use super::trie::Trie;
 use super::{Piece, PieceType};
 
-/// How much less probable an unknown character is than the least probable piece, in nats.
+/// An unknown character is less probable than the least probable piece by this many nats.
 const UNKNOWN_PENALTY: f32 = 10.0;
 
-/// What a piece that the user defined is worth for each byte but its first.
+/// Score that a piece defined by the user gets for each byte but its first.
 const USER_DEFINED_BONUS: f32 = 0.1;
 
-/// Follows `unigram::Model` of SentencePiece 0.2.3, in its precision: of two cuts that are equal but for rounding, the
-/// sum of f32 that it makes decides.
+/// Follows `unigram::Model` of SentencePiece 0.2.3, including its precision. If two cuts differ only by rounding, its
+/// sum of f32 decides.
 #[derive(Debug)]
 pub(super) struct Unigram {
     trie: Trie,
-    /// The score of each piece; of one that was defined by the user, nothing: it depends on the length.
+    /// The score of each piece. A piece defined by the user has none here, because its score depends on its length.
     scores: Vec<Option<f32>>,
     unknown: u32,
     unknown_score: f32,
 }
 
-/// The best way to a place in the text.
+/// The best way to reach a place in the text.
 #[derive(Clone, Copy)]
 struct Arrival {
     score: f32,
