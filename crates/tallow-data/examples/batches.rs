@@ -1,11 +1,11 @@
-//! Measures how fast a corpus is read and planned, how much of the token budget its batches use, and how evenly they
-//! divide among workers.
+//! Measures how fast a corpus is read and planned, how full the batches are relative to the token budget, and how
+//! evenly the batches divide among workers.
 //!
 //! ```sh
 //! cargo run --release -p tallow-data --example batches -- SOURCE TARGET [BATCH_TOKENS] [POOL_PAIRS]
 //! ```
 //!
-//! White space separates the tokens. Text that was cut into subwords before gives the figures of that tokenizer.
+//! White space separates the tokens. Text already cut into subwords gives the figures of its tokenizer.
 
 #![allow(clippy::print_stdout)] // A program, not the library.
 

@@ -1,44 +1,44 @@
-//! Whether line N of one side translates line N of the other.
+//! Checks whether line N of one side translates line N of the other.
 //!
-//! A long sentence has a long translation (Gale and Church 1993), so the lengths of the two sides are correlated where
-//! they belong together, and are not where they do not. A line that one file lacks moves everything after it, which
-//! shows as a correlation with the lines before or after.
+//! A long sentence has a long translation (Gale and Church 1993). So the lengths of the two sides are correlated where
+//! lines belong together, and uncorrelated where they do not. If one file lacks a line, everything after it is shifted:
+//! its lengths then correlate with the lines before or after.
 
 use serde::Serialize;
 
-/// Lines that are looked at together.
+/// Number of lines in a window, which are examined together.
 const WINDOW: usize = 200;
-/// Fewer lines than this say nothing.
+/// Least number of lines from which a correlation tells anything.
 const LEAST: usize = 50;
-/// How far apart two lines that belong together are looked for.
+/// Greatest shift at which counterparts are searched.
 const FARTHEST: i64 = 10;
-/// By how much the correlation of another shift must be greater, at least and in units of 1 / sqrt(lines), by which
-/// that of unrelated lines varies.
+/// The correlation of another shift must be greater by at least this margin, and by at least this many times 1 /
+/// sqrt(lines), the deviation of correlations of unrelated lines.
 const MARGIN: f64 = 0.3;
 const MARGIN_DEVIATIONS: f64 = 4.5;
-/// Lines of a window below the first are unrelated, if those of many windows are above the second; nor do lines belong
-/// together, at any shift, that are below it.
+/// Lines of a window whose correlation is below the first value are unrelated, provided that the correlations of many
+/// windows are above the second. Lines with a correlation below the second value do not belong together at any shift.
 const UNRELATED: f64 = 0.15;
 const RELATED: f64 = 0.5;
 
 /// Lines whose translation stands elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stretch {
-    /// The first source line, from 1; nearly exact.
+    /// The first source line, from 1; accurate to a few lines.
     pub first: u64,
     /// The last source line.
     pub last: u64,
-    /// How many lines further down the target lines are that fit; `None` if none within reach fit.
+    /// How many lines further down the matching target lines are; `None` if no lines within reach match.
     pub shift: Option<i64>,
 }
 
-/// How well the lengths of two sides go together.
+/// How well the lengths of the two sides agree.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Alignment {
-    /// The correlation of the logarithms of the lengths in characters, over all lines; `None` if there are too few, or
-    /// all are equally long.
+    /// The correlation of the logarithms of the lengths in characters, over all lines; `None` if there are too few
+    /// lines, or if all are equally long.
     pub correlation: Option<f64>,
-    /// Where lines do not belong together.
+    /// The stretches in which lines do not belong together.
     pub misaligned: Vec<Stretch>,
 }
 
@@ -52,12 +52,13 @@ impl Alignment {
         let overall = correlation(&source[..both], &target[..both]);
         let windows: Vec<Window> = (0..source.len().div_ceil(WINDOW))
             .map(|i| {
-                // The last window is a whole one too, if there are lines enough.
+                // The last window is also a full one, if there are enough lines.
                 let last = ((i + 1) * WINDOW).min(source.len());
                 Window::of(&source, &target, last.saturating_sub(WINDOW), last)
             })
             .collect();
-        // What is usual where lines belong together: the upper quarter, so that half a corpus may be out of step.
+        // The usual correlation of lines that belong together. It is taken from the upper quarter, so up to half a
+        // corpus may be misaligned.
         let mut usual: Vec<f64> = windows.iter().map(|window| window.best().1).collect();
         usual.sort_by(f64::total_cmp);
         let is_related = usual.get(usual.len() * 3 / 4).is_some_and(|usual| *usual > RELATED);
@@ -103,7 +104,7 @@ impl Alignment {
 struct Window {
     first: usize,
     last: usize,
-    /// By shift, from -[`FARTHEST`] on.
+    /// One correlation for each shift, from -[`FARTHEST`] on.
     correlations: Vec<f64>,
 }
 
@@ -131,8 +132,8 @@ impl Window {
         MARGIN.max(MARGIN_DEVIATIONS / ((self.last - self.first) as f64).sqrt())
     }
 
-    /// Whether lengths vary here as they do elsewhere. Where they do not, as in a corpus that is sorted by length,
-    /// nothing follows from a low correlation.
+    /// Whether lengths vary in this window as they do elsewhere. If they do not, as in a corpus sorted by length, a low
+    /// correlation tells nothing.
     fn is_varied(&self, source: &[f64], target: &[f64]) -> bool {
         let of = |side: &[f64]| {
             let here = side.get(self.first..self.last);
@@ -145,7 +146,7 @@ impl Window {
         self.correlations[(shift + FARTHEST) as usize]
     }
 
-    /// The shift that fits best; the smallest of those that fit equally well.
+    /// The shift that fits best; of equally good shifts, the smallest.
     fn best(&self) -> (i64, f64) {
         let mut shifts: Vec<i64> = (-FARTHEST..=FARTHEST).collect();
         shifts.sort_by_key(|shift| shift.abs());
@@ -159,8 +160,8 @@ impl Window {
     }
 }
 
-/// The line of `lines` from which on the shift fits better than none: where the sum of the differences of lengths,
-/// without the shift before it and with it after, is least.
+/// The line of `lines` from which the shift fits better than no shift. It minimizes the sum of the differences of
+/// lengths, taken without the shift before this line and with the shift from there on.
 fn border(source: &[f64], target: &[f64], lines: std::ops::Range<usize>, shift: i64) -> usize {
     let end = lines.end.saturating_sub(1);
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
@@ -179,7 +180,7 @@ fn border(source: &[f64], target: &[f64], lines: std::ops::Range<usize>, shift: 
             best = (line + 1, sum);
         }
     }
-    // Where no line fits better so, the last one must do.
+    // If no line is better, the last one is used.
     best.0.min(end)
 }
 
@@ -235,7 +236,7 @@ mod tests {
         }
         let (source, target) = corpus(1000);
         assert!(Alignment::of(&source, &target).correlation.unwrap() > 0.8);
-        // Where all lines are equally long, nothing can be told.
+        // If all lines are equally long, nothing can be concluded.
         let same = vec!["abc".to_string(); 1000];
         let found = Alignment::of(&same, &same);
         assert_eq!((found.correlation, found.misaligned.len()), (None, 0));
@@ -243,7 +244,8 @@ mod tests {
         let mut sorted = source;
         sorted.sort_by_key(String::len);
         assert_eq!(Alignment::of(&sorted, &sorted).misaligned, []);
-        // A part in random order, and one sorted by the length of the source: there, little is left of the correlation.
+        // A part in random order and a part sorted by the length of the source. In the sorted part, little correlation
+        // is left.
         let (mut source, mut target) = corpus(4000);
         let (more, others) = corpus(3000);
         let mut pairs: Vec<(String, String)> = more.into_iter().zip(others).collect();
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!(Alignment::of(&source, &target).misaligned, []);
     }
 
-    /// Few lines that have nothing to do with each other are not taken for shifted ones.
+    /// A few unrelated lines are not mistaken for shifted ones.
     #[test]
     fn chance_is_no_shift() {
         for lines in [50, 60, 100, 150, 300] {
@@ -274,7 +276,7 @@ mod tests {
         for (lines, missing) in [(3000, 1700), (3000, 0), (500, 250), (2000, 1200)] {
             let (source, mut target) = corpus(lines);
             target.remove(missing);
-            // With as many lines on both sides, as a careless repair leaves it, and without.
+            // With equally many lines on both sides, as after a careless repair, and with one line fewer.
             for fill in [false, true] {
                 let mut target = target.clone();
                 target.extend(fill.then(|| "b".repeat(20)));
@@ -304,7 +306,7 @@ mod tests {
         let found = Alignment::of(&source, &target).misaligned;
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((found[0].first, found[0].last, found[0].shift), (1201, 2400, None));
-        // A corpus in another order altogether: no correlation, and nothing that fits.
+        // A corpus in a completely different order: no correlation, and no shift fits.
         let (source, mut target) = corpus(3600);
         target.reverse();
         let found = Alignment::of(&source, &target);

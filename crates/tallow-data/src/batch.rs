@@ -37,7 +37,7 @@ impl Batch {
         self.examples.iter().map(|example| example.source.len()).sum()
     }
 
-    /// The number of target tokens, `</s>` included, the number of predictions in the loss.
+    /// The number of target tokens, `</s>` included. This is the number of predictions in the loss.
     pub fn target_tokens(&self) -> usize {
         self.examples.iter().map(|example| example.target.len()).sum()
     }
@@ -60,16 +60,16 @@ impl Batch {
             .unwrap_or(0)
     }
 
-    /// The size that `batch_tokens` limits: rows times the length of the longest sentence of either side.
+    /// The size that `batch_tokens` limits: rows times the length of the longest sentence on either side.
     pub fn padded_tokens(&self) -> usize {
         self.examples.len() * self.source_length().max(self.target_length())
     }
 
-    /// Divides the sentences among workers, one part for each; with fewer sentences than workers, into as many parts as
-    /// there are sentences. No part is empty.
+    /// Divides the sentences among workers, one part for each. If there are fewer sentences than workers, there are as
+    /// many parts as sentences. No part is empty.
     ///
-    /// `cost` estimates the work of a pair; [`deal`] divides it. The result depends on nothing but the batch, `workers`
-    /// and the costs. 0 workers count as 1.
+    /// `cost` estimates the work of a pair, and [`deal`] divides the work. The result depends only on the batch,
+    /// `workers` and the costs. 0 workers count as 1.
     pub fn shards(&self, workers: usize, cost: impl Fn(&Example) -> usize) -> Vec<Batch> {
         let shards = deal(self.examples.iter().collect(), workers, |example| cost(example));
         let shards = shards.into_iter().filter(|shard| !shard.is_empty());
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(ids(&batch.shards(2, tokens)), [vec![1], vec![0, 2, 3, 4]]);
         assert_eq!(ids(&batch.shards(1, tokens)), [vec![1, 0, 2, 3, 4]]);
         assert_eq!(batch.shards(0, tokens), batch.shards(1, tokens));
-        // Where the target alone counts, and where nothing does.
+        // A cost of the target alone, and no cost at all.
         let batch = super::tests::batch(&[(90, 1), (1, 2), (1, 3)]);
         assert_eq!(ids(&batch.shards(2, |pair| pair.target.len())), [vec![2], vec![1, 0]]);
         assert_eq!(ids(&batch.shards(3, |_| 0)), [vec![0], vec![1], vec![2]]);
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// No two parts ever differ by more than the dearest pair; with many pairs to choose from, by very little.
+    /// Two parts never differ by more than the most expensive pair; with many pairs, they differ by very little.
     #[test]
     fn shards_differ_by_little() {
         let lengths: Vec<(usize, usize)> = (0..200).map(|i| (3 + i * 7 % 13, 3 + i * i % 19)).collect();

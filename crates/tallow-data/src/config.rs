@@ -6,32 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter::Filters;
 
-/// The largest weight of a corpus: more repetitions in one epoch are surely a slip of the pen.
+/// The largest weight of a corpus: more repetitions in one epoch are surely a mistake.
 pub(crate) const MAX_WEIGHT: f64 = 1000.0;
 
-/// Which text a run reads and how it is cut into batches.
+/// The text that a run reads, and how it is cut into batches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// The training corpora. Default: none; training needs at least one.
     pub train: Vec<CorpusFiles>,
-    /// The corpus that training is validated on. Default: none.
+    /// The corpus on which training is validated. Default: none.
     pub valid: Option<CorpusFiles>,
-    /// The corpus that the finished model is scored on, once. Default: none.
+    /// The corpus on which the finished model is scored, once. Default: none.
     pub test: Option<CorpusFiles>,
-    /// The size of one update in padded tokens: sentences times the length, with `</s>`, of the longest sentence
-    /// of either side, over all workers and before accumulation. Default: 4096.
+    /// The size of one update in padded tokens: the number of sentences times the length, with `</s>`, of the longest
+    /// sentence on either side, over all workers and before accumulation. Default: 4096.
     pub batch_tokens: usize,
-    /// The longest side, in tokens with `</s>`, of a training pair; longer pairs are dropped and counted.
+    /// The longest side that a training pair may have, in tokens with `</s>`. Longer pairs are dropped and counted.
     /// Default: 100.
     pub max_length: usize,
-    /// The largest ratio of the longer to the shorter side, both in tokens with `</s>`, of a training pair; 0
-    /// allows any. Default: 0.
+    /// The largest ratio of the longer to the shorter side of a training pair, both in tokens with `</s>`; 0 allows
+    /// any. Default: 0.
     pub max_length_ratio: f64,
-    /// Whether a training pair whose two lines both occurred earlier, in the same corpus or in one before it, is
-    /// dropped and counted. Default: false.
+    /// Whether to drop and count a training pair whose two lines both occurred earlier, in the same corpus or in one
+    /// before it. Default: false.
     pub drop_duplicates: bool,
-    /// How many pairs are sorted by length together. Larger pools fill the batches better, smaller ones mix lengths
+    /// How many pairs are sorted by length together. Larger pools fill the batches better, smaller pools mix lengths
     /// more; 0 sorts a whole epoch. Default: 100,000.
     pub pool_pairs: usize,
     /// How many batches are prepared ahead of the one in training. Default: 4.
@@ -54,8 +54,8 @@ impl Default for DataConfig {
     }
 }
 
-/// The files of one parallel corpus: either `source` and `target`, where line N of both is one pair, or `tsv`,
-/// whose lines hold a source, one tab and a target. Each may be gzip.
+/// The files of one parallel corpus: either `source` and `target`, where line N of both is one pair, or `tsv`, each
+/// line of which is a source, one tab and a target. Each file may be gzip.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorpusFiles {
@@ -68,8 +68,8 @@ pub struct CorpusFiles {
     /// One file with both. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tsv: Option<PathBuf>,
-    /// How often a training epoch takes each pair: 1 once, 2 twice, 0.5 another half of the corpus drawn anew for
-    /// every epoch. Default: 1.
+    /// How often a training epoch takes each pair: 1 once, 2 twice; 0.5 takes half of the corpus, drawn anew for every
+    /// epoch. Default: 1.
     pub weight: f64,
 }
 
@@ -85,7 +85,7 @@ impl Default for CorpusFiles {
 }
 
 impl DataConfig {
-    /// What the configuration drops from training text.
+    /// The filters that the configuration sets for training text.
     pub fn filters(&self) -> Filters {
         Filters {
             drop_empty: true,
@@ -95,8 +95,8 @@ impl DataConfig {
         }
     }
 
-    /// All faults of the values, each beginning with its key; empty for a table that can be trained from. The
-    /// disk is not looked at: [`DataConfig::missing_files`] does that.
+    /// All faults of the values, each beginning with its key; empty if the table can be used for training. Does not
+    /// look at the disk: [`DataConfig::missing_files`] does that.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.train.is_empty() {
@@ -147,7 +147,7 @@ impl DataConfig {
         faults
     }
 
-    /// One message for each file of the table that is not there, beginning with its key. Looks at the disk.
+    /// One message for each missing file of the table, beginning with its key. Looks at the disk.
     pub fn missing_files(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (key, corpus) in self.corpora() {
@@ -202,7 +202,7 @@ impl CorpusFiles {
         }
     }
 
-    /// Which of the two forms this is; otherwise what the entry holds, in words.
+    /// The form of this entry; if it has neither form, its keys in words.
     pub(crate) fn form(&self) -> Result<CorpusForm<'_>, String> {
         match (&self.source, &self.target, &self.tsv) {
             (Some(source), Some(target), None) => Ok(CorpusForm::TwoFiles { source, target }),

@@ -10,11 +10,11 @@ use crate::lines::{FileRecord, is_blank};
 use crate::parallel::ParallelText;
 use crate::recut::{Recut, Recuts};
 
-/// How many pairs are handed to the encoders at a time.
+/// How many pairs are passed to the encoders at a time.
 const CHUNK: usize = 4096;
 
-/// One or more parallel corpora, encoded: every sequence ends with `</s>`, and all of them lie one after the other
-/// in a single vector.
+/// One or more parallel corpora, encoded. Every sequence ends with `</s>`, and all sequences are stored one after
+/// another in a single vector.
 #[derive(Debug)]
 pub struct Corpus {
     tokens: Vec<u32>,
@@ -40,8 +40,8 @@ pub(crate) struct Part {
 /// A view of one encoded pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair<'a> {
-    /// The number, from 0, of the pair's line among all lines of all corpora in their order, before any filter:
-    /// the same under other filters and in every epoch, so that random numbers can be keyed by it.
+    /// The number, from 0, of the pair's line among all lines of all corpora in their order, before any filter. It is
+    /// the same with other filters and in every epoch, so random numbers can be keyed by it.
     pub id: u64,
     /// The source tokens, the last of them `</s>`.
     pub source: &'a [u32],
@@ -50,7 +50,7 @@ pub struct Pair<'a> {
 }
 
 impl Part {
-    /// What the filters did.
+    /// The report of the filters.
     pub(crate) fn report(&self) -> &FilterReport {
         &self.report
     }
@@ -62,15 +62,15 @@ impl Part {
 }
 
 impl Corpus {
-    /// Encodes and filters parallel text. The encoders are called with up to 4096 lines at a time and return the
-    /// tokens of each line without `</s>`; `end_id`, the number of `</s>` in both vocabularies, is appended here.
-    /// Blank lines and duplicates are dropped before they are encoded.
+    /// Encodes and filters parallel text. The encoders get up to 4096 lines at a time and return the tokens of each
+    /// line without `</s>`. This function appends `end_id`, the id of `</s>` in both vocabularies. Blank lines and
+    /// duplicates are dropped before they are encoded.
     ///
-    /// A pair whose line was dropped leaves a gap in the ids and a count in [`Corpus::reports`].
+    /// A dropped pair leaves a gap in the ids and a count in [`Corpus::reports`].
     ///
     /// # Errors
-    /// No text at all, a weight that is not positive, an encoder that fails or returns another number of sequences
-    /// than it was given, and filters that leave nothing of all corpora.
+    /// No text at all, a weight that is not positive, an encoder that fails or returns a different number of sequences
+    /// than it got lines, and filters that leave no pair of any corpus.
     pub fn build<E: Into<BoxError>>(
         texts: &[ParallelText],
         end_id: u32,
@@ -88,7 +88,7 @@ impl Corpus {
             parts: Vec::new(),
             recuts: None,
         };
-        // The texts themselves are compared, not sums of them: a collision would drop a pair for nothing.
+        // Compares the texts themselves, not hashes of them: a hash collision would drop a valid pair.
         let mut seen = HashSet::new();
         let mut first_id = 0;
         for text in texts {
@@ -127,7 +127,7 @@ impl Corpus {
             }
             let pairs = first_pair..corpus.len();
             report.kept = pairs.len() as u64;
-            // Blank lines were met before those that encode to nothing.
+            // Blank lines were found before lines that encode to nothing.
             report.empty.lines.sort_unstable();
             let next_id = first_id + report.read;
             corpus.parts.push(Part {
@@ -149,12 +149,12 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// Lets every epoch of training cut the sentences anew, source sides with one function and target sides with the
-    /// other (subword regularization). What would have more than `longest` tokens, `</s>` included, stays as it is
-    /// here.
+    /// Lets every epoch of training cut the sentences anew, with one function for source sides and one for target sides
+    /// (subword regularization). A side that would become longer than `longest` tokens, `</s>` included, keeps its
+    /// first cut.
     ///
-    /// A [`crate::Sampler`] does so, keyed by its seed, the epoch and [`Pair::id`]; everything else, [`Corpus::pair`]
-    /// for one, still sees the pairs as they were encoded.
+    /// Only a [`crate::Sampler`] uses these functions, keyed by its seed, the epoch and [`Pair::id`]. Everything else,
+    /// such as [`Corpus::pair`], still returns the pairs as they were encoded.
     pub fn recut_with(self, source: Recut, target: Recut, longest: usize) -> Self {
         let recuts = Recuts {
             source,
@@ -185,15 +185,15 @@ impl Corpus {
         self.ids.len()
     }
 
-    /// Whether there are no pairs; never true of what [`Corpus::build`] returns.
+    /// Whether there are no pairs; never true of the result of [`Corpus::build`].
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// The pair of an index below [`Corpus::len`].
+    /// The pair at an index below [`Corpus::len`].
     ///
     /// # Panics
-    /// When there is no such pair, as for a slice.
+    /// If the index is not below [`Corpus::len`], as for a slice.
     pub fn pair(&self, index: usize) -> Pair<'_> {
         let [start, middle, end] = [
             self.offsets[2 * index],
@@ -221,12 +221,12 @@ impl Corpus {
         (pair.source.len(), pair.target.len())
     }
 
-    /// What the filters did, corpus by corpus.
+    /// The reports of the filters, one for each corpus.
     pub fn reports(&self) -> impl ExactSizeIterator<Item = &FilterReport> {
         self.parts.iter().map(|part| &part.report)
     }
 
-    /// The files of all corpora with their sums, for the record of a run: a resumed run can tell that they changed.
+    /// The files of all corpora with their hashes, for the record of a run: a resumed run can tell that they changed.
     pub fn files(&self) -> impl Iterator<Item = &FileRecord> {
         self.parts.iter().flat_map(|part| &part.files)
     }

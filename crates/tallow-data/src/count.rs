@@ -1,6 +1,6 @@
-//! Counts in sentences.
+//! Counts in messages.
 
-/// A count and what is counted, in the right number: `1 line`, `2 lines`.
+/// A count and its noun in singular or plural: `1 line`, `2 lines`.
 pub(crate) fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The position of the NEXT batch; the default is the start of the first epoch. Together with the seed, the corpus
-/// and the `[data]` table it fixes all batches to come, so it is all that a checkpoint needs to hold.
+/// The position of the NEXT batch; the default is the start of the first epoch. Together with the seed, the corpus and
+/// the `[data]` table, it determines all future batches. So a checkpoint needs nothing else for the data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {

@@ -1,11 +1,11 @@
-//! Work dealt out to workers.
+//! Division of work among workers.
 
 use std::cmp::Reverse;
 
-/// Deals pieces of work to `hands` (0 counts as 1), the dearest first, each to the hand that costs least so far (Graham
-/// 1969, "Bounds on multiprocessing timing anomalies": longest processing time first). Of equal ones the earlier comes
-/// first. A piece costs at least 1, so that pieces without a cost are spread too; with fewer pieces than hands some are
-/// empty.
+/// Divides pieces of work among `hands` workers (0 counts as 1). The most expensive piece goes first, and each piece
+/// goes to the worker with the lowest total cost so far (Graham 1969, "Bounds on multiprocessing timing anomalies":
+/// longest processing time first). Of equal pieces or workers, the earlier one is taken. A piece costs at least 1, so
+/// that pieces without a cost are spread too. If there are fewer pieces than workers, some workers get none.
 pub fn deal<T>(pieces: Vec<T>, hands: usize, cost: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut dearest_first: Vec<(usize, T)> = pieces.into_iter().map(|piece| (cost(&piece).max(1), piece)).collect();
     dearest_first.sort_by_key(|(cost, _)| Reverse(*cost));

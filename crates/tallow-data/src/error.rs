@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a file and a batch.
+//! All errors between a file and a batch.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use crate::count::counted;
 use crate::file_signature::Format;
 
-/// An error of the caller's encoder, whatever its type.
+/// An error of the caller's encoder, of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What went wrong, with the file and the line (counted from 1) where there is one, and the way out.
+/// The errors of this crate. A message names the file and the line (counted from 1) if there is one, and the way out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -22,16 +22,16 @@ pub enum DataError {
         error: io::Error,
     },
 
-    /// A file that is no text.
+    /// A file is not text.
     #[error("{}: {format}", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The format that it has instead.
         format: Format,
     },
 
-    /// A file breaks off or its compressed data is damaged.
+    /// A file ends too early, or its compressed data is damaged.
     #[error("{}: line {line}: cannot read on: {error}{}", path.display(), hint(*gzip, error))]
     Read {
         /// The file.
@@ -62,11 +62,11 @@ pub enum DataError {
         line: u64,
         /// The first bad byte of the line, counted from 1.
         byte: usize,
-        /// What the file seems to be instead, and how to convert it.
+        /// The encoding that the file seems to have, and how to convert it.
         hint: &'static str,
     },
 
-    /// A line that is longer than any text.
+    /// A line is longer than any text.
     #[error("{}: line {line}: longer than {} MiB; is this a text file with one sentence a line?", path.display(), limit >> 20)]
     LongLine {
         /// The file.
@@ -97,7 +97,7 @@ pub enum DataError {
         longer_lines: u64,
     },
 
-    /// A line of a TSV file does not hold two columns.
+    /// A line of a TSV file does not have two columns.
     #[error(
         "{}: line {line}: {} where a source, one tab and a target are expected{}",
         path.display(),
@@ -113,7 +113,7 @@ pub enum DataError {
         columns: usize,
     },
 
-    /// A corpus without a single line.
+    /// A corpus has no line.
     #[error("{}: line 1 is missing: the file is empty", path.display())]
     EmptyFile {
         /// The file.
@@ -127,7 +127,7 @@ pub enum DataError {
         found: String,
     },
 
-    /// A corpus weight that is no positive number.
+    /// A corpus weight is not a positive number.
     #[error(
         "{name}: weight {weight}: a weight must be a number above 0 and at most {}",
         crate::config::MAX_WEIGHT
@@ -143,19 +143,19 @@ pub enum DataError {
     #[error("no corpus was given: data.train is empty")]
     NoCorpus,
 
-    /// The filters left nothing of all corpora.
+    /// The filters left no pair of any corpus.
     #[error("no pair is left of {read}: {report}; loosen data.max_length or data.max_length_ratio, or check the files")]
     AllDropped {
         /// The number of pairs before the filters.
         read: u64,
-        /// What was dropped and why.
+        /// The pairs that were dropped, by reason.
         report: String,
     },
 
     /// The caller's encoder failed.
     #[error("{file}: lines {first} to {last}: cannot encode: {error}")]
     Encode {
-        /// The file the text came from.
+        /// The file that the text came from.
         file: String,
         /// The first line of the group that failed.
         first: u64,
@@ -165,10 +165,10 @@ pub enum DataError {
         error: BoxError,
     },
 
-    /// The caller's encoder returned another number of sequences than it was given.
+    /// The caller's encoder returned a different number of sequences than it got lines.
     #[error("{file}: lines {first} to {last}: the encoder returned {} for {}", counted(*got as u64, "sequence"), counted(*expected as u64, "line"))]
     EncodedCount {
-        /// The file the text came from.
+        /// The file that the text came from.
         file: String,
         /// The first line of the group.
         first: u64,
@@ -180,7 +180,7 @@ pub enum DataError {
         got: usize,
     },
 
-    /// A cursor beyond the end of its epoch.
+    /// A cursor is beyond the end of its epoch.
     #[error(
         "the data position to resume from is batch {batch} of epoch {epoch}, which has only {batches}: \
          the corpus, the seed, a key of [data] or the machine has changed since the checkpoint was written"
@@ -198,20 +198,20 @@ pub enum DataError {
     #[error("cannot start the thread that prepares batches: {0}")]
     Thread(io::Error),
 
-    /// The thread that prepares batches broke down: an error of this crate.
+    /// The thread that prepares batches panicked: an error in this crate.
     #[error("the thread that prepares batches broke down: {0}")]
     Broken(String),
 
-    /// Options of a toy corpus that cannot be met.
+    /// The options of a toy corpus cannot be met.
     #[error("toy {toy}: {reason}")]
     Toy {
         /// The toy's name.
         toy: &'static str,
-        /// What is wrong and what would be right.
+        /// The fault, and the values that would be right.
         reason: String,
     },
 
-    /// A toy would replace a file by another one.
+    /// A toy would replace a file that has other content.
     #[error("{}: exists with other content; remove it or choose another directory", path.display())]
     Exists {
         /// The file.
@@ -219,7 +219,7 @@ pub enum DataError {
     },
 }
 
-/// What to try when a file breaks off.
+/// The advice for a file that ends too early.
 fn hint(gzip: bool, error: &io::Error) -> &'static str {
     if gzip {
         "; the gzip data is damaged or incomplete: fetch or compress the file again"

@@ -1,13 +1,13 @@
-//! Files that are no text, by how they begin.
+//! Recognizes files that are not text by their first bytes.
 
 use std::fmt;
 
-/// A format that text may have been brought into.
+/// A format that text may have been converted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
     magic: &'static [u8],
     name: &'static str,
-    /// What turns it into text.
+    /// The command that converts it to text.
     command: &'static str,
 }
 
@@ -18,7 +18,7 @@ const fn format(magic: &'static [u8], name: &'static str, command: &'static str)
 const FORMATS: [Format; 9] = [
     format(b"\x28\xb5\x2f\xfd", "compressed by zstd", "zstd -dc"),
     format(b"\xfd7zXZ\0", "compressed by xz", "xz -dc"),
-    // The first block follows the level, a digit.
+    // The level, a digit, comes before the first block.
     format(b"BZh", "compressed by bzip2", "bzip2 -dc"),
     format(b"\x04\x22\x4d\x18", "compressed by lz4", "lz4 -dc"),
     format(b"PK\x03\x04", "a zip archive", "unzip -p"),
@@ -31,8 +31,8 @@ const FORMATS: [Format; 9] = [
 const BZIP2_BLOCK: &[u8] = b"1AY&SY";
 
 impl Format {
-    /// What a file is that begins like this, if it is no text. Of a gzip file, the beginning of what it decompresses to
-    /// counts.
+    /// The format of a file with this beginning; nothing if it is text. For a gzip file, pass the beginning of its
+    /// decompressed content.
     pub fn of(beginning: &[u8]) -> Option<Self> {
         let found = FORMATS.into_iter().find(|format| beginning.starts_with(format.magic))?;
         let is_text = found.magic == b"BZh" && !beginning.get(4..).is_some_and(|rest| rest.starts_with(BZIP2_BLOCK));
@@ -41,7 +41,7 @@ impl Format {
 }
 
 impl fmt::Display for Format {
-    /// What a file of this format is, and the way to its text.
+    /// Writes the name of the format, and how to convert it to text.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { name, command, .. } = self;
         if command.is_empty() {

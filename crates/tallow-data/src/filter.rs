@@ -1,4 +1,4 @@
-//! Which pairs are worth training on, and the account of those that are not.
+//! Filters that drop pairs not worth training on, and counts of the dropped pairs.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::count::counted;
 use crate::tally::Tally;
 
-/// What [`crate::Corpus::build`] drops. [`Filters::NONE`] keeps every line, as scoring a test set needs.
+/// The pairs that [`crate::Corpus::build`] drops. [`Filters::NONE`] keeps every line, as scoring a test set needs.
 ///
 /// A pair is counted under the first reason that applies, in the order of the fields of [`FilterReport`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Filters {
     pub drop_duplicates: bool,
     /// Drop pairs with a side of more tokens than this, `</s>` included.
     pub max_length: Option<usize>,
-    /// Drop pairs whose longer side has more than this many times the tokens of the shorter one, `</s>` included.
+    /// Drop pairs whose longer side has more than this many times the tokens of the shorter side, `</s>` included.
     pub max_length_ratio: Option<f64>,
 }
 
@@ -32,7 +32,7 @@ impl Filters {
     };
 }
 
-/// What the filters made of one corpus. `read` is the sum of all other counts.
+/// The result of filtering one corpus. `read` is the sum of all other counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct FilterReport {
     /// The corpus, as messages name it.

@@ -7,10 +7,10 @@ use crate::batch::Batch;
 pub struct FlatBatch {
     /// The source tokens.
     pub source: Vec<u32>,
-    /// What the decoder reads: for each sentence the start token, then the target without its last token. At every
-    /// place it has seen exactly what precedes the label there (teacher forcing).
+    /// The input of the decoder: for each sentence the start token, then the target without its last token. Each
+    /// position sees exactly the tokens before its label (teacher forcing).
     pub target_input: Vec<u32>,
-    /// What the decoder shall predict: the target tokens with `</s>`.
+    /// The tokens that the decoder must predict: the target tokens with `</s>`.
     pub labels: Vec<u32>,
     /// The number of source tokens of each pair.
     pub source_lengths: Vec<usize>,
@@ -21,8 +21,8 @@ pub struct FlatBatch {
 }
 
 impl Batch {
-    /// Lays the examples out in their order. `start_id` begins every decoder input (Marian models begin with the
-    /// padding token).
+    /// Lays out the examples in their order. `start_id` is the first token of every decoder input (the padding token in
+    /// Marian models).
     pub fn flatten(&self, start_id: u32) -> FlatBatch {
         let target_tokens = self.target_tokens();
         let mut flat = FlatBatch {
@@ -79,7 +79,7 @@ mod tests {
     fn nothing_becomes_nothing() {
         let flat = Batch::default().flatten(1);
         assert_eq!((flat.source.len(), flat.labels.len(), flat.ids.len()), (0, 0, 0));
-        // An example that was never given its `</s>`.
+        // An example without `</s>`.
         let examples = vec![Example {
             id: 0,
             source: vec![],

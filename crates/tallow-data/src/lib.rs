@@ -5,15 +5,15 @@
 //!       --BatchStream--> Batch --shards--> one Batch per worker --flatten--> FlatBatch
 //! ```
 //!
-//! Three promises hold over the whole crate:
+//! Three rules hold for the whole crate:
 //!
-//! - **Nothing is lost silently.** Input that cannot be read is one [`DataError`] that names file and line;
-//!   pairs that filters drop are counted by reason ([`FilterReport`]); small repairs such as a stripped carriage
-//!   return are counted too ([`ReadReport`]).
-//! - **The order of the data is a function of the seed and the epoch** ([`Sampler`]), never of thread timing, so
-//!   that a [`BatchStream`] started at the [`Cursor`] of a checkpoint continues as if it had never stopped.
-//! - **The crate knows no tensors and no tokenizer.** Encoding is a closure that the caller passes to
-//!   [`Corpus::build`], and so is cutting sentences anew ([`Corpus::recut_with`]); a [`FlatBatch`] holds plain vectors.
+//! - **Nothing is lost silently.** Input that cannot be read gives one [`DataError`] that names file and line. Pairs
+//!   that filters drop are counted by reason ([`FilterReport`]). Small repairs, such as a removed carriage return, are
+//!   counted too ([`ReadReport`]).
+//! - **The order of the data depends only on the seed and the epoch** ([`Sampler`]), never on the timing of threads. So
+//!   a [`BatchStream`] that starts at the [`Cursor`] of a checkpoint continues as if it had never stopped.
+//! - **The crate knows no tensors and no tokenizer.** The caller passes closures to [`Corpus::build`] for encoding, and
+//!   to [`Corpus::recut_with`] for cutting sentences anew. A [`FlatBatch`] has plain vectors.
 
 mod alignment;
 mod batch;

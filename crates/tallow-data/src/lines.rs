@@ -1,9 +1,9 @@
 //! Text files, line by line.
 //!
-//! The one rule of what a line is, for training text and for text to be translated: lines end at LF and at
-//! nothing else (not at U+2028, a form feed or a lone CR, which stay characters of the line); one CR right before
-//! the LF or the end of the file is stripped and counted; a byte order mark at the start of the file is stripped
-//! and counted; NUL is a character. Gzip is recognised by its magic bytes (RFC 1952, section 2.3.1), not by name.
+//! This module defines lines, for training text and for text to be translated. Lines end only at LF. Other characters,
+//! such as U+2028, a form feed or a lone CR, are part of the line. One CR directly before the LF or the end of the file
+//! is removed and counted. A byte order mark at the start of the file is removed and counted. NUL is a character. Gzip
+//! is recognised by its magic bytes (RFC 1952, section 2.3.1), not by name.
 
 use std::fmt;
 use std::fs::File;
@@ -23,11 +23,11 @@ use crate::file_signature::Format;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The longest line that is read, in bytes. A line is held in memory, no sentence comes near, and a compressed file may
-/// hold far more than its size tells.
+/// The longest line that is read, in bytes. A line is kept in memory, and a compressed file may have far more content
+/// than its size shows. No sentence comes near this limit.
 const LONGEST_LINE: u64 = 64 << 20;
 
-/// What reading found and repaired.
+/// The counts and repairs of reading.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ReadReport {
     /// Lines read; for parallel text, pairs.
@@ -36,10 +36,10 @@ pub struct ReadReport {
     pub carriage_returns: u64,
     /// Files that began with a byte order mark, which was stripped.
     pub byte_order_marks: u64,
-    /// Lines that are blank ([`is_blank`]); for parallel text, pairs with such a side. They are kept here: the
-    /// filters of a corpus drop them.
+    /// Blank lines ([`is_blank`]); for parallel text, pairs with a blank side. Reading keeps them: the filters of a
+    /// corpus drop them.
     pub empty: u64,
-    /// Lines that were not UTF-8 and whose bad bytes became U+FFFD. Only [`LineReader::repairing`] lets them pass.
+    /// Lines that were not UTF-8, whose invalid bytes became U+FFFD. Only [`LineReader::repairing`] accepts such lines.
     pub repaired: u64,
 }
 
@@ -75,9 +75,9 @@ impl fmt::Display for ReadReport {
 /// The identity of a file that was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileRecord {
-    /// The path as it was given.
+    /// The path as the caller gave it.
     pub path: PathBuf,
-    /// SHA-256 of the content in lower-case hexadecimal; of a gzip file, of what it decompresses to.
+    /// SHA-256 of the content in lower-case hexadecimal; for a gzip file, of the decompressed content.
     pub sha256: String,
 }
 
@@ -86,13 +86,13 @@ pub struct FileRecord {
 pub struct TextFile {
     /// The lines without their ends.
     pub lines: Vec<String>,
-    /// What reading found.
+    /// The counts and repairs of reading.
     pub report: ReadReport,
-    /// The file's path and sum.
+    /// The file's path and hash.
     pub record: FileRecord,
 }
 
-/// Reads a text file, plain or gzip, into memory. An empty file has no lines and is no error here.
+/// Reads a text file, plain or gzip, into memory. An empty file has no lines, and is not an error here.
 ///
 /// # Errors
 /// A file that cannot be opened or read to its end, damaged gzip data, and a line that is not UTF-8.
@@ -104,8 +104,7 @@ pub fn read_lines(path: &Path) -> Result<TextFile, DataError> {
     read_lines_from(BufReader::with_capacity(1 << 16, file), path)
 }
 
-/// Reads text, plain or gzip, from anything that can be read, such as standard input. `name` stands for the
-/// path in messages.
+/// Reads text, plain or gzip, from any reader, such as standard input. `name` stands for the path in messages.
 ///
 /// # Errors
 /// As for [`read_lines`].
@@ -119,7 +118,7 @@ pub fn read_lines_from(reader: impl BufRead, name: &Path) -> Result<TextFile, Da
     Ok(TextFile { lines, report, record })
 }
 
-/// Input whose first bytes were looked at and put back.
+/// A reader whose first bytes were read and put back.
 type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
 
 enum Content<R: BufRead> {
@@ -127,8 +126,8 @@ enum Content<R: BufRead> {
     Gzip(Box<BufReader<MultiGzDecoder<Peeked<R>>>>),
 }
 
-/// Yields the lines of a reader one after the other, for text that should not be held in memory. The first error
-/// ends it.
+/// Yields the lines of a reader one after another, for text that should not be kept in memory. The iterator ends after
+/// the first error.
 pub struct LineReader<R: BufRead> {
     content: Content<R>,
     name: PathBuf,
@@ -145,7 +144,7 @@ impl<R: BufRead> LineReader<R> {
     /// When the first bytes cannot be read.
     pub fn new(mut reader: R, name: &Path) -> Result<Self, DataError> {
         let mut magic = Vec::with_capacity(GZIP_MAGIC.len());
-        // Byte by byte: a pipe may deliver a single one, and a person who has typed an empty line waits for its answer.
+        // Byte by byte: a pipe may deliver one byte at a time, and a user who typed an empty line waits for the answer.
         while magic.len() < GZIP_MAGIC.len() && GZIP_MAGIC.starts_with(&magic) {
             let read = reader.by_ref().take(1).read_to_end(&mut magic);
             let fault = |error| DataError::Read {
@@ -176,20 +175,20 @@ impl<R: BufRead> LineReader<R> {
         })
     }
 
-    /// Lets lines pass that are not UTF-8: their bad bytes become U+FFFD and the report counts them. For a filter,
-    /// which owes an answer to every line, whatever it holds.
+    /// Accepts lines that are not UTF-8: their invalid bytes become U+FFFD, and the report counts the lines. Meant for
+    /// a program that must answer every line of its input.
     #[must_use]
     pub fn repairing(mut self) -> Self {
         self.repair = true;
         self
     }
 
-    /// What has been found so far; complete once the iterator has ended.
+    /// The report so far; it is complete when the iterator has ended.
     pub fn report(&self) -> ReadReport {
         self.report
     }
 
-    /// The report, and the sum of what has been read.
+    /// The report, and the path and hash of everything read.
     pub fn finish(self) -> (ReadReport, FileRecord) {
         let sha256 = self
             .digest
@@ -223,7 +222,7 @@ impl<R: BufRead> LineReader<R> {
             return Ok(None);
         }
         self.digest.update(&bytes);
-        // No such beginning reaches beyond the first line feed.
+        // No signature extends beyond the first line feed.
         if number == 1
             && let Some(format) = Format::of(&bytes)
         {
@@ -289,8 +288,8 @@ impl<R: BufRead> Iterator for LineReader<R> {
     }
 }
 
-/// Whether a line says nothing: it is empty, or white space, control characters and invisible ones (Unicode's general
-/// category `Cf`: characters without width, a byte order mark, marks of direction) are all there is.
+/// Whether a line has no visible content: it is empty, or has only white space, control characters and invisible
+/// characters (Unicode's general category `Cf`: characters without width, a byte order mark, marks of direction).
 pub fn is_blank(line: &str) -> bool {
     use GeneralCategory::{Control, Format};
     let is_invisible = |c: char| c.is_whitespace() || matches!(get_general_category(c), Control | Format);
@@ -363,7 +362,7 @@ mod tests {
         let expected = "x.txt: line 2: not UTF-8 at byte 3 of the line";
         assert_eq!(message(b"good\nab\xff\n"), expected);
         assert_eq!(message(&gzip(b"good\nab\xff\n")), expected);
-        // A character that is cut off by the end of the line.
+        // The end of the line cuts a character in two.
         assert_eq!(message(b"good\nab\xc3\n"), expected);
         assert!(
             message(
@@ -389,7 +388,8 @@ mod tests {
         }
     }
 
-    /// Also by a reader that lets every line pass, and inside of gzip: nobody wants translations of compressed bytes.
+    /// This also holds for a reader that accepts every line, and inside gzip: nobody wants translations of compressed
+    /// bytes.
     #[test]
     fn what_is_no_text_is_refused_by_name() {
         for (bytes, way_out) in [
@@ -410,7 +410,7 @@ mod tests {
         }
         let twice = gzip(&gzip(b"text\n"));
         assert!(message(&twice).contains("twice"), "{}", message(&twice));
-        // What is no beginning of a file is none of a later line either.
+        // These beginnings are no signatures, and only the first line is checked for one.
         for text in [&b"BZh\n"[..], b"PK\n", b"(\n", b"\xef\xbb\xbfBZh9\n"] {
             assert_eq!(read(text).unwrap().lines.len(), 1);
         }
@@ -431,7 +431,7 @@ mod tests {
     fn gzip_is_recognised_by_content() {
         let plain = read(b"eins\nzwei\n").unwrap();
         assert_eq!(read(&gzip(b"eins\nzwei\n")).unwrap(), plain);
-        // Two members one after the other are one text (RFC 1952, section 2.2).
+        // Two members, one after the other, are one text (RFC 1952, section 2.2).
         assert_eq!(read(&[gzip(b"eins\n"), gzip(b"zwei\n")].concat()).unwrap(), plain);
         // `printf 'eins\nzwei\n' | sha256sum`
         let sum = "cea7589481795a99cc8b7989cc24706fd26d46cde9fc381d07db562de08b2e18";

@@ -8,18 +8,18 @@ use crate::config::{CorpusFiles, CorpusForm};
 use crate::error::DataError;
 use crate::lines::{FileRecord, LineReader, ReadReport, TextFile, is_blank, read_lines};
 
-/// One parallel corpus as text, in memory. Line numbers are kept: nothing is dropped here.
+/// One parallel corpus as text, in memory. Line numbers stay valid: no line is dropped here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParallelText {
     /// The source sentences.
     pub source: Vec<String>,
-    /// The target sentences, as many.
+    /// The target sentences, equally many.
     pub target: Vec<String>,
     /// How often a training epoch takes each pair; see [`CorpusFiles::weight`].
     pub weight: f64,
-    /// What reading found: `lines` and `empty` count pairs, the rest is summed over the files.
+    /// The counts of reading: `lines` and `empty` count pairs, the rest is summed over the files.
     pub report: ReadReport,
-    /// The files the text came from, with their sums: one for a TSV, two otherwise.
+    /// The files that the text came from, with their hashes: one for a TSV, two otherwise.
     pub files: Vec<FileRecord>,
 }
 
@@ -27,8 +27,8 @@ impl ParallelText {
     /// Reads the files of a corpus.
     ///
     /// # Errors
-    /// An entry that is neither two files nor one TSV, everything [`read_lines`] reports, line counts that differ, a
-    /// TSV line without exactly one tab, and a corpus without a line.
+    /// An entry that is neither two files nor one TSV, every error of [`read_lines`], different line counts, a TSV line
+    /// without exactly one tab, and a corpus without a line.
     pub fn open(files: &CorpusFiles) -> Result<Self, DataError> {
         match files.form().map_err(|found| DataError::CorpusForm { found })? {
             CorpusForm::TwoFiles { source, target } => {

@@ -1,4 +1,4 @@
-//! Work that threads share, in the order of its pieces.
+//! Pieces of work that threads share; the results keep the order of the pieces.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,12 +8,12 @@ use std::thread;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerLost;
 
-/// Does pieces of work on so many threads, the caller's among them. Each thread takes the next piece that nobody has
-/// begun; the results stand in the order of the pieces, so that which thread was faster changes nothing.
+/// Does pieces of work on `workers` threads, one of which is the caller's. Each thread takes the next piece that no
+/// thread has begun. The results have the order of the pieces, so the speed of the threads does not matter.
 ///
 /// # Errors
-/// That of the first piece which fails, in the order of the pieces; a panic counts as one. Pieces that nobody has begun
-/// by then are left undone.
+/// The error of the first piece that fails, in the order of the pieces; a panic counts as an error. Pieces that no
+/// thread has begun by then are left out.
 pub fn in_order<T, R, E>(workers: usize, pieces: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E>
 where
     T: Sync,
@@ -28,7 +28,7 @@ where
             let Some(piece) = pieces.get(index) else {
                 return done;
             };
-            // What a panic leaves half done is in no result: there is none.
+            // A panic may leave things half done, but they are in no result: there is none.
             let result = catch_unwind(AssertUnwindSafe(|| work(piece))).unwrap_or_else(|_| Err(WorkerLost.into()));
             if result.is_err() {
                 next.store(pieces.len(), Ordering::Relaxed);
@@ -45,7 +45,7 @@ where
         Ok::<_, E>(all)
     })?;
     all.sort_unstable_by_key(|(index, _)| *index);
-    // Pieces are begun in order, so none is missing before the first that failed.
+    // Pieces begin in order, so no piece before the first failed one is missing.
     all.into_iter().map(|(_, result)| result).collect()
 }
 
@@ -100,7 +100,7 @@ mod tests {
                 begun.fetch_add(1, Ordering::Relaxed);
                 match *piece {
                     5 | 6 => Err(Fault::Piece(*piece)),
-                    // By then, it is known.
+                    // By then, the error is known.
                     7.. => {
                         thread::sleep(Duration::from_millis(20));
                         Ok(())

@@ -1,4 +1,4 @@
-//! Sentences that are cut into other tokens in every epoch.
+//! Cuts sentences into other tokens in every epoch.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use crate::batch::Example;
 use crate::corpus::Pair;
 use crate::shuffle::{Purpose, SplitMix64};
 
-/// Cuts the tokens of one side of a pair, without `</s>`, in another way. The second argument draws numbers from 0 to
-/// below 1, and nothing else may be random.
+/// Cuts the tokens of one side of a pair, without `</s>`, in another way. The second argument draws numbers in [0, 1).
+/// It must be the only source of randomness.
 pub type Recut = Box<dyn Fn(&[u32], &mut dyn FnMut() -> f64) -> Vec<u32> + Send + Sync>;
 
-/// How the pairs of a corpus are cut anew.
+/// The functions that cut the pairs of a corpus anew.
 pub(crate) struct Recuts {
     pub(crate) source: Recut,
     pub(crate) target: Recut,
-    /// The longest side, with `</s>`, that may come of it.
+    /// The longest side, with `</s>`, that a new cut may give.
     pub(crate) longest: usize,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Debug for Recuts {
 }
 
 impl Recuts {
-    /// The pair as this epoch sees it: a function of the seed of the run, the epoch and the pair.
+    /// The pair with the cut of this epoch. It depends only on the seed of the run, the epoch and the pair.
     pub(crate) fn example(&self, pair: Pair<'_>, seed: u64, epoch: u64) -> Example {
         let side = |recut: &Recut, tokens: &[u32], number: u64| {
             let Some((end, text)) = tokens.split_last() else {

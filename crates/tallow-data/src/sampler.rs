@@ -7,21 +7,21 @@ use crate::config::DataConfig;
 use crate::corpus::{Corpus, Part};
 use crate::shuffle::{Purpose, SplitMix64};
 
-/// Plans epochs and makes their batches. The plan is a function of the corpus, the batch size, the pool size, the seed
-/// and the number of the epoch, and of nothing else.
+/// Plans epochs and makes their batches. The plan depends only on the corpus, the batch size, the pool size, the seed
+/// and the number of the epoch.
 ///
 /// An epoch is planned in four steps:
 ///
 /// 1. Each corpus contributes its pairs as often as its weight says ([`crate::CorpusFiles::weight`]).
-/// 2. All of these are shuffled and cut into pools.
-/// 3. Each pool is sorted by the longer side, ties staying in their random order, and cut into batches that are as
-///    large as `batch_tokens` allows. A pair that is longer than that forms a batch of its own.
+/// 2. All these pairs are shuffled and cut into pools.
+/// 3. Each pool is sorted by the longer side; pairs of equal length keep their random order. It is then cut into
+///    batches that are as large as `batch_tokens` allows. A pair longer than `batch_tokens` forms a batch of its own.
 /// 4. The batches of all pools are shuffled.
 ///
-/// So padding is small, batches come in random order, and their composition changes from epoch to epoch.
+/// So there is little padding, batches come in random order, and their composition changes from epoch to epoch.
 ///
-/// Where an epoch cuts sentences anew ([`Corpus::recut_with`]), lengths are those of its own cuts. They are drawn
-/// twice, once for the plan and once for the batch, so that an epoch need not be held in memory.
+/// If epochs cut sentences anew ([`Corpus::recut_with`]), the lengths are those of the epoch's own cuts. The cuts are
+/// drawn twice, once for the plan and once for the batch, so that an epoch need not be kept in memory.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     corpus: Arc<Corpus>,
@@ -43,7 +43,7 @@ impl Sampler {
         }
     }
 
-    /// The same plans, made by this many threads where an epoch cuts its sentences anew.
+    /// Uses this many threads for planning when epochs cut sentences anew. The plans stay the same.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
         Self {
@@ -57,7 +57,8 @@ impl Sampler {
         &self.corpus
     }
 
-    /// The batches of an epoch in order, each a list of pair indices for [`Sampler::batch`]. No batch is empty.
+    /// The batches of an epoch in order. Each batch is a list of pair indices for [`Sampler::batch`], and none is
+    /// empty.
     pub fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
         let mut pairs = Vec::new();
         for (number, part) in self.corpus.parts().iter().enumerate() {
@@ -83,10 +84,10 @@ impl Sampler {
         batches
     }
 
-    /// The pairs of these indices as the batch that an epoch sees.
+    /// The batch of the pairs with these indices, with the cuts of this epoch.
     ///
     /// # Panics
-    /// When an index is not below [`Corpus::len`].
+    /// If an index is not below [`Corpus::len`].
     pub fn batch(&self, epoch: u64, indices: &[usize]) -> Batch {
         match self.corpus.recuts() {
             None => self.corpus.batch(indices),
@@ -101,7 +102,7 @@ impl Sampler {
         Some(recuts.example(self.corpus.pair(index), self.seed, epoch))
     }
 
-    /// The tokens of the longer side of each pair, where the epoch cuts them anew.
+    /// The tokens of the longer side of each pair, if the epoch cuts sentences anew.
     fn recut_lengths(&self, epoch: u64) -> Option<Vec<u32>> {
         self.corpus.recuts()?;
         let longer = |index| {
@@ -124,10 +125,10 @@ impl Sampler {
 }
 
 impl Corpus {
-    /// The pairs of these indices as a batch.
+    /// The batch of the pairs with these indices.
     ///
     /// # Panics
-    /// When an index is not below [`Corpus::len`].
+    /// If an index is not below [`Corpus::len`].
     pub fn batch(&self, indices: &[usize]) -> Batch {
         Batch {
             examples: indices.iter().map(|&index| self.pair(index).into()).collect(),
@@ -135,8 +136,8 @@ impl Corpus {
     }
 }
 
-/// Every pair of the corpus once, whatever the weights, in batches of at most `batch_tokens` from short to long
-/// pairs: for validation, where order does not matter and shall not change.
+/// Every pair of the corpus once, whatever the weights, in batches of at most `batch_tokens`, from short to long pairs.
+/// Meant for validation, where the order does not matter and must not change.
 pub fn fixed_batches(corpus: &Corpus, batch_tokens: usize) -> Vec<Vec<usize>> {
     let mut pairs: Vec<usize> = (0..corpus.len()).collect();
     let mut batches = Vec::new();
@@ -149,8 +150,8 @@ pub fn fixed_batches(corpus: &Corpus, batch_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-/// Adds the pairs of one corpus for one epoch: `weight` times as many as it has, rounded, and at least one. All are
-/// repeated as often as the weight has whole units; the rest is a random sample without repetition.
+/// Adds the pairs of one corpus for one epoch. Their number is `weight` times the number of pairs, rounded, and at
+/// least one. Every pair occurs as often as the weight has whole units; the rest is a random sample without repetition.
 fn draw(part: &Part, mut generator: SplitMix64, pairs: &mut Vec<usize>) {
     let size = part.pairs.len();
     if size == 0 {
@@ -168,16 +169,16 @@ fn draw(part: &Part, mut generator: SplitMix64, pairs: &mut Vec<usize>) {
     }
 }
 
-/// The tokens of the longer side of a pair.
+/// The number of tokens of the longer side of a pair.
 fn longer_side(corpus: &Corpus, index: usize) -> usize {
     let (source, target) = corpus.lengths(index);
     source.max(target)
 }
 
-/// Sorts pairs by the length of the longer side, ties staying as they are, and cuts them into batches.
+/// Sorts pairs by the length of the longer side and cuts them into batches. Pairs of equal length keep their order.
 ///
-/// The longer side is what the budget counts. Sorting the shorter side too would gain nothing, since batches are not
-/// padded, and pairs of the same two lengths would meet in a batch epoch after epoch.
+/// The budget counts the longer side. Sorting by the shorter side too would gain nothing, because batches are not
+/// padded. It would also put pairs with the same two lengths into one batch in every epoch.
 fn cut_by_length(
     longer: impl Fn(usize) -> usize,
     pairs: &mut [usize],

@@ -1,30 +1,30 @@
-//! Random order as a function of (seed, purpose, keys).
+//! Random order that depends only on the seed, a purpose and keys.
 //!
-//! Nothing in this crate draws from a shared, running generator. Whatever is random gets a generator of its own,
-//! whose start is mixed from the run's seed, a [`Purpose`] and numbers such as the epoch. It therefore does not
-//! matter who draws first, and epoch 7 can be planned without planning epochs 0 to 6.
+//! Nothing in this crate draws from a shared, running generator. Each random choice has its own generator, whose start
+//! is mixed from the run's seed, a [`Purpose`] and numbers such as the epoch. So the order of the draws does not
+//! matter, and epoch 7 can be planned without planning epochs 0 to 6.
 //!
-//! The generator is SplitMix64 (Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014):
-//! output `i` is a bijective mix of `start + i * GAMMA`, a counter. Two generators could in principle overlap, as
-//! all walk the same circle of 2^64 numbers; for the billions of numbers of a long run the odds are negligible.
+//! The generator is SplitMix64 (Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
+//! Output `i` is a bijective mix of `start + i * GAMMA`, a counter. Two generators could overlap, because all of them
+//! go through the same cycle of 2^64 numbers. For the billions of numbers of a long run, the probability is negligible.
 
-/// 2^64 divided by the golden ratio, odd: the step of the counter.
+/// 2^64 divided by the golden ratio, made odd: the step of the counter.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What random numbers are for. The values are part of what a seed means: never change or reuse one.
+/// The purposes of random numbers. The values are part of the meaning of a seed: never change or reuse one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose {
-    /// Which pairs of a corpus with a fractional weight take part in an epoch.
+    /// The pairs of a corpus with a fractional weight that take part in an epoch.
     Subset = 1,
     /// The order of the pairs before they are cut into pools and sorted.
     Pairs = 2,
     /// The order of the batches.
     Batches = 3,
-    /// Which numbers a toy corpus holds.
+    /// The numbers of a toy corpus.
     ToyNumbers = 4,
-    /// Which sequences a toy corpus holds.
+    /// The sequences of a toy corpus.
     ToySequences = 5,
-    /// How the sentences of an epoch are cut into tokens.
+    /// The cuts of an epoch's sentences into tokens.
     Cuts = 6,
 }
 
@@ -35,9 +35,9 @@ pub(crate) struct SplitMix64 {
 }
 
 impl SplitMix64 {
-    /// The stream of a seed and a purpose, told apart further by `keys`.
+    /// The stream of a seed, a purpose and `keys`.
     pub(crate) fn keyed(seed: u64, purpose: Purpose, keys: &[u64]) -> Self {
-        // Every step mixes before it takes in the next key, so that swapped keys give other streams.
+        // Each step mixes before it adds the next key, so swapped keys give other streams.
         let mut state = mix(seed.wrapping_add(GAMMA));
         for &key in [purpose as u64].iter().chain(keys) {
             state = mix((state ^ key).wrapping_add(GAMMA));
@@ -51,15 +51,15 @@ impl SplitMix64 {
         mix(self.state)
     }
 
-    /// A number from 0 to below 1, a multiple of 2^-53.
+    /// A number in [0, 1), a multiple of 2^-53.
     pub(crate) fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// A number below `bound`, each equally likely; 0 when `bound` is 0.
+    /// A number below `bound`, all equally likely; 0 if `bound` is 0.
     ///
-    /// The high half of a 64 x 64 bit product, with the few products thrown away that would favour some numbers
-    /// (Lemire: Fast Random Integer Generation in an Interval, 2019).
+    /// The high half of a 64 x 64 bit product. The few products that would favour some numbers are rejected (Lemire:
+    /// Fast Random Integer Generation in an Interval, 2019).
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 {
             return 0;
@@ -73,7 +73,7 @@ impl SplitMix64 {
         }
     }
 
-    /// Puts the items into random order, each order equally likely (Fisher and Yates).
+    /// Puts the items into random order, all orders equally likely (Fisher and Yates).
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for index in (1..items.len()).rev() {
             let other = self.below(index as u64 + 1) as usize;

@@ -1,4 +1,4 @@
-//! Batches prepared ahead, in a thread of their own.
+//! Batches prepared ahead in a separate thread.
 
 use std::any::Any;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,15 +11,15 @@ use crate::sampler::Sampler;
 
 type Item = Result<(Batch, Cursor), DataError>;
 
-/// An endless iterator over the training batches, epoch after epoch, each with the cursor AFTER it: the one to store
-/// once the batch has been trained on.
+/// An endless iterator over the training batches, epoch after epoch. Each batch comes with the cursor AFTER it: store
+/// this cursor once the batch has been trained on.
 ///
-/// A thread plans the epochs and copies the batches out of the corpus while the caller trains; it holds at most
-/// `lookahead` finished batches, and one more in its hands. What it produces does not depend on its pace. Dropping
-/// the stream ends the thread. After an error the stream ends.
+/// A thread plans the epochs and copies the batches out of the corpus while the caller trains. At any time there are at
+/// most `lookahead` finished batches, and one more that the thread works on. The batches do not depend on the thread's
+/// speed. Dropping the stream ends the thread. The stream ends after an error.
 #[derive(Debug)]
 pub struct BatchStream {
-    /// Present until the stream is dropped: the thread notices that it is gone.
+    /// Present until the stream is dropped; the thread notices the drop.
     receiver: Option<Receiver<Item>>,
     /// Present until the thread has been joined.
     thread: Option<JoinHandle<()>>,
@@ -29,7 +29,7 @@ impl BatchStream {
     /// Starts at a cursor: [`Cursor::default`], or the one of a checkpoint.
     ///
     /// # Errors
-    /// A cursor beyond the last batch of its epoch, and a system without another thread.
+    /// A cursor beyond the last batch of its epoch, or a system that cannot start another thread.
     pub fn start(sampler: Sampler, cursor: Cursor, lookahead: usize) -> Result<Self, DataError> {
         let planner = sampler.clone();
         Self::start_with(
@@ -46,7 +46,7 @@ impl BatchStream {
         cursor: Cursor,
         lookahead: usize,
     ) -> Result<Self, DataError> {
-        // Here, not in the thread: a cursor that does not fit is reported before the first batch is asked for.
+        // Done here rather than in the thread: a wrong cursor is reported before the caller asks for the first batch.
         let first = plan(cursor.epoch);
         let Cursor { epoch, batch: start } = cursor;
         if usize::try_from(start).map_or(true, |start| start >= first.len()) {
@@ -68,7 +68,7 @@ impl BatchStream {
     }
 }
 
-/// Sends batches until nobody receives them any more.
+/// Sends batches until the receiver is dropped.
 fn produce(
     mut batches: Vec<Vec<usize>>,
     plan: impl Fn(u64) -> Vec<Vec<usize>>,
@@ -101,7 +101,7 @@ fn produce(
         start = 0;
         batches = plan(epoch);
         if batches.is_empty() {
-            // An empty epoch would be planned for ever. Nobody may listen any more: then the error is of no interest.
+            // Otherwise the loop would plan empty epochs for ever. If the receiver is gone, nobody needs the error.
             let _ = sender.send(Err(DataError::Broken(format!("epoch {epoch} has no batches"))));
             return;
         }
@@ -115,7 +115,7 @@ impl Iterator for BatchStream {
         if let Ok(item) = self.receiver.as_ref()?.recv() {
             return Some(item);
         }
-        // The thread is gone: because it failed and said so, or because it panicked.
+        // The thread has ended: either it reported an error and stopped, or it panicked.
         match self.thread.take()?.join() {
             Ok(()) => None,
             Err(payload) => Some(Err(DataError::Broken(panic_message(payload.as_ref())))),
@@ -127,7 +127,7 @@ impl Drop for BatchStream {
     fn drop(&mut self) {
         drop(self.receiver.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread is of no interest to a caller who wants no more batches.
+            // A caller who drops the stream does not need to know of a panic.
             let _ = thread.join();
         }
     }
@@ -193,15 +193,15 @@ mod tests {
         };
         let mut stream = BatchStream::start_with(two_batches, count, Cursor::default(), 3).unwrap();
         stream.next().unwrap().unwrap();
-        // One taken, three waiting, one in the hands of the thread.
+        // One batch taken, three waiting, one in work in the thread.
         let patience = Instant::now() + Duration::from_secs(20);
         while made.load(Ordering::SeqCst) < 5 && Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(made.load(Ordering::SeqCst), 5);
-        // Ends the thread, although it is blocked with a batch in its hands; returns only once it is gone, which
-        // leaves the counter here as the last one.
+        // Ends the thread, which is blocked while it sends a batch. The call returns only after the thread has ended,
+        // so the counter here is the last one.
         drop(stream);
         assert_eq!(Arc::strong_count(&made), 1);
     }

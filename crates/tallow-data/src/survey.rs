@@ -1,5 +1,5 @@
-//! What a parallel corpus is like: oddities of its text, and of its tokens. For a person to look at before training;
-//! nothing is dropped or changed here.
+//! Reports oddities of a parallel corpus, in its text and in its tokens, for a person to read before training. Nothing
+//! is dropped or changed here.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,32 +11,33 @@ use crate::lines::{ReadReport, is_blank};
 use crate::parallel::ParallelText;
 use crate::tally::Tally;
 
-/// Lines of training text that [`Sides`] learns words from.
+/// Number of lines of training text from which [`Sides`] learns words.
 const WORD_LINES: usize = 200_000;
 
-/// The upper ends of the bars of [`TokenSurvey::histogram`], in tokens with `</s>`; one more bar holds what is longer.
+/// The upper ends of the bars of [`TokenSurvey::histogram`], in tokens with `</s>`; one more bar counts longer
+/// sentences.
 pub const HISTOGRAM: [usize; 8] = [5, 10, 20, 30, 50, 100, 200, 500];
 
-/// What is odd about the text of one corpus. Tallies count pairs; a pair may be in several.
+/// Oddities in the text of one corpus. Tallies count pairs; a pair may be in several.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Survey {
     /// The corpus, as messages name it.
     pub corpus: String,
-    /// Lines, and what reading them found.
+    /// The number of lines, and the repairs of reading.
     pub reading: ReadReport,
-    /// A side is blank.
+    /// Pairs with a blank side.
     pub empty: Tally,
-    /// The two lines both occurred earlier in this corpus, together.
+    /// Pairs whose two lines both occurred earlier in this corpus, together.
     pub duplicate: Tally,
-    /// The two sides are the same text, of three words or more: a name or a number may well be the same.
+    /// Pairs whose two sides are the same text, of three words or more; a name or a number may well be the same.
     pub copied: Tally,
-    /// A side has U+FFFD, the mark of bytes that a program before this one could not read.
+    /// Pairs with U+FFFD on a side, the mark of bytes that an earlier program could not read.
     pub replaced: Tally,
-    /// A side has what becomes of UTF-8 that is read as Latin-1 or Windows-1252, such as `Ã¼` for `ü`.
+    /// Pairs with a side of UTF-8 that was read as Latin-1 or Windows-1252, such as `Ã¼` for `ü`.
     pub misread: Tally,
-    /// A side has control characters other than the tab.
+    /// Pairs with control characters other than the tab on a side.
     pub control: Tally,
-    /// A side has characters that nobody sees and that mean nothing inside a line: a byte order mark, spaces without
+    /// Pairs with invisible characters on a side that mean nothing inside a line: a byte order mark, spaces without
     /// width, soft hyphens. Joiners and marks of direction, which some scripts need, do not count.
     pub invisible: Tally,
     /// Whether line N translates line N.
@@ -44,7 +45,7 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks at a corpus.
+    /// Examines the text of a corpus.
     pub fn of(text: &ParallelText) -> Self {
         let mut survey = Self {
             corpus: text.name(),
@@ -85,19 +86,18 @@ impl Survey {
     }
 }
 
-/// Whether the sides are the same text, and more of it than a name.
+/// Whether the two sides are the same text, and longer than a name.
 fn is_copied(source: &str, target: &str) -> bool {
     source.trim() == target.trim() && source.split_whitespace().nth(2).is_some()
 }
 
-/// Whether a line has characters that nobody sees: a byte order mark, a space or a joint of words without width, a soft
-/// hyphen.
+/// Whether a line has invisible characters: a byte order mark, a space or a word joiner without width, a soft hyphen.
 fn is_partly_invisible(line: &str) -> bool {
     line.contains(['\u{feff}', '\u{200b}', '\u{2060}', '\u{ad}'])
 }
 
-/// Whether a line has UTF-8 that was read as Latin-1 or Windows-1252: a letter of two bytes becomes `Ã` or `Â` and a
-/// sign that follows neither in any language, and punctuation such as `’` becomes `â€` and one more.
+/// Whether a line has UTF-8 that was read as Latin-1 or Windows-1252. A letter of two bytes becomes `Ã` or `Â` and a
+/// sign that follows neither of them in any language. Punctuation such as `’` becomes `â€` and one more character.
 fn is_misread(line: &str) -> bool {
     let mut before = ' ';
     for c in line.chars() {
@@ -110,10 +110,10 @@ fn is_misread(line: &str) -> bool {
     false
 }
 
-/// What a corpus that a model is measured on shares with one that it is trained on.
+/// The lines of a validation or test corpus that also occur in the training corpora.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Overlap {
-    /// Lines whose both sides occur in training, together.
+    /// Lines of which both sides occur in training, together.
     pub pairs: Tally,
     /// Lines whose source occurs in training, with this or another target.
     pub sources: Tally,
@@ -147,17 +147,18 @@ impl Overlap {
     }
 }
 
-/// Whether the sides of a corpus are the languages of training's: what share of its words training's side has.
+/// Tells whether the sides of a corpus have the languages of the training sides, by the share of words they have in
+/// common.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Sides {
-    /// Share of the source's words that training's source has, and of the target's that its target has.
+    /// Share of the source's words that occur in the training source, and of the target's words in the training target.
     pub own: [f64; 2],
-    /// Share of the source's words that training's target has, and of the target's that its source has.
+    /// Share of the source's words that occur in the training target, and of the target's words in the training source.
     pub other: [f64; 2],
 }
 
 impl Sides {
-    /// Compares a corpus with the training corpora. Words are what white space divides.
+    /// Compares a corpus with the training corpora. Words are separated by white space.
     pub fn of(text: &ParallelText, train: &[ParallelText]) -> Self {
         let words = |side: fn(&ParallelText) -> &Vec<String>| -> HashSet<&str> {
             let lines = train.iter().flat_map(side).take(WORD_LINES);
@@ -178,55 +179,55 @@ impl Sides {
         }
     }
 
-    /// Whether both sides are much more like the other side of training.
+    /// Whether both sides are much more similar to the other side of training.
     pub fn are_swapped(&self) -> bool {
         (0..2).all(|side| self.other[side] > self.own[side] + 0.1)
     }
 }
 
-/// What an id of a vocabulary spells.
+/// The meaning of an id of a vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spelling {
     /// A piece of text.
     Piece,
     /// One byte of a character that has no piece.
     Byte,
-    /// Nothing that is known.
+    /// Unknown text.
     Unknown,
 }
 
-/// Tokens of some sort.
+/// Tokens of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TokenTally {
-    /// How many.
+    /// Number of tokens.
     pub count: u64,
-    /// The lines that have them.
+    /// The lines that have such tokens.
     pub lines: Tally,
 }
 
-/// What is odd about the tokens of one corpus: of those pairs that its filters left. Arrays hold source and target.
+/// Statistics of the tokens of one corpus, over the pairs that its filters kept. Arrays have source and target.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TokenSurvey {
     /// The corpus, as messages name it.
     pub corpus: String,
-    /// Pairs.
+    /// Number of pairs.
     pub pairs: u64,
-    /// Tokens, `</s>` included.
+    /// Number of tokens, `</s>` included.
     pub tokens: [u64; 2],
-    /// Tokens that are unknown.
+    /// Unknown tokens.
     pub unknown: [TokenTally; 2],
-    /// Tokens that spell a byte.
+    /// Tokens that stand for a byte.
     pub bytes: [TokenTally; 2],
     /// Sentences by their length; see [`HISTOGRAM`].
     pub histogram: [[u64; HISTOGRAM.len() + 1]; 2],
     /// The longest sentence and its line.
     pub longest: [(usize, u64); 2],
-    /// Pairs one side of which has more than three times the tokens that the other lets expect, and ten at least.
+    /// Pairs in which one side has at least ten tokens and more than three times as many as the other side suggests.
     pub outliers: Tally,
 }
 
 impl TokenSurvey {
-    /// Looks at every corpus of which `corpus` is made. `spelling` tells what an id of the source or of the target is.
+    /// Examines every corpus in `corpus`. `spelling` gives the meaning of an id of the source and of the target.
     pub fn of(corpus: &Corpus, spelling: [&dyn Fn(u32) -> Spelling; 2]) -> Vec<Self> {
         let of_part = |part: &crate::corpus::Part| {
             let mut survey = Self {
@@ -246,7 +247,7 @@ impl TokenSurvey {
                     survey.count(side, tokens, line, spelling[side]);
                 }
             }
-            // Long against short is long against what the other side usually has.
+            // A side is long or short relative to the usual ratio of the two sides.
             let usual = survey.tokens[1] as f64 / survey.tokens[0].max(1) as f64;
             for index in part.pairs.clone() {
                 let (source, target) = corpus.lengths(index);
@@ -347,7 +348,7 @@ mod tests {
 
     #[test]
     fn tokens_are_counted_with_their_lines() {
-        // An id a word: its length; 0 ends, 1 is unknown, 2 a byte.
+        // One id for each word, its length; 0 is the end, 1 is unknown, 2 is a byte.
         let encode = |lines: &[&str]| -> Result<Vec<Vec<u32>>, std::convert::Infallible> {
             let ids = |line: &&str| line.split_whitespace().map(|word| word.len() as u32).collect();
             Ok(lines.iter().map(ids).collect())

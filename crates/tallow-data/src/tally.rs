@@ -2,17 +2,17 @@
 
 use serde::Serialize;
 
-/// How many lines something is true of, and which came first.
+/// The number of lines with some property, and the first of these lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// The number of lines.
     pub count: u64,
-    /// The line numbers, from 1, of the first [`Tally::EXAMPLES`] that were met.
+    /// The line numbers, from 1, of the first [`Tally::EXAMPLES`] such lines.
     pub lines: Vec<u64>,
 }
 
 impl Tally {
-    /// How many line numbers are kept.
+    /// Number of line numbers that are kept.
     pub const EXAMPLES: usize = 3;
 
     /// Counts a line, by its number from 1.

@@ -1,4 +1,4 @@
-//! From files to encoded pairs: what is read, what is refused, what is dropped.
+//! From files to encoded pairs: the input that is read, refused or dropped.
 #![allow(clippy::unwrap_used)] // Helpers here fail the test that calls them.
 
 use std::convert::Infallible;
@@ -179,7 +179,7 @@ fn pairs_are_stored_with_end_of_sentence_and_stable_ids() {
         .pairs()
         .map(|pair| (pair.id, pair.source.to_vec(), pair.target.to_vec()))
         .collect();
-    // The second line is empty: it leaves a gap in the ids.
+    // The second line is empty and leaves a gap in the ids.
     let expected = [
         (0, vec![101, 7], vec![103, 7]),
         (2, vec![102, 102, 7], vec![101, 7]),
@@ -226,7 +226,7 @@ fn every_filter_counts_what_it_drops() {
         kept: 3,
         empty: dropped(&[2, 7]),
         duplicate: dropped(&[3, 9]),
-        // 5 tokens and </s> are 6; 4 and </s> are still 5.
+        // 5 tokens and </s> are 6, which is too long; 4 tokens and </s> are 5, which is not.
         too_long: dropped(&[6]),
         // 5 to 2 is more than twice as long; 4 to 2 is not.
         ratio: dropped(&[4]),
@@ -243,7 +243,7 @@ fn every_filter_counts_what_it_drops() {
         ids(&build(std::slice::from_ref(&text), &filters).unwrap()),
         [0, 2, 4, 7, 8]
     );
-    // For scoring nothing may be dropped: a blank line is `</s>` alone.
+    // Scoring must drop nothing: a blank line is `</s>` alone.
     let all = build(std::slice::from_ref(&text), &Filters::NONE).unwrap();
     assert_eq!(all.len(), 9);
     assert_eq!(all.pair(1).source, [7]);
@@ -287,7 +287,7 @@ fn a_corpus_of_which_nothing_is_left_says_why() {
     let expected = "no pair is left of 2: a.tsv: kept 0 of 2 pairs; dropped 1 empty (line 1), 1 too long (line 2); \
                     loosen data.max_length or data.max_length_ratio, or check the files";
     assert_eq!(error, expected);
-    // Beside another corpus, an empty one is reported but no error.
+    // Beside another corpus, an empty one is reported, but is not an error.
     let other = open_tsv(b"c\tC\n").unwrap();
     let corpus = build(&[text, other], &filters).unwrap();
     assert_eq!(corpus.reports().map(|report| report.kept).collect::<Vec<_>>(), [0, 1]);
@@ -309,7 +309,7 @@ fn an_encoder_that_fails_is_named_with_its_lines() {
         error,
         "a.en: lines 1 to 3: the encoder returned 0 sequences for 2 lines"
     );
-    // A line that encodes to nothing is as empty as a blank one.
+    // A line that encodes to nothing counts as empty, like a blank one.
     let nothing = |lines: &[&str]| Ok::<_, &str>(vec![vec![]; lines.len()]);
     assert!(message(Corpus::build(&texts, 0, &filters, well, nothing)).contains("dropped 3 empty (lines 1, 2, 3)"));
 }

@@ -1,4 +1,4 @@
-//! The order of the data: what an epoch holds, how it is cut into batches, and how a run resumes.
+//! The order of the data: the pairs of an epoch, how they are cut into batches, and how a run resumes.
 #![allow(clippy::unwrap_used)] // Helpers here fail the test that calls them.
 
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,7 @@ use tallow_data::{
     fixed_batches,
 };
 
-/// A text whose lines are numbers of tokens.
+/// A text whose lines have these numbers of tokens.
 fn text(lengths: &[(usize, usize)], weight: f64) -> ParallelText {
     let lines = |side: fn(&(usize, usize)) -> usize| lengths.iter().map(|pair| side(pair).to_string()).collect();
     let (source, target) = (lines(|pair| pair.0), lines(|pair| pair.1));
@@ -31,7 +31,7 @@ fn corpus(texts: &[ParallelText]) -> Arc<Corpus> {
     Arc::new(Corpus::build(texts, 0, &Filters::NONE, encode, encode).unwrap())
 }
 
-/// Lengths that vary, the sides somewhat alike.
+/// Varying lengths; the two sides are somewhat similar.
 fn lengths(count: usize) -> Vec<(usize, usize)> {
     (0..count)
         .map(|i| (3 + i * 7919 % 41, 2 + i * 7919 % 41 + i * 31 % 7))
@@ -73,7 +73,7 @@ fn an_epoch_holds_every_pair_once_within_the_budget() {
     }
 }
 
-/// A corpus whose every epoch cuts tokens in two at random; the halves say which token they come from.
+/// A corpus whose epochs cut tokens in two at random. The halves show from which token they come.
 fn recut_corpus(lengths: &[(usize, usize)], longest: usize) -> Arc<Corpus> {
     let halves = |ids: &[u32], uniform: &mut dyn FnMut() -> f64| {
         let cut = |id: &u32| match uniform() < 0.3 {
@@ -108,7 +108,7 @@ fn every_epoch_cuts_anew_within_the_budget() {
                     (whole(&example.source), whole(&example.target)),
                     (pair.source.into(), pair.target.into())
                 );
-                // The end stays whole.
+                // The end token is not cut.
                 assert_eq!((example.source.last(), example.target.last()), (Some(&0), Some(&0)));
                 seen.entry(example.id)
                     .or_default()
@@ -124,8 +124,8 @@ fn every_epoch_cuts_anew_within_the_budget() {
     );
 }
 
-/// A pair that stands in a corpus many times, the same sentence on both sides: neither its sides nor its copies are cut
-/// alike, and threads change nothing.
+/// A pair that occurs many times in a corpus, with the same sentence on both sides. Its sides and its copies are all
+/// cut differently, and the number of threads changes nothing.
 #[test]
 fn sides_and_copies_are_cut_independently() {
     let corpus = recut_corpus(&[(40, 40); 64], 1000);
@@ -173,7 +173,7 @@ fn cuts_that_become_too_long_are_not_made() {
 
 #[test]
 fn batches_are_as_large_as_the_budget_allows() {
-    // 10 tokens and </s> on the longer side: 5 rows make 55, the sixth would make 66.
+    // With </s>, the longer side has 11 tokens: 5 rows make 55, and a sixth would make 66.
     let corpus = corpus(&[text(&[(3, 10); 23], 1.0)]);
     let mut sizes: Vec<usize> = sampler(&corpus, 65, 0, 1).epoch(0).iter().map(Vec::len).collect();
     sizes.sort_unstable();
@@ -223,7 +223,7 @@ fn padding_is_small_and_pools_trade_it_for_mixing() {
     let (sorted, pooled, unsorted) = (padding(0), padding(500), padding(1));
     assert!(sorted < 0.06, "{sorted}");
     assert!(pooled < 0.15, "{pooled}");
-    // Pools of one pair are not sorted at all, and hold one pair to a batch.
+    // Pools of one pair are not sorted at all, and each batch has one pair.
     assert_eq!(unsorted, 0.0);
     assert!(sorted < pooled);
 }
@@ -253,7 +253,7 @@ fn order_and_composition_change_with_epoch_and_seed_only() {
             one.len()
         );
     }
-    // Random order: not from short to long.
+    // The order is random, not from short to long.
     let longest: Vec<usize> = plan
         .iter()
         .map(|indices| corpus.batch(indices).padded_tokens() / indices.len())
@@ -266,7 +266,7 @@ fn order_and_composition_change_with_epoch_and_seed_only() {
     );
 }
 
-/// Plans that must never change, because resumed runs depend on them; computed by fixtures/plan.py.
+/// Plans must never change, because resumed runs depend on them. fixtures/plan.py computed these.
 #[test]
 fn the_plan_of_a_seed_is_fixed() {
     let lengths = |longer: &[usize]| longer.iter().map(|length| (1, length - 1)).collect::<Vec<_>>();
@@ -372,7 +372,7 @@ fn a_stream_resumed_at_any_cursor_goes_on_the_same() {
     assert!(planned.iter().zip(&whole).all(|(planned, (batch, _))| planned == batch));
     assert!(whole.iter().any(|(_, cursor)| *cursor == Cursor { epoch: 2, batch: 0 }));
     for (done, (_, cursor)) in whole.iter().enumerate() {
-        // A checkpoint holds the cursor as JSON.
+        // A checkpoint stores the cursor as JSON.
         let stored = serde_json::to_string(cursor).unwrap();
         let cursor: Cursor = serde_json::from_str(&stored).unwrap();
         let rest = &whole[done + 1..];

@@ -1,4 +1,4 @@
-//! The toy corpora: their spelling, their files, and the corpora that are shipped.
+//! The toy corpora: their spelling, their files, and the shipped corpora.
 #![allow(clippy::unwrap_used)] // Helpers here fail the test that calls them.
 
 use std::fs;
@@ -26,7 +26,7 @@ fn small(toy: Toy) -> ToyOptions {
     }
 }
 
-/// All million numbers against num2words; see fixtures/number_words.py.
+/// All million numbers are compared with num2words; see fixtures/number_words.py.
 #[test]
 fn numbers_are_spelled_as_by_num2words() {
     let mut spelled = 0;
@@ -138,7 +138,7 @@ fn files_of_another_corpus_are_not_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let options = small(Toy::Numbers);
     let report = toy::write(Toy::Numbers, &options, directory.path()).unwrap();
-    // Writing the same again changes nothing and restores what is missing.
+    // Writing the same corpus again restores missing files and changes nothing else.
     fs::remove_file(directory.path().join("valid.de")).unwrap();
     assert_eq!(toy::write(Toy::Numbers, &options, directory.path()).unwrap(), report);
     assert_eq!(names(directory.path()).len(), report.files.len());

@@ -1,6 +1,6 @@
-//! Sequences copied: the simplest task that needs attention.
+//! The copy task: the simplest task that needs attention.
 
-/// The values as they are.
+/// The unchanged values.
 pub fn target(source: &[u32]) -> Vec<u32> {
     source.to_vec()
 }

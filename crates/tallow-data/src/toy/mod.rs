@@ -1,5 +1,4 @@
-//! Small parallel corpora that are made, not collected: they cost no download, and whether a model has learned them
-//! can be told without doubt.
+//! Small artificial parallel corpora. They need no download, and it is easy to tell whether a model has learned them.
 //!
 //! | toy | source | target |
 //! |---|---|---|
@@ -8,7 +7,7 @@
 //! | [`copy`] | a sequence of values | the same sequence |
 //! | [`sort`] | a sequence of values | the sequence in ascending order |
 //!
-//! A toy is a function of its options, so that everybody who writes it gets the same files.
+//! A toy depends only on its options, so everybody who writes it gets the same files.
 
 pub mod copy;
 pub mod numbers;
@@ -26,7 +25,7 @@ use serde::Serialize;
 
 use crate::error::DataError;
 
-/// The corpora that can be made.
+/// The toy corpora.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Toy {
     /// See [`numbers`].
@@ -53,7 +52,7 @@ impl Toy {
         }
     }
 
-    /// What it holds, in a few words.
+    /// The content of the toy in a few words.
     pub fn description(self) -> &'static str {
         match self {
             Self::Numbers => "cardinal numbers in English and German words",
@@ -63,7 +62,7 @@ impl Toy {
         }
     }
 
-    /// The options of the toy as this project documents and ships it.
+    /// The options with which this project documents and ships the toy.
     pub fn options(self) -> ToyOptions {
         match self {
             Self::Numbers => numbers::options(),
@@ -88,7 +87,7 @@ impl FromStr for Toy {
     }
 }
 
-/// What a toy is made from. [`Toy::options`] gives the defaults of each toy.
+/// The options of a toy. [`Toy::options`] gives the defaults of each toy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ToyOptions {
     /// The seed of all random choices. Default: 1.
@@ -101,16 +100,16 @@ pub struct ToyOptions {
     pub test: usize,
     /// The largest number or value. Default: 999,999 for numbers, 49 for sequences.
     pub maximum: u32,
-    /// The longest training sequence, in values. Default: 25; `None` for numbers, which have no such thing.
+    /// The longest training sequence, in values. Default: 25; `None` for numbers, which have no lengths.
     pub train_length: Option<usize>,
     /// The longest validation and test sequence, in values. Default: 30; `None` for numbers.
     pub test_length: Option<usize>,
 }
 
-/// What was written.
+/// The result of writing a toy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ToyReport {
-    /// The files, each with its number of lines, in the order they were written.
+    /// The files, each with its number of lines, in the order in which they were written.
     pub files: Vec<(PathBuf, usize)>,
 }
 
@@ -120,16 +119,15 @@ struct Split {
     pairs: Vec<(String, String)>,
 }
 
-/// Writes a toy corpus into a directory, which is created if need be: `train.*`, `valid.*` and `test.*`, for
-/// numbers with the endings `en` and `de` and with what [`numbers`] writes beside them, for
-/// sequences with the endings `source` and `target` and with the parts `test.inside.*` and `test.beyond.*` of the test
-/// set beside it.
+/// Writes a toy corpus into a directory and creates the directory if needed. The files are `train.*`, `valid.*` and
+/// `test.*`. For numbers, the endings are `en` and `de`, and there are further files (see [`numbers`]). For sequences,
+/// the endings are `source` and `target`, and `test.inside.*` and `test.beyond.*` are parts of the test set.
 ///
-/// A file that is there already with the same content is left as it is.
+/// An existing file with the same content is not touched.
 ///
 /// # Errors
-/// Options that the toy cannot meet, a file of that name with other content (nothing is written then), and a disk
-/// that cannot be written.
+/// Options that the toy cannot meet, an existing file of that name with other content (then nothing is written), and a
+/// disk that cannot be written.
 pub fn write(toy: Toy, options: &ToyOptions, directory: &Path) -> Result<ToyReport, DataError> {
     let fault = |reason| DataError::Toy {
         toy: toy.name(),
@@ -165,7 +163,7 @@ pub fn write(toy: Toy, options: &ToyOptions, directory: &Path) -> Result<ToyRepo
             ));
         }
     }
-    // All are compared before any is written: a directory never holds half of one corpus and half of another.
+    // All files are compared before any is written: a directory never has half of one corpus and half of another.
     let mut missing = Vec::new();
     for (path, content, _) in &files {
         match fs::read(path) {
@@ -185,7 +183,7 @@ pub fn write(toy: Toy, options: &ToyOptions, directory: &Path) -> Result<ToyRepo
         error,
     })?;
     for (path, content) in missing {
-        // Renamed once complete: a full disk leaves no file that looks like a corpus.
+        // The file gets its name once it is complete: a full disk leaves no file that looks like a corpus.
         let mut partial = path.clone().into_os_string();
         partial.push(".partial");
         let written = fs::write(&partial, content).and_then(|()| fs::rename(&partial, path));

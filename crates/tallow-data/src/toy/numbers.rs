@@ -1,5 +1,6 @@
-//! Cardinal numbers in English and German words: a language pair in miniature, with compounds (`einundzwanzig`),
-//! another word order (`twenty-one`: one-and-twenty) and words that change inside others (`eins`, `ein`).
+//! Cardinal numbers in English and German words. This is a language pair in miniature, with compounds
+//! (`einundzwanzig`), a different word order (`twenty-one`: one-and-twenty) and words that change inside others
+//! (`eins`, `ein`).
 
 use std::collections::HashSet;
 
@@ -35,7 +36,7 @@ const ENGLISH_TENS: [&str; 10] = [
     "", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
 ];
 
-/// `ein`, not `eins`: so it stands in front of `und`, `hundert` and `tausend`.
+/// `ein`, not `eins`: this form stands before `und`, `hundert` and `tausend`.
 const GERMAN_SMALL: [&str; 20] = [
     "null",
     "ein",
@@ -62,9 +63,9 @@ const GERMAN_TENS: [&str; 10] = [
     "", "", "zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig",
 ];
 
-/// A number up to [`MAXIMUM`] in English: hyphens between tens and units, `and` inside every group of three digits
-/// and before a last group below one hundred, no commas, such as `one thousand and five` and `three hundred and
-/// twenty-one thousand six hundred`. Larger numbers come as digits.
+/// A number up to [`MAXIMUM`] in English, such as `one thousand and five` and `three hundred and twenty-one thousand
+/// six hundred`. There are hyphens between tens and units, and no commas. `and` stands inside every group of three
+/// digits and before a last group below one hundred. Larger numbers are written as digits.
 pub fn english(number: u32) -> String {
     let (thousands, rest) = (number / 1000, number % 1000);
     match (thousands, rest) {
@@ -91,8 +92,9 @@ fn english_group(number: u32) -> String {
     }
 }
 
-/// A number up to [`MAXIMUM`] in German, in one word, with `einhundert` and `eintausend`, and with `eins` at the end
-/// only, such as `einhunderteins` and `einundzwanzigtausenddreihundertfünf`. Larger numbers come as digits.
+/// A number up to [`MAXIMUM`] in German, in one word, such as `einhunderteins` and
+/// `einundzwanzigtausenddreihundertfünf`. It uses `einhundert` and `eintausend`, and `eins` only at the end. Larger
+/// numbers are written as digits.
 pub fn german(number: u32) -> String {
     let (thousands, rest) = (number / 1000, number % 1000);
     let mut word = match thousands {
@@ -107,7 +109,7 @@ pub fn german(number: u32) -> String {
     word
 }
 
-/// A number below 1000 as it stands inside a word: with `ein`, and nothing at all for 0.
+/// A number below 1000 as a part of a word: with `ein`, and empty for 0.
 fn german_group(number: u32) -> String {
     let (hundreds, rest) = ((number / 100) as usize, (number % 100) as usize);
     let below_hundred = match (rest / 10, rest % 10) {
@@ -135,31 +137,31 @@ pub(super) fn options() -> ToyOptions {
     }
 }
 
-/// Numbers below this are small: people type them first.
+/// Numbers below this are small. They are the first ones that people type.
 const SMALL: u32 = 1_000;
 
-/// In the training set, one source in so many begins with a capital letter.
+/// In the training set, one source in this many begins with a capital letter.
 const CAPITAL: usize = 6;
 
-/// Whether a number is round: it has at most three digits and then zeros alone, at least two. Almost no number that is
-/// drawn by its value or its length is, and people type these as well.
+/// Whether a number is round: at most three digits, followed by at least two zeros and nothing else. People type such
+/// numbers too, but almost no number drawn by value or by length is round.
 fn is_round(number: u32) -> bool {
     number >= 100 && number.is_multiple_of(100 * 10u32.pow((number.ilog10()).saturating_sub(4)))
 }
 
-/// Whether a number is of one or two words in English (`five`, `twenty-one`, `nine hundred`, `forty thousand`). A
-/// corpus that spans six digits has so few of them that a model may learn the long ones and fail at `five`. They are
-/// written once more by themselves, to be given a weight.
+/// Whether a number has one or two words in English (`five`, `twenty-one`, `nine hundred`, `forty thousand`). A corpus
+/// of numbers of up to six digits has very few of them, so a model may learn the long ones and fail at `five`. They are
+/// written once more as a separate corpus, which can be given a weight.
 fn is_short(number: u32) -> bool {
     matches!(number, 0..100)
         || (number < 1_000 && number.is_multiple_of(100))
         || (number < 100_000 && number.is_multiple_of(1_000))
 }
 
-/// The splits. Train, valid and test share no number, and numbers of one word, from which all others are made, are in
-/// train. What is short of train comes once more as `train.short`, with and without a capital letter. All round numbers
-/// and all small ones are `all.round` and `all.small`, and those of them that are not in train `unseen.round` and
-/// `unseen.small`.
+/// The splits. Train, valid and test share no number. Numbers of one word, from which all others are made, are in
+/// train. `train.short` repeats the short numbers of train, with and without a capital letter. `all.round` and
+/// `all.small` have all round and all small numbers; `unseen.round` and `unseen.small` have those of them that are not
+/// in train.
 pub(super) fn splits(options: &ToyOptions) -> Result<Vec<Split>, String> {
     let &ToyOptions {
         seed,
@@ -192,8 +194,8 @@ pub(super) fn splits(options: &ToyOptions) -> Result<Vec<Split>, String> {
     }
     let mut generator = SplitMix64::keyed(seed, Purpose::ToyNumbers, &[]);
     let mut others = draw(total - atoms.len(), maximum, &mut generator);
-    // What was drawn first is smaller on average than what was drawn last: without another shuffle, the test set
-    // would differ in kind from the training set.
+    // Numbers drawn early are smaller on average than numbers drawn late. Without another shuffle, the test set would
+    // differ in kind from the training set.
     generator.shuffle(&mut others);
     let test_numbers = others.split_off(others.len() - test);
     let valid_numbers = others.split_off(others.len() - valid);
@@ -246,11 +248,11 @@ pub(super) fn splits(options: &ToyOptions) -> Result<Vec<Split>, String> {
         });
     }
     let splits = splits.into_iter().map(|(name, pairs)| Split { name, pairs });
-    // A small maximum may leave nothing of a kind.
+    // With a small maximum, a split may be empty.
     Ok(splits.filter(|split| !split.pairs.is_empty()).collect())
 }
 
-/// The same text with a capital letter at its beginning.
+/// The text with a capital letter at its beginning.
 fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
     characters
@@ -258,7 +260,7 @@ fn capitalized(text: &str) -> String {
         .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// Whether a number brings a word, or a form of it, that no combination of smaller numbers shows.
+/// Whether a number has a word, or a form of a word, that no combination of smaller numbers shows.
 fn is_atom(number: u32) -> bool {
     matches!(
         number,
@@ -266,13 +268,15 @@ fn is_atom(number: u32) -> bool {
     )
 }
 
-/// Draws `count` different numbers that are no atoms, in turn: uniformly from all numbers that are left; uniformly from
-/// those of a uniformly chosen number of digits, so that small numbers have their share; and so from the round ones.
+/// Draws `count` different numbers that are not atoms. Three ways take turns: uniformly from all numbers that are left;
+/// uniformly from those with a uniformly chosen number of digits, so that small numbers get their share; and in this
+/// second way from the round numbers.
 fn draw(count: usize, maximum: u32, generator: &mut SplitMix64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..=maximum).filter(|&number| !is_atom(number)).collect();
     generator.shuffle(&mut order);
-    // One queue for all numbers and one for each number of digits, all in the same random order: the next number of a
-    // queue that was not taken from another one is any of those left with equal chance.
+    // One queue for all numbers, and one for each number of digits, all in the same random order. A number may have
+    // been taken from another queue; the next number of a queue that was not taken is a uniform draw from its remaining
+    // ones.
     let by_digits = |is_in: fn(u32) -> bool| -> Vec<Vec<u32>> {
         let mut queues: Vec<Vec<u32>> = Vec::new();
         for &number in order.iter().rev().filter(|&&number| is_in(number)) {
@@ -402,7 +406,7 @@ mod tests {
         let splits = splits(&options).unwrap();
         let sizes: Vec<_> = splits.iter().map(|split| (split.name, split.pairs.len())).collect();
         assert_eq!(sizes[..3], [("train", 600), ("valid", 100), ("test", 300)]);
-        // All 1000 numbers are asked for: disjoint splits hold each exactly once.
+        // The splits take all 1000 numbers, so disjoint splits have each exactly once.
         let all: HashSet<_> = splits[..3].iter().flat_map(|split| &split.pairs).collect();
         assert_eq!(all.len(), 1000);
         let train: HashSet<&str> = splits[0].pairs.iter().map(|(source, _)| source.as_str()).collect();
@@ -435,7 +439,7 @@ mod tests {
         };
         let train: HashSet<String> = sources(0).into_iter().collect();
         let short = sources(3);
-        // Each once as it is and once with a capital letter.
+        // Each number once as it is and once with a capital letter.
         assert!(
             short
                 .chunks(2)
@@ -449,7 +453,7 @@ mod tests {
         ] {
             assert!(splits[3].pairs.contains(&(pair.0.into(), pair.1.into())), "{pair:?}");
         }
-        // Of 100 to 900, 1,000 to 9,900, 10,000 to 99,900 and 100,000 to 999,000.
+        // From 100 to 900, 1,000 to 9,900, 10,000 to 99,900 and 100,000 to 999,000.
         assert_eq!(
             (splits[5].pairs.len(), splits[7].pairs.len()),
             (9 + 90 + 900 + 900, 1_000)
@@ -495,13 +499,12 @@ mod tests {
         let drawn = draw(6_000, MAXIMUM, &mut generator);
         assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 6_000);
         let share = |range: std::ops::Range<u32>| drawn.iter().filter(|number| range.contains(number)).count();
-        // Of the 2,000 draws by digits, the 72 numbers of two digits that are no atoms go first, within about 360. The
-        // others are shared by four numbers of digits: about 72 + 410 each. Uniform draws add 2 and 18, round ones 8
-        // and 89.
+        // Of the 2,000 draws by digits, the first 360 or so take all 72 numbers of two digits that are not atoms. The
+        // other draws are shared by four lengths: about 72 + 410 each. Uniform draws add 2 and 18, round ones 8 and 89.
         assert_eq!(share(21..100), 72);
         assert!((440..550).contains(&share(100..1_000)), "{}", share(100..1_000));
         assert!((530..640).contains(&share(1_000..10_000)), "{}", share(1_000..10_000));
-        // All of the 1,899 but four atoms.
+        // All of the 1,899 except four atoms.
         assert_eq!(drawn.iter().filter(|number| is_round(**number)).count(), 1_895);
     }
 

@@ -1,4 +1,4 @@
-//! Sequences reversed: the last value comes first, so the model must attend far away and count.
+//! The reverse task: the last value comes first, so the model must attend to distant positions and count.
 
 /// The values from the last to the first.
 pub fn target(source: &[u32]) -> Vec<u32> {

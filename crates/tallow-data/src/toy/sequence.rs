@@ -1,14 +1,14 @@
-//! What the toys of sequences share: random values, separated by spaces.
+//! The common part of the sequence toys: random values, separated by spaces.
 //!
-//! The recipe is the one of the reverse task of JoeyNMT (scripts/generate_reverse_task.py): 50,000, 1,000 and 1,000
-//! sequences of values from 0 to 49; lengths are uniform from 1 to 25 in train and from 1 to 30 in valid and test, so
-//! that the test set asks for lengths that training has never shown. The random generator is another one, and so
-//! are the sequences. Splits are drawn independently: short sequences, of which there are few, occur in several.
+//! The recipe is that of JoeyNMT's reverse task (scripts/generate_reverse_task.py): 50,000, 1,000 and 1,000 sequences
+//! of values from 0 to 49. Lengths are uniform from 1 to 25 in train and from 1 to 30 in valid and test, so the test
+//! set has lengths that training has never shown. The random generator differs, and so do the sequences. Splits are
+//! drawn independently: there are few short sequences, and they occur in several splits.
 
 use super::{Split, ToyOptions};
 use crate::shuffle::{Purpose, SplitMix64};
 
-/// Longer sequences are surely a slip of the pen.
+/// Longer sequences are surely a mistake.
 const LONGEST: usize = 10_000;
 
 pub(super) fn options() -> ToyOptions {
@@ -23,8 +23,8 @@ pub(super) fn options() -> ToyOptions {
     }
 }
 
-/// Train, valid and test, and the test set once more in two parts: lengths that train has (`inside`) and longer ones
-/// (`beyond`). A part without any sequence is left out.
+/// Train, valid, test, and two parts of the test set: lengths that train has (`inside`) and longer ones (`beyond`). A
+/// part without any sequence is left out.
 pub(super) fn splits(options: &ToyOptions, target: fn(&[u32]) -> Vec<u32>) -> Result<Vec<Split>, String> {
     let (Some(train_length), Some(test_length)) = (options.train_length, options.test_length) else {
         return Err("sequences need a largest length for train and for test".into());
@@ -114,7 +114,7 @@ mod tests {
         }
         assert_eq!(reverse::target(&[3, 1, 20]), [20, 1, 3]);
         assert_eq!(copy::target(&[3, 1, 20]), [3, 1, 20]);
-        // As numbers: as text, 20 would come before 3.
+        // Sorted as numbers: as text, 20 would come before 3.
         assert_eq!(sort::target(&[3, 1, 20, 3]), [1, 3, 3, 20]);
     }
 
@@ -135,7 +135,7 @@ mod tests {
             }),
             "test length 0: must be from 1 to 10000"
         );
-        // Without lengths beyond those of train there is nothing to write of that part.
+        // If no length exceeds those of train, this part is not written.
         let same = ToyOptions {
             train: 5,
             valid: 5,

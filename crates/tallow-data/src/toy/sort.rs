@@ -1,4 +1,4 @@
-//! Sequences sorted: every output depends on the whole input.
+//! The sort task: every output depends on the whole input.
 
 /// The values from the smallest to the largest, each as often as it occurs.
 pub fn target(source: &[u32]) -> Vec<u32> {
