@@ -21,13 +21,12 @@ pub struct Bleu {
     pub tokenization: Tokenization,
     /// Whether case is ignored. Default: false.
     pub lowercase: bool,
-    /// What replaces a precision of zero. Default: `exp`.
+    /// The value in place of a precision of zero. Default: `exp`.
     pub smoothing: Smoothing,
-    /// Whether the mean is taken only over the orders for which the hypotheses have n-grams at all. Meant for single
-    /// sentences, which may be shorter than `max_order`; sacreBLEU's command sets it when it scores sentences.
-    /// Default: false.
+    /// Whether the mean is taken only over orders for which the hypotheses have n-grams. Meant for single sentences,
+    /// which may be shorter than `max_order`; sacreBLEU's command sets it when it scores sentences. Default: false.
     pub effective_order: bool,
-    /// The longest n-gram, in tokens: 1 to 100. Signatures do not tell it, so leave it for scores that are to be
+    /// The longest n-gram, in tokens: 1 to 100. Signatures do not show it, so keep the default for scores that will be
     /// compared. Default: 4.
     pub max_order: usize,
 }
@@ -44,12 +43,12 @@ impl Default for Bleu {
     }
 }
 
-/// The counts that determine BLEU; those of a corpus are the sums of those of its sentences.
+/// The counts that determine BLEU. The counts of a corpus are the sums of those of its sentences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BleuStatistics {
     /// Tokens of the hypotheses.
     pub hypothesis_length: u64,
-    /// Tokens of the references: of each sentence's references, the one closest in length to the hypothesis.
+    /// Tokens of the references. Of each sentence's references, the one closest in length to the hypothesis counts.
     pub reference_length: u64,
     /// For each order from 1 on, the number of n-grams that the hypotheses share with a reference. Never smoothed.
     pub matches: Vec<u64>,
@@ -80,7 +79,7 @@ impl BleuStatistics {
             .for_each(|(sum, count)| *sum += count);
     }
 
-    /// The factor, 0 to 1, that punishes hypotheses shorter than their references.
+    /// The factor, from 0 to 1, that penalizes hypotheses shorter than their references.
     pub fn brevity_penalty(&self) -> f64 {
         if self.hypothesis_length >= self.reference_length {
             1.0
@@ -91,7 +90,7 @@ impl BleuStatistics {
         }
     }
 
-    /// The length of the hypotheses over the length of the references; 0 if the latter is 0.
+    /// The length of the hypotheses divided by the length of the references; 0 if the references have no tokens.
     pub fn length_ratio(&self) -> f64 {
         if self.reference_length == 0 {
             0.0
@@ -119,8 +118,8 @@ impl Bleu {
         faults
     }
 
-    /// BLEU of a corpus, 0 to 100. `references[r][i]` is the `r`-th reference of hypothesis `i`; an empty string is a
-    /// reference without words.
+    /// BLEU of a corpus, from 0 to 100. `references[r][i]` is the `r`-th reference of hypothesis `i`; an empty string
+    /// is a reference without words.
     ///
     /// # Errors
     /// If there is no hypothesis, no reference stream, a stream of another length, or a fault in the options.
@@ -133,7 +132,7 @@ impl Bleu {
         Ok(self.score(sum, references.len()))
     }
 
-    /// BLEU of one sentence, 0 to 100. Set `effective_order` for numbers like those of sacreBLEU's command.
+    /// BLEU of one sentence, from 0 to 100. Set `effective_order` for the numbers that sacreBLEU's command gives.
     ///
     /// # Errors
     /// If there is no reference, or a fault in the options.
@@ -145,7 +144,8 @@ impl Bleu {
         Ok(self.score(self.count(hypothesis, references), references.len()))
     }
 
-    /// The counts of one sentence. An n-gram may match as often as it occurs in the reference that has most of it.
+    /// The counts of one sentence. An n-gram matches at most as often as it occurs in the reference that has it most
+    /// often.
     fn count(&self, hypothesis: &str, references: &[&str]) -> BleuStatistics {
         let hypothesis = self.tokenize(hypothesis);
         let references: Vec<String> = references.iter().map(|reference| self.tokenize(reference)).collect();
@@ -206,7 +206,7 @@ impl Bleu {
         }
     }
 
-    /// The smoothed precisions in percent, and over how many of them the mean goes: 0 if nothing matches at all.
+    /// The smoothed precisions in percent, and the number of them in the mean: 0 if nothing matches at all.
     fn precisions(&self, statistics: &BleuStatistics) -> (Vec<f64>, usize) {
         let mut precisions = vec![0.0; self.max_order];
         if statistics.matches.iter().all(|&count| count == 0) {
@@ -243,7 +243,8 @@ impl Bleu {
         (precisions, mean_order)
     }
 
-    /// The options of this BLEU as sacreBLEU's signature has them. `reference_count`: references of each line.
+    /// The options of this BLEU in the form of sacreBLEU's signature. `reference_count` is the number of references of
+    /// each line.
     pub fn signature(&self, reference_count: usize) -> Signature {
         Signature::new(
             reference_count,
@@ -266,7 +267,8 @@ fn closest_length(length: usize, references: &[Vec<usize>]) -> usize {
         .unwrap_or(0)
 }
 
-/// The logarithm, with a number in place of minus infinity whose exponential is zero however it is averaged.
+/// The logarithm. In place of minus infinity it gives a number so low that any average with it has an exponential of
+/// zero.
 fn floored_ln(precision: f64) -> f64 {
     if precision == 0.0 {
         -9_999_999_999.0
@@ -275,7 +277,7 @@ fn floored_ln(precision: f64) -> f64 {
     }
 }
 
-/// BLEU among the metrics.
+/// BLEU as an entry of the metrics.
 pub const BLEU: &dyn Metric = &BleuMetric;
 
 struct BleuMetric;

@@ -22,15 +22,15 @@ pub struct Chrf {
     pub char_order: usize,
     /// The longest word n-gram: 0 (none) to 100; 2 makes chrF++. Default: 0.
     pub word_order: usize,
-    /// How many times as much recall counts as precision. Default: 2.
+    /// The weight of recall relative to precision: recall counts this many times as much. Default: 2.
     pub beta: u32,
     /// Whether case is ignored. Default: false.
     pub lowercase: bool,
-    /// Whether white space takes part in character n-grams; also that at the ends of lines, which sacreBLEU's command
-    /// removes when it reads a file. Default: false.
+    /// Whether white space takes part in character n-grams. This includes white space at the ends of lines, which
+    /// sacreBLEU's command removes when it reads a file. Default: false.
     pub whitespace: bool,
-    /// Whether an order without n-grams counts as (nearly) zero instead of being left out of the mean, and the
-    /// F-scores of the orders are averaged instead of precision and recall, as in the authors' own program.
+    /// Whether to follow the authors' own program. Then an order without n-grams counts as (nearly) zero instead of
+    /// being left out of the mean, and the F-scores of the orders are averaged instead of precision and recall.
     /// Default: false.
     pub eps_smoothing: bool,
 }
@@ -51,7 +51,7 @@ impl Default for Chrf {
 /// The counts of one order of n-grams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NgramStatistics {
-    /// N-grams of the hypothesis; 0 where the reference has none of this order.
+    /// N-grams of the hypothesis; 0 if the reference has none of this order.
     pub hypothesis: u64,
     /// N-grams of the reference.
     pub reference: u64,
@@ -59,11 +59,11 @@ pub struct NgramStatistics {
     pub matches: u64,
 }
 
-/// The counts that determine chrF; those of a corpus are the sums of those of its sentences. Of several references,
-/// only the one with the best sentence score counts.
+/// The counts that determine chrF. The counts of a corpus are the sums of those of its sentences. Of several
+/// references, only the one with the best sentence score counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChrfStatistics {
-    /// One entry per order: the character n-grams from 1 on, then the word n-grams from 1 on.
+    /// One entry for each order: the character n-grams from 1 on, then the word n-grams from 1 on.
     pub orders: Vec<NgramStatistics>,
 }
 
@@ -93,8 +93,8 @@ impl Chrf {
         faults
     }
 
-    /// chrF of a corpus, 0 to 100. `references[r][i]` is the `r`-th reference of hypothesis `i`; an empty string is a
-    /// reference without characters.
+    /// chrF of a corpus, from 0 to 100. `references[r][i]` is the `r`-th reference of hypothesis `i`; an empty string
+    /// is a reference without characters.
     ///
     /// # Errors
     /// If there is no hypothesis, no reference stream, a stream of another length, or a fault in the options.
@@ -111,7 +111,7 @@ impl Chrf {
         Ok(self.score(sums, references.len()))
     }
 
-    /// chrF of one sentence, 0 to 100.
+    /// chrF of one sentence, from 0 to 100.
     ///
     /// # Errors
     /// If there is no reference, or a fault in the options.
@@ -152,8 +152,8 @@ impl Chrf {
         }
     }
 
-    /// The F-score in percent. Sentences choose among references by it, so the order of operations is sacreBLEU's:
-    /// another rounding could break a tie differently.
+    /// The F-score in percent. It selects among the references of a sentence, so the order of operations is that of
+    /// sacreBLEU: different rounding could break a tie differently.
     fn f_score(&self, orders: &[NgramStatistics]) -> f64 {
         let factor = f64::from(self.beta).powi(2);
         let ratio = |part: u64, whole: u64| if whole > 0 { part as f64 / whole as f64 } else { EPSILON };
@@ -188,7 +188,8 @@ impl Chrf {
         100.0 * ((1.0 + factor) * precision * recall / (factor * precision + recall))
     }
 
-    /// The options of this chrF as sacreBLEU's signature has them. `reference_count`: references of each line.
+    /// The options of this chrF in the form of sacreBLEU's signature. `reference_count` is the number of references of
+    /// each line.
     pub fn signature(&self, reference_count: usize) -> Signature {
         Signature::new(
             reference_count,
@@ -209,7 +210,7 @@ struct Segment {
     words: Vec<String>,
 }
 
-/// The n-grams of one line: one entry per order, from 1 on.
+/// The n-grams of one line: one entry for each order, from 1 on.
 struct SegmentNgrams<'s> {
     characters: Vec<NgramCounts<'s, char>>,
     words: Vec<NgramCounts<'s, String>>,
@@ -246,7 +247,8 @@ impl Segment {
     }
 }
 
-/// The words of `line`, with one ASCII punctuation mark cut off each: the last character if it is one, else the first.
+/// The words of `line`, with one ASCII punctuation mark split off each: the last character if it is one, otherwise the
+/// first.
 fn words_and_punctuation(line: &str) -> Vec<String> {
     let mut separated = Vec::new();
     for word in words(line) {
@@ -280,7 +282,7 @@ fn compare<T: Eq + Hash>(hypothesis: &[NgramCounts<'_, T>], reference: &[NgramCo
     hypothesis.iter().zip(reference).map(compare_order).collect()
 }
 
-/// chrF among the metrics.
+/// chrF as an entry of the metrics.
 pub const CHRF: &dyn Metric = &ChrfMetric;
 
 struct ChrfMetric;

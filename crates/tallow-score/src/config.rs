@@ -10,26 +10,26 @@ use crate::metric::Metric;
 use crate::ter::Ter;
 use crate::tokenize::Tokenization;
 
-/// What validations measure although nobody asks for it.
+/// The metrics of validations if the config lists none.
 const USUAL: [&dyn Metric; 3] = [BLEU, CHRF, EXACT_MATCH];
 
 /// How translations are compared with their references, in validation and on test sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScoreConfig {
-    /// How BLEU cuts lines into tokens: `13a`, `intl`, `char`, or `none` for text that is tokenized already. Default
+    /// How BLEU cuts lines into tokens: `13a`, `intl`, `char`, or `none` for text that is already tokenized. Default
     /// `13a`.
     pub tokenize: Tokenization,
-    /// Whether case is ignored. TER ignores it in any case. Default false.
+    /// Whether case is ignored. TER always ignores it. Default false.
     pub lowercase: bool,
-    /// The metrics of validations and of the test set, by name, beside `train.metric`. Default: `bleu`, `chrf`,
+    /// The metrics of validations and of the test set, by name, in addition to `train.metric`. Default: `bleu`, `chrf`,
     /// `exact-match`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Vec<&'static dyn Metric>>,
-    /// Word n-grams of chrF; 2 makes chrF++. No key: training is compared by chrF2.
+    /// Word n-grams of chrF; 2 makes chrF++. There is no config key for it: runs are compared by chrF2.
     #[serde(skip)]
     pub chrf_word_order: usize,
-    /// Whether TER sees case. No key: training is compared by TER as it is usual.
+    /// Whether TER counts case. There is no config key for it: runs are compared by TER in its usual form.
     #[serde(skip)]
     pub ter_case_sensitive: bool,
 }
@@ -42,7 +42,7 @@ impl ScoreConfig {
         METRICS.iter().copied().filter(is_wanted).collect()
     }
 
-    /// BLEU.
+    /// The options of BLEU.
     pub fn bleu(&self) -> Bleu {
         Bleu {
             tokenization: self.tokenize,
@@ -51,7 +51,7 @@ impl ScoreConfig {
         }
     }
 
-    /// chrF2, or chrF2++.
+    /// The options of chrF2 or chrF2++.
     pub fn chrf(&self) -> Chrf {
         Chrf {
             word_order: self.chrf_word_order,
@@ -60,7 +60,7 @@ impl ScoreConfig {
         }
     }
 
-    /// TER.
+    /// The options of TER.
     pub fn ter(&self) -> Ter {
         Ter {
             case_sensitive: self.ter_case_sensitive,
@@ -117,7 +117,7 @@ mod tests {
         let config: ScoreConfig = serde_json::from_str(r#"{"metrics": ["ter", "bleu", "ter"]}"#).unwrap();
         assert_eq!(config.metrics(None), [BLEU, TER]);
         assert_eq!(config.metrics(Some(EXACT_MATCH)), [BLEU, TER, EXACT_MATCH]);
-        // Configs that do not name the key are written without it.
+        // Configs that do not set the key are written without it.
         assert_eq!(
             serde_json::to_string(&default).unwrap(),
             r#"{"tokenize":"13a","lowercase":false}"#

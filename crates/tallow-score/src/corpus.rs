@@ -1,4 +1,4 @@
-//! Walking over a corpus: one hypothesis and its references at a time.
+//! Iteration over a corpus: one hypothesis and its references at a time.
 
 use crate::error::ScoreError;
 

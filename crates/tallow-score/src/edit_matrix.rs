@@ -1,8 +1,8 @@
-//! Edit distance between two sequences of words, near the diagonal.
+//! Edit distance between two sequences of words, computed near the diagonal.
 
 use std::ops::Range;
 
-/// How far from the diagonal the distance looks, in words of the reference (Tercom's limit).
+/// Greatest distance of computed cells from the diagonal, in words of the reference (Tercom's limit).
 const BEAM_WIDTH: usize = 25;
 
 /// The cost of a cell that was not computed; adding one to it does not overflow.
@@ -24,9 +24,9 @@ pub(crate) enum Edit {
 /// The Levenshtein matrix of a hypothesis and a reference.
 ///
 /// `rows[i].cost(j)` is the cost of turning the first `i` words of the hypothesis into the first `j` words of the
-/// reference. As in sacreBLEU, only cells within a beam around the diagonal are computed, and only they are kept: a
-/// file may have any number of words in a line. For long sentences of very different word order the distance is an
-/// upper bound therefore, and a wider beam would change scores.
+/// reference. As in sacreBLEU, only cells within a beam around the diagonal are computed. Only these cells are stored,
+/// because a line may have any number of words. For long sentences of very different word order, the distance is
+/// therefore only an upper bound; a wider beam would change scores.
 #[derive(Debug)]
 pub(crate) struct EditMatrix<'r> {
     hypothesis: Vec<usize>,
@@ -37,7 +37,7 @@ pub(crate) struct EditMatrix<'r> {
 /// The cells of a row that were computed.
 #[derive(Debug)]
 struct Row {
-    /// The column of the first of them.
+    /// The column of the first computed cell.
     start: usize,
     costs: Vec<u32>,
 }
@@ -84,8 +84,8 @@ impl<'r> EditMatrix<'r> {
         self.rows[self.hypothesis.len()].cost(self.reference.len())
     }
 
-    /// The edit distance of `permuted`, another order of the words of the hypothesis. The rows of the words that the
-    /// two begin with are not computed anew.
+    /// The edit distance of `permuted`, another order of the hypothesis's words. The rows of the words that both have
+    /// in common at the beginning are not computed again.
     pub(crate) fn distance_of(&self, permuted: &[usize]) -> u32 {
         let shared = self.hypothesis.iter().zip(permuted).take_while(|(a, b)| a == b).count();
         let mut row = None;
@@ -96,9 +96,10 @@ impl<'r> EditMatrix<'r> {
         row.as_ref().unwrap_or(&self.rows[shared]).cost(self.reference.len())
     }
 
-    /// The edits that lead from the hypothesis to the reference at the least cost, from the first word to the last.
-    /// Where several do, keeping or substituting goes before deleting, and deleting before inserting (looking from
-    /// the end of the sentences). The alignment of words depends on this choice, and with it the search for shifts.
+    /// The cheapest edits from the hypothesis to the reference, from the first word to the last. If several sequences
+    /// of edits are equally cheap, keeping or substituting is preferred to deleting, and deleting to inserting (looking
+    /// from the end of the sentences). The alignment of words depends on this choice, and so does the search for
+    /// shifts.
     pub(crate) fn edits(&self) -> Vec<Edit> {
         let (mut i, mut j) = (self.hypothesis.len(), self.reference.len());
         let mut edits = Vec::with_capacity(i + j);
@@ -115,7 +116,7 @@ impl<'r> EditMatrix<'r> {
         edits
     }
 
-    /// The last edit on the way to cell (`i`, `j`), which is not (0, 0).
+    /// The last edit on the path to cell (`i`, `j`), which is not (0, 0).
     fn edit_at(&self, i: usize, j: usize) -> Edit {
         if i == 0 {
             return Edit::Insert;
@@ -135,7 +136,7 @@ impl<'r> EditMatrix<'r> {
     }
 }
 
-/// The row of word number `position` (counted from one) of the hypothesis, from the row `above` it.
+/// The row of the hypothesis's word number `position` (counted from one), computed from the row `above` it.
 fn next_row(above: &Row, hypothesis: &[usize], position: usize, reference: &[usize]) -> Row {
     let word = hypothesis[position - 1];
     let columns = beam(position, hypothesis.len(), reference.len());
@@ -155,12 +156,12 @@ fn next_row(above: &Row, hypothesis: &[usize], position: usize, reference: &[usi
     }
 }
 
-/// The columns of row `position` that lie within the beam. The diagonal leads from corner to corner, however different
-/// the lengths.
+/// The columns of row `position` within the beam. The diagonal goes from corner to corner, even if the lengths differ
+/// greatly.
 fn beam(position: usize, hypothesis_length: usize, reference_length: usize) -> Range<usize> {
     let columns_per_row = reference_length as f64 / hypothesis_length as f64;
     let half_step = columns_per_row / 2.0;
-    // Beyond this the beams of neighbouring rows would not touch.
+    // If the step is larger, the beams of neighbouring rows do not touch.
     let width = if half_step > BEAM_WIDTH as f64 {
         (half_step + BEAM_WIDTH as f64).ceil() as usize
     } else {

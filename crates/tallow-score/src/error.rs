@@ -1,9 +1,9 @@
-//! What can be wrong with a request for a score.
+//! The errors of scoring.
 
-/// Why a score could not be computed.
+/// Reasons why a score could not be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScoreError {
-    /// There is no hypothesis, and a corpus score of nothing is not defined.
+    /// There is no hypothesis; a corpus score without sentences is not defined.
     #[error("there is no hypothesis to score; a score needs at least one sentence")]
     EmptyCorpus,
     /// There is no reference stream, or no reference of a sentence.
@@ -16,23 +16,23 @@ pub enum ScoreError {
         if *references == 1 { "" } else { "s" }
     )]
     CountMismatch {
-        /// Which reference stream, counted from one.
+        /// The number of the reference stream, counted from one.
         stream: usize,
         /// Number of hypotheses.
         hypotheses: usize,
-        /// Number of lines of that stream.
+        /// Number of lines of this stream.
         references: usize,
     },
     /// The name of a tokenization is not known.
     #[error("unknown tokenization `{name}`; choose 13a, intl, char or none")]
     UnknownTokenization {
-        /// The name that was asked for.
+        /// The given name.
         name: String,
     },
     /// The name of a smoothing method is not known.
     #[error("unknown smoothing `{name}`; choose exp, floor, add-k or none")]
     UnknownSmoothing {
-        /// The name that was asked for.
+        /// The given name.
         name: String,
     },
     /// A smoothing value was given to a method that has none.
@@ -43,7 +43,7 @@ pub enum ScoreError {
         /// The value, as text.
         value: String,
     },
-    /// Options of a metric that cannot be computed with.
+    /// The options of a metric are not valid.
     #[error("{}", faults.join("; "))]
     Options {
         /// Every fault, each starting with the option's name.
@@ -52,7 +52,7 @@ pub enum ScoreError {
 }
 
 impl ScoreError {
-    /// An error that names all of `faults`, unless there is none.
+    /// An error that names all of `faults`, if there are any.
     pub(crate) fn if_any(faults: Vec<String>) -> Result<(), Self> {
         if faults.is_empty() {
             Ok(())

@@ -6,7 +6,7 @@ use crate::error::ScoreError;
 use crate::metric::{Metric, Threshold};
 use crate::score::Score;
 
-/// The percentage (0 to 100) of hypotheses that equal one of their references, character by character: case,
+/// The percentage (0 to 100) of hypotheses that equal one of their references, character by character. Case,
 /// punctuation and white space all count. `references[r][i]` is the `r`-th reference of hypothesis `i`.
 ///
 /// # Errors
@@ -19,7 +19,7 @@ pub fn exact_match(hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -
     Ok(100.0 * equal as f64 / hypotheses.len() as f64)
 }
 
-/// [`exact_match`] among the metrics.
+/// [`exact_match`] as an entry of the metrics.
 pub const EXACT_MATCH: &dyn Metric = &ExactMatch;
 
 struct ExactMatch;
@@ -37,7 +37,7 @@ impl Metric for ExactMatch {
         "Percent of lines that equal a reference"
     }
 
-    /// Most models begin with no exact match at all.
+    /// Most models start without any exact match.
     fn threshold(&self) -> Option<Threshold> {
         Some(Threshold {
             least: f64::MIN_POSITIVE,

@@ -6,9 +6,9 @@
 //! | [`Chrf`] | orders of character and word n-grams, beta, case, white space, smoothing | Popović 2015, "chrF: character n-gram F-score for automatic MT evaluation"; Popović 2017, "chrF++: words helping character n-grams" |
 //! | [`Ter`] | normalisation, punctuation, Asian scripts, case | Snover et al. 2006, "A Study of Translation Edit Rate with Targeted Human Annotation" |
 //!
-//! [`METRICS`] lists what can be asked for by name, in a config or on a command line. Behind most of it stands a struct
-//! of options whose `Default` is sacreBLEU's. `corpus` scores a whole corpus, `sentence` one sentence, and both return
-//! a [`Score`]: the number, sacreBLEU's verbose text, a [`Signature`] and the counts behind the number. [`to_json`] and
+//! [`METRICS`] lists the metrics that a config or a command line can name. Most of them have a struct of options whose
+//! `Default` is that of sacreBLEU. `corpus` scores a whole corpus, and `sentence` one sentence. Both return a
+//! [`Score`]: the number, sacreBLEU's verbose text, a [`Signature`] and the counts behind the number. [`to_json`] and
 //! [`to_text`] print scores as sacreBLEU's command does. A corpus score is computed from counts summed over the
 //! sentences; it is not the mean of sentence scores.
 //!
@@ -24,12 +24,12 @@
 //! ```
 //!
 //! # What "equal to sacreBLEU" covers
-//! The expected numbers of the tests were made by sacreBLEU 2.6.0. Two things depend on more than sacreBLEU itself:
-//! lower-casing and Unicode's general categories come from the Unicode tables of this program, and sacreBLEU's from
-//! those of the Python that runs it. Tables of different age differ for recently assigned characters only.
+//! The expected numbers of the tests were made by sacreBLEU 2.6.0. Two steps do not depend on sacreBLEU alone:
+//! lower-casing and Unicode's general categories. This program uses its own Unicode tables, and sacreBLEU uses those of
+//! the Python that runs it. Tables of different age differ only for recently assigned characters.
 //!
-//! sacreBLEU's *command* strips white space from the end of every line that it reads; like sacreBLEU's Python
-//! functions, this crate takes the strings as they are. This matters to [`Chrf::whitespace`] alone.
+//! sacreBLEU's *command* removes white space at the end of every line that it reads. This crate takes the strings as
+//! they are, like sacreBLEU's Python functions. Only [`Chrf::whitespace`] is affected.
 
 mod bleu;
 mod chrf;
@@ -64,5 +64,6 @@ pub use smoothing::Smoothing;
 pub use ter::{TER, Ter, TerStatistics};
 pub use tokenize::Tokenization;
 
-/// Every metric, in the order in which scores are told. A new one is a file with an `impl Metric`, and an entry here.
+/// Every metric, in the order in which scores are reported. To add one, write a file with an `impl Metric` and an entry
+/// here.
 pub const METRICS: &[&dyn Metric] = &[BLEU, CHRF, TER, EXACT_MATCH];

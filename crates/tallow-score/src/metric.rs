@@ -1,4 +1,4 @@
-//! The metrics, each under its name.
+//! The metrics and their names.
 
 use crate::METRICS;
 use crate::config::ScoreConfig;
@@ -7,29 +7,30 @@ use crate::score::Score;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
-/// A way to compare translations with their references. Everything that is asked for by the name of a metric, from
-/// `train.metric` to `tallow score --metrics`, finds it in [`METRICS`] and knows no more of it than this.
+/// A way to compare translations with their references. All code that takes the name of a metric, from `train.metric`
+/// to `tallow score --metrics`, finds the metric in [`METRICS`] and uses only this interface.
 pub trait Metric: Send + Sync {
-    /// Its name in configs, in files and on the command line: lower case, words joined by `-`.
+    /// The name in configs, in files and on the command line: lower case, words joined by `-`.
     fn name(&self) -> &'static str;
 
-    /// Its name beside its number where there is little room.
+    /// The name beside a number if there is little room.
     fn label(&self) -> &'static str;
 
-    /// The scores that it computes, for a list of metrics: a few words.
+    /// A description of the scores in a few words, for a list of metrics.
     fn about(&self) -> &'static str;
 
-    /// Whether the greater one of two scores is the better one. Scores of such metrics are never negative.
+    /// Whether a greater score is better. Scores of such metrics are never negative.
     fn is_more_better(&self) -> bool {
         true
     }
 
-    /// From where on scores say something of a model, if low ones do not. Only where more is better.
+    /// The score from which the metric tells something about a model, if low scores do not. Only for metrics where more
+    /// is better.
     fn threshold(&self) -> Option<Threshold> {
         None
     }
 
-    /// The score of a corpus, under the options that concern this metric. `references[r][i]` is the `r`-th reference of
+    /// The score of a corpus under the options for this metric. `references[r][i]` is the `r`-th reference of
     /// hypothesis `i`.
     ///
     /// # Errors
@@ -42,24 +43,24 @@ pub trait Metric: Send + Sync {
     ) -> Result<Score, ScoreError>;
 }
 
-/// Where the scores of a metric begin to tell models apart. Below, something else must decide which one is better.
+/// The score from which a metric can tell models apart. Below it, something else must decide which model is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Threshold {
-    /// The least score that decides.
+    /// The lowest score that decides.
     pub least: f64,
-    /// A sentence for when a score has reached it: that the metric decides from now on.
+    /// A sentence for a score that has reached the threshold: it says that the metric decides from now on.
     pub reached: &'static str,
-    /// A sentence for when none has: why, and that the loss decides until then.
+    /// A sentence for when no score has reached it: it says why, and that the loss decides until then.
     pub missed: &'static str,
 }
 
 impl dyn Metric {
-    /// The metric with this name, if there is one.
+    /// The metric with this name, if it exists.
     pub fn named(name: &str) -> Option<&'static dyn Metric> {
         METRICS.iter().copied().find(|metric| metric.name() == name)
     }
 
-    /// Its name as a key of JSON, where words are joined by `_`.
+    /// The name as a key of JSON, with words joined by `_`.
     pub fn key(&self) -> String {
         self.name().replace('-', "_")
     }
@@ -128,7 +129,7 @@ mod tests {
         );
     }
 
-    /// What equals its reference is scored as well as can be, and everything else is not.
+    /// A hypothesis equal to its reference gets the best score, and any other gets a worse one.
     #[test]
     fn the_best_score_is_that_of_the_reference() {
         let reference = ["The cat sat on the mat .", "It was raining all day ."];

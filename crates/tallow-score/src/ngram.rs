@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The longest n-grams that options may ask for. Far more than any use, and few enough to allocate counters for.
+/// The longest n-grams that options may ask for: far longer than useful, and few enough to allocate counters for.
 pub(crate) const LARGEST_ORDER: usize = 100;
 
-/// How often each n-gram occurs.
+/// Number of occurrences of each n-gram.
 pub(crate) type NgramCounts<'t, T> = HashMap<&'t [T], u64>;
 
-/// Counts the n-grams of `order` (at least 1) tokens; there is none in a sequence shorter than that.
+/// Counts the n-grams of `order` (at least 1) tokens. A sequence with fewer tokens has none.
 pub(crate) fn count_ngrams<T: Eq + Hash>(tokens: &[T], order: usize) -> NgramCounts<'_, T> {
     let mut counts = NgramCounts::with_capacity(ngram_total(tokens.len(), order));
     for ngram in tokens.windows(order) {
@@ -23,7 +23,7 @@ pub(crate) fn ngram_total(length: usize, order: usize) -> usize {
     (length + 1).saturating_sub(order)
 }
 
-/// The number of n-grams in common: each counts as often as it occurs on the side that has fewer of it.
+/// The number of common n-grams. Each n-gram counts as often as it occurs on the side that has fewer of it.
 pub(crate) fn count_matches<T: Eq + Hash>(hypothesis: &NgramCounts<'_, T>, reference: &NgramCounts<'_, T>) -> u64 {
     let common = |(ngram, &count): (&&[T], &u64)| reference.get(ngram).map_or(0, |&other| count.min(other));
     hypothesis.iter().map(common).sum()

@@ -1,13 +1,12 @@
-//! Scores as sacreBLEU's command prints them.
+//! Scores in the form in which sacreBLEU's command prints them.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::score::Score;
 
-/// The JSON of sacreBLEU's command: an object for one score, a list of objects for any other number. The score is
-/// rounded to `width` decimals (the command's own default is 1), and every option of the signature is a field of its
-/// own, as text.
+/// The JSON of sacreBLEU's command: an object for one score, otherwise a list of objects. The score is rounded to
+/// `width` decimals (the command's own default is 1). Every option of the signature is a separate field, as text.
 pub fn to_json(scores: &[Score], width: u8) -> Value {
     match scores {
         [score] => Value::Object(fields(score, width)),
@@ -24,8 +23,8 @@ pub fn to_json_text(scores: &[Score], width: u8) -> String {
     }
 }
 
-/// One line per score, with `width` decimals: `BLEU|nrefs:1|... = 34.2 60.1/40.0/... (BP = ...)`. Several lines are
-/// aligned at their first `=`.
+/// One line for each score, with `width` decimals: `BLEU|nrefs:1|... = 34.2 60.1/40.0/... (BP = ...)`. Several lines
+/// are aligned at their first `=`.
 pub fn to_text(scores: &[Score], width: u8) -> String {
     let left = |score: &Score| match score.signature.is_empty() {
         true => score.name.clone(),
@@ -68,12 +67,12 @@ fn fields(score: &Score, width: u8) -> Map<String, Value> {
     fields
 }
 
-/// `number` with `width` decimals. Halves that are exact in binary are rounded to even, as Python does.
+/// `number` with `width` decimals. Halves that are exact in binary are rounded to even, as in Python.
 fn decimals(number: f64, width: u8) -> String {
     format!("{number:.*}", usize::from(width))
 }
 
-/// The number that is nearest to `score` as it is printed with `width` decimals.
+/// The number nearest to `score` as printed with `width` decimals.
 fn rounded(score: f64, width: u8) -> f64 {
     decimals(score, width).parse().unwrap_or(score)
 }
@@ -84,7 +83,7 @@ fn indented(object: &Map<String, Value>) -> String {
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
     match object.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter)) {
         Ok(()) => String::from_utf8_lossy(&text).into_owned(),
-        // Writing to memory does not fail; should it ever, the JSON is the same but for its line breaks.
+        // Writing to memory does not fail. If it ever did, only the line breaks of the JSON would be missing.
         Err(_) => Value::Object(object.clone()).to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! A score and what it was computed from.
+//! A score and the counts behind it.
 
 use serde::Serialize;
 
@@ -10,7 +10,8 @@ use crate::ter::TerStatistics;
 /// A score of one metric, for a corpus or a sentence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Score {
-    /// The metric's name, as sacreBLEU has it: `BLEU`, `chrF2`, `chrF2++`, `TER`; `exact match`, which it has not.
+    /// The metric's name in sacreBLEU: `BLEU`, `chrF2`, `chrF2++`, `TER`; and `exact match`, which sacreBLEU does not
+    /// have.
     pub name: String,
     /// The score in percent. Higher is better for BLEU and chrF; lower is better for TER, which can exceed 100.
     pub score: f64,
@@ -26,13 +27,13 @@ pub struct Score {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Statistics {
-    /// Of BLEU.
+    /// The counts of BLEU.
     Bleu(BleuStatistics),
-    /// Of chrF.
+    /// The counts of chrF.
     Chrf(ChrfStatistics),
-    /// Of TER.
+    /// The counts of TER.
     Ter(TerStatistics),
-    /// Of a metric that keeps none.
+    /// For a metric that keeps no counts.
     None,
 }
 

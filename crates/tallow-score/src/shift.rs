@@ -1,8 +1,8 @@
-//! The edits of TER: edit distance after moving blocks of words, each move counting as one edit.
+//! The edits of TER: edit distance after moving blocks of words. Each move counts as one edit.
 //!
-//! Finding the fewest edits with moves is NP-hard (Shapira and Storer 2002), so Tercom searches greedily: of all blocks
-//! that occur in the reference it makes the move that lowers the edit distance most, and repeats while that helps. The
-//! limits and the order among equal moves decide the number, so both are sacreBLEU's.
+//! Finding the fewest edits with moves is NP-hard (Shapira and Storer 2002), so Tercom searches greedily. Of all blocks
+//! that occur in the reference, it makes the move that lowers the edit distance most, and repeats this while it helps.
+//! The number depends on the limits and on the order among equal moves, so both are those of sacreBLEU.
 
 use std::ops::Range;
 
@@ -11,14 +11,14 @@ use crate::edit_matrix::{Edit, EditMatrix};
 /// The longest block that is moved, in words.
 const MAX_BLOCK: usize = 10;
 
-/// How far apart a block may start in hypothesis and reference, in words.
+/// Greatest distance between the starts of a block in hypothesis and reference, in words.
 const MAX_DISTANCE: usize = 50;
 
-/// After how many tried moves the search of one sentence ends.
+/// Number of tried moves after which the search of one sentence ends.
 const MAX_CANDIDATES: usize = 1000;
 
-/// The number of edits (moves, insertions, deletions and substitutions) from `hypothesis` to `reference`. A reference
-/// without words costs the deletion of every word.
+/// The number of edits (moves, insertions, deletions and substitutions) from `hypothesis` to `reference`. For a
+/// reference without words, every word must be deleted.
 pub(crate) fn count_edits(hypothesis: &[usize], reference: &[usize]) -> usize {
     if reference.is_empty() {
         return hypothesis.len();
@@ -28,7 +28,7 @@ pub(crate) fn count_edits(hypothesis: &[usize], reference: &[usize]) -> usize {
     let mut tried = 0;
     loop {
         let best = best_move(&matrix, &mut tried);
-        // The move found when the search runs out is dropped, not made.
+        // If the search has reached its limit, its best move is dropped, not made.
         let Some(best) = best.filter(|best| best.gain > 0 && tried < MAX_CANDIDATES) else {
             break;
         };
@@ -41,7 +41,7 @@ pub(crate) fn count_edits(hypothesis: &[usize], reference: &[usize]) -> usize {
 /// A block of words moved to another place.
 #[derive(Debug)]
 struct Move {
-    /// By how much the edit distance falls.
+    /// Decrease of the edit distance.
     gain: i64,
     block: Range<usize>,
     target: usize,
@@ -50,8 +50,8 @@ struct Move {
 }
 
 impl Move {
-    /// Whether this move is to be made rather than `other`: for its gain, then its length, then the earlier block, then
-    /// the earlier target.
+    /// Whether this move is better than `other`: by its gain, then its length, then the earlier block, then the earlier
+    /// target.
     fn precedes(&self, other: &Self) -> bool {
         let rank = |candidate: &Self| {
             let Range { start, end } = candidate.block;
@@ -65,7 +65,7 @@ impl Move {
     }
 }
 
-/// The best of all moves, or none if no block qualifies. Adds the number of moves it looked at to `tried`.
+/// The best move, or none if no block qualifies. Adds the number of moves that it tried to `tried`.
 fn best_move(matrix: &EditMatrix<'_>, tried: &mut usize) -> Option<Move> {
     let alignment = Alignment::new(&matrix.edits());
     let mut best: Option<Move> = None;
@@ -97,9 +97,9 @@ fn best_move(matrix: &EditMatrix<'_>, tried: &mut usize) -> Option<Move> {
     best
 }
 
-/// Which words of hypothesis and reference belong together, and which are wrong.
+/// The alignment of hypothesis and reference, and the words that are wrong.
 struct Alignment {
-    /// For each word of the reference, how many words of the hypothesis end with or before its counterpart.
+    /// For each word of the reference, the number of hypothesis words up to and including its counterpart.
     hypothesis_ends: Vec<usize>,
     hypothesis_errors: Vec<bool>,
     reference_errors: Vec<bool>,
@@ -125,8 +125,8 @@ impl Alignment {
         alignment
     }
 
-    /// Whether moving `block` of the hypothesis towards the equal `reference_block` makes sense: some word of each is
-    /// wrong where it is, and the block would not move into itself.
+    /// Whether it makes sense to move `block` of the hypothesis towards the equal `reference_block`. Each of the two
+    /// must have a word that is wrong at its place, and the block must not move into itself.
     fn may_move(&self, block: &Range<usize>, reference_block: &Range<usize>) -> bool {
         let end = self.hypothesis_ends[reference_block.start];
         let into_itself = block.start < end && end <= block.end;
@@ -135,8 +135,8 @@ impl Alignment {
             && !into_itself
     }
 
-    /// Where to move a block: in front of the words of the hypothesis that follow the counterparts of the word before
-    /// `reference_block` and of each of its words.
+    /// The places to which a block may move: after the counterpart of the word before `reference_block`, and after the
+    /// counterpart of each of its words.
     fn targets(&self, reference_block: &Range<usize>) -> impl Iterator<Item = usize> {
         let before = reference_block
             .start
@@ -147,7 +147,7 @@ impl Alignment {
 }
 
 /// Calls `visit(block of the hypothesis, start in the reference)` for every block that both have in common, until it
-/// returns false. Longer blocks follow the shorter ones that they begin with.
+/// returns false. A longer block comes after the shorter ones at its beginning.
 fn for_each_common_block(
     hypothesis: &[usize],
     reference: &[usize],
@@ -170,8 +170,8 @@ fn for_each_common_block(
     }
 }
 
-/// `words` with `block` moved in front of the word at `target`. A target within the block moves the block that many
-/// words to the right.
+/// `words` with `block` moved in front of the word at `target`. A target within the block moves the block to the right
+/// by that many words.
 fn moved(words: &[usize], block: &Range<usize>, target: usize) -> Vec<usize> {
     let mut moved = words.to_vec();
     if target < block.start {
@@ -212,11 +212,11 @@ mod tests {
 
     #[test]
     fn the_search_is_bounded() {
-        // All words equal: every block of up to ten words is common, but none is an error.
+        // All words are equal: every block of up to ten words is common, but none has an error.
         assert_eq!(count_edits(&[0; 60], &[0; 90]), 30);
         assert_eq!(count_edits(&[0; 3], &[]), 3);
         assert_eq!(count_edits(&[], &[0; 3]), 3);
-        // Nor does it take time or memory by the product of the lengths.
+        // Time and memory do not grow with the product of the lengths.
         let words: Vec<usize> = (0..30_000).collect();
         assert_eq!(count_edits(&words, &words[1..]), 1);
     }

@@ -1,11 +1,11 @@
-//! The options of a score in one line, so that scores are compared only where they can be.
+//! The options of a score in one line, which show whether two scores can be compared.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// The options under which a score was computed, in sacreBLEU's form: the same fields, order and spelling, but for
-/// the version, which names this program (`tallow-0.1.0`) because sacreBLEU did not compute the score.
+/// The options under which a score was computed, in sacreBLEU's form, with the same fields, order and spelling. Only
+/// the version differs: it names this program (`tallow-0.1.0`), because sacreBLEU did not compute the score.
 ///
 /// `Display` and `Serialize` give the full form, such as
 /// `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:tallow-0.1.0`.
@@ -32,13 +32,13 @@ impl Field {
     }
 }
 
-/// How signatures spell a switch.
+/// The spelling of a switch in signatures.
 pub(crate) fn yes_no(switch: bool) -> &'static str {
     if switch { "yes" } else { "no" }
 }
 
 impl Signature {
-    /// The number of references, the metric's own `options`, and the version.
+    /// A signature of the number of references, the metric's own `options`, and the version.
     pub(crate) fn new(reference_count: usize, options: Vec<Field>) -> Self {
         let mut fields = vec![Field::new("nrefs", "#", reference_count)];
         fields.extend(options);
@@ -50,12 +50,12 @@ impl Signature {
         Self { fields }
     }
 
-    /// That of a metric without options: empty.
+    /// The empty signature of a metric without options.
     pub(crate) fn none() -> Self {
         Self { fields: Vec::new() }
     }
 
-    /// Whether there is nothing to say, because the metric has no options.
+    /// Whether the signature is empty, because the metric has no options.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What BLEU puts in place of a precision of zero.
+//! The smoothing of BLEU: values in place of a precision of zero.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::ScoreError;
 
 /// How BLEU treats n-gram orders without a match, which would make the geometric mean zero. The methods are those of
-/// Chen and Cherry 2014, "A Systematic Comparison of Smoothing Techniques for Sentence-Level BLEU". With no match of
-/// any order the score is zero under every method.
+/// Chen and Cherry 2014, "A Systematic Comparison of Smoothing Techniques for Sentence-Level BLEU". If no order has a
+/// match, the score is zero with every method.
 ///
 /// In TOML: `"exp"`, `{ floor = 0.1 }`, `{ add-k = 1.0 }` or `"none"`.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub enum Smoothing {
     Exponential,
     /// `floor`, method 1: an order without a match counts as this many matches (usually 0.1).
     Floor(f64),
-    /// `add-k`, method 2: matches and totals of every order above the first grow by this number (usually 1).
+    /// `add-k`, method 2: this number (usually 1) is added to the matches and totals of every order above the first.
     AddK(f64),
     /// `none`: an order without a match makes the score zero.
     None,
@@ -48,7 +48,7 @@ impl Smoothing {
         }
     }
 
-    /// The value of the methods that have one.
+    /// The value, if the method has one.
     pub(crate) fn value(self) -> Option<f64> {
         match self {
             Self::Floor(value) | Self::AddK(value) => Some(value),
@@ -57,7 +57,7 @@ impl Smoothing {
     }
 }
 
-/// As in signatures: `exp`, `floor[0.10]`, `add-k[1.00]`, `none`.
+/// The form in signatures: `exp`, `floor[0.10]`, `add-k[1.00]`, `none`.
 impl fmt::Display for Smoothing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

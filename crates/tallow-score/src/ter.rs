@@ -12,33 +12,33 @@ use crate::signature::{Field, Signature, yes_no};
 use crate::tercom;
 use crate::word_ids::WordIds;
 
-/// The options of TER. The default is sacreBLEU's, which is Tercom's: words between white space, in lower case.
+/// The options of TER. The default is that of sacreBLEU, which is Tercom's: words between white space, in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ter {
-    /// Whether lines are joined, entities replaced and punctuation made words of its own. Default: false.
+    /// Whether to join lines, replace entities and make punctuation separate words. Default: false.
     pub normalized: bool,
     /// Whether punctuation is removed. Default: false.
     pub no_punct: bool,
-    /// Whether `normalized` also makes every Chinese character a word, and both it and `no_punct` know ideographic
-    /// and full-width punctuation. Without either of them it has no effect. Default: false.
+    /// Whether `normalized` also makes every Chinese character a word, and whether both it and `no_punct` know
+    /// ideographic and full-width punctuation. Without either of them, this has no effect. Default: false.
     pub asian_support: bool,
     /// Whether case counts. Default: false.
     pub case_sensitive: bool,
 }
 
-/// The counts that determine TER; those of a corpus are the sums of those of its sentences.
+/// The counts that determine TER. The counts of a corpus are the sums of those of its sentences.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct TerStatistics {
     /// Edits (insertions, deletions, substitutions and shifts) towards the closest reference.
     pub edits: u64,
-    /// Words of the references: of each sentence, the mean over its references.
+    /// Words of the references. For each sentence, this is the mean over its references.
     pub reference_length: f64,
 }
 
 impl Ter {
-    /// TER of a corpus, in percent; lower is better. `references[r][i]` is the `r`-th reference of hypothesis `i`; an
-    /// empty string is a reference without words, from which a hypothesis differs by its own length.
+    /// TER of a corpus, in percent; lower is better. `references[r][i]` is the `r`-th reference of hypothesis `i`. An
+    /// empty string is a reference without words; a hypothesis differs from it by its own length.
     ///
     /// # Errors
     /// If there is no hypothesis, no reference stream, or a stream of another length.
@@ -85,7 +85,7 @@ impl Ter {
         }
     }
 
-    /// TER from its counts. Against nothing but empty references it is 0 for empty hypotheses and 100 for others.
+    /// TER from its counts. If all references are empty, it is 0 for empty hypotheses and 100 for others.
     fn score(&self, statistics: TerStatistics, reference_count: usize) -> Score {
         let rate = if statistics.reference_length > 0.0 {
             statistics.edits as f64 / statistics.reference_length
@@ -117,7 +117,7 @@ impl Ter {
     }
 }
 
-/// TER among the metrics.
+/// TER as an entry of the metrics.
 pub const TER: &dyn Metric = &TerMetric;
 
 struct TerMetric;

@@ -1,4 +1,4 @@
-//! Preparing a line for TER: the normalisations of Tercom, the program of TER's authors, as sacreBLEU applies them.
+//! Preparation of lines for TER: the normalisations of Tercom, the program of TER's authors, as sacreBLEU applies them.
 
 use crate::ter::Ter;
 use crate::tokenize::{is_13a_punctuation, join_words, separate_stops_and_dashes, surround, unescape_entities};
@@ -25,20 +25,20 @@ pub(crate) fn prepare(ter: &Ter, line: &str) -> String {
     join_words(&line)
 }
 
-/// Joins lines, replaces entities and cuts off punctuation and the English possessive.
+/// Joins lines, replaces entities, and splits off punctuation and the English possessive.
 fn normalize(line: &str) -> String {
     let line = unescape_entities(&line.replace("\n-", "").replace('\n', " "));
     let line = surround(&format!(" {line} "), is_13a_punctuation);
-    // The line ends in a space, so that this finds the possessive at its end too.
+    // The line ends in a space, so this also finds a possessive at its end.
     let line = line.replace("'s ", " 's ");
     separate_stops_and_dashes(&line)
 }
 
-/// The characters that become words of their own: Chinese characters, their parts and compatibility forms, and what
-/// is written in circles or squares.
+/// The characters that become separate words: Chinese characters, their parts and compatibility forms, and characters
+/// in circles or squares.
 ///
-/// sacreBLEU also has rules for kana, but they ask for a line of nothing but kana, and at that point every line begins
-/// with a space: kana is never split.
+/// sacreBLEU also has rules for kana, but they match only a line that has nothing but kana. At that point every line
+/// begins with a space, so kana is never split.
 fn is_asian_token(c: char) -> bool {
     matches!(
         c,

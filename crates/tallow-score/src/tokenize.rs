@@ -9,28 +9,28 @@ use unicode_general_category::{GeneralCategory, get_general_category};
 use crate::error::ScoreError;
 use crate::whitespace::{is_whitespace, trim_end, words};
 
-/// How BLEU cuts a line into tokens. The names are sacreBLEU's, in signatures as in configs.
+/// How BLEU cuts a line into tokens. The names are those of sacreBLEU, both in signatures and in configs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Tokenization {
-    /// `13a`: the rules of NIST's `mteval-v13a.pl`, made for Western languages: ASCII punctuation is cut off, but
-    /// apostrophes, hyphens between letters, and full stops and commas between digits stay.
+    /// `13a`: the rules of NIST's `mteval-v13a.pl`, made for Western languages. ASCII punctuation is split off.
+    /// Apostrophes, hyphens between letters, and full stops and commas between digits stay.
     #[default]
     #[serde(rename = "13a")]
     V13a,
-    /// `intl`: the international rules of `mteval-v14.pl`: Unicode punctuation is cut off except between numbers,
-    /// and every symbol is a token.
+    /// `intl`: the international rules of `mteval-v14.pl`. Unicode punctuation is split off except between numbers, and
+    /// every symbol is a token.
     #[serde(rename = "intl")]
     International,
     /// `char`: every character that is not white space is a token.
     #[serde(rename = "char")]
     Character,
-    /// `none`: the line is cut at white space only; for text that is tokenized already.
+    /// `none`: the line is cut only at white space; for text that is already tokenized.
     #[serde(rename = "none")]
     None,
 }
 
 impl Tokenization {
-    /// Every tokenization, in the order in which messages name them.
+    /// Every tokenization, in the order in which messages list them.
     pub const ALL: [Self; 4] = [Self::V13a, Self::International, Self::Character, Self::None];
 
     /// sacreBLEU's name: `13a`, `intl`, `char` or `none`.
@@ -67,7 +67,7 @@ impl FromStr for Tokenization {
     /// Reads sacreBLEU's name.
     ///
     /// # Errors
-    /// If it is none of [`Tokenization::ALL`].
+    /// If the name is not one of [`Tokenization::ALL`].
     fn from_str(name: &str) -> Result<Self, ScoreError> {
         let found = Self::ALL.into_iter().find(|tokenization| tokenization.name() == name);
         found.ok_or_else(|| ScoreError::UnknownTokenization { name: name.to_string() })
@@ -87,7 +87,7 @@ fn tokenize_international(line: &str) -> String {
     surround(&line, is_symbol)
 }
 
-/// Replaces the four entities that the NIST and Tercom scripts know. One after the other: `&amp;lt;` becomes `<`.
+/// Replaces the four entities that the NIST and Tercom scripts know, one after another: `&amp;lt;` becomes `<`.
 pub(crate) fn unescape_entities(line: &str) -> String {
     line.replace("&quot;", "\"")
         .replace("&amp;", "&")
@@ -95,12 +95,13 @@ pub(crate) fn unescape_entities(line: &str) -> String {
         .replace("&gt;", ">")
 }
 
-/// The ASCII punctuation that always stands alone (and the space): all but apostrophe, comma, hyphen and full stop.
+/// The ASCII punctuation that is always a separate token (and the space): all but apostrophe, comma, hyphen and full
+/// stop.
 pub(crate) fn is_13a_punctuation(c: char) -> bool {
     matches!(c, ' '..='&' | '('..='+' | '/' | ':'..='@' | '['..='`' | '{'..='~')
 }
 
-/// Cuts off full stops and commas that have a digit on one side at most, and hyphens after a digit.
+/// Splits off full stops and commas with a digit on at most one side, and hyphens after a digit.
 pub(crate) fn separate_stops_and_dashes(line: &str) -> String {
     let is_digit = |c: char| c.is_ascii_digit();
     let is_stop = |c: char| matches!(c, '.' | ',');
@@ -121,7 +122,7 @@ pub(crate) fn join_words(text: &str) -> String {
     joined
 }
 
-/// Puts a space on both sides of every character that is `chosen`.
+/// Puts a space on both sides of every character for which `chosen` is true.
 pub(crate) fn surround(text: &str, chosen: impl Fn(char) -> bool) -> String {
     let mut spaced = String::with_capacity(2 * text.len());
     for c in text.chars() {
@@ -134,18 +135,18 @@ pub(crate) fn surround(text: &str, chosen: impl Fn(char) -> bool) -> String {
     spaced
 }
 
-/// Wherever a `first` character precedes a `second` one, puts spaces around the second.
+/// Puts spaces around the second character of every pair of a `first` and a `second` one.
 fn separate_second(text: &str, first: impl Fn(char) -> bool, second: impl Fn(char) -> bool) -> String {
     replace_pairs(text, first, second, |a, b| [a, ' ', b, ' '])
 }
 
-/// Wherever a `first` character precedes a `second` one, puts spaces around the first.
+/// Puts spaces around the first character of every pair of a `first` and a `second` one.
 fn separate_first(text: &str, first: impl Fn(char) -> bool, second: impl Fn(char) -> bool) -> String {
     replace_pairs(text, first, second, |a, b| [' ', a, ' ', b])
 }
 
-/// Replaces pairs of neighbours from left to right. As with a regular expression, pairs do not overlap: a character
-/// that was the second of a pair is not tried as the first of the next.
+/// Replaces pairs of neighbours from left to right. Pairs do not overlap, as with a regular expression: the second
+/// character of a pair cannot be the first of the next.
 fn replace_pairs(
     text: &str,
     first: impl Fn(char) -> bool,

@@ -1,17 +1,17 @@
-//! White space as Python's strings see it, since sacreBLEU splits and strips with `str.split` and `str.rstrip`.
+//! White space as in Python's strings, because sacreBLEU splits and strips with `str.split` and `str.rstrip`.
 
-/// Whether Python's `str.isspace` holds for `c`: Unicode's `White_Space` and the four information separators
+/// Whether Python's `str.isspace` is true for `c`: Unicode's `White_Space` and the four information separators
 /// U+001C..=U+001F. The zero-width characters (U+200B, U+FEFF, ...) are not white space.
 pub(crate) fn is_whitespace(c: char) -> bool {
     c.is_whitespace() || ('\u{1C}'..='\u{1F}').contains(&c)
 }
 
-/// The words of `text`, as Python's `text.split()`: maximal runs of other characters, never empty.
+/// The words of `text` as in Python's `text.split()`: maximal runs of other characters, never empty.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_whitespace).filter(|word| !word.is_empty())
 }
 
-/// `text` without white space at its end, as Python's `text.rstrip()`.
+/// `text` without white space at its end, as in Python's `text.rstrip()`.
 pub(crate) fn trim_end(text: &str) -> &str {
     text.trim_end_matches(is_whitespace)
 }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use crate::whitespace::words;
 
-/// Numbers for the distinct words of one segment: equal words, and only they, get equal numbers.
+/// Numbers for the distinct words of one segment. Equal words get equal numbers, different words different ones.
 #[derive(Debug, Default)]
 pub(crate) struct WordIds<'t> {
     ids: HashMap<&'t str, usize>,
 }
 
 impl<'t> WordIds<'t> {
-    /// The words of `text` (white space between them) as numbers.
+    /// The words of `text` (separated by white space) as numbers.
     pub(crate) fn of(&mut self, text: &'t str) -> Vec<usize> {
         words(text)
             .map(|word| {

@@ -1,6 +1,6 @@
-//! Every number and every printed text against sacreBLEU, whose results `scripts/fixtures/sacrebleu_scores.py` wrote.
+//! Compares every number and every printed text with sacreBLEU's results from `scripts/fixtures/sacrebleu_scores.py`.
 
-// A broken fixture is a failed test.
+// A broken fixture must fail the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::File;
@@ -44,7 +44,7 @@ struct SmallCorpus {
     results: Vec<Expected>,
 }
 
-/// A metric, its options in sacreBLEU's names, and what sacreBLEU computed.
+/// A metric, its options under sacreBLEU's names, and sacreBLEU's results.
 #[derive(Deserialize)]
 struct Expected {
     #[serde(flatten)]
@@ -156,7 +156,7 @@ fn fixture() -> Fixture {
     serde_json::from_reader(GzDecoder::new(File::open(path).unwrap())).unwrap()
 }
 
-/// A text of sacreBLEU with our name and version in place of its version.
+/// A text of sacreBLEU with this program's name and version in place of sacreBLEU's version.
 fn renamed(text: &str, sacrebleu: &str) -> String {
     let ours = concat!("tallow-", env!("CARGO_PKG_VERSION"));
     text.replace(&format!("version:{sacrebleu}"), &format!("version:{ours}"))
@@ -174,7 +174,7 @@ fn assert_close(actual: f64, expected: f64, what: &str) {
     );
 }
 
-/// The counts as one list, in the order in which sacreBLEU keeps them.
+/// The counts as one list, in sacreBLEU's order.
 fn flattened(statistics: &Statistics) -> Vec<f64> {
     match statistics {
         Statistics::Bleu(bleu) => {
@@ -319,7 +319,7 @@ fn printed_output_is_that_of_the_command() {
             let value: serde_json::Value = serde_json::from_str(&expected).unwrap();
             assert_eq!(to_json(&scores, output.width), value);
         } else {
-            // The version's length takes part in the alignment.
+            // The length of the version affects the alignment.
             let unpadded = |text: &str| {
                 text.lines()
                     .map(|line| line.trim_start().to_string())
@@ -348,7 +348,7 @@ struct Multi30kCase {
     expected: Expected,
 }
 
-/// The rule that turns a reference of Multi30k into a hypothesis; the script has the same.
+/// The rule that turns a reference of Multi30k into a hypothesis; the script uses the same rule.
 fn derived_hypothesis(line: &str, index: usize) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let third = words.len() / 3;
@@ -380,8 +380,8 @@ fn derived_hypothesis(line: &str, index: usize) -> String {
     .join(" ")
 }
 
-/// Needs the text of Multi30k, which cannot be part of the repository: set `TALLOW_MULTI30K` to a folder with
-/// `test_2016_flickr.de` and its like, or the same as `.gz`.
+/// Needs the text of Multi30k, which cannot be part of the repository. Set `TALLOW_MULTI30K` to a folder with
+/// `test_2016_flickr.de` and the other files, plain or as `.gz`.
 #[test]
 #[allow(clippy::disallowed_methods)]
 fn multi30k_scores_are_equal() {
