@@ -6,20 +6,20 @@ use std::collections::HashMap;
 use std::path::Path;
 use tallow_model::{Opened, Params, WEIGHTS_FILE};
 
-/// The key of the constants added to the logits among the sums.
+/// The key, among the sums, of the constants added to the logits.
 const LOGITS_BIAS: &str = "final_logits_bias";
 
-/// The mean of the weights of several model directories of one architecture, and of the constants added to their
+/// The mean of several model directories of one architecture: of their weights, and of the constants added to their
 /// logits.
 ///
 /// # Errors
-/// When there is none, one cannot be opened, or two differ in their architecture.
+/// When there is no directory, one cannot be opened, or two differ in their architecture.
 pub fn average<P: AsRef<Path>>(directories: &[P], device: &Device) -> Result<Opened, TrainError> {
     let Some(first) = directories.first() else {
         return Err(TrainError::Average("there are no checkpoints to average".into()));
     };
     let architecture = tallow_model::read_architecture(first.as_ref())?;
-    // Summed in f64, so that the order of the directories does not matter to the bits of f32.
+    // Summed in f64, so that the order of the directories does not change the bits of the f32 result.
     let mut sums: HashMap<String, Tensor> = HashMap::new();
     for directory in directories {
         let opened = tallow_model::open(directory.as_ref(), &Device::Cpu)?;

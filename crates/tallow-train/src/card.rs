@@ -4,31 +4,32 @@ use crate::TrainError;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The file's name.
+/// The name of the file.
 pub const CARD_FILE: &str = "README.md";
 
-/// The line where a card says which weights these are.
+/// The line in a card that is replaced by a description of the weights.
 const WEIGHTS: &str = "<!-- weights -->";
-/// The lines between which test scores stand once they are known: in the head of the card, and in its text.
+/// The lines between which test scores are inserted once they are known: in the head of the card, and in its text.
 const SCORES: [[&str; 2]; 2] = [
     ["# scores", "# end of scores"],
     ["<!-- scores -->", "<!-- end of scores -->"],
 ];
 
-/// What only a person knows about a model: the `[card]` section.
+/// Facts about a model that only a person knows: the `[card]` section.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CardConfig {
     /// The card's title. Default: the run's name.
     pub title: Option<String>,
-    /// The language that is translated from, as the Hub knows it: `en`, `pt-BR`. Default: the last extension of the
+    /// The language to translate from, by its code on the Hub: `en`, `pt-BR`. Default: the last extension of the
     /// training files, if it has two letters.
     pub source_language: Option<String>,
-    /// The language that is translated into. Default: the last extension of the training files.
+    /// The language to translate into. Default: the last extension of the training files.
     pub target_language: Option<String>,
-    /// The model's licence, as the Hub knows it: `mit`, `cc-by-4.0`. Default: none; the card says that there is none.
+    /// The model's licence, by its name on the Hub: `mit`, `cc-by-4.0`. Default: none; the card says that there is
+    /// none.
     pub license: Option<String>,
-    /// What else a user should know, in Markdown: terms of the data, what text the model expects. Default: none.
+    /// Other information for users, in Markdown: terms of the data, the text that the model expects. Default: none.
     pub notes: Option<String>,
 }
 
@@ -59,8 +60,8 @@ impl CardConfig {
     }
 }
 
-/// Whether a text has the form of a language's code: two or three small letters as in ISO 639, and what BCP 47 allows
-/// to follow.
+/// Whether a text has the form of a language code: two or three lower-case letters as in ISO 639, followed by anything
+/// that BCP 47 allows.
 fn is_language(code: &str) -> bool {
     let (language, rest) = code
         .split_once('-')
@@ -71,22 +72,23 @@ fn is_language(code: &str) -> bool {
         && rest.is_none_or(|rest| rest.split('-').all(is_subtag))
 }
 
-/// The text of a card, with places for what is known only when weights are written, and when they have been tested.
+/// The text of a card. It has places for the description of the weights, known when they are written, and for test
+/// scores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelCard {
     text: String,
 }
 
 impl Default for ModelCard {
-    /// The card of a model that nothing is known about.
+    /// The card of a model of which nothing is known.
     fn default() -> Self {
         Self::new("tags:\n- translation\n", "# A translation model\n", "")
     }
 }
 
 impl ModelCard {
-    /// A card from the YAML of its head, what stands before the statement about weights and scores, and what stands
-    /// after it.
+    /// A card from the YAML of its head and two texts: `before` stands before the description of the weights and the
+    /// scores, `after` stands after it.
     pub fn new(head: &str, before: &str, after: &str) -> Self {
         let [of_head, of_text] = SCORES.map(|[begin, end]| format!("{begin}\n{end}"));
         Self {
@@ -94,7 +96,7 @@ impl ModelCard {
         }
     }
 
-    /// Writes the card into a model directory. `weights` says in Markdown which weights these are.
+    /// Writes the card into a model directory. `weights` describes in Markdown which weights these are.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -107,9 +109,9 @@ impl ModelCard {
         std::fs::write(&path, lines.join("\n")).map_err(TrainError::file(&path))
     }
 
-    /// Puts test scores into the card of a model directory, in place of those that are there: YAML into its head,
-    /// Markdown into its text. A card that has no place for them, because a person has written or removed it, stays as
-    /// it is, and the result is false.
+    /// Puts test scores into the card of a model directory, in place of earlier ones: YAML into its head, Markdown into
+    /// its text. If the card has no place for them, because a person has rewritten or removed it, it stays as it is and
+    /// the result is false.
     ///
     /// # Errors
     /// When the card cannot be written.
@@ -129,7 +131,7 @@ impl ModelCard {
             }
             lines.splice(begin + 1..end, [scores.trim_end()]);
         }
-        // Aside first: a card is not among the checksums, but half a card is of no use.
+        // Written aside first: a card has no checksum that would reveal a half-written one.
         let aside = directory.join("README.md.partial");
         let written = std::fs::write(&aside, lines.join("\n")).and_then(|()| std::fs::rename(&aside, &path));
         written.map_err(TrainError::file(&path))?;
@@ -163,7 +165,7 @@ mod tests {
             assert!(ModelCard::add_scores(place.path(), &head, &text).unwrap());
             assert_eq!(read(), with(&head, &text));
         }
-        // Cards of people: another one, one with the marks in another order, none, one that is no text.
+        // Cards changed by people: a different card, marks in another order, no card, a file that is not text.
         for card in [
             &b"# Mine\n"[..],
             b"# end of scores\n# scores\n<!-- scores -->\n<!-- end of scores -->",

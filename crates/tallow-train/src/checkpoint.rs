@@ -1,4 +1,4 @@
-//! Checkpoints: a model directory plus everything a run needs to go on.
+//! Checkpoints: a model directory and everything that a run needs to continue.
 
 use crate::checksum;
 use crate::finiteness::not_finite_in_words;
@@ -15,30 +15,30 @@ const STATE_FILE: &str = "state.json";
 const MOMENTS_FILE: &str = "moments.safetensors";
 const EMA_FILE: &str = "ema.safetensors";
 
-/// The largest whole number that every reader of JSON has exactly; nothing that is counted comes near it.
+/// The largest whole number that every JSON reader represents exactly. No counter comes near it.
 const LARGEST_COUNT: u64 = 1 << 53;
 
-/// What a checkpoint is written from.
+/// The parts of a model to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkpoint<'a> {
-    /// What the model is.
+    /// The architecture.
     pub architecture: &'a Architecture,
-    /// The weights as they are trained.
+    /// The weights in training.
     pub params: &'a Params,
     /// A constant added to the logits.
     pub logits_bias: Option<&'a Tensor>,
-    /// Its tokenizers.
+    /// The tokenizers.
     pub tokenizers: &'a Tokenizers,
-    /// How the model is searched by default.
+    /// The default settings of the search.
     pub search: SearchSettings,
-    /// What its card says.
+    /// The model card.
     pub card: &'a ModelCard,
 }
 
-/// Reads counters, cursor and selection of a checkpoint.
+/// Reads the counters, cursor and selection of a checkpoint.
 ///
 /// # Errors
-/// When the file is missing, damaged, or of another version of the format.
+/// When the file is missing, damaged, or has another version of the format.
 pub(crate) fn read_state(directory: &Path) -> Result<TrainState, TrainError> {
     let path = directory.join(STATE).join(STATE_FILE);
     let text = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
@@ -53,7 +53,7 @@ pub(crate) fn read_state(directory: &Path) -> Result<TrainState, TrainError> {
             ),
         });
     }
-    // Sums with numbers that no run reaches would overflow.
+    // Larger numbers, which no run reaches, would overflow in sums.
     let counters = [
         ("update", state.update),
         ("cursor.epoch", state.cursor.epoch),
@@ -73,7 +73,7 @@ pub(crate) fn read_state(directory: &Path) -> Result<TrainState, TrainError> {
     }
 }
 
-/// The tensors that are read back.
+/// The tensors of a checkpoint.
 #[derive(Debug)]
 pub struct Saved {
     /// The weights.
@@ -87,18 +87,18 @@ pub struct Saved {
 }
 
 impl Checkpoint<'_> {
-    /// Writes a model directory with its tokenizer and its card, in place of the one that is there. `told` says in
+    /// Writes a model directory with its tokenizer and its card, and replaces an existing one. `told` describes in
     /// Markdown which weights these are.
     ///
     /// # Errors
-    /// When a file cannot be written; what was there before stays.
+    /// When a file cannot be written; an existing directory then stays.
     pub fn save_model(&self, place: &Path, params: &Params, told: &str) -> Result<(), TrainError> {
         let aside = self.write_aside(place, params, told)?;
         checksum::write(&aside)?;
         replace_directory(&aside, place)
     }
 
-    /// Writes the checkpoint of an update: aside, synced, renamed.
+    /// Writes the checkpoint of an update: first aside, then synced and renamed.
     ///
     /// # Errors
     /// When a file cannot be written; no other checkpoint is touched.
@@ -126,7 +126,7 @@ impl Checkpoint<'_> {
         std::fs::write(&path, text + "\n").map_err(TrainError::file(&path))?;
         checksum::write(&aside)?;
         replace_directory(&aside, &place)?;
-        // Others go only after this one has been read back.
+        // Other checkpoints are removed only after this one has been read back.
         checksum::check(&place).map_err(|faults| TrainError::Checkpoint {
             path: place.clone(),
             reason: format!("read back, it is not what was written: {}", faults.join(", ")),
@@ -154,7 +154,7 @@ fn load_tensors(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>,
     candle_core::safetensors::load(path, device).map_err(|error| damaged(path, &error))
 }
 
-/// A file of a checkpoint that does not hold what it should.
+/// The error for a file of a checkpoint with wrong content.
 fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> TrainError {
     TrainError::Checkpoint {
         path: path.to_path_buf(),
@@ -163,10 +163,10 @@ fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> TrainError {
 }
 
 impl Saved {
-    /// Reads the tensors of a checkpoint. `ema_decay` is the configured decay; 0 ignores averaged weights.
+    /// Reads the tensors of a checkpoint. `ema_decay` is the configured decay; with 0, averaged weights are ignored.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the architecture is not the checkpoint's.
+    /// When a file is missing or damaged, or when the architecture differs from that of the checkpoint.
     pub fn open(
         directory: &Path,
         architecture: &Architecture,
@@ -196,7 +196,7 @@ impl Saved {
         } else {
             None
         };
-        // Versions of state.json before 3 were written with whatever there was.
+        // Programs that wrote state.json before version 3 also saved numbers that are not finite.
         if let Some(what) = not_finite_in_words(&opened.params, &optimizer, ema.as_ref())? {
             return Err(damaged(directory, &format!("{what} are not finite numbers")));
         }

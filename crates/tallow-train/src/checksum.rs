@@ -6,14 +6,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-/// The file that holds them.
+/// The name of the file.
 pub const CHECKSUMS_FILE: &str = "SHA256SUMS";
 
-/// Writes the checksums of all files below a directory but its card, to which scores are added later, and which is a
-/// person's to rewrite.
+/// Writes the checksums of all files below a directory except its card. Scores are added to the card later, and people
+/// may rewrite it.
 ///
 /// # Errors
-/// When a file cannot be read, or the checksums not written.
+/// When a file cannot be read, or the checksums cannot be written.
 pub(crate) fn write(directory: &Path) -> Result<(), TrainError> {
     let names = files_below(directory)?;
     let mut text = String::new();
@@ -34,10 +34,10 @@ pub(crate) fn has(directory: &Path) -> bool {
     directory.join(CHECKSUMS_FILE).exists()
 }
 
-/// Compares the files of a directory with its checksums. Files that have none do not matter.
+/// Compares the files of a directory with its checksums. Files without a checksum are ignored.
 ///
 /// # Errors
-/// Every file that is missing or another one, and why the checksums cannot be read.
+/// A list of all files that are missing or changed, or the reason why the checksums cannot be read.
 pub fn check(directory: &Path) -> Result<(), Vec<String>> {
     let path = directory.join(CHECKSUMS_FILE);
     let text = std::fs::read_to_string(&path).map_err(|error| vec![format!("{CHECKSUMS_FILE}: {error}")])?;
@@ -47,7 +47,7 @@ pub fn check(directory: &Path) -> Result<(), Vec<String>> {
             faults.push(format!("{CHECKSUMS_FILE}: {line:?} is not a checksum"));
             continue;
         };
-        // Names come from a file that may be anybody's: only what lies in the directory is read.
+        // The file may come from anyone: only names inside the directory are read.
         let is_inside = Path::new(name)
             .components()
             .all(|part| matches!(part, Component::Normal(_)));
@@ -68,7 +68,7 @@ pub fn check(directory: &Path) -> Result<(), Vec<String>> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// The files below a directory, sorted, by their paths from there, with `/` on every system.
+/// The files below a directory, sorted, as relative paths with `/` on every system.
 ///
 /// # Errors
 /// When a directory cannot be read.
@@ -101,7 +101,7 @@ fn collect(root: &Path, below: &str, names: &mut Vec<String>) -> Result<(), Trai
 /// The SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the file cannot be read.
 pub fn sha256(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let mut digest = Sha256::new();
@@ -128,12 +128,12 @@ mod tests {
         std::fs::write(at.join("state/b"), "").unwrap();
         assert!(check(at).unwrap_err()[0].contains(CHECKSUMS_FILE));
         write(at).unwrap();
-        // `printf abc | sha256sum`, and of nothing.
+        // The output of `printf abc | sha256sum`, and the checksum of an empty file.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  a\n\
                         e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  state/b\n";
         assert_eq!(std::fs::read_to_string(at.join(CHECKSUMS_FILE)).unwrap(), expected);
         assert_eq!(check(at), Ok(()));
-        // Writing again counts neither itself in nor a card.
+        // Writing again includes neither the checksums themselves nor a card.
         std::fs::write(at.join(CARD_FILE), "theirs").unwrap();
         write(at).unwrap();
         assert_eq!(check(at), Ok(()));

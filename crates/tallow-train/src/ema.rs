@@ -3,7 +3,7 @@
 use crate::TrainError;
 use tallow_model::Params;
 
-/// Averaged weights beside the trained ones.
+/// Averaged weights, kept beside the trained ones.
 #[derive(Clone, Debug)]
 pub struct Ema {
     params: Params,
@@ -11,10 +11,10 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// An average that begins at the present weights.
+    /// An average that begins with the present weights.
     ///
     /// # Errors
-    /// Those of the tensor operations.
+    /// Errors of the tensor operations.
     pub fn new(params: &Params, decay: f64) -> Result<Self, TrainError> {
         Ok(Self {
             params: params.copy()?,
@@ -22,12 +22,12 @@ impl Ema {
         })
     }
 
-    /// An average from a checkpoint.
+    /// An average that was saved in a checkpoint.
     pub fn from_params(params: Params, decay: f64) -> Self {
         Self { params, decay }
     }
 
-    /// Takes in the weights after an update, counted from 1. Early on the decay is (1 + update) / (10 + update), so
+    /// Includes the weights after an update, counted from 1. Early on, the decay is (1 + update) / (10 + update), so
     /// that the initial weights are soon forgotten.
     ///
     /// # Errors

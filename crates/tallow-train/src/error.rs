@@ -1,4 +1,4 @@
-//! What can go wrong while training.
+//! The errors of training.
 
 use std::path::PathBuf;
 use tallow_data::{DataError, WorkerLost};
@@ -7,7 +7,7 @@ use tallow_model::ModelError;
 use tallow_score::ScoreError;
 use tallow_text::TextError;
 
-/// How often a run may go back from divergence; a run that needs more will not get well.
+/// How often a run may go back from divergence. A run that needs more setbacks will not recover.
 pub(crate) const MOST_SETBACKS: u64 = 5;
 
 /// Errors of training, validation and checkpoints.
@@ -18,15 +18,15 @@ pub enum TrainError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// A checkpoint is damaged or belongs to another program version.
+    /// A checkpoint is damaged, or was written by an incompatible program version.
     #[error("{path}: this checkpoint cannot be used: {reason}")]
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// Why, and the way out.
+        /// The reason, and the way out.
         reason: String,
     },
     /// Another process trains in the same directory.
@@ -38,18 +38,18 @@ pub enum TrainError {
         /// The directory of the run.
         path: PathBuf,
     },
-    /// The run cannot be continued under what has changed since.
+    /// The run cannot be continued after the changes that were made.
     #[error("this run cannot be resumed: {0}")]
     Resume(String),
-    /// The loss or the gradient was not a finite number several times in a row, or what came of finite ones was not
-    /// finite.
+    /// The loss or the gradient was not a finite number several times in a row, or finite ones led to numbers that are
+    /// not finite.
     #[error("update {update}: {fault}. {advice}")]
     Diverged {
         /// The update.
         update: u64,
-        /// What was not finite.
+        /// The numbers that were not finite.
         fault: String,
-        /// What may have caused it, and the way out.
+        /// The possible causes, and the way out.
         advice: String,
     },
     /// The run has gone back from divergence as often as it may.
@@ -60,12 +60,12 @@ pub enum TrainError {
     Hopeless {
         /// The update.
         update: u64,
-        /// What was not finite.
+        /// The numbers that were not finite.
         fault: String,
-        /// What may have caused it, and the way out.
+        /// The possible causes, and the way out.
         advice: String,
     },
-    /// The weights that training is to begin with are of no use.
+    /// The weights with which training should begin cannot be used.
     #[error(
         "the weights that training begins with are not finite numbers, first those of {0}; begin with another model"
     )]
@@ -97,7 +97,7 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// For `map_err` on operations on a file.
+    /// For `map_err` after operations on a file.
     pub(crate) fn file(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::File {
             path: path.to_path_buf(),

@@ -1,140 +1,140 @@
-//! What a trainer tells the world.
+//! The events that a trainer reports.
 
 use crate::{Measure, Validation};
 use std::path::PathBuf;
 use tallow_ops::profile::Share;
 
-/// Something that happened.
+/// An event of a run.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Training begins, or goes on.
+    /// Training begins or continues.
     Started {
         /// Updates already done.
         update: u64,
-        /// Updates at which training ends.
+        /// The update after which training ends.
         max_updates: u64,
         /// Threads that share an update.
         workers: usize,
-        /// Trained numbers of the model.
+        /// Number of trained parameters of the model.
         parameters: usize,
     },
     /// An update was done.
     Updated {
-        /// Its number, from 1.
+        /// The number of the update, from 1.
         update: u64,
-        /// The epoch that it belongs to, from 0.
+        /// The epoch of the update, from 0.
         epoch: u64,
         /// Label-smoothed cross-entropy in nats per target token.
         loss: f64,
-        /// Its target tokens, padding not counted.
+        /// Target tokens of the update, without padding.
         target_tokens: usize,
         /// The learning rate.
         learning_rate: f64,
         /// The gradient's norm before clipping.
         gradient_norm: f64,
-        /// How long it took, in seconds.
+        /// Duration in seconds.
         seconds: f64,
     },
-    /// An update was left out because loss or gradient were not finite.
+    /// An update was left out because its loss or gradient was not finite.
     Skipped {
-        /// Its number.
+        /// The number of the update.
         update: u64,
         /// The loss.
         loss: f64,
         /// The gradient's norm.
         gradient_norm: f64,
     },
-    /// The loss of an update is far above what is usual. Sent before the update itself.
+    /// The loss of an update is far above the usual loss. Sent before the event of the update itself.
     Spiked {
-        /// Its number.
+        /// The number of the update.
         update: u64,
         /// The loss.
         loss: f64,
-        /// The average of those before.
+        /// The average of the losses before.
         usual: f64,
     },
-    /// The run diverged and goes on from an earlier checkpoint.
+    /// The run diverged and continues from an earlier checkpoint.
     WentBack {
-        /// From which update.
+        /// The update at which the run diverged.
         from: u64,
-        /// After which one it goes on.
+        /// The update after which it continues.
         to: u64,
-        /// What the learning rate is multiplied by from now on.
+        /// The factor that multiplies the learning rate from now on.
         learning_rate_factor: f64,
     },
-    /// A regular checkpoint was not written, because the loss is not finite or that of weights that have exploded. Sent
-    /// for the first one since the last sound loss.
+    /// A regular checkpoint was not written, because the loss is not finite or comes from weights that have exploded.
+    /// Sent only for the first one since the last sound loss.
     NotSaved {
-        /// After which update.
+        /// The update before the checkpoint.
         update: u64,
-        /// The last update whose loss was sound, if one was.
+        /// The last update with a sound loss, if there was one.
         last_sound: Option<u64>,
     },
-    /// Something else decides from this validation on which model is best: the loss in place of a value of the metric
-    /// that is too low for it, or the metric, which has reached what it takes.
+    /// From this validation on, something else decides which model is best. Either the loss decides because the
+    /// metric's value is too low, or the metric decides because it has reached its threshold.
     Decides {
-        /// After which update.
+        /// The update before the validation.
         update: u64,
         /// The metric of the config.
         metric: Measure,
-        /// What decides now.
+        /// The measure that decides now.
         by: Measure,
     },
     /// The model was validated.
     Validated {
-        /// After which update.
+        /// The update before the validation.
         update: u64,
         /// The results.
         validation: Validation,
-        /// What decides.
+        /// The measure that decides.
         metric: Measure,
-        /// Whether this is the best so far.
+        /// Whether this validation is the best so far.
         is_best: bool,
-        /// How long it took, in seconds.
+        /// Duration in seconds.
         seconds: f64,
     },
     /// A checkpoint was written.
     Saved {
-        /// After which update.
+        /// The update before the checkpoint.
         update: u64,
-        /// Where.
+        /// The directory of the checkpoint.
         path: PathBuf,
     },
     /// The average of the last checkpoints was validated.
     Averaged {
-        /// Of how many checkpoints.
+        /// Number of averaged checkpoints.
         checkpoints: usize,
         /// The results.
         validation: Validation,
-        /// What decides.
+        /// The measure that decides.
         metric: Measure,
-        /// Whether it is the best model now.
+        /// Whether the average is now the best model.
         is_best: bool,
     },
-    /// The time of the updates was measured by operation; see [`Trainer::profile`](crate::Trainer::profile).
+    /// The time of the updates by operation; see [`Trainer::profile`](crate::Trainer::profile).
     Profiled(Profile),
 }
 
-/// Where the time of updates went.
+/// The time that updates took, by operation.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// Updates measured: all of this session but the first, which finds its memory untouched.
+    /// Number of measured updates: all of this session except the first, which uses memory for the first time.
     pub updates: u64,
-    /// Threads that shared them.
+    /// Threads that shared the updates.
     pub workers: usize,
-    /// How long they took, in seconds.
+    /// Duration of the updates in seconds.
     pub seconds: f64,
-    /// Time of every operation, summed over the workers.
+    /// Time of each operation, summed over the workers.
     pub shares: Vec<Share>,
 }
 
-/// Somebody who wants to know. Called from the trainer's thread.
+/// Receives the events of a trainer. Called from the trainer's thread.
 pub trait Observer {
-    /// Something happened.
+    /// Receives one event.
     fn observe(&self, event: &Event);
 }
 
-/// An observer who does not listen.
+/// An observer that ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,16 +1,16 @@
-//! Whether numbers are finite.
+//! Checks whether numbers are finite.
 
 use crate::{Ema, Optimizer, TrainError};
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use tallow_model::Params;
 
-/// Numbers that are looked at together: long enough for vector instructions, short enough to stop early.
+/// How many numbers are checked together: enough for vector instructions, and few enough to stop early.
 const CHUNK: usize = 4096;
 
-/// The tensor of these that holds a number which is not finite, if one does.
+/// The name of a tensor with a number that is not finite, if there is one.
 ///
 /// # Errors
-/// Those of the tensor operations.
+/// Errors of the tensor operations.
 pub(crate) fn not_finite(params: &Params) -> Result<Option<&str>, TrainError> {
     for parameter in params.iter() {
         if !is_finite(parameter.var.as_tensor())? {
@@ -20,10 +20,10 @@ pub(crate) fn not_finite(params: &Params) -> Result<Option<&str>, TrainError> {
     Ok(None)
 }
 
-/// Refuses weights that training cannot begin with.
+/// Refuses weights with which training cannot begin.
 ///
 /// # Errors
-/// [`TrainError::NotFinite`] when one of them is not a finite number, and those of the tensor operations.
+/// [`TrainError::NotFinite`] when a weight is not a finite number, and errors of the tensor operations.
 pub fn must_be_finite(params: &Params) -> Result<(), TrainError> {
     match not_finite(params)? {
         Some(name) => Err(TrainError::NotFinite(name.to_string())),
@@ -31,10 +31,10 @@ pub fn must_be_finite(params: &Params) -> Result<(), TrainError> {
     }
 }
 
-/// Says in words which of the numbers that make up a run are not finite, if any are not.
+/// Says in words which numbers of a run are not finite, if there are any.
 ///
 /// # Errors
-/// Those of the tensor operations.
+/// Errors of the tensor operations.
 pub(crate) fn not_finite_in_words(
     params: &Params,
     optimizer: &Optimizer,
@@ -63,7 +63,7 @@ fn is_finite(tensor: &Tensor) -> Result<bool, TrainError> {
             return Ok(values[start..end].chunks(CHUNK).all(are_finite));
         }
     }
-    // Zero times a number that is not finite is none.
+    // Zero times a number that is not finite is not finite.
     let zeros = (tensor.detach().to_dtype(DType::F32)? * 0.0)?;
     Ok(zeros.sum_all()?.to_scalar::<f32>()? == 0.0)
 }
@@ -86,7 +86,7 @@ mod tests {
             values[place] = value;
             let tensor = Tensor::from_vec(values, count, &Device::Cpu).unwrap();
             assert_eq!(is_finite(&tensor).unwrap(), value.is_finite(), "{value}");
-            // With gaps, it goes another way.
+            // A tensor with gaps takes the other branch.
             let rows = Tensor::stack(&[&tensor, &tensor], 1).unwrap();
             let column = rows.narrow(1, 1, 1).unwrap();
             assert!(!column.is_contiguous());

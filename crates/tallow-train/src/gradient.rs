@@ -8,19 +8,19 @@ use tallow_model::{LossOptions, Parameter, Params, Pass, Tokens, Transformer};
 use tallow_ops::profile::{Operation, span};
 use tallow_ops::{Compute, DropoutStream, gather_gradients};
 
-/// Sums over target tokens: of the loss and of its gradient by every parameter.
+/// Sums over target tokens: the loss and its gradient for every parameter.
 #[derive(Clone, Debug)]
 pub struct Gradients {
     /// The sum of the losses, in nats.
     pub loss: f64,
-    /// How many target tokens were summed over.
+    /// Number of target tokens in the sums.
     pub target_tokens: usize,
     /// The gradients, in the order of the parameters.
     pub tensors: Vec<Tensor>,
 }
 
 impl Gradients {
-    /// Adds another batch's.
+    /// Adds the sums of another batch.
     ///
     /// # Errors
     /// When the parameters differ.
@@ -33,10 +33,10 @@ impl Gradients {
         Ok(())
     }
 
-    /// The norm of all gradients together, per target token. The same for any number of workers.
+    /// The norm of all gradients together, per target token. The number of workers does not change it.
     ///
     /// # Errors
-    /// Those of the tensor operations.
+    /// Errors of the tensor operations.
     pub fn norm(&self, workers: usize) -> Result<f64, TrainError> {
         let mut sums = vec![0f64; self.tensors.len()];
         let pieces: Vec<_> = self.tensors.iter().zip(&mut sums).collect();
@@ -54,39 +54,39 @@ impl Gradients {
     }
 }
 
-/// What keys the dropout masks of a batch.
+/// The key of a batch's dropout masks.
 #[derive(Clone, Copy, Debug)]
 pub struct DropoutKey {
     /// The run's seed.
     pub seed: u64,
     /// The update, from 1.
     pub update: u64,
-    /// Which of the update's batches this is, from 0.
+    /// The number of the batch within the update, from 0.
     pub micro_batch: u64,
 }
 
-/// How a gradient is computed.
+/// The options for computing a gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct GradientOptions {
     /// Probability that the target distribution spreads over all pieces.
     pub label_smoothing: f64,
-    /// With a weight, every sentence passes twice under different dropout, and both passes shall agree (R-Drop, Liang
-    /// et al. 2021).
+    /// The weight of R-Drop (Liang et al. 2021): every sentence passes twice under different dropout, and both passes
+    /// should agree. `None`: each sentence passes once.
     pub r_drop: Option<f64>,
-    /// The dropout masks; `None`: no dropout.
+    /// The key of the dropout masks; `None`: no dropout.
     pub dropout: Option<DropoutKey>,
-    /// What products of matrices are computed in.
+    /// The arithmetic for products of matrices.
     pub compute: Compute,
     /// Threads that share the batch.
     pub workers: usize,
 }
 
-/// Tells the dropout masks of a sentence's second pass from those of its first: a bit that neither rows nor
+/// Separates the dropout masks of a sentence's second pass from those of its first: a bit that neither rows nor
 /// micro-batches reach.
 const SECOND_PASS: u64 = 1 << 31;
 
-/// The gradient of a batch. Its sentences are divided over `workers` threads, whose sums are added in a fixed order:
-/// the same worker count gives the same bits, another one the same numbers up to rounding.
+/// The gradient of a batch. Its sentences are divided among `workers` threads, whose sums are added in a fixed order.
+/// The same number of workers gives the same bits; another number gives the same result up to rounding.
 ///
 /// # Errors
 /// When the model fails.
@@ -100,7 +100,7 @@ pub fn gradients(
     let architecture = model.architecture();
     let mut batch = batch;
     if let Some(key) = options.dropout {
-        // Within an update every sentence has a number of its own, even one that occurs twice.
+        // Within an update, every sentence has its own number, even if it occurs twice.
         for (row, example) in batch.examples.iter_mut().enumerate() {
             example.id = (key.micro_batch << 32) | row as u64;
         }
@@ -142,11 +142,11 @@ pub fn gradients(
     Ok(sum)
 }
 
-/// The sum of the gradients of an update: of `batches` batches, or as many as there are left, each with dropout masks
-/// of its own.
+/// The sum of the gradients of an update. It covers `batches` batches, or as many as are left, each with its own
+/// dropout masks.
 ///
 /// # Errors
-/// Those of `next`, which hands out the batches until none is left; when there was none at all, and when the model
+/// Errors of `next`, which returns batches until none is left. Also when there was no batch at all, and when the model
 /// fails.
 pub(crate) fn accumulated(
     model: &Transformer,
@@ -221,7 +221,7 @@ fn shard_gradients(
     })
 }
 
-/// The sentences, and all of them once more with dropout masks of their own.
+/// The sentences, followed by all of them once more with other dropout masks.
 fn twice(batch: &Batch) -> Batch {
     let again = batch.examples.iter().map(|example| Example {
         id: example.id | SECOND_PASS,
@@ -232,7 +232,7 @@ fn twice(batch: &Batch) -> Batch {
     }
 }
 
-/// The gradient with one row set to zero: that of a row which is not trained.
+/// The gradient with one row set to zero, for a row that is not trained.
 fn without_row(gradient: &Tensor, row: usize) -> Result<Tensor, TrainError> {
     let gradient = gradient.contiguous()?;
     let zeros = gradient.narrow(0, row, 1)?.zeros_like()?;

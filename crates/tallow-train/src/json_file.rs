@@ -1,10 +1,10 @@
-//! Files of one JSON value.
+//! Files with one JSON value.
 
 use crate::TrainError;
 use serde_json::Value;
 use std::path::Path;
 
-/// Writes a JSON file, aside and renamed.
+/// Writes a JSON file: first aside, then renamed.
 pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), TrainError> {
     let aside = path.with_extension("partial");
     std::fs::write(&aside, format!("{value:#}\n")).map_err(TrainError::file(&aside))?;

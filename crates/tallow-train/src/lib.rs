@@ -1,7 +1,7 @@
 //! Batches to better parameters: updates, schedules, validation, checkpoints.
 //!
-//! The [`Trainer`] owns the loop. It never prints: everything that happens is an [`Event`], of which an [`Observer`]
-//! and the logs of the run directory make what they need. [`read_log`] reads the logs again.
+//! The [`Trainer`] has the training loop. It never prints: it reports everything as an [`Event`] to an [`Observer`] and
+//! to the logs of the run directory. [`read_log`] reads these logs.
 
 mod average;
 mod card;

@@ -5,8 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::cmp::Ordering;
 use tallow_score::{BLEU, METRICS, Metric};
 
-/// What decides which checkpoint is best, and when training has stopped to improve. In configs and files it is its
-/// name.
+/// The measure that decides which checkpoint is best, and when training has stopped improving. Configs and files store
+/// it as its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Cross-entropy per target token in nats, without label smoothing; less is better.
@@ -25,13 +25,13 @@ impl Default for Measure {
 }
 
 impl Measure {
-    /// All there are: the loss, the perplexity, and the metrics in the order of [`METRICS`].
+    /// All measures: the loss, the perplexity, and the metrics in the order of [`METRICS`].
     pub fn all() -> impl Iterator<Item = Measure> {
         let scores = METRICS.iter().map(|metric| Measure::Score(*metric));
         [Measure::Loss, Measure::Perplexity].into_iter().chain(scores)
     }
 
-    /// Its name: that of the metric, `loss` or `perplexity`.
+    /// The name: that of the metric, `loss` or `perplexity`.
     pub fn name(self) -> &'static str {
         match self {
             Measure::Loss => "loss",
@@ -40,7 +40,7 @@ impl Measure {
         }
     }
 
-    /// The metric that it is the score of, if it looks at translations.
+    /// The metric whose score this is, if the measure is a score of translations.
     pub fn metric(self) -> Option<&'static dyn Metric> {
         match self {
             Measure::Loss | Measure::Perplexity => None,
@@ -48,9 +48,9 @@ impl Measure {
         }
     }
 
-    /// The number by which a validation is compared with others: its value of the measure. In place of a value that is
-    /// too low to decide it is the loss with a minus in front, of which more is better, too, and which is below any
-    /// value that decides.
+    /// The number by which validations are compared: the value of this measure. If the value is too low to decide, it
+    /// is the negative loss instead. For the negative loss, too, more is better, and it is below every value that
+    /// decides.
     pub fn standing(self, validation: &Validation) -> f64 {
         match validation.value(self) {
             value if self.is_too_low(value) => -validation.loss,
@@ -58,17 +58,17 @@ impl Measure {
         }
     }
 
-    /// The least value that decides, if lower ones do not.
+    /// The lowest value that decides, if lower ones do not.
     fn least(self) -> Option<f64> {
         Some(self.metric()?.threshold()?.least)
     }
 
-    /// Whether a value says too little to decide.
+    /// Whether a value is too low to decide.
     fn is_too_low(self, value: f64) -> bool {
         self.least().is_some_and(|least| value < least)
     }
 
-    /// What a standing is a value of, and that value.
+    /// The measure behind a standing, and its value.
     pub fn of_standing(self, standing: f64) -> (Measure, f64) {
         match self.least() {
             Some(_) if standing.is_sign_negative() => (Measure::Loss, -standing),
@@ -76,12 +76,12 @@ impl Measure {
         }
     }
 
-    /// How two standings compare; the better one is less, as in a list with the best first.
+    /// Compares two standings. The better one is less, as in a list with the best first.
     pub fn best_first(self, a: f64, b: f64) -> Ordering {
         match self {
             Measure::Score(metric) if metric.is_more_better() => {
-                // Runs that began when any value decided have low ones. Nothing is known of their losses; what is, is
-                // better.
+                // Runs of versions without a threshold have low standings. Their losses are not known, and a known
+                // loss is better.
                 let is_noise = |standing: f64| standing.is_sign_positive() && self.is_too_low(standing);
                 is_noise(a).cmp(&is_noise(b)).then(b.total_cmp(&a))
             }
@@ -89,7 +89,7 @@ impl Measure {
         }
     }
 
-    /// Whether a standing is finite and better than another one, if there is one.
+    /// Whether a standing is finite, and better than `best` if there is one.
     pub(crate) fn beats(self, standing: f64, best: Option<f64>) -> bool {
         standing.is_finite() && best.is_none_or(|best| self.best_first(standing, best) == Ordering::Less)
     }
@@ -154,20 +154,20 @@ mod tests {
     fn the_loss_decides_until_bleu_can() {
         let standing = |bleu, loss| Measure::default().standing(&validation(&[(BLEU, bleu)], loss));
         let beats = |(bleu, loss), best| Measure::default().beats(standing(bleu, loss), best);
-        // Better BLEU, worse loss.
+        // Better BLEU, but worse loss.
         let first = standing(0.445, 5.75);
         assert_eq!(Measure::default().of_standing(first), (Measure::Loss, 5.75));
         assert!(
             beats((0.371, 5.58), Some(first)) && !beats((4.9, 5.76), Some(first)) && !beats((0.5, 5.75), Some(first))
         );
-        // From 5 on, however bad the loss, and even beside none at all.
+        // From 5 on, the metric decides, however bad the loss is, and even if it is missing.
         let decisive = standing(5.0, 9.0);
         assert_eq!(Measure::default().of_standing(decisive), (Measure::default(), 5.0));
         for best in [first, standing(1.0, 0.0)] {
             assert!(beats((5.0, 9.0), Some(best)) && !beats((4.99, 0.0), Some(decisive)));
         }
         assert!(beats((5.1, 10.0), Some(decisive)) && !beats((5.0, 1.0), Some(decisive)));
-        // What an earlier version has kept.
+        // Standings from an earlier version.
         assert!(beats((0.1, 9.0), Some(0.445)) && beats((6.0, 9.0), Some(0.445)) && !beats((6.0, 9.0), Some(7.0)));
         assert_eq!(Measure::default().of_standing(0.445), (Measure::default(), 0.445));
         assert!(!beats((0.1, f64::NAN), None) && beats((0.1, 9.0), None));
@@ -187,7 +187,7 @@ mod tests {
         }
         assert!(Measure::Loss.beats(4.0, Some(5.0)) && CHRF.beats(0.6, Some(0.5)));
         assert!(TER.beats(90.0, Some(101.0)) && !TER.beats(90.0, Some(0.0)) && TER.beats(0.0, Some(90.0)));
-        // A metric that was not measured beats nothing.
+        // A metric that was not measured never wins.
         assert!(!TER.beats(TER.standing(&validation(&[], 5.0)), None));
         assert!(!Measure::Loss.beats(5.0, Some(5.0)) && !CHRF.beats(0.0, Some(0.0)));
     }
@@ -202,7 +202,7 @@ mod tests {
         assert!(beats(second, first) && !beats(first, second));
         assert!(beats(matches, second) && !beats(second, matches));
         assert!(!beats(standing(0.1, 1.0), matches) && beats(standing(0.2, 9.0), matches));
-        // A 0 that an earlier version has kept.
+        // A 0 from an earlier version.
         assert!(beats(standing(0.0, 9.0), 0.0) && beats(matches, 0.0) && !beats(0.0, first));
     }
 }

@@ -14,14 +14,14 @@ pub struct Optimizer {
     states: Vec<AdamState>,
 }
 
-/// What PyTorch adds to a norm before it divides by it.
+/// The number that PyTorch adds to a norm before it divides by it.
 const CLIP_EPSILON: f64 = 1e-6;
 
 impl Optimizer {
-    /// Moments of zero.
+    /// New moments, all zero.
     ///
     /// # Errors
-    /// Those of the tensor operations.
+    /// Errors of the tensor operations.
     pub fn new(params: &Params) -> Result<Self, TrainError> {
         let states = params.iter().map(|parameter| AdamState::new(parameter.var.as_tensor()));
         Ok(Self {
@@ -31,11 +31,11 @@ impl Optimizer {
 
     /// Updates the parameters by the mean gradient per target token, clipped to the configured norm.
     ///
-    /// `update` counts from 1 and comes with its learning rate; `norm` is that of [`Gradients::norm`]. The workers
-    /// share the parameters; how many they are changes no result.
+    /// `update` counts from 1 and comes with its learning rate; `norm` is the result of [`Gradients::norm`]. The
+    /// workers divide the parameters among them; their number does not change the result.
     ///
     /// # Errors
-    /// When parameters and gradients do not fit.
+    /// When parameters and gradients do not match.
     pub fn update(
         &mut self,
         params: &Params,
@@ -81,10 +81,10 @@ impl Optimizer {
             .collect()
     }
 
-    /// Moments that were saved.
+    /// Restores saved moments.
     ///
     /// # Errors
-    /// When one is missing or misshapen.
+    /// When a moment is missing or has a wrong shape.
     pub fn from_tensors(
         params: &Params,
         mut tensors: HashMap<String, Tensor>,

@@ -1,10 +1,10 @@
-//! Work on parameters that threads share.
+//! Work on parameters, divided among threads.
 
 use crate::TrainError;
 use tallow_data::deal;
 
-/// Does independent pieces of work on several threads. `cost` estimates a piece; [`deal`] divides them. Which thread
-/// does a piece changes nothing about its result.
+/// Does independent pieces of work on several threads. `cost` estimates a piece, and [`deal`] divides the pieces. The
+/// result of a piece does not depend on its thread.
 pub(crate) fn share<T: Send>(
     pieces: Vec<T>,
     workers: usize,

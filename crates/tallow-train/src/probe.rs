@@ -1,4 +1,4 @@
-//! How fast a run will be.
+//! Measures how fast a run will be.
 
 use crate::gradient::accumulated;
 use crate::proof::ModelSubject;
@@ -8,26 +8,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tallow_data::{Corpus, DataConfig, Sampler};
 
-/// What a few updates took.
+/// The timing of a few updates.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Speed {
-    /// Updates that were timed: all but the first, which finds its memory untouched.
+    /// Number of timed updates: all except the first, which uses memory for the first time.
     pub updates: u64,
-    /// Seconds of one, on average.
+    /// Average duration of an update in seconds.
     pub seconds_per_update: f64,
-    /// Target tokens trained on in a second.
+    /// Target tokens trained on per second.
     pub target_tokens_per_second: f64,
-    /// Updates, the first among them, whose loss or gradient was not finite.
+    /// Updates, including the first, whose loss or gradient was not finite.
     pub not_finite: u64,
     /// Updates of a run of one epoch.
     pub updates_per_epoch: u64,
-    /// Batches of an epoch, of which `train.accumulate` make an update.
+    /// Batches of an epoch; `train.accumulate` batches make an update.
     pub batches_per_epoch: u64,
 }
 
 impl Speed {
-    /// The updates of a whole run. One that begins in an epoch goes on into the next; only the last epoch ends with an
-    /// update.
+    /// The updates of a whole run. An update that begins in one epoch continues in the next; only the end of the last
+    /// epoch cuts an update short.
     pub fn updates_of_run(&self, train: &TrainConfig) -> u64 {
         let of_epochs = || {
             train
@@ -41,19 +41,19 @@ impl Speed {
         }
     }
 
-    /// The epochs of so many updates.
+    /// The number of epochs that these updates cover.
     pub fn epochs(&self, updates: u64, train: &TrainConfig) -> f64 {
         let epochs = updates as f64 * train.accumulate.max(1) as f64 / self.batches_per_epoch.max(1) as f64;
         match train.max_epochs {
             0 => epochs,
-            // The last update may be a short one.
+            // The last update may be short.
             most => epochs.min(most as f64),
         }
     }
 }
 
-/// Times updates of a copy of the model on its training data: the first ones of the run, at least two and until `long`
-/// has passed.
+/// Times updates of a copy of the model on its training data. They are the first updates of the run, at least two,
+/// until `long` has passed.
 ///
 /// # Errors
 /// When the model fails.
@@ -130,7 +130,7 @@ mod tests {
         for (train, updates, epochs) in [
             (train(0, 4, 100), 100, 40.0),
             (train(3, 1, 100), 30, 3.0),
-            // 30 batches: seven updates of four, and one of two; and not three times three.
+            // 30 batches: seven updates of four and one of two, rather than three updates in each of three epochs.
             (train(3, 4, 100), 8, 3.0),
             (train(3, 4, 5), 5, 2.0),
         ] {

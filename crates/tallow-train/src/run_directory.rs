@@ -1,4 +1,4 @@
-//! The directory of a run: what lies where.
+//! The directory of a run and its files.
 
 use crate::json_file::write_json;
 use crate::{TrainError, checksum};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 /// The extension of a directory that is being written.
 const ASIDE: &str = "partial";
-/// The extension of a directory that is being replaced. Not `old`, which is what people call a copy of theirs.
+/// The extension of a directory that is being replaced. Not `old`, because people name their own copies so.
 const OLD: &str = "replaced";
 /// The extension of a directory that is being removed.
 const REMOVED: &str = "removed";
-/// The file that whoever trains in a directory holds a lock on.
+/// The file that is locked by the process that trains in the directory.
 const LOCK: &str = "run.lock";
 /// The translations of the test set.
 const TEST_TRANSLATIONS: &str = "test.translations.txt";
-/// The file of a checkpoint that says that nothing came of it.
+/// The file that marks a checkpoint as one that led to divergence.
 const DIVERGED: &str = "state/diverged.json";
 
 /// A run directory: `config.toml`, `run.json`, the tokenizer, `metrics.jsonl`, `timing.jsonl`, `events/`,
@@ -24,21 +24,20 @@ const DIVERGED: &str = "state/diverged.json";
 pub struct RunDirectory(PathBuf);
 
 impl RunDirectory {
-    /// Extensions of the places that a directory of a run may have besides its own, while it is written, replaced or
-    /// removed.
+    /// Extensions for the other names that a directory of a run may have while it is written, replaced or removed.
     pub const TRANSIENT: [&str; 3] = [ASIDE, OLD, REMOVED];
 
-    /// The run that lies, or will lie, at a path.
+    /// The run at a path. It need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// Its path.
+    /// The path of the run.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The config as it was run.
+    /// The config of the run.
     pub fn config(&self) -> PathBuf {
         self.0.join("config.toml")
     }
@@ -48,7 +47,7 @@ impl RunDirectory {
         self.0.join("run.json")
     }
 
-    /// The log of everything that is the same whenever the run is repeated.
+    /// The log of metrics, which is the same when the run is repeated.
     pub fn metrics(&self) -> PathBuf {
         self.0.join("metrics.jsonl")
     }
@@ -58,7 +57,7 @@ impl RunDirectory {
         self.0.join("timing.jsonl")
     }
 
-    /// The translations of the test set by the best model, one line for each of its source lines.
+    /// The best model's translations of the test set, one line for each source line.
     pub fn test_translations(&self) -> PathBuf {
         self.0.join(TEST_TRANSLATIONS)
     }
@@ -73,7 +72,7 @@ impl RunDirectory {
         self.0.join("best")
     }
 
-    /// Where the best model lies between the two moves of its replacement.
+    /// The place of the best model between the two renames of its replacement.
     pub fn replaced_best(&self) -> PathBuf {
         self.best().with_extension(OLD)
     }
@@ -93,9 +92,9 @@ impl RunDirectory {
         self.config().is_file() && (self.checkpoints().is_dir() || self.best().is_dir())
     }
 
-    /// Sets right what a process that was killed while it replaced a directory has left behind: a directory between its
-    /// two renames gets its old content back, and what was written aside and not finished goes. Call it before
-    /// [`Self::saved_updates`] when a run is to be resumed, and only then: another process may be writing.
+    /// Repairs the effects of a process that was killed while it replaced a directory. A directory between its two
+    /// renames gets its old content back, and unfinished directories written aside are removed. Call it before
+    /// [`Self::saved_updates`] to resume a run, and only then: another process may be writing.
     ///
     /// # Errors
     /// When a directory cannot be read, renamed or removed.
@@ -123,10 +122,10 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// Takes the run for this process, for as long as the result lives, or the process.
+    /// Locks the run for this process, for the lifetime of the result or of the process.
     ///
     /// # Errors
-    /// [`TrainError::Locked`] when another process has it, and when the directory cannot be written.
+    /// [`TrainError::Locked`] when another process has the lock, and an error when the directory cannot be written.
     pub fn lock(&self) -> Result<File, TrainError> {
         let path = self.0.join(LOCK);
         let mut options = File::options();
@@ -134,13 +133,13 @@ impl RunDirectory {
         let file = file.map_err(TrainError::file(&path))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => Err(TrainError::Locked { path: self.0.clone() }),
-            // Some file systems of networks have no locks; training is not worse there than it was.
+            // Some network file systems have no locks; then training goes on without one.
             Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
         }
     }
 
-    /// Marks a checkpoint after which no loss was finite, or all were of exploded weights, until the run diverged: it
-    /// is not resumed from.
+    /// Marks a checkpoint after which, until the run diverged, no loss was finite or all came from exploded weights.
+    /// The run does not resume from it.
     ///
     /// # Errors
     /// When the mark cannot be written.
@@ -151,15 +150,15 @@ impl RunDirectory {
         )
     }
 
-    /// What is wrong with a checkpoint that has such a mark.
+    /// The fault of a marked checkpoint.
     pub(crate) fn divergence(&self, update: u64) -> Option<String> {
         self.checkpoint(update).join(DIVERGED).exists().then(|| {
             format!("it led to divergence, whatever the learning rate ({DIVERGED}; without that file it is used)")
         })
     }
 
-    /// Why a checkpoint is not to be used, if it is not: it led to divergence, or its files are not what was written.
-    /// One that is from before there were checksums is used unchecked.
+    /// The reason why a checkpoint must not be used, if there is one: it led to divergence, or its files have changed.
+    /// A checkpoint from before checksums existed is used unchecked.
     pub fn fault(&self, update: u64) -> Option<String> {
         let path = self.checkpoint(update);
         self.divergence(update).or_else(|| match checksum::check(&path) {
@@ -168,8 +167,8 @@ impl RunDirectory {
         })
     }
 
-    /// The most recent checkpoint whose files are what was written, as far as there are checksums, and after which the
-    /// run did not diverge at once; and what is wrong with those after it, newest first.
+    /// The most recent usable checkpoint: its files are unchanged, as far as there are checksums, and the run did not
+    /// diverge directly after it. Also returns the faults of the checkpoints after it, newest first.
     ///
     /// # Errors
     /// When the directory of checkpoints cannot be read.
@@ -184,11 +183,11 @@ impl RunDirectory {
         Ok((None, damaged))
     }
 
-    /// Removes a directory of a run, and what is left of it in its transient places. It loses its name first, so that
-    /// what has the name of a checkpoint, or of a best model, is complete.
+    /// Removes a directory of a run, and its remains under transient names. It is renamed first, so that a directory
+    /// with the name of a checkpoint or of a best model is always complete.
     ///
     /// # Errors
-    /// When it cannot be renamed or removed.
+    /// When the directory cannot be renamed or removed.
     pub fn remove(directory: &Path) -> Result<(), TrainError> {
         let clear = |extension: &str| {
             let path = directory.with_extension(extension);
@@ -213,7 +212,7 @@ impl RunDirectory {
         Self::remove(&self.checkpoint(update))
     }
 
-    /// The updates that there are complete checkpoints of, oldest first.
+    /// The updates with complete checkpoints, oldest first.
     ///
     /// # Errors
     /// When the directory of checkpoints cannot be read.
@@ -224,7 +223,7 @@ impl RunDirectory {
         }
         let mut updates = Vec::new();
         for entry in std::fs::read_dir(&path).map_err(TrainError::file(&path))? {
-            // A checkpoint being written has another name until it is complete.
+            // A checkpoint has another name while it is being written.
             updates.extend(update_of(&entry.map_err(TrainError::file(&path))?.path()));
         }
         updates.sort_unstable();
@@ -236,12 +235,12 @@ fn update_of(checkpoint: &Path) -> Option<u64> {
     checkpoint.file_name()?.to_str()?.parse().ok()
 }
 
-/// Where a directory is written before it takes its place.
+/// The place where a directory is written before it gets its final name.
 pub(crate) fn aside(place: &Path) -> PathBuf {
     place.with_extension(ASIDE)
 }
 
-/// Puts a directory that was written aside in place of another, so that one of the two is always complete.
+/// Replaces a directory by one that was written aside. One of the two is complete at any time.
 pub(crate) fn replace_directory(new: &Path, place: &Path) -> Result<(), TrainError> {
     sync_directory(new)?;
     let old = place.with_extension(OLD);
@@ -261,7 +260,7 @@ pub(crate) fn replace_directory(new: &Path, place: &Path) -> Result<(), TrainErr
     Ok(())
 }
 
-/// Asks the system to have every file of a directory on disk.
+/// Asks the system to write every file of a directory to disk.
 fn sync_directory(path: &Path) -> Result<(), TrainError> {
     for entry in std::fs::read_dir(path).map_err(TrainError::file(path))? {
         let entry = entry.map_err(TrainError::file(path))?.path();
@@ -275,7 +274,7 @@ fn sync_directory(path: &Path) -> Result<(), TrainError> {
 }
 
 fn sync(path: &Path) -> Result<(), TrainError> {
-    // Directories cannot be opened for this on every system; there the rename alone must do.
+    // Some systems cannot open directories for this; there the rename alone must suffice.
     match std::fs::File::open(path) {
         Ok(file) => match file.sync_all() {
             Err(error) if path.is_file() => Err(TrainError::file(path)(error)),
@@ -316,18 +315,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let run = RunDirectory::new(root.path());
         run.recover().unwrap();
-        // Killed between the renames: the old directory is complete, and so may be the new one, but nobody has said so.
+        // Killed between the renames: the old directory is complete. The new one may be too, but this is not certain.
         write(&root.path().join("best.replaced"), "best");
         write(&root.path().join("best.partial"), "half");
         write(&run.checkpoints().join("30.replaced"), "30");
-        // Killed after them.
+        // Killed after the renames.
         write(&run.checkpoints().join("20.replaced"), "older");
         // Killed while a checkpoint was removed.
         write(&run.checkpoints().join("10.removed"), "half");
         write(&run.checkpoints().join("20"), "20");
         // Killed while writing.
         write(&run.checkpoints().join("40.partial"), "half");
-        // Somebody else's.
+        // A directory of the user.
         write(&root.path().join("best.old"), "mine");
         write(&run.checkpoints().join("notes.partial"), "notes");
         run.recover().unwrap();

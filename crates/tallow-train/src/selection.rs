@@ -1,4 +1,4 @@
-//! Which checkpoints are worth keeping, and whether training still improves.
+//! Decides which checkpoints to keep, and whether training still improves.
 
 use crate::Measure;
 use serde::{Deserialize, Serialize};
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 pub struct Selection {
     /// The best validation so far: update and standing ([`Measure::standing`]).
     pub best: Option<(u64, f64)>,
-    /// The most recent validation: update and standing, if that was a finite number.
+    /// The most recent validation: update, and standing if it was a finite number.
     pub latest: Option<(u64, Option<f64>)>,
     /// Validations since the best one.
     pub validations_without_improvement: u64,
-    /// Checkpoints on disk, oldest first: update, and the standing if it was validated.
+    /// Checkpoints on disk, oldest first: update, and standing if it was validated.
     pub checkpoints: Vec<(u64, Option<f64>)>,
 }
 
 impl Selection {
-    /// Takes note of a validation and says whether it is the best so far.
+    /// Records a validation and says whether it is the best so far.
     pub fn validated(&mut self, update: u64, standing: f64, metric: Measure) -> bool {
         self.latest = Some((update, Some(standing).filter(|value| value.is_finite())));
         let better = metric.beats(standing, self.best.map(|best| best.1));
@@ -31,7 +31,8 @@ impl Selection {
         better
     }
 
-    /// Forgets what validations have found, and says whether there was anything: what comes is measured in another way.
+    /// Forgets the results of validations, because the next ones are measured in another way. Says whether there were
+    /// any.
     pub fn forget_scores(&mut self) -> bool {
         let had_any = self.best.is_some() || self.latest.is_some();
         self.best = None;
@@ -48,8 +49,8 @@ impl Selection {
         self.latest.is_some_and(|(latest, _)| latest == update)
     }
 
-    /// Takes note of a checkpoint and returns those that are to be removed: all but the `last` most recent and the
-    /// `best` best.
+    /// Records a checkpoint and returns the checkpoints to remove: all except the `last` most recent and the `best`
+    /// best.
     pub fn saved(&mut self, update: u64, metric: Measure, best: usize, last: usize) -> Vec<u64> {
         let value = self
             .latest
@@ -62,7 +63,7 @@ impl Selection {
             .iter()
             .filter_map(|(u, v)| v.map(|v| (*u, v)))
             .collect();
-        // Among equals the earlier one is better, as it is for `validated`.
+        // Of equal standings the earlier one is better, as in `validated`.
         scored.sort_by(|a, b| metric.best_first(a.1, b.1).then(a.0.cmp(&b.0)));
         scored.truncate(best);
         let recent = self.checkpoints.len().saturating_sub(last);
@@ -139,7 +140,7 @@ mod tests {
             selection.saved(i as u64, Measure::Perplexity, 2, 1);
         }
         assert_eq!(selection.checkpoints, [(3, Some(1.0)), (4, Some(2.0))]);
-        // Saved once more, with the score that it has.
+        // Saved again, with its score.
         assert!(selection.saved(4, Measure::Perplexity, 2, 1).is_empty());
         assert_eq!(selection.checkpoints, [(3, Some(1.0)), (4, Some(2.0))]);
         selection.saved(5, Measure::Perplexity, 2, 1);

@@ -1,10 +1,10 @@
-//! Everything a run needs to go on, besides its tensors.
+//! The state that a run needs to continue, besides its tensors.
 
 use crate::{LossWatch, Measure, Selection};
 use serde::{Deserialize, Serialize};
 use tallow_data::Cursor;
 
-/// What must be the same for a resumed run to be the uninterrupted one.
+/// The properties that a resumed run must share to equal the uninterrupted one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
@@ -18,7 +18,7 @@ pub struct Fingerprint {
     pub tokenizers: Vec<String>,
     /// The effective config, key by key, as text.
     pub config: Vec<(String, String)>,
-    /// What a key was in a run that began before there was this key: mostly what it is in a config that sets nothing.
+    /// For each key, its value in a run that began before the key existed. Mostly this is the key's default.
     #[serde(skip)]
     pub defaults: Vec<(String, String)>,
     /// Threads that share an update. Another number gives the same training up to rounding.
@@ -28,7 +28,8 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// What differs from the run that this one continues: what forbids to go on, and what merely changes it.
+    /// The differences from the run that this one continues: first those that forbid to continue, then the harmless
+    /// ones.
     pub fn differences(&self, before: &Fingerprint, may_change: impl Fn(&str) -> bool) -> (Vec<String>, Vec<String>) {
         let (mut fatal, mut harmless) = (Vec::new(), Vec::new());
         if self.data != before.data {
@@ -73,25 +74,25 @@ impl Fingerprint {
 }
 
 impl Fingerprint {
-    /// What a key was in the run that this one continues.
+    /// The value of a key in the run that this one continues.
     fn value_in<'a>(&'a self, before: &'a Fingerprint, key: &str) -> Option<&'a str> {
         value(&before.config, key).or_else(|| value(&self.defaults, key))
     }
 
-    /// What validations were done with before that their values of the metric cannot be compared with those to come, if
-    /// they cannot: another text, or another search for the translations that the metric looks at.
+    /// The difference, if any, that makes values of the metric incomparable with those of earlier validations. It is
+    /// another text, or, if the metric looks at translations, another search.
     pub fn other_measure(&self, before: &Fingerprint, metric: Measure) -> Option<&'static str> {
         if self.valid != before.valid {
             return Some("another validation corpus");
         }
-        // Loss and perplexity look at no translations.
+        // Loss and perplexity do not use translations.
         metric.metric()?;
         let beams = [value(&self.config, BEAM), self.value_in(before, BEAM)];
         let keys = match beams.iter().all(|beam| beam.is_none_or(|beam| beam == "1")) {
             true => &SEARCH_KEYS[OF_BEAMS..],
             false => &SEARCH_KEYS[..],
         };
-        // Validations split long lines where they would be an error elsewhere.
+        // Validations split long lines even where other commands fail.
         let in_effect = |value: Option<&str>| value.map(|value| value.replace("fail", "split"));
         let is_other = |key: &&str| in_effect(value(&self.config, key)) != in_effect(self.value_in(before, key));
         keys.iter()
@@ -102,7 +103,7 @@ impl Fingerprint {
 
 /// The beam of validations.
 const BEAM: &str = "train.valid_beam";
-/// Keys that change what validations find; the first ones if their beam is wider than one.
+/// Keys that change the results of validations. The first ones matter only if their beam is wider than one.
 const SEARCH_KEYS: [&str; 10] = [
     "decode.length_penalty",
     "decode.length_normalization",
@@ -115,7 +116,7 @@ const SEARCH_KEYS: [&str; 10] = [
     "decode.max_source_length",
     "decode.long_lines",
 ];
-/// How many of them are about beams alone.
+/// How many of the keys matter only for beams.
 const OF_BEAMS: usize = 4;
 
 /// The value of a key in a flat config.
@@ -134,27 +135,27 @@ pub struct TrainState {
     pub version: u32,
     /// Updates done.
     pub update: u64,
-    /// Where the corpus continues.
+    /// The position in the corpus.
     pub cursor: Cursor,
     /// Target tokens trained on.
     pub target_tokens: u64,
     /// Updates left out because loss or gradient were not finite.
     pub skipped: u64,
-    /// Of these, how many most recently in a row.
+    /// Updates most recently left out in a row.
     pub skipped_in_a_row: u64,
-    /// What the learning rate is multiplied by, since the run has gone back from divergence.
+    /// The factor that multiplies the learning rate, because the run went back from divergence.
     #[serde(default = "one")]
     pub learning_rate_factor: f64,
-    /// How often it has.
+    /// How often the run went back.
     #[serde(default)]
     pub setbacks: u64,
-    /// The update to which it has most recently.
+    /// The update to which it most recently went back.
     #[serde(default)]
     pub gone_back_to: Option<u64>,
-    /// The last update whose loss was that of weights which had not exploded.
+    /// The last update whose loss came from weights that had not exploded.
     #[serde(default)]
     pub last_sound: Option<u64>,
-    /// The usual loss.
+    /// The averages that give the usual loss.
     #[serde(default)]
     pub loss_watch: LossWatch,
     /// The update after which the last checkpoints were averaged.
@@ -162,19 +163,19 @@ pub struct TrainState {
     pub averaged: Option<u64>,
     /// Validations, checkpoints, patience.
     pub selection: Selection,
-    /// Bytes of `metrics.jsonl`; what stands beyond them was logged after this checkpoint.
+    /// Length of `metrics.jsonl` in bytes. Later lines were logged after this checkpoint.
     pub metrics_bytes: u64,
-    /// What the run is.
+    /// The fingerprint of the run.
     pub fingerprint: Fingerprint,
 }
 
-/// What checkpoints have that know no factor.
+/// The factor of checkpoints from before there was one.
 fn one() -> f64 {
     1.0
 }
 
 impl TrainState {
-    /// The version that this program writes. It reads older ones, too: what they lack has a default.
+    /// The version that this program writes. It also reads older ones, with defaults for fields that they lack.
     pub const VERSION: u32 = 3;
 
     /// The state before the first update.
@@ -268,7 +269,7 @@ mod tests {
         let found = Some("another search (train.valid_beam, [decode])");
         assert_eq!(other(&[beam], &[greedy], Measure::default()), found);
         assert_eq!(other(&[beam], &[greedy], Measure::Loss), None);
-        // A length penalty changes nothing where there is one hypothesis.
+        // A length penalty changes nothing if there is only one hypothesis.
         for (beams, expected) in [(greedy, None), (beam, found)] {
             assert_eq!(
                 other(

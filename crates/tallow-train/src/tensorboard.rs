@@ -1,11 +1,11 @@
-//! Event files that TensorBoard reads: numbers and texts over the updates of a run.
+//! Event files for TensorBoard: numbers and texts over the updates of a run.
 //!
-//! An event file is a TFRecord file: every record is framed by its length and two checksums, and holds one protobuf
-//! message `Event`. A reader that meets an incomplete last record waits for the rest, so a file may be read while it
-//! grows, and one cut off by a crash stays readable up to that point.
+//! An event file is a TFRecord file. Every record has its length, two checksums and one protobuf message `Event`. A
+//! reader that finds an incomplete last record waits for the rest. So a file can be read while it grows, and a file cut
+//! off by a crash can be read up to that point.
 //!
-//! A resumed run opens a new file beside the old one. TensorBoard reads all files of a directory in the order of
-//! their names, which hold the time of creation, as one run; updates that a resumed run repeats are drawn twice.
+//! A resumed run opens a new file beside the old one. TensorBoard reads all files of a directory as one run, in the
+//! order of their names, which contain the time of creation. Updates that a resumed run repeats are drawn twice.
 
 use prost::Message;
 use std::fs::{File, OpenOptions};
@@ -19,9 +19,9 @@ const DT_STRING: i32 = 7;
 
 /// Writes one event file.
 ///
-/// Times are seconds since the Unix epoch and are arguments, so that the writer needs no clock. Records are buffered:
-/// call [`flush`](Self::flush) when a reader should see them, and before dropping the writer, which cannot report
-/// a failed write.
+/// Times are seconds since the Unix epoch. They are arguments, so the writer needs no clock. Records are buffered. Call
+/// [`flush`](Self::flush) when a reader should see them, and before dropping the writer, because a drop cannot report a
+/// failed write.
 #[derive(Debug)]
 pub(crate) struct EventWriter {
     file: BufWriter<File>,
@@ -29,17 +29,17 @@ pub(crate) struct EventWriter {
 }
 
 impl EventWriter {
-    /// Creates `events.out.tfevents.<seconds>.tallow` in `directory`, which is created too where it is missing.
+    /// Creates `events.out.tfevents.<seconds>.tallow` in `directory`, and the directory if it is missing.
     ///
-    /// An existing file is never touched: where the name is taken (a run resumed within the same second), the next
-    /// free second goes into the name.
+    /// An existing file is never changed. If the name is taken (a run resumed within the same second), the next free
+    /// second is used in the name.
     ///
     /// # Errors
     /// If the directory or the file cannot be created or written.
     pub(crate) fn create(directory: &Path, wall_time: f64) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
-        // Ten digits, as TensorBoard's own writer pads them, keep the names in the order of time. A time before the
-        // epoch or one that is no number becomes zero.
+        // Ten digits, padded as in TensorBoard's own writer, keep the names in the order of time. A time before the
+        // epoch or a time that is not a number becomes zero.
         let mut seconds = wall_time as u64;
         let (file, path) = loop {
             let path = directory.join(format!("events.out.tfevents.{seconds:010}.tallow"));
@@ -63,12 +63,13 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// The file being written.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Records `value` under `tag` (such as `train/loss`: what precedes the slash groups the charts) at `step`.
+    /// Records `value` under `tag` at `step`. In a tag such as `train/loss`, the part before the slash groups the
+    /// charts.
     ///
     /// NaN and infinities are written as they are; TensorBoard marks them in the chart.
     ///
@@ -83,14 +84,14 @@ impl EventWriter {
         self.summary(value, step, wall_time)
     }
 
-    /// Records `text` under `tag` at `step`, for TensorBoard's text panel, which reads it as Markdown.
+    /// Records `text` under `tag` at `step`, for TensorBoard's text panel, which renders it as Markdown.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub(crate) fn text(&mut self, tag: &str, step: i64, text: &str, wall_time: f64) -> io::Result<()> {
         let tensor = message::Tensor {
             dtype: DT_STRING,
-            // An empty shape says: a single string, not a list.
+            // An empty shape means a single string rather than a list.
             shape: Some(message::Shape {}),
             strings: vec![text.as_bytes().to_owned()],
         };
@@ -106,7 +107,7 @@ impl EventWriter {
         self.summary(value, step, wall_time)
     }
 
-    /// Hands everything recorded so far to the operating system.
+    /// Passes all records so far to the operating system.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -114,7 +115,7 @@ impl EventWriter {
         self.file.flush()
     }
 
-    /// Writes the event that holds one value.
+    /// Writes the event with one value.
     fn summary(&mut self, value: message::Value, step: i64, wall_time: f64) -> io::Result<()> {
         self.record(&message::Event {
             wall_time: Some(wall_time),
@@ -135,20 +136,20 @@ impl EventWriter {
     }
 }
 
-/// CRC-32C, rotated and shifted as the TFRecord format asks, so that a checksum within the data is no trap.
+/// CRC-32C, rotated and shifted as the TFRecord format requires, so that a checksum inside the data does no harm.
 fn masked_crc32c(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// TensorFlow's `event.proto`, `summary.proto`, `tensor.proto` and `tensor_shape.proto`, as far as they are written
+/// The parts of TensorFlow's `event.proto`, `summary.proto`, `tensor.proto` and `tensor_shape.proto` that are written
 /// here.
 mod message {
     use prost::Message;
 
-    /// `Event`: what stands in one record.
+    /// `Event`: the content of one record.
     #[derive(Clone, PartialEq, Message)]
     pub(super) struct Event {
-        // Written even if it is zero, as is everything that is optional here.
+        // Written even if it is zero, like all optional fields here.
         #[prost(double, optional, tag = "1")]
         pub(super) wall_time: Option<f64>,
         #[prost(int64, tag = "2")]
@@ -194,7 +195,7 @@ mod message {
     #[derive(Clone, PartialEq, Message)]
     pub(super) struct Shape {}
 
-    /// `SummaryMetadata`: which plug-in of TensorBoard shows a value.
+    /// `SummaryMetadata`: the plug-in of TensorBoard that shows a value.
     #[derive(Clone, PartialEq, Message)]
     pub(super) struct Metadata {
         #[prost(message, optional, tag = "1")]
@@ -222,7 +223,7 @@ mod tests {
         b"\x18\x00\x00\x00\x00\x00\x00\x00\xa3\x7f\x4b\x22\x09\x00\x00\x10\x40\xfc\x54\xd9\x41\x1a\x0dbrain.Event:2\
         \x33\x8d\x2f\xe9";
 
-    /// What a writer adds to its file after the first record.
+    /// The bytes that a writer adds to its file after the first record.
     fn written(write: impl FnOnce(&mut EventWriter) -> io::Result<()>) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create(directory.path(), TIME).unwrap();
@@ -278,7 +279,7 @@ mod tests {
         );
     }
 
-    /// Zeros and empty texts stand where the hand-written encoding of earlier versions had them.
+    /// Zeros and empty texts stand at the same places as in the hand-written encoding of earlier versions.
     #[test]
     fn a_clock_at_its_beginning_is_written() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! How good a model is on text it was not trained on.
+//! Validation: how good a model is on text that it was not trained on.
 
 use crate::{Measure, TrainError};
 use candle_core::Device;
@@ -13,13 +13,13 @@ use tallow_text::Tokenizers;
 pub struct ValidationSet {
     /// Source lines.
     pub source: Vec<String>,
-    /// Their reference translations.
+    /// The reference translations.
     pub target: Vec<String>,
-    /// Both, as tokens.
+    /// Source and target as tokens.
     pub corpus: Corpus,
-    /// Padded tokens of a batch.
+    /// Size of a batch in padded tokens.
     pub batch_tokens: usize,
-    /// What is measured of translations: [`ScoreConfig::metrics`], the one of `train.metric` among them.
+    /// The metrics of translations: [`ScoreConfig::metrics`], including that of `train.metric`.
     pub metrics: Vec<&'static dyn Metric>,
     /// How translations are compared with their references.
     pub score: ScoreConfig,
@@ -30,10 +30,10 @@ pub struct ValidationSet {
 pub struct Validation {
     /// Cross-entropy per target token in nats, without label smoothing.
     pub loss: f64,
-    /// The exponential of the loss. It compares models of one tokenizer only.
+    /// The exponential of the loss. Only models with the same tokenizer can be compared by it.
     pub perplexity: f64,
-    /// The scores of translations, as the config wants them, in the order of [`METRICS`](tallow_score::METRICS). A
-    /// model whose scores are not finite numbers has none.
+    /// The scores of translations that the config asks for, in the order of [`METRICS`](tallow_score::METRICS). A model
+    /// whose scores are not finite numbers has none.
     pub scores: Vec<(&'static dyn Metric, Option<Score>)>,
     /// Some source lines with their translations and references.
     pub samples: Vec<[String; 3]>,
@@ -49,11 +49,10 @@ impl Validation {
         }
     }
 
-    /// The scores in words, for a model card: with the signatures of what measured them, and how it was searched for
-    /// them.
+    /// The scores in words for a model card, with the signatures of the metrics and the settings of the search.
     pub fn summary(&self, search: &DecodeConfig) -> String {
         let scores = self.scores.iter().filter_map(|(_, score)| score.as_ref());
-        // Without a signature, a reader could not tell with what it may be compared.
+        // Without a signature, a reader would not know which scores can be compared.
         let mut told: Vec<String> = scores
             .filter(|score| !score.signature.is_empty())
             .map(|score| format!("{} {:.2} (`{}`)", score.name, score.score, score.signature))
@@ -78,8 +77,8 @@ impl Validation {
 }
 
 impl ValidationSet {
-    /// Measures a model: the loss of the references, and the scores of its own translations. A model whose scores are
-    /// not finite has none; whether its run can be saved is not for a validation to say.
+    /// Measures a model: the loss of the references, and the scores of the model's own translations. A model whose
+    /// scores are not finite has none. Validation does not decide whether such a run can be saved.
     ///
     /// # Errors
     /// When the model or the search fails.
@@ -131,12 +130,12 @@ impl ValidationSet {
     }
 }
 
-/// A model's translations of a set, and what metrics say of them.
+/// A model's translations of a set, and their scores.
 #[derive(Debug)]
 pub struct Evaluation {
-    /// What became of each line.
+    /// The translation of each line.
     pub translations: Vec<Translation>,
-    /// The score of each metric, in the order in which they were asked for.
+    /// The score of each metric, in the requested order.
     pub scores: Vec<(&'static dyn Metric, Score)>,
 }
 
@@ -171,8 +170,8 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// The sum of the cross-entropy over all target tokens of a corpus, in nats and without label smoothing, and how many
-/// tokens these are. Perplexity is exp(sum / tokens).
+/// The sum of the cross-entropy over all target tokens of a corpus, in nats and without label smoothing, and the number
+/// of these tokens. Perplexity is exp(sum / tokens).
 ///
 /// # Errors
 /// When the model fails.

@@ -1,14 +1,14 @@
-//! How many threads share an update.
+//! The number of threads that share an update.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How many workers share an update.
+/// The number of workers that share an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Workers {
-    /// One for each core, fewer if their gradients would take more than 4 GiB together; one on a GPU.
+    /// One for each core, but fewer if their gradients would need more than 4 GiB together; one on a GPU.
     #[default]
     Auto,
-    /// This many.
+    /// Exactly this many.
     Count(usize),
 }
 
@@ -37,12 +37,12 @@ impl<'de> Deserialize<'de> for Workers {
     }
 }
 
-/// Memory that the workers' gradients may take together, in bytes.
+/// Memory that the workers' gradients may use together, in bytes.
 const GRADIENT_MEMORY: usize = 4 << 30;
 
 impl Workers {
-    /// What is wrong with this number on a GPU, if anything is: operations of several threads have no order there, so a
-    /// worker could see weights that are being updated.
+    /// The fault of this number on a GPU, if there is one. Operations of several threads have no order there, so a
+    /// worker could see weights while they are updated.
     pub fn fault_on_gpu(self) -> Option<String> {
         match self {
             Workers::Count(count) if count > 1 => Some(format!(

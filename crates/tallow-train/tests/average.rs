@@ -45,8 +45,8 @@ fn values(params: &Params) -> Vec<f32> {
         .collect()
 }
 
-/// The average of three directories is the mean of every weight, rounded once, in whatever order they are given; a
-/// directory averaged with itself is itself.
+/// The average of three directories is the mean of every weight, rounded once, in any order of the directories. A
+/// directory averaged with itself is unchanged.
 #[test]
 fn the_mean_of_three_directories() {
     let root = tempfile::tempdir().unwrap();
@@ -77,7 +77,7 @@ fn the_mean_of_three_directories() {
     assert_eq!(values(&average(&same, &Device::Cpu).unwrap().params), all[1]);
 }
 
-/// Constants added to the logits are averaged too; a directory without any counts as zeros.
+/// Constants added to the logits are averaged too; a directory without them counts as zeros.
 #[test]
 fn the_mean_of_biases_on_the_logits() {
     let root = tempfile::tempdir().unwrap();
@@ -99,7 +99,7 @@ fn the_mean_of_biases_on_the_logits() {
     assert_eq!(bias.to_vec2::<f32>().unwrap(), [[1.25; 11]]);
 }
 
-/// Nothing to average, a directory that is not there, and models of two shapes: each is told by name.
+/// Nothing to average, a missing directory, and models of two shapes each give an error that names them.
 #[test]
 fn what_cannot_be_averaged() {
     assert!(average::<PathBuf>(&[], &Device::Cpu).is_err());
@@ -114,8 +114,8 @@ fn what_cannot_be_averaged() {
     assert!(error.contains("three"), "{error}");
 }
 
-/// The moving average after some updates is the recursion written out: average <- decay * average + (1 - decay) *
-/// weight, with a decay of (1 + update) / (10 + update) until that exceeds the configured one. It begins at the first
+/// The moving average after some updates equals the recursion: average <- decay * average + (1 - decay) * weight. The
+/// decay is (1 + update) / (10 + update) until that exceeds the configured one. The average begins with the first
 /// weights, and the weights themselves never change.
 #[test]
 fn moving_averages() {

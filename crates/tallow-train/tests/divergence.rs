@@ -1,4 +1,4 @@
-//! A run that diverges goes back, or stops, as its config says; a kill on the way changes nothing.
+//! A diverged run goes back or stops, as its config says; a kill in between changes nothing.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -33,7 +33,7 @@ fn sound() -> TrainConfig {
     }
 }
 
-/// Steps of 1e30, after which every number overflows; twice lowered by `back_off`, they are sound again.
+/// Steps of 1e30, after which every number overflows. Lowered twice by `back_off`, the steps are sound.
 fn explosive(on_divergence: OnDivergence) -> TrainConfig {
     TrainConfig {
         learning_rate: 1e30,
@@ -51,12 +51,12 @@ fn begin(place: &Path) {
     trainer.run(&StopAt(Moment::Updated(GOOD), &stop), &stop).unwrap();
 }
 
-/// When to ask for the end.
+/// The moment of a requested stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Moment {
     Updated(u64),
     Skipped(u64),
-    /// After so many setbacks.
+    /// After this many setbacks.
     WentBack(u64),
     Never,
 }
@@ -85,7 +85,7 @@ fn go_on(place: &Path, config: &TrainConfig, stop_at: Moment) -> Result<Outcome,
     let stop = AtomicBool::new(false);
     let mut parts = parts(place, config.clone(), 0.1);
     parts.train = config.clone();
-    // What a command line would put there.
+    // A command line would put this there.
     let rate = ("train.learning_rate".to_owned(), config.learning_rate.to_string());
     parts.fingerprint.config.push(rate);
     let (mut trainer, _) = Trainer::resume(parts, newest.unwrap(), |_| true).unwrap();
@@ -103,7 +103,8 @@ fn a_run_goes_back_until_it_goes_well() {
     begin(place.path());
     let outcome = go_on(place.path(), &explosive(OnDivergence::GoBack), Moment::Never).unwrap();
     assert_eq!((outcome.ending, outcome.update), (Ending::Finished, 14));
-    // At update 7 the weights explode and 8 and 9 are left out; from 6 again, and then from the checkpoint before it.
+    // The weights explode at update 7, and updates 8 and 9 are left out. The same happens again from 6, and the run
+    // then goes back to the checkpoint before it.
     let setbacks: Vec<(u64, u64)> = log(place.path())
         .iter()
         .filter_map(|line| Some((line["update"].as_u64()?, line["gone_back_to"].as_u64()?)))
@@ -114,14 +115,14 @@ fn a_run_goes_back_until_it_goes_well() {
         .iter()
         .filter_map(|line| Some((line["update"].as_u64()?, line["learning_rate"].as_f64()?)))
         .collect();
-    // 1e30 * 5e-17 * 5e-17, up to the schedule's root.
+    // 1e30 * 5e-17 * 5e-17, up to the root in the schedule.
     assert!(rates[&14] < 3e-3 && rates[&14] > 1e-4, "{rates:?}");
     let losses: Vec<f64> = log(place.path())
         .iter()
         .filter_map(|line| line["loss"].as_f64())
         .collect();
     assert!(losses.last().unwrap() < &losses[0], "{losses:?}");
-    // Finite weights, in a checkpoint that knows.
+    // The weights are finite, and their checkpoint includes the setbacks.
     let run = RunDirectory::new(place.path());
     assert_eq!(run.saved_updates().unwrap(), [3, 6, 9, 12, 14]);
     for (name, tensor) in tallow_model::open(&run.checkpoint(14), &candle_core::Device::Cpu)
@@ -166,7 +167,7 @@ fn a_run_stops_where_it_is_told_to_or_cannot_be_helped() {
     assert!(matches!(error, TrainError::Diverged { update: 9, .. }), "{error}");
     assert!(error.to_string().contains("not finite 2 times in a row"), "{error}");
     assert!(error.to_string().contains("go-back"), "{error}");
-    // The checkpoint before the fault is there, and the run goes on from it.
+    // The checkpoint before the fault exists, and the run continues from it.
     assert_eq!(RunDirectory::new(place.path()).saved_updates().unwrap(), [3, 6]);
     // A rate that is never low enough.
     let hopeless = TrainConfig {
@@ -190,14 +191,14 @@ fn a_run_stops_where_it_is_told_to_or_cannot_be_helped() {
         go_on(place.path(), &sound(), Moment::Never).unwrap().ending,
         Ending::Finished
     );
-    // Without a checkpoint there is nothing to go back to.
+    // Without a checkpoint, the run cannot go back.
     let fresh = tempfile::tempdir().unwrap();
     let mut trainer = Trainer::new(parts(fresh.path(), explosive(OnDivergence::GoBack), 0.1)).unwrap();
     let error = trainer.run(&Silent, &AtomicBool::new(false)).unwrap_err();
     assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
 }
 
-/// Validations of exploded weights, and those that a run that has gone back repeats, do not use up its patience.
+/// Patience is not used up by validations of exploded weights, or by validations that a run repeats after going back.
 #[test]
 fn going_back_takes_no_patience() {
     let place = tempfile::tempdir().unwrap();
@@ -214,7 +215,7 @@ fn going_back_takes_no_patience() {
     );
 }
 
-/// A checkpoint that has been damaged since is not gone back to.
+/// A run does not go back to a checkpoint that has been damaged.
 #[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let place = tempfile::tempdir().unwrap();
@@ -240,8 +241,7 @@ fn files_of(place: &Path) -> Vec<u64> {
     run.saved_updates().unwrap()
 }
 
-/// Weights that are not finite are in no checkpoint and not in the best model, and the error names what is known to
-/// have made them so.
+/// No checkpoint and no best model has weights that are not finite, and the error names the known causes.
 #[test]
 fn what_is_not_finite_is_not_saved() {
     // A row of the embeddings has no gradient: its step is 0 / 0.
@@ -275,7 +275,7 @@ fn what_is_not_finite_is_not_saved() {
             assert!(files_of(place.path()).is_empty());
         }
     }
-    // Nor is it saved because somebody stops the run.
+    // A requested stop does not save them either.
     let place = tempfile::tempdir().unwrap();
     let config = TrainConfig {
         epsilon: 0.0,
@@ -288,7 +288,7 @@ fn what_is_not_finite_is_not_saved() {
     let error = trainer.run(&StopAt(Moment::Updated(1), &stop), &stop).unwrap_err();
     assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
     assert!(files_of(place.path()).is_empty());
-    // Nor begun with.
+    // Training does not begin with such weights.
     let place = tempfile::tempdir().unwrap();
     let parts = parts(place.path(), sound(), 0.1);
     let nan = (parts.params.iter().next().unwrap().var.as_tensor() * f64::NAN).unwrap();
@@ -296,7 +296,7 @@ fn what_is_not_finite_is_not_saved() {
     assert!(matches!(Trainer::new(parts), Err(TrainError::NotFinite(_))));
 }
 
-/// A checkpoint with numbers that are not finite, as versions before this one wrote them, cannot be resumed from.
+/// A run cannot resume from a checkpoint with numbers that are not finite, as earlier versions wrote them.
 #[test]
 fn a_checkpoint_that_is_not_finite() {
     let place = tempfile::tempdir().unwrap();
@@ -314,8 +314,8 @@ fn a_checkpoint_that_is_not_finite() {
     }
 }
 
-/// With a checkpoint after every update, the last one has the weights that exploded, and no finite loss comes of them.
-/// Who does what the error says gets a run that goes on from the one before.
+/// With a checkpoint after every update, the last one has the exploded weights, which give no finite loss. Following
+/// the error's advice gives a run that continues from the checkpoint before.
 #[test]
 fn what_exploded_is_not_resumed_from() {
     let place = tempfile::tempdir().unwrap();
@@ -339,8 +339,8 @@ fn what_exploded_is_not_resumed_from() {
         RunDirectory::new(place.path()).saved_updates().unwrap(),
         [3, 6, 9, 12, 14]
     );
-    // Where weights explode by steps and their losses stay finite for a while, those are not saved in place of good
-    // ones.
+    // If weights explode in steps and their losses stay finite for a while, such weights do not replace good
+    // checkpoints.
     let place = tempfile::tempdir().unwrap();
     begin(place.path());
     let slower = TrainConfig {
@@ -357,7 +357,7 @@ fn what_exploded_is_not_resumed_from() {
         .collect();
     assert!(lost.len() > 1 && lost[0] == 8, "{lost:?}");
     assert_eq!(RunDirectory::new(place.path()).saved_updates().unwrap(), [6, 7]);
-    // That they are not is told once.
+    // This is reported once.
     let mut told = log(place.path());
     told.retain(|line| !line["not_saved"].is_null());
     assert_eq!(
@@ -368,7 +368,7 @@ fn what_exploded_is_not_resumed_from() {
         go_on(place.path(), &sound(), Moment::Never).unwrap().ending,
         Ending::Finished
     );
-    // Nor gone back to.
+    // A run does not go back to such weights either.
     let place = tempfile::tempdir().unwrap();
     begin(place.path());
     let config = TrainConfig {
@@ -383,7 +383,7 @@ fn what_exploded_is_not_resumed_from() {
     assert_eq!(to, [6, 3]);
 }
 
-/// What exploded weights score is not the best, even where nothing has been validated before.
+/// Exploded weights are never the best model, even if nothing has been validated before.
 #[test]
 fn what_exploded_is_not_the_best() {
     let place = tempfile::tempdir().unwrap();
@@ -411,7 +411,7 @@ fn what_exploded_is_not_the_best() {
     assert_eq!(run.saved_updates().unwrap(), [3, 6]);
 }
 
-/// Where a checkpoint cannot be marked, as on a full disk, the divergence is told all the same.
+/// If a checkpoint cannot be marked, as on a full disk, the divergence is reported all the same.
 #[test]
 fn what_cannot_be_marked() {
     struct Spoil<'a>(&'a Path);

@@ -1,4 +1,4 @@
-//! Gradients shared by workers and added up over batches.
+//! Gradients that workers share and that are added up over batches.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -15,7 +15,7 @@ const KEY: DropoutKey = DropoutKey {
     micro_batch: 0,
 };
 
-/// Dropout at every site there is.
+/// Dropout at every site.
 fn architecture() -> Architecture {
     Architecture {
         model: ModelConfig {
@@ -71,7 +71,7 @@ impl Setting {
     }
 }
 
-/// Pairs of very different lengths; one of them twice, as in a corpus that repeats itself.
+/// Pairs of very different lengths; one of them occurs twice, as in a corpus with repetitions.
 fn batch() -> Batch {
     let sentence = |seed: u64, length: usize| -> Vec<u32> {
         let words = Key::new(seed, Purpose::Sampling).uniform(length);
@@ -93,7 +93,7 @@ fn values(gradients: &Gradients) -> Vec<Vec<f32>> {
     gradients.tensors.iter().map(values).collect()
 }
 
-/// The loss and every gradient agree to 1e-5, relative to the largest number of the tensor where that is above one.
+/// The loss and every gradient agree to 1e-5, relative to the largest number of the tensor if that is above one.
 fn assert_near(what: &str, got: &Gradients, expected: &Gradients) {
     assert_eq!(got.target_tokens, expected.target_tokens, "{what}");
     assert!(
@@ -110,8 +110,8 @@ fn assert_near(what: &str, got: &Gradients, expected: &Gradients) {
     }
 }
 
-/// However many workers share a batch, and be they more than its sentences, the gradient is the same to 1e-5, with
-/// dropout of 0.3 at every site: masks belong to sentences, not to workers.
+/// The gradient is the same to 1e-5 for any number of workers, even more workers than sentences, with dropout of 0.3 at
+/// every site: masks belong to sentences, not to workers.
 #[test]
 fn workers_change_rounding_only() {
     let setting = Setting::new();
@@ -124,7 +124,7 @@ fn workers_change_rounding_only() {
     }
 }
 
-/// R-Drop: two passes of every sentence with masks of their own, on one worker. Without dropout both are one.
+/// R-Drop: two passes of every sentence with different masks, on one worker. Without dropout, both passes are equal.
 #[test]
 fn passes_differ_by_their_dropout() {
     let setting = Setting::new();
@@ -148,7 +148,7 @@ fn passes_differ_by_their_dropout() {
     }
 }
 
-/// The same worker count gives the same bits, again and again.
+/// The same number of workers gives the same bits every time.
 #[test]
 fn the_same_workers_give_the_same_bits() {
     let setting = Setting::new();
@@ -162,8 +162,8 @@ fn the_same_workers_give_the_same_bits() {
     }
 }
 
-/// Dropout is on, and its masks differ by seed, update and batch within the update; without it they all agree. The
-/// two occurrences of a pair in one batch have masks of their own: the pair's number in the corpus plays no part.
+/// Dropout is on, and its masks differ by seed, update and batch within the update; without dropout, all results agree.
+/// The two occurrences of a pair in one batch have different masks: the pair's number in the corpus does not matter.
 #[test]
 fn every_part_of_the_dropout_key_matters() {
     let setting = Setting::new();
@@ -194,7 +194,7 @@ fn every_part_of_the_dropout_key_matters() {
     );
 }
 
-/// The gradients of two halves of a batch add up to those of the whole: an update that accumulates is the update of
+/// The gradients of two halves of a batch add up to that of the whole: an update with accumulation equals the update of
 /// one large batch.
 #[test]
 fn halves_add_up() {
@@ -232,7 +232,7 @@ fn norms() {
     assert_eq!(gradients.norm(1).unwrap(), gradients.norm(3).unwrap());
 }
 
-/// No sentence at all is an error, not a gradient of nothing.
+/// A batch without sentences is an error rather than an empty gradient.
 #[test]
 fn an_empty_batch() {
     let setting = Setting::new();
@@ -241,8 +241,8 @@ fn an_empty_batch() {
     assert!(result.is_err());
 }
 
-/// The gradient of the whole model is the same from kernels with the machine's instructions, from kernels with those of
-/// the baseline, and from Candle's operations, in every architecture.
+/// In every architecture, the gradient of the whole model is the same from three sources: kernels with the machine's
+/// instructions, kernels with the baseline instructions, and Candle's operations.
 #[test]
 fn every_path_gives_the_same_gradient() {
     for (norm, activation) in [

@@ -72,7 +72,8 @@ fn assert_near(what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
     }
 }
 
-/// Ten updates on the one batch: losses and gradient norms before each. The fixtures' settings are the defaults.
+/// Does ten updates on the batch, and returns losses and gradient norms before each. The fixtures' settings are the
+/// defaults.
 fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f64>) {
     let Opened {
         architecture,
@@ -109,13 +110,13 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
     (losses, norms)
 }
 
-/// The loss before each of ten updates with Adam, the gradient's norm before it is clipped, and every weight after the
-/// tenth are PyTorch's, whether one worker does it all or two share the batch, and with factors in three parts of bf16
-/// as in f32. Losses agree to 1e-5 (PyTorch's own float32 is off by 1e-6), weights to 2e-5, a fiftieth of one update's
-/// step, and norms to 2e-5 plus three times what PyTorch's float32 is off by (in one model, which magnifies rounding,
-/// by 9e-5).
+/// The loss before each of ten updates with Adam, the gradient's norm before clipping, and every weight after the tenth
+/// update equal PyTorch's. This holds for one worker and for two that share the batch, and for factors in three parts
+/// of bf16 as for f32. Losses agree to 1e-5 (PyTorch's own float32 is off by 1e-6). Weights agree to 2e-5, a fiftieth
+/// of one update's step. Norms agree to 2e-5 plus three times the error of PyTorch's float32 (9e-5 in one model, which
+/// magnifies rounding).
 ///
-/// Key biases are left out by name: their gradient is zero by nature, and Adam makes full steps of rounding errors.
+/// Key biases are excluded by name: their gradient is zero by nature, and Adam makes full steps of rounding errors.
 #[test]
 fn ten_updates_with_adam() {
     for name in CASES {
@@ -141,8 +142,8 @@ fn ten_updates_with_adam() {
     }
 }
 
-/// The same with AdamW, whose weight decay of 0.01 acts beside the gradient. In ten updates it moves the last loss by
-/// 9e-6 (the least of the fixtures) to 2e-4; losses agree with PyTorch's to 3e-6, and with Adam's they do not.
+/// The same with AdamW, whose weight decay of 0.01 acts beside the gradient. In ten updates, it moves the last loss by
+/// 9e-6 (the least of the fixtures) to 2e-4. Losses agree with PyTorch's to 3e-6; those of Adam do not.
 #[test]
 fn ten_updates_with_adamw() {
     let config = TrainConfig {

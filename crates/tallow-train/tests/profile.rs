@@ -1,4 +1,4 @@
-//! What a profiled run reports. Profiles are of the whole process, so this test has one of its own.
+//! The report of a profiled run. A profile covers the whole process, so this test has its own.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
@@ -22,8 +22,8 @@ impl Observer for Record {
     }
 }
 
-/// Every update but the first is measured, by operation; validations are not. The operations of a training step are all
-/// there, and together take no more time than the workers had.
+/// Every update except the first is measured, by operation; validations are not measured. All operations of a training
+/// step are there, and together they take no more time than the workers had.
 #[test]
 fn operations_of_updates() {
     let place = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ fn operations_of_updates() {
         let is_product = share.name.starts_with("products:") && share.name != "products: packing";
         assert_eq!(share.flops > 0, is_product, "{share:?}");
     }
-    // The three products of a map take the same arithmetic.
+    // The three products of a matrix map need the same number of operations.
     let flops = |name: &str| profile.shares.iter().find(|share| share.name == name).unwrap().flops;
     assert_eq!(flops("products: forward"), flops("products: input gradient"));
     assert_eq!(flops("products: forward"), flops("products: weight gradient"));

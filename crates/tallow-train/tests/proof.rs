@@ -1,4 +1,4 @@
-//! Every proof holds for what is right, and fails for the fault that it is there for.
+//! Every proof holds for a correct subject, and fails for the fault that it must find.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -18,26 +18,26 @@ use toy::{SEED, parts, train_config};
 
 type Logits = Vec<Vec<Vec<f32>>>;
 
-/// What is wrong with a subject.
+/// A fault of a subject.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Planted {
-    /// Nothing.
+    /// No fault.
     Nothing,
     /// One tensor gets no gradient.
     DetachedLayer,
     /// One gradient is not a number.
     InfiniteGradient,
-    /// A sentence sees a little of those beside it.
+    /// A sentence sees a little of the others in the batch.
     LeakingBatch,
     /// A position sees a little of the one after it.
     LeakingMask,
     /// The decoder does not see the source.
     BlindToSource,
-    /// The decoder does not see what it has said.
+    /// The decoder does not see its own output so far.
     BlindToTarget,
     /// Once, hypotheses do not change places.
     StaleRows,
-    /// When sentences leave, the state keeps others.
+    /// When sentences leave, the state keeps the wrong ones.
     WrongSentences,
 }
 
@@ -177,7 +177,7 @@ fn every_proof_notices_its_fault() {
     }
 }
 
-/// A batch of which one can only guess is not learned by heart: the same source with two targets.
+/// A batch that can only be guessed, with two targets for the same source, is not learned by heart.
 #[test]
 fn what_cannot_be_learned_is_not() {
     let place = tempfile::tempdir().unwrap();
@@ -195,7 +195,7 @@ fn resuming_is_proven_and_its_faults_are_noticed() {
     let fresh = || Ok(parts(place.path(), train_config(40), 0.1));
     let found = resume_is_exact(&place.path().join("right"), fresh).unwrap();
     assert!(found.outcome.is_ok(), "{found:?}");
-    // A run that goes on with other batches than it would have had.
+    // A run that resumes with other batches.
     let mut asked = 0;
     let forgetful = || {
         asked += 1;
@@ -209,7 +209,7 @@ fn resuming_is_proven_and_its_faults_are_noticed() {
     let fault = found.outcome.unwrap_err();
     assert!(fault.what.contains("checkpoints/6/model.safetensors"), "{}", fault.what);
     assert!(fault.what.contains("metrics.jsonl"), "{}", fault.what);
-    // Steps of 1e38 make infinite weights, whose divergence is a fault of the proof's and no advice about its run.
+    // Steps of 1e38 make infinite weights. The divergence becomes a fault of the proof, without the advice for a run.
     let explosive = || {
         let mut train = train_config(40);
         (train.learning_rate, train.warmup_updates) = (1e38, 0);
@@ -235,7 +235,7 @@ fn speed_is_measured() {
     .unwrap();
     assert!(speed.updates >= 1 && speed.target_tokens_per_second > 0.0, "{speed:?}");
     assert!(speed.updates_per_epoch > 1);
-    // On a copy.
+    // The proof used a copy: the weights are unchanged.
     for ((_, a), (_, b)) in before.iter().zip(&parts.params.parts().unwrap()) {
         assert_eq!(
             a.flatten_all().unwrap().to_vec1::<f32>().unwrap(),

@@ -1,4 +1,4 @@
-//! A resumed run is the uninterrupted one, to the bit; and what cannot be resumed says why.
+//! A resumed run equals the uninterrupted one, to the bit; a run that cannot be resumed says why.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,8 +14,8 @@ use tallow_train::{Ending, Measure, RunDirectory, TrainConfig, TrainError, Train
 use tempfile::TempDir;
 use toy::{StopDuring, parts, train_config};
 
-/// Everything that has a state is on: dropout in two passes, an average of the weights, accumulation, validation,
-/// selection.
+/// A config in which everything with a state is on: dropout in two passes, an average of the weights, accumulation,
+/// validation, selection.
 fn config() -> TrainConfig {
     TrainConfig {
         r_drop: 1.0,
@@ -30,14 +30,14 @@ fn config() -> TrainConfig {
 
 const DROPOUT: f32 = 0.3;
 
-/// A new run until it ends, or until `stop_during` is done.
+/// Trains a new run until it ends, or until `stop_during` is done.
 fn begin(place: &Path, config: TrainConfig, stop_during: u64) -> Ending {
     let stop = AtomicBool::new(false);
     let mut trainer = Trainer::new(parts(place, config, DROPOUT)).unwrap();
     trainer.run(&StopDuring(stop_during, &stop), &stop).unwrap().ending
 }
 
-/// The run goes on from a checkpoint.
+/// Resumes the run from a checkpoint.
 fn go_on(place: &Path, config: TrainConfig, update: u64, stop_during: u64) -> Ending {
     let stop = AtomicBool::new(false);
     let (mut trainer, changed) = Trainer::resume(parts(place, config, DROPOUT), update, |_| false).unwrap();
@@ -90,8 +90,8 @@ fn assert_equal(got: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec
     }
 }
 
-/// Sixty updates at a stretch, sixty that were stopped during the twenty-fifth and resumed from there, and sixty that
-/// were stopped three times: all files of the last checkpoint, the best model and the log are equal byte by byte,
+/// Compares sixty updates without a stop, sixty that were stopped during the twenty-fifth and resumed, and sixty that
+/// were stopped several times. All files of the last checkpoint, the best model and the log are equal byte by byte,
 /// with dropout, averaged weights, accumulation over two batches, and two workers.
 #[test]
 fn a_resumed_run_is_the_uninterrupted_one() {
@@ -111,7 +111,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
     assert_eq!(go_on(once.path(), config(), 25, u64::MAX), Ending::Finished);
     assert_equal(&result(once.path(), 60), &expected);
 
-    // During the first update; right before, at and after a validation.
+    // During the first update; directly before, at and after a validation.
     let stops = [1, 19, 20, 41, 60];
     assert_eq!(begin(often.path(), config(), stops[0]), Ending::Interrupted);
     for pair in stops.windows(2) {
@@ -131,8 +131,8 @@ fn a_resumed_run_is_the_uninterrupted_one() {
     }
 }
 
-/// A run that died after its last checkpoint resumes from that: what it had logged since is taken back and logged
-/// again, and the result is the same.
+/// A run that died after its last checkpoint resumes from there. Later lines of its log are removed and logged again,
+/// and the result is the same.
 #[test]
 fn a_run_that_died_repeats_what_was_lost() {
     let (whole, died) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -141,7 +141,7 @@ fn a_run_that_died_repeats_what_was_lost() {
         ..config()
     };
     begin(whole.path(), config.clone(), u64::MAX);
-    // As if it had died during update 26, with the checkpoint of 20 as its last.
+    // The files of a run that died during update 26, with the checkpoint of 20 as its last.
     begin(died.path(), config.clone(), 25);
     let run = RunDirectory::new(died.path());
     std::fs::remove_dir_all(run.checkpoint(25)).unwrap();
@@ -153,7 +153,7 @@ fn a_run_that_died_repeats_what_was_lost() {
     assert!(!half_written.exists());
 }
 
-/// The last update of the last epoch is short in a resumed run, too.
+/// The last update of the last epoch is also short in a resumed run.
 #[test]
 fn a_resumed_run_ends_with_the_last_epoch() {
     let (whole, stopped) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -170,8 +170,8 @@ fn a_resumed_run_ends_with_the_last_epoch() {
     assert_equal(&result(stopped.path(), last), &result(whole.path(), last));
 }
 
-/// A run that is finished does nothing more when it is resumed, and its files stay as they are: whether it ended with
-/// a validation or between two.
+/// A finished run does nothing more when it is resumed, and its files stay as they are. This holds whether it ended
+/// with a validation or between two.
 #[test]
 fn a_finished_run_stays_as_it_is() {
     for last in [40, 50] {
@@ -187,8 +187,8 @@ fn a_finished_run_stays_as_it_is() {
     }
 }
 
-/// Keys that say nothing new about a model (a decoder's heads that are the encoder's, the size of a table of positions
-/// that is not there) are not in its directory; a run that spells them out resumes all the same. A model of another
+/// Keys that add no information about a model (decoder heads equal to the encoder's, the size of a table of positions
+/// that does not exist) are not in its directory. A run that spells them out resumes all the same. A model of another
 /// shape does not, and the error says so.
 #[test]
 fn the_architecture_must_be_the_same() {
@@ -223,8 +223,8 @@ fn the_architecture_must_be_the_same() {
     );
 }
 
-/// Changed keys forbid to go on, each by name, unless they may change: then they are listed. Another number of workers
-/// is listed too. Other text, another tokenizer or seed forbid it always.
+/// Changed keys forbid to resume, and the error names each one; keys that may change are listed instead. Another number
+/// of workers is listed too. A different text, tokenizer or seed always forbids it.
 #[test]
 fn what_may_change_and_what_must_not() {
     let place = TempDir::new().unwrap();
@@ -273,7 +273,7 @@ fn what_may_change_and_what_must_not() {
     }
 }
 
-/// What one validation set found says nothing beside what another one finds: the best model, patience, the scores of
+/// The results on one validation set cannot be compared with those on another. The best model, patience, the scores of
 /// checkpoints and the average begin anew, and the best model on disk stays until there is another one.
 #[test]
 fn another_validation_set() {
@@ -293,7 +293,7 @@ fn another_validation_set() {
     };
     let (first, best_before) = (read(40), weights(&run.best()));
     let loss_before = first["selection"]["best"][1].as_f64().unwrap();
-    // Nobody can translate this: each line into the one before it.
+    // A task that cannot be learned: each line is translated into the line before it.
     let other = |max_updates| {
         let mut parts = parts(place.path(), until(max_updates), DROPOUT);
         let valid = parts.valid.as_mut().unwrap();
@@ -318,7 +318,7 @@ fn another_validation_set() {
     }
     assert_eq!(weights(&run.best()), best_before);
     drop(trainer);
-    // A run that was finished is validated and averaged once more.
+    // A finished run is validated and averaged once more.
     let (mut trainer, _) = Trainer::resume(other(40), 40, |_| true).unwrap();
     let outcome = trainer.run(&tallow_train::Silent, &stop).unwrap();
     let (update, loss) = outcome.best.unwrap();
@@ -326,14 +326,14 @@ fn another_validation_set() {
     let second = read(40);
     assert_eq!(second["averaged"], 40);
     assert_eq!(second["selection"]["checkpoints"][0][1], Value::Null);
-    // It goes on with the same set, of which nothing is forgotten.
+    // It resumes with the same set, so nothing is forgotten.
     let (mut trainer, changed) = Trainer::resume(other(60), 40, |_| true).unwrap();
     assert!(!changed.join("\n").contains("forgotten"), "{changed:?}");
     assert!(trainer.run(&tallow_train::Silent, &stop).unwrap().best.unwrap().1 <= loss);
 }
 
-/// Every file of a checkpoint, missing, cut short, emptied or overwritten: the error names the file, nothing panics,
-/// and the checkpoint restored resumes.
+/// Every file of a checkpoint is removed, cut short, emptied or overwritten in turn. The error names the file, nothing
+/// panics, and the restored checkpoint resumes.
 #[test]
 fn damaged_checkpoints() {
     let place = TempDir::new().unwrap();
@@ -371,8 +371,8 @@ fn damaged_checkpoints() {
     assert!(error.contains("checkpoints/2"), "{error}");
 }
 
-/// Moments and averages of other tensors than the model's are noticed, by file and name; and so is a state of a newer
-/// format, by its version.
+/// Moments and averages whose tensors are not those of the model are refused, with file and name. A state with a newer
+/// format is refused with its version.
 #[test]
 fn checkpoints_that_contradict_themselves() {
     let place = TempDir::new().unwrap();

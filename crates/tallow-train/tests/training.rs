@@ -1,4 +1,4 @@
-//! Whole runs of a toy: it learns, ends when it should, and leaves behind what was asked for.
+//! Whole runs of a toy: the model learns, the run ends when it should, and its results are on disk.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -31,14 +31,14 @@ fn metrics(place: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Update and value of a metric of every validation in the log.
+/// Update and value of a metric for every validation in the log.
 fn validations(place: &Path, metric: &str) -> Vec<(u64, f64)> {
     let value = |line: &Value| Some((line["update"].as_u64()?, line["valid"][metric].as_f64()?));
     metrics(place).iter().filter_map(value).collect()
 }
 
-/// Two hundred and forty updates teach a tiny model to copy: the training loss falls to a fraction, the model in
-/// `best/` opens, with its tokenizer, and copies most of the validation text.
+/// A tiny model learns to copy in two hundred and forty updates: the training loss falls to a fraction. The model in
+/// `best/` opens with its tokenizer and copies most of the validation text.
 #[test]
 fn a_toy_is_learned() {
     let place = tempfile::tempdir().unwrap();
@@ -86,7 +86,7 @@ fn a_toy_is_learned() {
     assert!(copied >= 10, "{copied} of 20");
 }
 
-/// Every event is told, in order: the start, each update, each validation and checkpoint.
+/// Every event is reported in order: the start, each update, each validation and checkpoint.
 #[test]
 fn everything_is_observed() {
     struct Record(Mutex<Vec<String>>);
@@ -118,10 +118,10 @@ fn everything_is_observed() {
         "started 0 2",
         "updated 1",
         "updated 2",
-        // No BLEU that could.
+        // BLEU is too low to decide.
         "Loss decides 2",
         "validated 2",
-        // The best so far, and not at a checkpoint of its own.
+        // The best so far, at an update without a regular checkpoint.
         "saved 2",
         "updated 3",
         "saved 3",
@@ -138,8 +138,8 @@ fn everything_is_observed() {
     assert_eq!(*record.0.lock().unwrap(), expected);
 }
 
-/// An update that accumulates two batches adds their gradients up, and each batch has dropout masks of its own: with a
-/// corpus of one sentence, two batches have the loss of one without dropout, and another one with it.
+/// An update that accumulates two batches adds up their gradients, and each batch has its own dropout masks. With a
+/// corpus of one sentence, two batches have the same loss as one without dropout, and a different loss with dropout.
 #[test]
 fn accumulated_batches_have_masks_of_their_own() {
     for dropout in [0.0, 0.3] {
@@ -163,8 +163,8 @@ fn accumulated_batches_have_masks_of_their_own() {
     }
 }
 
-/// The last weights are validated even if the run ends between two validations, whether or not it ends with a
-/// checkpoint anyway; and they are saved.
+/// The last weights are validated even if the run ends between two validations, whether or not a checkpoint is due
+/// then. They are also saved.
 #[test]
 fn the_last_update_is_validated() {
     for (checkpoint_every, last) in [(5, 10), (4, 10), (100, 10), (100, 12)] {
@@ -188,8 +188,8 @@ fn the_last_update_is_validated() {
     }
 }
 
-/// Checkpoints on disk are the most recent `keep_last` and the `keep_best` best, whatever lies between, and each is a
-/// model that opens. The loss is the metric: the smallest wins.
+/// The checkpoints on disk are the most recent `keep_last` and the `keep_best` best, and each is a model that opens.
+/// The loss is the metric: the smallest wins.
 #[test]
 fn checkpoints_are_kept_as_configured() {
     let place = tempfile::tempdir().unwrap();
@@ -226,8 +226,8 @@ fn checkpoints_are_kept_as_configured() {
     assert_eq!(bytes(&run.checkpoint(ranked[0].0)), bytes(&run.best()));
 }
 
-/// A model that cannot learn (its learning rate vanishes beside its weights) stops after `patience` validations
-/// without improvement.
+/// A model that cannot learn, because its learning rate is tiny compared with its weights, stops after `patience`
+/// validations without improvement.
 #[test]
 fn patience_ends_training() {
     let place = tempfile::tempdir().unwrap();
@@ -273,8 +273,8 @@ fn epochs_end_training() {
     );
 }
 
-/// While no translation is any good, the loss decides which model is best, which is said once, also over a resumption;
-/// BLEU does once it has reached 5, and is not beaten by the loss of a validation below that.
+/// While all translations are poor, the loss decides which model is best. This is reported once, even if the run is
+/// resumed. BLEU decides once it has reached 5, and then the loss of a validation below 5 cannot win.
 #[test]
 fn a_low_bleu_does_not_decide() {
     let place = tempfile::tempdir().unwrap();
@@ -311,8 +311,8 @@ fn a_low_bleu_does_not_decide() {
     assert_eq!((decides("loss"), decides("bleu")), (vec![5], vec![reached]));
 }
 
-/// An update does not reach beyond the last epoch, whatever it accumulates: the last one is short, or the only one.
-/// Between epochs it goes on.
+/// An update does not go beyond the last epoch, whatever it accumulates: the last update is short, or the only one.
+/// Between epochs, an update does continue.
 #[test]
 fn updates_end_with_the_last_epoch() {
     let corpus = parts(tempfile::tempdir().unwrap().path(), train_config(1), 0.0).corpus;
@@ -339,8 +339,8 @@ fn updates_end_with_the_last_epoch() {
     }
 }
 
-/// A metric that validations do not measure by themselves is measured where it decides, or where the config lists it;
-/// less TER is better. The log can be read again, line by line.
+/// A metric that validations do not measure by default is measured if it decides, or if the config lists it. Less TER
+/// is better. The log can be read again, line by line.
 #[test]
 fn any_metric_decides() {
     let place = tempfile::tempdir().unwrap();
@@ -396,7 +396,7 @@ fn runs_without_validation() {
     assert_eq!(bytes(&run.best()), bytes(&run.checkpoint(5)));
 }
 
-/// At the end the average of the last checkpoints is tried, and becomes the best model if it is better.
+/// At the end, the average of the last checkpoints is tried, and becomes the best model if it is better.
 #[test]
 fn the_average_of_the_last_is_tried() {
     let place = tempfile::tempdir().unwrap();

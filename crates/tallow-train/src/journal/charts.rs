@@ -1,4 +1,4 @@
-//! What TensorBoard draws of a run.
+//! The charts of a run in TensorBoard.
 
 use crate::tensorboard::EventWriter;
 use crate::{Event, TrainError, ValidationLine};
@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(super) struct Charts(EventWriter);
 
 impl Charts {
-    /// Begins another file in the directory of the events.
+    /// Begins a new event file in the directory.
     pub(super) fn create(directory: &Path) -> Result<Self, TrainError> {
         let writer = EventWriter::create(directory, wall_time()).map_err(TrainError::file(directory))?;
         Ok(Self(writer))

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Error, ErrorKind, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-/// A file of JSON lines that is appended to.
+/// A file of JSON lines to which lines are appended.
 #[derive(Debug)]
 pub(super) struct Appended {
     path: PathBuf,
@@ -16,7 +16,7 @@ pub(super) struct Appended {
 }
 
 impl Appended {
-    /// Opens the file, cut to `bytes` if it is longer.
+    /// Opens the file, and cuts it to `bytes` if it is longer.
     pub(super) fn open(path: PathBuf, bytes: Option<u64>) -> Result<Self, TrainError> {
         let open = || -> std::io::Result<File> {
             let mut file = OpenOptions::new()
@@ -45,7 +45,7 @@ impl Appended {
         write().map_err(TrainError::file(&self.path))
     }
 
-    /// The length of the file, all of it on disk.
+    /// The length of the file, after all of it has been written to disk.
     pub(super) fn synced_bytes(&mut self) -> Result<u64, TrainError> {
         let mut synced = || {
             self.file.sync_all()?;
@@ -55,13 +55,13 @@ impl Appended {
     }
 }
 
-/// The lines of a log of a run: [`MetricsLine`](crate::MetricsLine) of `metrics.jsonl`,
-/// [`TimingLine`](crate::TimingLine) of `timing.jsonl`. The run may still be going on.
+/// Reads the lines of a log: [`MetricsLine`](crate::MetricsLine) of `metrics.jsonl`, or
+/// [`TimingLine`](crate::TimingLine) of `timing.jsonl`. The run may still be in progress.
 ///
-/// A line that was cut short, because its process was killed or is about to write the rest, is left out.
+/// An incomplete line is left out. It occurs when a process was killed, or when it is about to write the rest.
 ///
 /// # Errors
-/// When the file cannot be opened; each line, when it cannot be read or is no such line.
+/// When the file cannot be opened. Each line can be an error too, if it cannot be read or is not valid.
 pub fn read_log<T: DeserializeOwned>(path: &Path) -> Result<LogLines<T>, TrainError> {
     let file = File::open(path).map_err(TrainError::file(path))?;
     Ok(LogLines {
@@ -95,7 +95,7 @@ impl<T: DeserializeOwned> Iterator for LogLines<T> {
                 Ok(0) => return None,
                 Ok(_) => {}
                 Err(error) => {
-                    // It would be the same error for ever.
+                    // Otherwise the same error would repeat for ever.
                     self.is_broken = true;
                     return Some(Err(TrainError::file(&self.path)(error)));
                 }
@@ -104,7 +104,7 @@ impl<T: DeserializeOwned> Iterator for LogLines<T> {
             let is_last = line.is_none();
             match serde_json::from_slice(line.unwrap_or(&bytes)) {
                 Ok(line) => return Some(Ok(line)),
-                // In the middle of a file too: the next process began a line of its own.
+                // This also happens inside a file: the next process began a new line.
                 Err(error) if error.is_eof() || is_last => {}
                 Err(error) => {
                     let fault = format!("line {} is not one of this log: {error}", self.line);
@@ -150,7 +150,7 @@ mod tests {
             assert_eq!(read(&format!("{began}{torn}")), of_one, "{torn}");
         }
         assert_eq!(read(&format!("{{\"update\":8,\"sec\n{began}")), of_one);
-        // Whole, but for the end of the line.
+        // A complete line without its line end.
         assert_eq!(read(began.trim_end()), of_one);
     }
 
@@ -164,7 +164,7 @@ mod tests {
                 "{error}"
             );
         }
-        // What cannot be read is an error once, and not a list of them without an end.
+        // A line that cannot be read gives one error, not an endless list of them.
         let place = tempfile::tempdir().unwrap();
         let errors = read_log::<TimingLine>(place.path()).map_or(1, |lines| lines.take(9).count());
         assert_eq!(errors, 1);

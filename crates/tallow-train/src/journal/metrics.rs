@@ -1,20 +1,20 @@
-//! The lines of `metrics.jsonl`: what is the same whenever a run is repeated.
+//! The lines of `metrics.jsonl`. They are the same when a run is repeated.
 
 use crate::{Event, Measure, Validation};
 use serde::{Deserialize, Deserializer, Serialize};
 use tallow_score::{Metric, Score};
 
-/// A line of `metrics.jsonl`. Losses are nats per target token, updates count from 1.
+/// A line of `metrics.jsonl`. Losses are in nats per target token, and updates count from 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum MetricsLine {
-    /// The first update and every `log_every`th.
+    /// An update: the first one, and every `log_every`th.
     Training {
         /// The update.
         update: u64,
-        /// The epoch that it belongs to, from 0.
+        /// The epoch of the update, from 0.
         epoch: u64,
-        /// Label-smoothed cross-entropy of this update, with `train.r_drop` plus the weighted disagreement.
+        /// Label-smoothed cross-entropy of this update; with `train.r_drop`, the weighted disagreement is added.
         loss: f64,
         /// The learning rate.
         learning_rate: f64,
@@ -23,65 +23,65 @@ pub enum MetricsLine {
         /// Target tokens of this update, without padding.
         target_tokens: u64,
     },
-    /// An update was left out because loss or gradient were not finite.
+    /// An update was left out because its loss or gradient was not finite.
     Skipped {
         /// The update.
         update: u64,
         /// Always true.
         skipped: bool,
-        /// The loss. What is not finite is text in the file, such as `"NaN"`.
+        /// The loss. In the file, a number that is not finite is text, such as `"NaN"`.
         #[serde(with = "number_or_text")]
         loss: f64,
     },
-    /// The run diverged and goes on from an earlier checkpoint. The updates after that one follow once more.
+    /// The run diverged and continues from an earlier checkpoint. The updates after that checkpoint follow again.
     WentBack {
-        /// From which update.
+        /// The update at which the run diverged.
         update: u64,
-        /// After which one the run goes on.
+        /// The update after which the run continues.
         gone_back_to: u64,
-        /// What the learning rate of the config is multiplied by from now on.
+        /// The factor that multiplies the config's learning rate from now on.
         learning_rate_factor: f64,
     },
-    /// A loss far above what is usual. The line stands before the training line of the same update.
+    /// A loss far above the usual loss. The line stands before the training line of the same update.
     Spike {
         /// The update.
         update: u64,
         /// Always true.
         spike: bool,
-        /// Its loss.
+        /// The loss of the update.
         loss: f64,
-        /// The average of those before.
+        /// The average of the losses before.
         usual: f64,
     },
-    /// The first regular checkpoint that is left out because the loss is not that of sound weights.
+    /// The first regular checkpoint that is left out because the loss does not come from sound weights.
     NotSaved {
-        /// After which update.
+        /// The update before the checkpoint.
         update: u64,
         /// Always true.
         not_saved: bool,
-        /// The last update whose loss was sound, if one was.
+        /// The last update with a sound loss, if there was one.
         last_sound: Option<u64>,
     },
-    /// Something else decides from this validation on which model is best.
+    /// From this validation on, something else decides which model is best.
     Decides {
-        /// After which update.
+        /// The update before the validation.
         update: u64,
-        /// What decides now.
+        /// The measure that decides now.
         decides: Measure,
     },
     /// A validation.
     Validation {
-        /// After which update.
+        /// The update before the validation.
         update: u64,
-        /// Its results.
+        /// The results.
         valid: ValidationLine,
-        /// Whether it is the best so far.
+        /// Whether this validation is the best so far.
         is_best: bool,
     },
 }
 
 impl MetricsLine {
-    /// The line that an event has, if it has one.
+    /// The line for an event, if the event has one.
     pub(super) fn of(event: &Event) -> Option<Self> {
         Some(match event {
             Event::Updated {
@@ -143,7 +143,7 @@ impl MetricsLine {
         })
     }
 
-    /// The update that the line is about.
+    /// The update of the line.
     pub fn update(&self) -> u64 {
         match self {
             MetricsLine::Training { update, .. }
@@ -173,7 +173,7 @@ pub struct ValidationLine {
 }
 
 impl ValidationLine {
-    /// The score under a key, if there is one.
+    /// The score with a key, if it exists.
     pub fn score(&self, key: &str) -> Option<f64> {
         self.scores
             .iter()
@@ -199,7 +199,7 @@ fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::E
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// A number as JSON knows it; what is not finite becomes text.
+/// A number in JSON; a number that is not finite becomes text.
 mod number_or_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -224,7 +224,7 @@ mod number_or_text {
     }
 }
 
-/// Pairs as the keys and values of an object, in their order.
+/// Pairs as the keys and values of an object, in the same order.
 mod by_key {
     use serde::de::{MapAccess, Visitor};
     use serde::{Deserializer, Serializer};
@@ -263,7 +263,7 @@ mod by_key {
 mod tests {
     use super::*;
 
-    /// What runs of earlier versions have in their files, byte by byte.
+    /// Lines from runs of earlier versions, byte by byte.
     #[test]
     fn lines_are_written_and_read_as_documented() {
         for text in [
@@ -280,7 +280,7 @@ mod tests {
             r#"{"update":4,"decides":"exact-match"}"#,
             r#"{"update":4,"valid":{"loss":2.9027052364588783,"perplexity":18.223377292076947,"bleu":0.0425881381866157,"chrf":1.7389340560072266,"exact_match":0.0},"is_best":true}"#,
             r#"{"update":4,"valid":{"loss":null,"perplexity":null,"bleu":null,"chrf":null,"exact_match":null},"is_best":false}"#,
-            // Of versions and metrics to come.
+            // Lines of future versions, with future metrics.
             r#"{"update":4,"valid":{"loss":2.5,"perplexity":12.25,"ter":101.5},"is_best":true}"#,
         ] {
             let line: MetricsLine = serde_json::from_str(text).unwrap();

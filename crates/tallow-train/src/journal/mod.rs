@@ -1,5 +1,5 @@
-//! Where a run tells what happens. The trainer tells every event once; each sink makes its own of it: a line of
-//! `metrics.jsonl`, a line of `timing.jsonl`, charts for TensorBoard, and whatever the observer does with it.
+//! The outputs for the events of a run. The trainer reports each event once, and each sink handles it in its way: a
+//! line of `metrics.jsonl`, a line of `timing.jsonl`, charts for TensorBoard, and the observer.
 
 mod charts;
 mod jsonl;
@@ -24,8 +24,8 @@ pub(crate) struct Journal<'a> {
 }
 
 impl<'a> Journal<'a> {
-    /// Opens the logs of a run. Metrics beyond `metrics_bytes` were logged after the checkpoint that is resumed from,
-    /// and will be logged again. Of the updates that went well, the first and every `log_every`th are logged.
+    /// Opens the logs of a run. Metrics beyond `metrics_bytes` were logged after the checkpoint from which the run
+    /// resumes, and will be logged again. Of the updates that succeeded, the first and every `log_every`th are logged.
     pub(crate) fn open(
         run: &RunDirectory,
         metrics_bytes: u64,
@@ -41,7 +41,7 @@ impl<'a> Journal<'a> {
         })
     }
 
-    /// Tells every sink of an event, the observer last: whoever looks into the logs then finds it there.
+    /// Reports an event to every sink. The observer comes last, so it finds the event in the logs.
     pub(crate) fn tell(&mut self, event: &Event) -> Result<(), TrainError> {
         if self.is_logged(event) {
             if let Some(line) = MetricsLine::of(event) {
@@ -56,7 +56,7 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
-    /// Whether the files get an event, too.
+    /// Whether an event also goes to the files.
     fn is_logged(&self, event: &Event) -> bool {
         match event {
             Event::Updated { update, .. } => update.is_multiple_of(self.log_every) || *update == 1,
@@ -64,12 +64,12 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Hands the charts so far to the operating system. The lines of the logs are there already.
+    /// Passes the charts so far to the operating system. The lines of the logs are there already.
     pub(crate) fn flush(&mut self) -> Result<(), TrainError> {
         self.charts.flush()
     }
 
-    /// Bytes of `metrics.jsonl` so far, all of them on disk.
+    /// Length of `metrics.jsonl` so far in bytes, after all of it has been written to disk.
     pub(crate) fn synced_metrics_bytes(&mut self) -> Result<u64, TrainError> {
         self.metrics.synced_bytes()
     }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    /// An observer who looks into `metrics.jsonl` whenever something happens.
+    /// An observer that reads `metrics.jsonl` at every event.
     struct Reader<'a>(&'a RunDirectory, RefCell<Vec<usize>>);
 
     impl Observer for Reader<'_> {
@@ -137,7 +137,7 @@ mod tests {
                 .count();
             assert_eq!(found, 2, "{tag}");
         }
-        // Those of a session that was killed after the checkpoint are told once more.
+        // Events of a session that was killed after the checkpoint are reported again.
         let bytes = journal.synced_metrics_bytes().unwrap();
         journal.tell(&updated(20)).unwrap();
         Journal::open(&run, bytes, 10, &reader)

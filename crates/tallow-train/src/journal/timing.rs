@@ -1,44 +1,44 @@
-//! The lines of `timing.jsonl`: what differs whenever a run is repeated.
+//! The lines of `timing.jsonl`. They differ when a run is repeated.
 
 use crate::Event;
 use serde::{Deserialize, Serialize};
 
-/// A line of `timing.jsonl`. Times are seconds of the clock.
+/// A line of `timing.jsonl`. Times are seconds of wall-clock time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TimingLine {
-    /// Beside each training line of `metrics.jsonl`.
+    /// Belongs to a training line of `metrics.jsonl`.
     Training {
         /// The update.
         update: u64,
-        /// How long this update took.
+        /// Duration of this update.
         seconds: f64,
-        /// Its target tokens, without padding, divided by that.
+        /// Its target tokens, without padding, divided by its duration.
         target_tokens_per_second: f64,
     },
-    /// Beside each validation.
+    /// Belongs to a validation.
     Validation {
-        /// After which update.
+        /// The update before the validation.
         update: u64,
-        /// How long it took, writing the best model included.
+        /// Duration, including the writing of the best model.
         validation_seconds: f64,
     },
-    /// A process begins to train. Written by whoever starts the trainer.
+    /// A process begins to train. Written by the caller of the trainer.
     ProcessBegan {
-        /// After which update.
+        /// The update after which the process begins.
         process_began_at_update: u64,
     },
-    /// A process has trained, and was not killed. Written by whoever started the trainer.
+    /// A process has finished training and was not killed. Written by the caller of the trainer.
     ProcessEnded {
-        /// From the start of the process to the end of training.
+        /// Time from the start of the process to the end of training.
         process_seconds: f64,
-        /// The most memory that it had, where the system tells.
+        /// The peak memory of the process, if the system reports it.
         peak_bytes: Option<u64>,
     },
 }
 
 impl TimingLine {
-    /// The line that an event has, if it has one.
+    /// The line for an event, if the event has one.
     pub(super) fn of(event: &Event) -> Option<Self> {
         Some(match event {
             Event::Updated {

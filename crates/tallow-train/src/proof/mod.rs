@@ -1,8 +1,8 @@
-//! Proofs that a model, its data and its training are put together right, on the model and the data themselves. They
-//! take seconds, and find what would otherwise show as a bad score after hours, or never.
+//! Proofs that a model, its data and its training fit together, run on the actual model and data. They take seconds,
+//! and find faults that would otherwise show as a bad score after hours, or never.
 //!
-//! A proof looks at a [`Subject`] from outside: at the numbers that it gives. So a test can plant a fault between the
-//! two and see that the proof fails.
+//! A proof sees a [`Subject`] only through the numbers that it returns. So a test can plant a fault between the two and
+//! check that the proof fails.
 
 mod resume;
 mod subject;
@@ -15,39 +15,39 @@ use candle_core::{DType, Tensor};
 use std::time::Duration;
 use tallow_data::{Batch, Corpus, Example};
 
-/// Sentences that a proof looks at.
+/// Number of sentences in a proof.
 const SAMPLE: usize = 8;
-/// Their length, if the corpus has such.
+/// Their usual length, if the corpus has such sentences.
 const USUAL: std::ops::RangeInclusive<usize> = 4..=30;
-/// Updates after which a few sentences must be learned by heart.
+/// Updates within which a few sentences must be learned by heart.
 const MOST_UPDATES: u64 = 400;
-/// How long they may be learned.
+/// Time within which they must be learned.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The loss in nats per token below which they are. Whoever cannot tell n sources apart has to guess which of n targets
-/// it is, and loses ln n nats a sentence: half of that must be won, too.
+/// They are learned when the loss in nats per token is below this. A model that cannot tell n sources apart must guess
+/// among n targets and loses ln n nats per sentence, so half of that must also be gained.
 const LEARNED: f64 = 0.1;
-/// Differences of logits that are rounding, relative to the largest. On the CPU there are none, but with a cache.
+/// Differences of logits up to this, relative to the largest logit, are rounding. On the CPU, only a cache causes any.
 const ROUNDING: f32 = 1e-4;
 
-/// One proof and what came of it.
+/// One proof and its outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proof {
     /// Its name.
     pub name: &'static str,
-    /// What was found if it holds, and otherwise what is wrong.
+    /// If the proof holds, the finding; otherwise the fault.
     pub outcome: Result<String, Fault>,
 }
 
-/// What is wrong, and what to do.
+/// A fault, and advice about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What is wrong.
+    /// The fault.
     pub what: String,
-    /// What to do about it.
+    /// The advice.
     pub advice: &'static str,
 }
 
-/// Some pairs of a corpus, spread over it: of usual length if there are such, and no source or target twice.
+/// Some pairs of a corpus, spread over it. They have usual lengths if possible, and no source or target occurs twice.
 pub fn sample(corpus: &Corpus) -> Vec<Example> {
     let is_usual = |index: &usize| {
         let (source, target) = corpus.lengths(*index);
@@ -63,7 +63,7 @@ pub fn sample(corpus: &Corpus) -> Vec<Example> {
         candidates.truncate(SAMPLE * SAMPLE);
     }
     let step = (candidates.len() / SAMPLE).max(1);
-    // From every SAMPLE-th on; what lies between serves where a sentence occurs twice.
+    // Takes every pair at the distance `step`. The pairs between serve where a sentence occurs twice.
     let order = (0..step).flat_map(|first| candidates.iter().skip(first).step_by(step));
     let mut chosen: Vec<Example> = Vec::new();
     for index in order {
@@ -76,8 +76,8 @@ pub fn sample(corpus: &Corpus) -> Vec<Example> {
     chosen
 }
 
-/// A gradient reaches every tensor of the model: none is missing, zero or not finite. Those of key biases are zero by
-/// nature, because softmax does not see what is added to all scores.
+/// A gradient reaches every tensor of the model: none is missing, zero or not finite. The gradients of key biases are
+/// zero by nature, because softmax ignores a constant that is added to all scores.
 ///
 /// # Errors
 /// When the model fails.
@@ -114,7 +114,7 @@ pub fn gradient_reaches_every_parameter(subject: &dyn Subject, sample: &[Example
     })
 }
 
-/// The logits of a sentence are the same alone and beside others.
+/// The logits of a sentence do not depend on the other sentences in the batch.
 ///
 /// # Errors
 /// When the model fails.
@@ -137,7 +137,7 @@ pub fn neighbours_change_nothing(subject: &dyn Subject, sample: &[Example]) -> R
     })
 }
 
-/// A position sees the target tokens before it, and the source, but no target token after it.
+/// A position sees the source and the target tokens before it, but no target token after it.
 ///
 /// # Errors
 /// When the model fails.
@@ -145,13 +145,13 @@ pub fn no_position_looks_ahead(subject: &dyn Subject, sample: &[Example]) -> Res
     let name = "no position looks ahead";
     let before = subject.logits(sample)?;
     let mut changed: Vec<Example> = sample.to_vec();
-    // The token that is another one; a decoder reads it at the position after it.
+    // The place of the changed token; a decoder reads it at the next position.
     let mut places = Vec::new();
     for (i, pair) in changed.iter_mut().enumerate() {
         let place = (pair.target.len() - 1) / 2;
         let others = sample[(i + 1) % sample.len()].target.iter().chain(&pair.source);
         let other = others.copied().find(|token| *token != pair.target[place]);
-        // The last label is no input.
+        // The last label is not an input.
         places.push((place + 1 < pair.target.len()).then_some(place).zip(other));
         if let Some((place, other)) = places[i] {
             pair.target[place] = other;
@@ -198,8 +198,8 @@ pub fn no_position_looks_ahead(subject: &dyn Subject, sample: &[Example]) -> Res
     Ok(Proof { name, outcome })
 }
 
-/// Decoding token by token with a cache gives the logits of whole targets, while hypotheses change places and finished
-/// sentences leave.
+/// Decoding token by token with a cache gives the same logits as whole targets, while hypotheses change places and
+/// finished sentences leave.
 ///
 /// # Errors
 /// When the model fails.
@@ -275,7 +275,7 @@ impl Difference {
         }
         for (x, y) in a.iter().flatten().zip(b.iter().flatten()) {
             let difference = (x - y).abs();
-            // What is not a number differs from everything.
+            // A value that is not a number differs from everything.
             self.largest = self
                 .largest
                 .max(if difference.is_nan() { f32::INFINITY } else { difference });

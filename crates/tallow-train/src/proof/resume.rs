@@ -1,4 +1,4 @@
-//! A run that stops and goes on is the run that did not.
+//! Proves that a run that stops and resumes equals an uninterrupted run.
 
 use crate::checksum::files_below;
 use crate::proof::{Fault, Proof};
@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Updates of the runs that are compared, and after how many one of them stops.
+/// Updates of the compared runs, and the update after which one of them stops.
 const UPDATES: u64 = 6;
 const STOP: u64 = 3;
 
-/// Trains for a few updates below `place`, once at a stretch and once with a stop, and compares the files. `parts` are
-/// those of the run; they are asked for three times and changed to be short and to validate nothing.
+/// Trains for a few updates below `place`, once without a stop and once with one, and compares the files. `parts`
+/// returns the parts of the run. It is called three times, and the parts are changed to be short and to validate
+/// nothing.
 ///
 /// # Errors
 /// When a run fails.
@@ -49,7 +50,7 @@ pub fn resume_is_exact(
     };
     let name = "resuming is exact";
     match train() {
-        // Its own advice is about a run that nobody has.
+        // The error's own advice is for a run that the user does not have.
         Err(TrainError::Diverged { update, fault, .. } | TrainError::Hopeless { update, fault, .. }) => {
             return Ok(Proof {
                 name,
@@ -78,12 +79,12 @@ pub fn resume_is_exact(
     })
 }
 
-/// Asks for the end after some updates.
+/// Requests a stop after some updates.
 struct StopAfter<'a>(&'a AtomicBool);
 
 impl Observer for StopAfter<'_> {
     fn observe(&self, event: &Event) {
-        // Whether or not its loss was finite.
+        // Whether its loss was finite or not.
         if matches!(
             event,
             Event::Updated { update: STOP, .. } | Event::Skipped { update: STOP, .. }
@@ -93,8 +94,8 @@ impl Observer for StopAfter<'_> {
     }
 }
 
-/// Which files differ in two runs that should be one: those of the checkpoint of an update, of the best model, and the
-/// log of metrics.
+/// The files that differ between two runs that should be equal. Compares the checkpoint of an update, the best model
+/// and the log of metrics.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -116,7 +117,7 @@ pub fn different_files(a: &RunDirectory, b: &RunDirectory, update: u64) -> Resul
     Ok(different)
 }
 
-/// Whether two files have one content; one that is missing is no file's equal.
+/// Whether two files have the same content; a missing file equals no other.
 fn are_equal(a: &Path, b: &Path) -> Result<bool, TrainError> {
     let read = |path: &Path| std::fs::read(path).map_err(TrainError::file(path));
     Ok(a.exists() && b.exists() && read(a)? == read(b)?)

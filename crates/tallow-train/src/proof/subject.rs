@@ -1,4 +1,4 @@
-//! What proofs are about.
+//! The subjects of proofs.
 
 use crate::{DropoutKey, GradientOptions, Optimizer, OptimizerKind, Schedule, TrainConfig, TrainError, gradients};
 use candle_core::{Device, Tensor};
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use tallow_data::{Batch, Example};
 use tallow_model::{Architecture, DecoderState, ModelError, Params, Pass, Tokens, Transformer};
 
-/// The numbers that proofs compare. Logits are by sentence, position and piece.
+/// The numbers that proofs compare. Logits are indexed by sentence, position and piece.
 pub trait Subject {
-    /// The gradient of the training loss by every tensor of the model's file.
+    /// The gradient of the training loss for every tensor of the model's file.
     ///
     /// # Errors
     /// When the model fails.
@@ -20,39 +20,39 @@ pub trait Subject {
     /// When the model fails.
     fn logits(&self, pairs: &[Example]) -> Result<Vec<Vec<Vec<f32>>>, TrainError>;
 
-    /// The same, decoded token by token with a cache.
+    /// The same logits, decoded token by token with a cache.
     ///
     /// # Errors
     /// When the model fails.
     fn stepwise(&self, pairs: &[Example]) -> Result<Vec<Vec<Vec<f32>>>, TrainError>;
 
-    /// Trains a copy on one batch until its loss, in nats per token, is at most `goal`, for at most so many updates and
-    /// so long. Returns the loss before each update.
+    /// Trains a copy on one batch until its loss, in nats per token, is at most `goal`, or until the number of updates
+    /// or the time is used up. Returns the loss before each update.
     ///
     /// # Errors
     /// When the model fails.
     fn fit(&self, batch: &Batch, goal: f64, updates: u64, long: Duration) -> Result<Vec<f64>, TrainError>;
 }
 
-/// Tells a decoder's state which sentences stay, and the order of their rows.
+/// Tells a decoder's state which sentences stay, and in which order their rows are.
 pub type Rearrange<'a> = &'a mut dyn FnMut(&mut DecoderState, &[u32], &[u32]) -> Result<(), ModelError>;
 
-/// A model as a run would begin with it.
+/// A model at the beginning of a run.
 #[derive(Debug)]
 pub struct ModelSubject<'a> {
-    /// What the model is.
+    /// The architecture.
     pub architecture: &'a Architecture,
-    /// Its weights; they are not changed.
+    /// The weights; they are not changed.
     pub params: &'a Params,
     /// A constant added to the logits.
     pub logits_bias: Option<&'a Tensor>,
-    /// How it will be trained.
+    /// The training configuration.
     pub train: &'a TrainConfig,
     /// The run's seed.
     pub seed: u64,
     /// Threads that share an update.
     pub workers: usize,
-    /// Where tensors live.
+    /// The device of the tensors.
     pub device: &'a Device,
 }
 
@@ -62,7 +62,7 @@ impl ModelSubject<'_> {
         Ok(Transformer::for_inference(self.architecture, self.params, bias)?)
     }
 
-    /// A second one that may be trained.
+    /// A copy that may be trained.
     pub(crate) fn copy(&self) -> Result<(Params, Transformer), TrainError> {
         let params = self.params.copy()?;
         let model = Transformer::for_training(self.architecture, &params, self.logits_bias.cloned())?;
@@ -71,9 +71,9 @@ impl ModelSubject<'_> {
 }
 
 impl ModelSubject<'_> {
-    /// Every sentence has two hypotheses that change places after every token: one with its own target, and one with
-    /// that of its neighbour. Sentences leave when their target ends. `rearrange` tells the state which sentences stay,
-    /// and in which order the rows of those are.
+    /// The logits of token-by-token decoding. Every sentence has two hypotheses, one with its own target and one with
+    /// its neighbour's; they change places after every token. Sentences leave when their target ends. `rearrange` tells
+    /// the state which sentences stay, and in which order their rows are.
     ///
     /// # Errors
     /// When the model fails.
@@ -85,7 +85,7 @@ impl ModelSubject<'_> {
         let mut found: Vec<Vec<Vec<f32>>> = vec![Vec::new(); pairs.len()];
         let mut alive: Vec<usize> = (0..pairs.len()).collect();
         for position in 0.. {
-            // Which of the two rows of a sentence is its own.
+            // The row of the sentence's own target, of its two rows.
             let own = position % 2;
             let input = |pair: usize| match position {
                 0 => self.architecture.target_pad_id(),
@@ -169,7 +169,7 @@ impl Subject for ModelSubject<'_> {
         let begin = Instant::now();
         let (params, model) = self.copy()?;
         let mut optimizer = Optimizer::new(&params)?;
-        // What suits a handful of sentences, whatever the config says about millions; wide models need smaller steps.
+        // Settings for a handful of sentences, whatever the config says for millions; wide models need smaller steps.
         let config = TrainConfig {
             optimizer: OptimizerKind::Adam,
             learning_rate: 1e-3 * (256.0 / self.architecture.model.d_model as f64).sqrt().min(3.0),

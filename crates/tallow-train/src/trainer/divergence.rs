@@ -1,4 +1,4 @@
-//! Going back when a run has diverged.
+//! Going back after divergence.
 
 use super::Trainer;
 use crate::checkpoint::{Saved, read_state};
@@ -14,8 +14,8 @@ const WEIGHT_DECAY: &str = "train.weight_decay";
 const CLIP_NORM: &str = "train.clip_norm";
 const EPSILON: &str = "train.epsilon";
 
-/// Keys of the config that decide how far an update moves weights: whatever the advice after a divergence names, and
-/// what has the same effect.
+/// Keys of the config that decide how far an update moves weights: those named in the advice after a divergence, and
+/// keys with the same effect.
 const OF_PACE: [&str; 8] = [
     LEARNING_RATE,
     WARMUP,
@@ -27,8 +27,8 @@ const OF_PACE: [&str; 8] = [
     "train.back_off",
 ];
 
-/// What there is to say of setbacks when a run is resumed. If a person has changed what the run was told to lower by
-/// itself, it begins with that and may go back as often as any other.
+/// The message about setbacks for a resumed run. If a person has changed one of the keys above, the lowering of the
+/// learning rate is cancelled, and the run may go back as often as a new one.
 pub(super) fn after_setbacks(state: &mut TrainState, changes: &[String]) -> Option<String> {
     if state.setbacks == 0 {
         return None;
@@ -48,9 +48,9 @@ pub(super) fn after_setbacks(state: &mut TrainState, changes: &[String]) -> Opti
     ))
 }
 
-/// Sets right what the state of a checkpoint knows of the best model, if the run went on from there and diverged: a
-/// better one has taken its place since. That stays the best unless it was the one that led to the divergence, which is
-/// said.
+/// Corrects the best model in a checkpoint's state, if the run continued from there and diverged: a better model may
+/// have replaced it since. The better model stays the best, unless it led to the divergence. In that case the result
+/// says so.
 pub(super) fn best_before_divergence(run: &RunDirectory, state: &mut TrainState) -> Result<Option<String>, TrainError> {
     let later = run.saved_updates()?.into_iter().rev();
     let mut diverged = later.filter(|update| *update > state.update && run.divergence(*update).is_some());
@@ -73,16 +73,17 @@ pub(super) fn best_before_divergence(run: &RunDirectory, state: &mut TrainState)
     }
 }
 
-/// How many times the loss of a model that takes all pieces for equally likely is a loss of exploded weights.
+/// Weights have exploded if their loss is above this many times the loss of a model for which all pieces are equally
+/// likely.
 const EXPLODED: f64 = 16.0;
-/// Learning rates above this are no rates for Adam, whose steps have their size.
+/// Learning rates above this are too high for Adam, whose steps have the size of the rate.
 const HIGH_RATE: f64 = 1.0;
-/// An epsilon below this does not keep the step of a weight with tiny gradients from being a large one.
+/// An epsilon below this does not prevent large steps of weights with tiny gradients.
 const SMALL_EPSILON: f64 = 1e-20;
-/// Gradients of a greater norm have squares that are near the end of 32 bits.
+/// Gradients with a greater norm have squares near the limit of 32 bits.
 const LARGE_NORM: f64 = 1e18;
 
-/// What the settings of an update are known to do to weights that are not finite any more.
+/// The settings of an update that may explain why weights are no longer finite.
 fn causes(train: &TrainConfig, learning_rate: f64) -> Vec<String> {
     let mut causes = Vec::new();
     if learning_rate > HIGH_RATE {
@@ -116,7 +117,7 @@ fn causes(train: &TrainConfig, learning_rate: f64) -> Vec<String> {
     causes
 }
 
-/// What to change before a run that has diverged goes on.
+/// The changes needed before a diverged run continues.
 fn remedy(train: &TrainConfig, learning_rate: f64) -> String {
     let causes = causes(train, learning_rate);
     match causes.is_empty() {
@@ -126,47 +127,47 @@ fn remedy(train: &TrainConfig, learning_rate: f64) -> String {
 }
 
 impl Trainer {
-    /// What is not finite, if anything is, of what the present update is to keep.
+    /// Says in words which tensors to save after the present update are not finite, if any.
     pub(super) fn not_finite(&self) -> Result<Option<String>, TrainError> {
         not_finite_in_words(&self.parts.params, &self.optimizer, self.ema.as_ref())
     }
 
-    /// Whether a loss is far above that of a model which knows nothing: so are those of weights that have exploded, and
-    /// still finite.
+    /// Whether a loss is far above that of a model that knows nothing. Weights that have exploded but are still finite
+    /// have such losses.
     pub(super) fn is_exploded(&self, loss: f64) -> bool {
         let pieces = self.parts.architecture.target_vocabulary as f64;
         loss > EXPLODED * pieces.ln() * (1.0 + self.parts.train.r_drop)
     }
 
-    /// Whether the weights before the present update had not exploded, as far as its loss tells.
+    /// Whether the weights before the present update had not exploded, judging by its loss.
     pub(super) fn is_sound(&self) -> bool {
         self.state.skipped_in_a_row == 0 && self.state.last_sound.is_none_or(|update| update == self.state.update)
     }
 
-    /// Whether a validation of the present weights says nothing of the model, because they have exploded.
+    /// Whether a validation of the present weights tells nothing about the model, because they have exploded.
     pub(super) fn has_exploded(&self, valid_loss: f64) -> bool {
         !self.is_sound() || (self.state.last_sound.is_some() && self.is_exploded(valid_loss))
     }
 
-    /// Whether the checkpoint that the present update does not get is the first one since the last sound loss.
+    /// Whether the checkpoint that is left out after the present update is the first one since the last sound loss.
     pub(super) fn is_first_unsaved(&self) -> bool {
         let before = self.state.update.saturating_sub(self.parts.train.checkpoint_every);
         self.state.last_sound.is_none_or(|sound| sound >= before)
     }
 
-    /// Whether no update after a checkpoint was a finite one of weights that had not exploded: from there, the run
-    /// would come to the present divergence again, whatever its learning rate.
+    /// Whether all updates after a checkpoint were not finite or came from exploded weights. From there, the run would
+    /// diverge in the same way again, with any learning rate.
     fn led_nowhere(&self, update: u64) -> bool {
         update >= self.led_nowhere_from()
     }
 
-    /// The first update whose checkpoint would be such a one.
+    /// The first update for which [`Self::led_nowhere`] holds.
     fn led_nowhere_from(&self) -> u64 {
         let finite = self.state.update.saturating_sub(self.state.skipped_in_a_row);
         self.state.last_sound.map_or(finite, |sound| sound.min(finite))
     }
 
-    /// Ends a run that has diverged: marks the checkpoints that lead to this again, and says what to do.
+    /// Ends a diverged run: marks the checkpoints that lead to the same divergence, and says what to do.
     pub(super) fn give_up(&self, fault: String) -> TrainError {
         let (run, train, update) = (&self.parts.run, &self.parts.train, self.state.update);
         let mark = || -> Result<Option<u64>, TrainError> {
@@ -189,7 +190,7 @@ impl Trainer {
         advice += &match &from {
             Ok(Some(from)) => format!(", and resume: the run goes on from its checkpoint of update {from}{again}"),
             Ok(None) => ", and begin anew with --overwrite: no checkpoint is left that does not lead here".to_string(),
-            // A full disk, for one: what has happened to the run matters more.
+            // The disk may be full, for example. The divergence matters more than this error.
             Err(error) => format!(
                 ", remove the checkpoints from update {} on, which lead here and could not be marked ({error}), and resume{again}",
                 self.led_nowhere_from()
@@ -206,12 +207,13 @@ impl Trainer {
         }
     }
 
-    /// Whether the run has gone back as often as it may.
+    /// Whether the run has gone back as often as allowed.
     fn is_hopeless(&self) -> bool {
         self.parts.train.on_divergence == OnDivergence::GoBack && self.state.setbacks >= MOST_SETBACKS
     }
 
-    /// Whether the config asks for it, it has not been done too often, and there is a checkpoint that leads elsewhere.
+    /// Whether the run may go back: the config asks for it, the limit is not reached, and some checkpoint leads
+    /// elsewhere.
     pub(super) fn may_go_back(&self) -> bool {
         let mut updates = self.state.selection.checkpoints.iter().map(|kept| kept.0);
         self.parts.train.on_divergence == OnDivergence::GoBack
@@ -219,8 +221,8 @@ impl Trainer {
             && updates.any(|update| !self.led_nowhere(update))
     }
 
-    /// The most recent checkpoint that is intact and was followed by a finite update; the one before it, if the run has
-    /// diverged from that one without getting any further.
+    /// The most recent checkpoint that is intact and was followed by a finite update. If the run went back to that one
+    /// and diverged again without getting further, the one before it.
     fn last_good(&self) -> Option<u64> {
         let kept = self.state.selection.checkpoints.iter().map(|kept| kept.0);
         let mut updates: Vec<u64> = kept.filter(|update| !self.led_nowhere(*update)).collect();
@@ -232,9 +234,9 @@ impl Trainer {
         updates.into_iter().rev().find(is_intact)
     }
 
-    /// Goes on from the last good checkpoint with a lower learning rate. What comes out is the same if the process dies
-    /// anywhere here and the run is resumed: weights, moments and cursor come from the checkpoint and everything else
-    /// from the state that diverged, which a resumed run reaches again.
+    /// Continues from the last good checkpoint with a lower learning rate. If the process dies at any point here and
+    /// the run is resumed, the result is the same. Weights, moments and cursor come from the checkpoint. Everything
+    /// else comes from the diverged state, which a resumed run reaches again.
     pub(super) fn go_back(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
         let Some(to) = self.last_good() else {
             return Err(TrainError::Resume(
@@ -258,7 +260,7 @@ impl Trainer {
         state.learning_rate_factor *= parts.train.back_off;
         state.setbacks += 1;
         state.gone_back_to = Some(to);
-        // What came of exploded weights says nothing about patience.
+        // Validations of exploded weights tell nothing about patience.
         state.selection.validations_without_improvement = 0;
         state.selection.checkpoints.retain(|(update, _)| *update <= to);
         let learning_rate_factor = state.learning_rate_factor;
@@ -267,8 +269,8 @@ impl Trainer {
             to,
             learning_rate_factor,
         })?;
-        // The checkpoint now knows of the setback. Those after it would be taken for the newest when the run is
-        // resumed.
+        // The checkpoint now includes the setback. A resumed run would take later checkpoints for the newest, so they
+        // are removed.
         self.save(journal)?;
         for update in self.parts.run.saved_updates()? {
             if update > to {
@@ -284,7 +286,7 @@ mod tests {
     use super::*;
     use crate::Fingerprint;
 
-    /// Every key that an error names is one after whose change a run may go back again.
+    /// If an error names a key, a change of that key allows a run to go back again.
     #[test]
     fn what_the_advice_names_counts_as_a_change() {
         let train = TrainConfig::default();
@@ -325,7 +327,8 @@ mod tests {
         }
     }
 
-    /// A run resumed from update 6, whose checkpoint of update 8 led to divergence, while the best model is of `best`.
+    /// A run resumed from update 6. Its checkpoint of update 8 led to divergence, and the best model comes from update
+    /// `best`.
     #[test]
     fn the_best_model_after_a_divergence() {
         for (best, expected, is_said) in [(8, None, true), (7, Some((7, 2.0)), false), (5, Some((4, 3.0)), false)] {
@@ -338,7 +341,7 @@ mod tests {
             std::fs::write(path.join("state.json"), serde_json::to_string(&state).unwrap()).unwrap();
             let mut resumed = TrainState::new(Fingerprint::default());
             (resumed.update, resumed.selection.best) = (6, Some((4, 3.0)));
-            // Without the mark, the checkpoint is of what the run is about to do again.
+            // Without the mark, the run is about to repeat that checkpoint.
             let before = resumed.clone();
             assert_eq!(best_before_divergence(&run, &mut resumed).unwrap(), None);
             assert_eq!(resumed, before);

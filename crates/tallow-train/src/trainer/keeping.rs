@@ -1,4 +1,4 @@
-//! What a trainer keeps: validations, checkpoints, the best model.
+//! The results that a trainer keeps: validations, checkpoints, the best model.
 
 use super::Trainer;
 use crate::checkpoint::Checkpoint;
@@ -9,7 +9,7 @@ use serde_json::json;
 use std::time::Instant;
 use tallow_model::{Params, Transformer};
 
-/// Removes the checkpoints before the present update that the run does not keep.
+/// Removes the checkpoints before the present update that the run need not keep.
 pub(super) fn remove_others(run: &RunDirectory, state: &TrainState) -> Result<(), TrainError> {
     let is_kept = |update: u64| state.selection.checkpoints.iter().any(|(kept, _)| *kept == update);
     for update in run.saved_updates()? {
@@ -21,7 +21,7 @@ pub(super) fn remove_others(run: &RunDirectory, state: &TrainState) -> Result<()
 }
 
 impl Trainer {
-    /// Whether there is a checkpoint of the present update.
+    /// Whether the present update has a checkpoint.
     pub(super) fn is_saved(&self) -> bool {
         let update = self.state.update;
         self.state
@@ -31,9 +31,9 @@ impl Trainer {
             .any(|(saved, _)| *saved == update)
     }
 
-    /// Ends a run whose updates are done: the last weights, and their average with those before, may be the best.
+    /// Ends a run after its last update. The last weights, or their average with earlier ones, may be the best.
     pub(super) fn finish(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
-        // A finished run that is resumed has done all this.
+        // If a finished run is resumed, all of this is done already.
         let validated = self.state.selection.is_validated(self.state.update);
         if self.parts.valid.is_some() && !validated {
             self.validate(journal)?;
@@ -42,11 +42,11 @@ impl Trainer {
             self.checkpoint(journal)?;
         }
         if self.state.selection.best.is_none() {
-            // The last weights are the best there are.
+            // No better weights are known than the last ones.
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
             let why = match (&self.parts.valid, self.state.selection.latest) {
                 (None, _) => "nothing was validated",
-                // Its selection forgot a best model whose files were gone when the run was resumed.
+                // The files of the best model were missing when the run was resumed, so the selection forgot it.
                 (_, Some((_, Some(_)))) => "the best ones were lost",
                 _ => "no validation had a finite result of weights that had not exploded",
             };
@@ -54,14 +54,14 @@ impl Trainer {
             self.writer().save_model(&self.parts.run.best(), weights, &told)?;
         }
         if self.average(journal)? {
-            // The checkpoint must know of it, or a resumed run would do it again.
+            // The checkpoint must record this, or a resumed run would do it again.
             self.checkpoint(journal)?;
         }
         Ok(())
     }
 
-    /// Validates the present weights (their average, if there is one), keeps them if they are the best so far, and says
-    /// whether they are.
+    /// Validates the present weights (their average, if there is one), keeps them if they are the best so far, and
+    /// returns whether they are.
     pub(super) fn validate(&mut self, journal: &mut Journal) -> Result<bool, TrainError> {
         if self.parts.valid.is_none() {
             return Ok(false);
@@ -71,14 +71,14 @@ impl Trainer {
         let validation = self.measure(weights)?;
         let (update, metric) = (self.state.update, self.parts.train.metric);
         let before = self.decides();
-        // Whatever exploded weights score, it must not take the place of what good ones do.
+        // Exploded weights must not replace the best model, whatever their score.
         let standing = match self.has_exploded(validation.loss) {
             true => f64::NAN,
             false => metric.standing(&validation),
         };
         let is_best = self.state.selection.validated(update, standing, metric);
         let by = self.decides();
-        // The loss from the first validation on, or the metric instead of it.
+        // Sent when the loss decides from the first validation on, or when the metric takes over.
         if by != before {
             journal.tell(&Event::Decides { update, metric, by })?;
         }
@@ -97,8 +97,8 @@ impl Trainer {
         Ok(is_best)
     }
 
-    /// What decides at present which model is best: the metric of the config, or the loss in place of a value
-    /// that is too low to decide.
+    /// The measure that decides at present which model is best: the metric of the config, or the loss if the metric's
+    /// value is too low to decide.
     fn decides(&self) -> Measure {
         let metric = self.parts.train.metric;
         let best = self.state.selection.best;
@@ -118,7 +118,7 @@ impl Trainer {
         }
     }
 
-    /// The present weights in the words of a model card.
+    /// A description of the present weights for a model card.
     fn which_weights(&self) -> String {
         let update = self.state.update;
         match self.ema {
@@ -130,7 +130,7 @@ impl Trainer {
         }
     }
 
-    /// A validation in the words of a model card.
+    /// A description of a validation for a model card.
     fn summary(&self, validation: &Validation) -> String {
         match &self.parts.valid {
             Some(_) => validation.summary(&self.parts.train.valid_search(&self.parts.decode)),
@@ -145,19 +145,19 @@ impl Trainer {
             .selection
             .saved(update, train.metric, train.keep_best, train.keep_last);
         self.save(journal)?;
-        // Only now that the new checkpoint is complete may others go.
+        // The new checkpoint is complete, so others may be removed now.
         remove_others(&self.parts.run, &self.state)
     }
 
     /// Writes the checkpoint of the present update.
     pub(super) fn save(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
-        // On disk before the checkpoint that counts on them.
+        // Must be on disk before the checkpoint that refers to it.
         self.state.metrics_bytes = journal.synced_metrics_bytes()?;
         let path = self
             .writer()
             .save(&self.parts.run, &self.state, &self.optimizer, self.ema.as_ref())?;
         let update = self.state.update;
-        // Those that led to divergence before the run was resumed: it goes another way now.
+        // Checkpoints that led to divergence before the run was resumed: the run takes another way now.
         let run = &self.parts.run;
         for saved in run.saved_updates()? {
             if saved > update && run.divergence(saved).is_some() {
@@ -167,7 +167,7 @@ impl Trainer {
         journal.tell(&Event::Saved { update, path })
     }
 
-    /// Tries the average of the last checkpoints, if the config asks for it and it has not been done, and says whether
+    /// Tries the average of the last checkpoints, if the config asks for it and it has not been done. Returns whether
     /// it has been done now.
     pub(super) fn average(&mut self, journal: &mut Journal) -> Result<bool, TrainError> {
         let wanted = self.parts.train.average_last;

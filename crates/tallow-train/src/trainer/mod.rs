@@ -1,4 +1,4 @@
-//! The loop.
+//! The training loop.
 
 mod divergence;
 mod keeping;
@@ -24,61 +24,61 @@ use tallow_model::{Architecture, Params, Transformer};
 use tallow_ops::profile::{self, Operation, span};
 use tallow_text::Tokenizers;
 
-/// What a trainer is put together from.
+/// The parts of a trainer.
 #[derive(Debug)]
 pub struct TrainerParts {
-    /// What the model is.
+    /// The architecture of the model.
     pub architecture: Architecture,
-    /// Its initial weights; a resumed run takes those of the checkpoint.
+    /// The initial weights; a resumed run uses those of the checkpoint.
     pub params: Params,
-    /// A constant added to the logits, which is not trained; a resumed run takes that of the checkpoint.
+    /// A constant added to the logits, which is not trained; a resumed run uses that of the checkpoint.
     pub logits_bias: Option<Tensor>,
-    /// Its tokenizers.
+    /// The tokenizers.
     pub tokenizers: Tokenizers,
     /// The training text.
     pub corpus: Arc<Corpus>,
     /// Text to validate on.
     pub valid: Option<ValidationSet>,
-    /// How to train.
+    /// The training configuration.
     pub train: TrainConfig,
-    /// How to cut batches.
+    /// The configuration of data and batches.
     pub data: DataConfig,
-    /// How to translate with the finished model.
+    /// The configuration of translation with the finished model.
     pub decode: DecodeConfig,
-    /// What the cards of its models say.
+    /// The card of the run's models.
     pub card: ModelCard,
-    /// Seed, hashes, worker count: what a resumed run must share.
+    /// Seed, hashes, worker count: the properties that a resumed run must share.
     pub fingerprint: Fingerprint,
-    /// Where everything is written.
+    /// The directory for all output.
     pub run: RunDirectory,
-    /// Where tensors live.
+    /// The device of the tensors.
     pub device: Device,
 }
 
-/// Why training ended.
+/// The reason why training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// All updates or epochs are done.
     Finished,
     /// The metric has not improved for `patience` validations.
     Converged,
-    /// Somebody asked for it. The run can be resumed.
+    /// A stop was requested. The run can be resumed.
     Interrupted,
 }
 
-/// How training ended.
+/// The result of training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
-    /// Why.
+    /// The reason why it ended.
     pub ending: Ending,
-    /// Updates done in all.
+    /// Total number of updates done.
     pub update: u64,
-    /// The best validation: update and value of what decided it.
+    /// The best validation: update, and value of the measure that decided.
     pub best: Option<(u64, f64)>,
-    /// What decided which validation is the best: the metric of the config, or the loss in place of a value that is
-    /// too low to decide.
+    /// The measure that decided which validation is best: the metric of the config, or the loss if the metric's value
+    /// is too low to decide.
     pub metric: Measure,
-    /// Updates that were left out because loss or gradient were not finite.
+    /// Updates that were left out because their loss or gradient was not finite.
     pub skipped: u64,
     /// How often the run went back from divergence.
     pub setbacks: u64,
@@ -97,10 +97,10 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A run from its beginning.
+    /// A new run.
     ///
     /// # Errors
-    /// When the parts do not fit each other.
+    /// When the parts do not match.
     pub fn new(parts: TrainerParts) -> Result<Self, TrainError> {
         must_be_finite(&parts.params)?;
         let state = TrainState::new(parts.fingerprint.clone());
@@ -112,11 +112,11 @@ impl Trainer {
         Self::assemble(parts, optimizer, ema, state)
     }
 
-    /// A run from one of its checkpoints. Changes of keys for which `may_change` is true are allowed; the second
-    /// result lists everything that has changed.
+    /// Resumes a run from one of its checkpoints. Keys for which `may_change` is true may differ; the second result
+    /// lists all changes.
     ///
     /// # Errors
-    /// When the checkpoint is damaged, or something differs that must not.
+    /// When the checkpoint is damaged, or a difference is not allowed.
     pub fn resume(
         mut parts: TrainerParts,
         update: u64,
@@ -137,7 +137,7 @@ impl Trainer {
         parts.logits_bias = saved.logits_bias;
         let mut changes = harmless;
         changes.extend(divergence::after_setbacks(&mut state, &changes));
-        // What this run would have removed, had it not died after it wrote the checkpoint.
+        // The run would have removed these, had it not died after writing the checkpoint.
         remove_others(&parts.run, &state)?;
         let damage = |path: &Path| match checksum::check(path) {
             Err(faults) if !path.exists() || checksum::has(path) => Some(faults.join(", ")),
@@ -147,7 +147,7 @@ impl Trainer {
         let of_measure = parts.fingerprint.other_measure(&state.fingerprint, parts.train.metric);
         state.fingerprint = parts.fingerprint.clone();
         if let Some(what) = of_measure {
-            // An average was chosen, or not, by what it was compared with.
+            // Whether the average was chosen depended on the standings that it was compared with.
             state.averaged = None;
             if state.selection.forget_scores() {
                 let until = match parts.valid {
@@ -161,7 +161,8 @@ impl Trainer {
                 ));
             }
         }
-        // From before the run went on to later ones, which are not used: then some have gone since, as they should.
+        // The run had continued beyond this checkpoint, to checkpoints that are not used: some have been removed since,
+        // as planned.
         let went_on = parts.run.saved_updates()?.last() > Some(&update);
         state.selection.checkpoints.retain(|(kept, _)| {
             let path = parts.run.checkpoint(*kept);
@@ -201,8 +202,8 @@ impl Trainer {
         })
     }
 
-    /// Measures where the time of updates goes; [`Trainer::run`] reports it at its end by [`Event::Profiled`].
-    /// Profiles are of the whole process: measure one trainer at a time.
+    /// Measures how long the operations of updates take. [`Trainer::run`] reports it at its end as [`Event::Profiled`].
+    /// Profiles cover the whole process, so measure one trainer at a time.
     pub fn profile(&mut self) {
         self.profile = Some(Profile {
             updates: 0,
@@ -217,8 +218,8 @@ impl Trainer {
         self.state.update
     }
 
-    /// Trains until everything is done, nothing improves any more, or `stop` is set; then the update in progress is
-    /// finished and a checkpoint written.
+    /// Trains until everything is done, nothing improves any more, or `stop` is set. After `stop`, the update in
+    /// progress is finished and a checkpoint is written.
     ///
     /// # Errors
     /// When a file cannot be written, or the run diverged.
@@ -263,8 +264,8 @@ impl Trainer {
             is_first = false;
             let update = self.state.update;
             let is_best = update.is_multiple_of(self.parts.train.validate_every) && self.validate(&mut journal)?;
-            // Weights that lead to no finite loss, or that have exploded, are not worth to be gone back to, and must
-            // not take the place of those before.
+            // If weights lead to no finite loss or have exploded, there is no use in going back to them. They must not
+            // replace earlier checkpoints.
             let is_due = update.is_multiple_of(self.parts.train.checkpoint_every);
             if is_due && self.is_sound() {
                 self.checkpoint(&mut journal)?;
@@ -272,7 +273,7 @@ impl Trainer {
                 let last_sound = self.state.last_sound;
                 journal.tell(&Event::NotSaved { update, last_sound })?;
             } else if is_best {
-                // What stands in best/ must be what the run knows as its best, whatever happens next.
+                // The run's record of its best model must always agree with best/.
                 self.save(&mut journal)?;
             }
             journal.flush()?;
@@ -286,7 +287,8 @@ impl Trainer {
                 if let Some(fault) = self.not_finite_fault()? {
                     return Err(self.give_up(fault));
                 }
-                // Not one of those that are kept: which these are must not depend on when somebody stopped the run.
+                // This checkpoint is not counted among those to keep, because they must not depend on the time of the
+                // stop.
                 self.save(&mut journal)?;
             }
         } else {
@@ -304,10 +306,10 @@ impl Trainer {
         })
     }
 
-    /// The batches from where the run stands.
+    /// The batches from the present position on.
     fn batches(&self) -> Result<BatchStream, TrainError> {
         let sampler = Sampler::new(self.parts.corpus.clone(), &self.parts.data, self.parts.fingerprint.seed);
-        // Once the last batches of an epoch are done, the workers wait for the plan of the next.
+        // After the last batches of an epoch, the workers wait for the plan of the next one.
         let sampler = sampler.with_threads(self.workers);
         let ahead = self.parts.data.prefetch_batches;
         Ok(BatchStream::start(sampler, self.state.cursor, ahead)?)
@@ -319,13 +321,13 @@ impl Trainer {
         state.update >= train.max_updates || (train.max_epochs > 0 && state.cursor.epoch >= train.max_epochs)
     }
 
-    /// Whether the present update is one that something is saved after.
+    /// Whether something is saved after the present update.
     fn is_kept(&self) -> bool {
         let (train, update) = (&self.parts.train, self.state.update);
         update.is_multiple_of(train.validate_every) || update.is_multiple_of(train.checkpoint_every) || self.is_done()
     }
 
-    /// What must not be saved, as the fault of a divergence.
+    /// The numbers that must not be saved because they are not finite, as the fault of a divergence.
     fn not_finite_fault(&self) -> Result<Option<String>, TrainError> {
         Ok(self
             .not_finite()?
@@ -338,7 +340,7 @@ impl Trainer {
         self.parts.train.learning_rate_at(self.state.update, d_model) * self.state.learning_rate_factor
     }
 
-    /// Whether it is time to end.
+    /// The reason to end now, if there is one.
     fn ending(&self, stop: &AtomicBool) -> Option<Ending> {
         let (train, state) = (&self.parts.train, &self.state);
         if self.is_done() {
@@ -352,13 +354,14 @@ impl Trainer {
         }
     }
 
-    /// One update: gradients of `accumulate` batches, clipped, applied, logged. If the run has diverged, it says how.
+    /// Does one update: gradients of `accumulate` batches, clipped, applied, logged. If the run has diverged, returns
+    /// the fault.
     fn one_update(&mut self, stream: &mut BatchStream, journal: &mut Journal) -> Result<Option<String>, TrainError> {
         let begin = Instant::now();
         let train = &self.parts.train;
         let update = self.state.update + 1;
         let (epoch, mut cursor) = (self.state.cursor.epoch, self.state.cursor);
-        // The last update of the last epoch may be a short one: it does not reach into epochs that nobody asked for.
+        // The last update of the last epoch may be short: it must not use an epoch beyond `max_epochs`.
         let is_over = |cursor: Cursor| train.max_epochs > 0 && cursor.epoch >= train.max_epochs;
         let next = || {
             if is_over(cursor) {

@@ -1,4 +1,4 @@
-//! A toy to train: copying short sentences of ten words with a tiny Transformer, in a run directory of its own.
+//! A toy run: a tiny Transformer learns to copy short sentences of ten words, in its own run directory.
 
 use candle_core::{DType, Device};
 use std::path::Path;
@@ -14,7 +14,7 @@ use tallow_train::{Event, Fingerprint, ModelCard, Observer, RunDirectory, TrainC
 
 pub(crate) const SEED: u64 = 3;
 
-/// Random sentences of one to four of ten words.
+/// Random sentences of one to four words, from ten different words.
 pub(crate) fn lines(seed: u64, count: usize) -> Vec<String> {
     let words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     let line = |i| {
@@ -26,7 +26,7 @@ pub(crate) fn lines(seed: u64, count: usize) -> Vec<String> {
     (0..count).map(line).collect()
 }
 
-/// A corpus in which every line translates into itself.
+/// A corpus in which every line is its own translation.
 pub(crate) fn text(lines: Vec<String>) -> ParallelText {
     ParallelText {
         target: lines.clone(),
@@ -49,7 +49,7 @@ pub(crate) fn corpus(text: ParallelText, tokenizers: &Tokenizers) -> Corpus {
     Corpus::build(&[text], tokenizers.source.eos_id(), &filters, encode, encode).unwrap()
 }
 
-/// The defaults of the tests: updates of a second's fraction, everything logged.
+/// The defaults of the tests: updates take a fraction of a second, and all are logged.
 pub(crate) fn train_config(max_updates: u64) -> TrainConfig {
     TrainConfig {
         max_updates,
@@ -62,7 +62,7 @@ pub(crate) fn train_config(max_updates: u64) -> TrainConfig {
     }
 }
 
-/// Everything that a trainer needs, for a run in `place` that two workers share.
+/// The parts of a trainer for a run in `place` with two workers.
 pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerParts {
     let config = TextConfig {
         kind: Kind::Word,
@@ -134,7 +134,7 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
     }
 }
 
-/// An observer who asks for the end during an update, and one who never does.
+/// An observer that requests a stop during an update, or never.
 pub(crate) struct StopDuring<'a>(pub(crate) u64, pub(crate) &'a AtomicBool);
 
 impl Observer for StopDuring<'_> {
