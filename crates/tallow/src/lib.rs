@@ -36,6 +36,11 @@
 //! A [`Translator`] owns its model and can be held by a server. Both programs stand in `examples/`, where they are
 //! tested.
 
+/// The Rust of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 pub mod card;
 pub mod chart;
 pub mod config;
