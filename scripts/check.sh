@@ -12,6 +12,15 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 echo "== tests (the README's command)"
 cargo test --workspace
 
+# Crates with C code of others need a cross compiler and are left out.
+aarch64=aarch64-unknown-linux-gnu
+if [ -d "$(rustc --print sysroot)/lib/rustlib/$aarch64" ]; then
+    echo "== another architecture ($aarch64)"
+    cargo clippy --target "$aarch64" -p tallow-train --quiet -- -D warnings
+else
+    echo "== another architecture: skipped, \`rustup target add $aarch64\` brings its standard library"
+fi
+
 echo "== documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 

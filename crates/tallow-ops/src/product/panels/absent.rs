@@ -36,6 +36,7 @@ pub(crate) enum Right<'a> {
     /// It has been packed before.
     Packed(&'a Packed),
     /// It is packed piece by piece.
+    #[allow(dead_code, reason = "the kernel that reads it is not compiled here")]
     Fresh(Avx512, Matrix<'a>),
 }
 
