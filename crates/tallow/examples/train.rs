@@ -1,4 +1,4 @@
-//! Trains a run from a config, and tells what came of it.
+//! Trains a run from a config and prints its results.
 //!
 //!     cargo run --release -p tallow --example train -- configs/numbers-en-de.toml train.max_updates=500
 #![allow(clippy::print_stdout)] // A program may print.

@@ -1,4 +1,4 @@
-//! Translates standard input line by line, as a server would: the model is opened once.
+//! Translates standard input line by line, as a server would: it opens the model only once.
 //!
 //!     echo forty-two | cargo run --release -p tallow --example translate -- runs/numbers-en-de
 #![allow(clippy::print_stdout)] // A program may print.

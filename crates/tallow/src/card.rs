@@ -1,4 +1,4 @@
-//! What a model card says about a run.
+//! The text of a model card about a run.
 
 use crate::Result;
 use crate::config::Config;
@@ -13,10 +13,10 @@ use tallow_score::{Score, to_json};
 use tallow_text::{TextConfig, Tokenizers};
 use tallow_train::{CardConfig, ModelCard};
 
-/// The lines between which a card says how to use the model in the form that it has.
+/// The marks around the part of a card that explains how to use the model in its present form.
 const USE: [&str; 2] = ["<!-- use -->", "<!-- end of use -->"];
 
-/// The card of the models of a run. `record` is the run's `run.json`, which knows the files.
+/// The card of the models of a run. `record` is the run's `run.json`; it names the files of the run.
 ///
 /// # Errors
 /// When the config cannot be written as TOML.
@@ -33,7 +33,7 @@ pub fn of_run(
     marian.extend(tokenizers.why_not_marian_tokenizer().map(|error| error.to_string()));
 
     let mut head = String::new();
-    // The Hub's `language` knows ISO 639 alone; longer codes have a key of their own.
+    // The Hub's `language` takes codes of ISO 639 only; longer codes have a key of their own.
     let codes: Vec<&str> = languages.iter().flatten().map(String::as_str).collect();
     let iso: Vec<&str> = codes.iter().filter_map(|code| code.split('-').next()).collect();
     list(&mut head, "language", iso.clone())?;
@@ -80,7 +80,7 @@ pub fn of_run(
     Ok(ModelCard::new(&head, &before, &after))
 }
 
-/// Puts the scores of the test set into a model's card, and says whether it has a place for them.
+/// Puts the scores of the test set into a model's card. The result is false if the card has no place for them.
 ///
 /// # Errors
 /// When the card cannot be read or written.
@@ -114,8 +114,8 @@ pub fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_mat
     Ok(ModelCard::add_scores(directory, &head, &text)?)
 }
 
-/// The card of an exported model: its own, if it has one that is text. `commit`: of the Hub, if the model came from
-/// there.
+/// The card of an exported model: the model's own card if it has one that is text, else a new one. `commit` is the
+/// commit on the Hub, if the model came from there.
 pub fn exported(model: &str, commit: Option<&str>, card: Option<String>) -> String {
     card.unwrap_or_else(|| {
         format!(
@@ -125,7 +125,7 @@ pub fn exported(model: &str, commit: Option<&str>, card: Option<String>) -> Stri
     })
 }
 
-/// The card of a model in Marian's form. Of its own, what tells how to use it does not hold any more.
+/// The card of a model in Marian's form. The usage part of the model's own card no longer applies, so it is left out.
 pub fn exported_for_marian(model: &str, commit: Option<&str>, card: Option<String>) -> String {
     let card = exported(model, commit, card).replace("\r\n", "\n");
     let (head, text) = match card.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")) {
@@ -136,7 +136,7 @@ pub fn exported_for_marian(model: &str, commit: Option<&str>, card: Option<Strin
         .lines()
         .filter(|line| *line != "library_name: transformers")
         .collect();
-    // Only what stands between the marks is ours to remove; the notes, which may hold anything, stand before them.
+    // Only the text between the marks is ours to remove. The notes, which may hold anything, stand before them.
     let mut lines: Vec<&str> = text.split('\n').collect();
     let place = |mark: &str| lines.iter().rposition(|line| line.trim_end() == mark);
     if let (Some(begin), Some(end)) = (place(USE[0]), place(USE[1]))
@@ -152,7 +152,7 @@ pub fn exported_for_marian(model: &str, commit: Option<&str>, card: Option<Strin
     )
 }
 
-/// Adds a list to the head of a card, without repetitions; an empty one is left out.
+/// Adds a list to the head of a card, without repetitions. An empty list is left out.
 fn list(head: &mut String, key: &str, mut values: Vec<&str>) -> Result<()> {
     values.dedup();
     if !values.is_empty() {
@@ -163,7 +163,7 @@ fn list(head: &mut String, key: &str, mut values: Vec<&str>) -> Result<()> {
         .try_for_each(|value| writeln!(head, "- {}", quoted(value)))?)
 }
 
-/// Text as YAML understands it: JSON's strings are strings there, but for characters that YAML wants escaped and JSON
+/// Text quoted for YAML. A JSON string is also a YAML string, except for characters that YAML wants escaped and JSON
 /// does not.
 fn quoted(text: &str) -> String {
     let raw = Value::from(text).to_string();
@@ -174,7 +174,7 @@ fn quoted(text: &str) -> String {
     raw.chars().map(escaped).collect()
 }
 
-/// Text in a cell of a table of Markdown.
+/// Text in a cell of a Markdown table.
 fn in_a_cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
@@ -185,8 +185,8 @@ fn corpus_name(corpus: &CorpusFiles) -> String {
     name.map_or("test set".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The languages of both sides: as the config has them, or else as the names of files end, if they end in two of two
-/// letters.
+/// The languages of both sides: those of the config, or else the extensions of the files, if those have two letters
+/// each.
 fn languages(config: &Config) -> [Option<String>; 2] {
     let first = config.data.train.first();
     let extension = |path: Option<&std::path::PathBuf>| {
@@ -285,7 +285,7 @@ print(tokenizer.convert_tokens_to_string(result[0].hypotheses[0]))
                     search.beam, search.length_penalty
                 );
             }
-            // Its loader of these directories knows one vocabulary.
+            // The loader of Hugging Face for these directories knows only one vocabulary.
             false => {
                 text += "
 With CTranslate2, by way of `tallow export . --form marian --output DIRECTORY` and `ct2-marian-converter`.
@@ -324,14 +324,14 @@ fn data(record: &Value) -> Result<String> {
 
 /// The model whose weights a run began with.
 struct Begun<'a> {
-    /// Its name, without a place.
+    /// The name of the model, without its place on this machine.
     model: String,
     commit: Option<&'a str>,
-    /// Its name on the Hub, if it came from there.
+    /// The model's name on the Hub, if it came from there.
     on_the_hub: Option<String>,
 }
 
-/// What the record of a run says that it began with.
+/// The model that a run began with, according to the run's record.
 fn begun_with(record: &Value) -> Option<Begun<'_>> {
     let model = record["init"]["model"].as_str()?;
     let commit = record["init"]["commit"].as_str();
@@ -342,7 +342,8 @@ fn begun_with(record: &Value) -> Option<Begun<'_>> {
     })
 }
 
-/// The config, without what says where files lie and without what the card has said already.
+/// The training part of a card: the config, without the places of files and without the section `[card]`, which the
+/// card shows already.
 fn training(config: &Config, record: &Value) -> Result<String> {
     let name = |path: &PathBuf| PathBuf::from(path.file_name().unwrap_or_default());
     let corpus = |corpus: &CorpusFiles| CorpusFiles {
@@ -381,8 +382,8 @@ fn training(config: &Config, record: &Value) -> Result<String> {
     ))
 }
 
-/// The name of a model that came from the Hub with this commit, or the last part of a path: where it lies on a machine
-/// is nobody's business.
+/// The name of a model that came from the Hub with this commit, or else the last part of a path: a card should not tell
+/// where files lie on somebody's machine.
 fn without_place(model: &str, commit: Option<&str>) -> String {
     match Path::new(model).file_name().filter(|_| commit.is_none()) {
         Some(name) => name.to_string_lossy().into_owned(),
@@ -435,7 +436,7 @@ mod tests {
         for name in ["\"train.en\"", "\"test.tsv\"", "\"begun\"", "\"vocabulary\""] {
             assert!(text.contains(name), "{name}\n{text}");
         }
-        // A fence that nothing inside can close.
+        // The fence must be longer than any fence inside it.
         config.init = Some("a/```b".into());
         let text = training(&config, &Value::Null).unwrap();
         assert!(text.contains("\n````toml\n") && text.ends_with("\n````\n"), "{text}");
@@ -497,7 +498,7 @@ mod tests {
             !card.contains("transformers") && card.ends_with("# T\n\n## Use\n\nWith care.\n\n\n## Data\n\nx\n"),
             "{card}"
         );
-        // A person's card, whatever its headings: nothing of it is lost.
+        // A card written by a person keeps all its text, whatever its headings are.
         let own = "# T\n\n## Use\n\n<!-- use -->\n\n## Limits\n\n## Data\n";
         assert!(exported_for_marian("runs/t", None, Some(own.into())).ends_with(own));
         assert!(card.contains("ct2-marian-converter"), "{card}");

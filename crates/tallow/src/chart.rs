@@ -1,4 +1,4 @@
-//! The course of runs as a picture: loss and score over updates, as an SVG from their `metrics.jsonl`.
+//! The course of runs as a picture: loss and score over updates, as an SVG made from `metrics.jsonl`.
 
 use crate::humanize::thousands;
 use crate::{Config, Error, Result};
@@ -6,13 +6,13 @@ use std::fmt::Write;
 use tallow_score::{BLEU, Metric};
 use tallow_train::{MetricsLine, RunDirectory, read_log};
 
-/// A number at an update.
+/// A value at an update.
 type Point = (u64, f64);
 
 /// The course of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Course {
-    /// The run, as it is called in the picture.
+    /// The run's name in the picture.
     pub name: String,
     /// The training loss of each logged update, in nats per target token.
     pub training_loss: Vec<Point>,
@@ -23,11 +23,11 @@ pub struct Course {
 }
 
 impl Course {
-    /// Reads the course of a run, with this score. Of updates that a run went back from,
-    /// what counted in the end is shown.
+    /// Reads the course of a run, with this score. If the run went back and repeated updates, only the values that
+    /// counted in the end are shown.
     ///
     /// # Errors
-    /// When the log cannot be read, or has nothing in it.
+    /// When the log cannot be read, or is empty.
     pub fn of_run(run: &RunDirectory, score: &'static dyn Metric) -> Result<Self> {
         let name = run.path().file_name().unwrap_or_default();
         let mut course = Self {
@@ -65,7 +65,7 @@ impl Course {
     }
 }
 
-/// The score that a run is about: that of its `train.metric`, or BLEU where that is a loss.
+/// The score to show for a run: its `train.metric`, or BLEU if that is a loss.
 ///
 /// # Errors
 /// When the config of the run cannot be read.
@@ -74,7 +74,7 @@ pub fn score_of(run: &RunDirectory) -> Result<&'static dyn Metric> {
     Ok(measure.metric().unwrap_or(BLEU))
 }
 
-/// Colours that are told apart by people who see fewer of them (Okabe and Ito 2008).
+/// Colours that people with colour blindness can tell apart (Okabe and Ito 2008).
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 /// A panel of the picture, in pixels.
@@ -85,7 +85,7 @@ struct Panel {
     height: f64,
     /// The last update.
     updates: u64,
-    /// The least and the greatest value.
+    /// The smallest and the largest value.
     values: (f64, f64),
 }
 
@@ -99,7 +99,7 @@ impl Panel {
         self.top + self.height * (1.0 - (value.clamp(least, most) - least) / (most - least))
     }
 
-    /// Frame, lines at round values, and what the panel shows.
+    /// Draws the frame, grid lines at round values, and the title.
     fn frame(&self, title: &str, svg: &mut String) -> std::fmt::Result {
         let (right, bottom) = (self.left + self.width, self.top + self.height);
         writeln!(
@@ -159,7 +159,7 @@ impl Panel {
     }
 }
 
-/// Some four to eight round values between two others.
+/// About four to eight round values between two others.
 fn round_values((least, most): (f64, f64)) -> Vec<f64> {
     let span = most - least;
     let rough = 10f64.powf((span / 4.0).log10().floor());
@@ -169,7 +169,7 @@ fn round_values((least, most): (f64, f64)) -> Vec<f64> {
         .find(|step| span / step <= 6.0)
         .unwrap_or(span);
     let (first, last) = ((least / step).ceil() as i64, (most / step + 1e-9).floor() as i64);
-    // Without what is left of a division.
+    // Rounding removes the error of the division.
     (first..=last).map(|i| (i as f64 * step * 1e6).round() / 1e6).collect()
 }
 
@@ -177,7 +177,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// A line through the average of some points before and after each, so that a course shows and not its noise.
+/// A line through moving averages of the points, so that the course stands out from the noise.
 fn smooth(points: &[Point]) -> Vec<Point> {
     let reach = points.len() / 60;
     let average = |i: usize| {
@@ -204,12 +204,11 @@ fn limits(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// The picture: on the left the losses of training (thin) and validation (with dots), on the right the score of
-/// validations.
-///
+/// The picture: on the left the losses of training (thin) and validation (with dots), on the right the validation
+/// score.
 pub fn svg(courses: &[Course], score: &'static dyn Metric) -> String {
     let mut svg = String::new();
-    // Writing into a string does not fail.
+    // Writing into a string cannot fail.
     let _ = draw(courses, score.label(), &mut svg);
     svg
 }

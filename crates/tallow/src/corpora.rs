@@ -1,4 +1,4 @@
-//! Text as tokens: to train on, to validate and to test on.
+//! Text as tokens, for training, validation and test.
 
 use crate::config::Config;
 use crate::error::bail;
@@ -9,10 +9,10 @@ use tallow_score::ScoreConfig;
 use tallow_text::{SubwordSampler, Tokenizer, Tokenizers};
 use tallow_train::{Measure, ValidationSet};
 
-/// Parallel text as tokens.
+/// Encodes parallel text as tokens.
 ///
 /// # Errors
-/// When nothing is left, or the tokenizer fails.
+/// When no pair is left, or the tokenizer fails.
 pub fn encode(texts: &[ParallelText], tokenizers: &Tokenizers, filters: &Filters) -> Result<Corpus> {
     let cores = cores();
     Ok(Corpus::build(
@@ -32,19 +32,19 @@ pub fn encode(texts: &[ParallelText], tokenizers: &Tokenizers, filters: &Filters
     )?)
 }
 
-/// The lines; empty ones in place of those that say nothing, such as a language tag alone.
+/// The lines, with an empty line in place of each one without content, such as a language tag alone.
 fn without_empty<'a>(tokenizer: &Tokenizer, lines: &[&'a str]) -> Vec<&'a str> {
     let line = |line: &&'a str| if says_nothing(tokenizer, line) { "" } else { *line };
     lines.iter().map(line).collect()
 }
 
-/// Pairs whose random cuts are compared with their text before training begins.
+/// The number of pairs to check before training: random splits of their text must decode to the same text.
 const LINES_TO_TRY: usize = 200;
 
-/// Text to train on. If the config asks for it, every epoch cuts it anew.
+/// Text to train on. If the config asks for it, every epoch splits it into pieces anew.
 ///
 /// # Errors
-/// As [`encode`]; and when the tokenizer cannot cut text anew.
+/// As for [`encode`], and when the tokenizer cannot split text at random.
 pub fn training_corpus(config: &Config, texts: &[ParallelText], tokenizers: &Tokenizers) -> Result<Corpus> {
     let samplers = tokenizers.samplers(&config.text)?;
     let corpus = encode(texts, tokenizers, &config.data.filters())?;
@@ -74,10 +74,10 @@ pub fn training_corpus(config: &Config, texts: &[ParallelText], tokenizers: &Tok
     Ok(corpus.recut_with(recut(source), recut(target), longest))
 }
 
-/// Text to validate or test on: every line counts, so nothing is filtered.
+/// Text to validate or test on. Every line counts, so no line is filtered out.
 ///
 /// # Errors
-/// As [`encode`]; and when a line is longer than the positions of the model.
+/// As for [`encode`], and when a line is longer than the positions of the model.
 pub fn validation_set(
     text: ParallelText,
     tokenizers: &Tokenizers,
@@ -100,7 +100,8 @@ pub fn validation_set(
     })
 }
 
-/// The first pair that a model has no positions for. Nothing can be known of it, not even the loss.
+/// A message about the first pair with more tokens than the model has positions. Nothing can be computed for such a
+/// pair, not even the loss.
 pub fn beyond_positions(corpus: &Corpus, limit: Option<usize>) -> Option<String> {
     let limit = limit?;
     let is_beyond = |index: &usize| {

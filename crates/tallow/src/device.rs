@@ -54,7 +54,7 @@ impl DeviceChoice {
             Self::Cuda(number) => match Device::new_cuda(number) {
                 Ok(device) => Ok(device),
                 Err(error) => {
-                    // What follows the first line is where in Candle it happened.
+                    // The lines after the first say where in Candle it happened.
                     let error = error.to_string();
                     let reason = error.lines().next().unwrap_or_default();
                     bail!("CUDA device {number} cannot be used: {reason}. Is its driver installed? Or use --device cpu")

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, in one type.
+//! The error type of the crate.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,15 +9,15 @@ use tallow_score::ScoreError;
 use tallow_text::TextError;
 use tallow_train::TrainError;
 
-/// What functions of this crate return.
+/// The result type of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error. Its text says what is wrong and, where there is one, the way out; causes that the text leaves out are its
+/// An error. Its text says what is wrong and, if possible, how to solve it. Causes that the text leaves out are in its
 /// [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting that was not understood, or settings that make no sense together.
+    /// A setting that was not understood, or settings that contradict each other.
     #[error("{0}")]
     Usage(String),
     /// A config that cannot be used.
@@ -31,26 +31,26 @@ pub enum Error {
     /// There is no run to resume.
     #[error("{}: there is no run to resume; leave out --resume to begin", path.display())]
     NoRun {
-        /// Where it was looked for.
+        /// The place that was searched.
         path: PathBuf,
     },
     /// Training failed, but the run has a checkpoint.
     #[error("the run is saved up to update {update}; once the fault is mended, resume it")]
     Saved {
-        /// The update of the newest checkpoint that can be used.
+        /// The update of the newest usable checkpoint.
         update: u64,
         /// Why training failed.
         source: Box<Error>,
     },
-    /// What was being done when something failed.
+    /// An error with a description of the action that failed.
     #[error("{context}")]
     Context {
-        /// What was being done.
+        /// The action that failed.
         context: String,
-        /// Why it failed.
+        /// The reason of the failure.
         source: Box<Error>,
     },
-    /// Anything else, in words.
+    /// Any other error, in words.
     #[error("{0}")]
     Other(String),
     /// A file or a connection failed.
@@ -86,10 +86,10 @@ pub enum Error {
     /// Something could not be written as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// The Hugging Face Hub, or the way to it, failed.
+    /// The Hugging Face Hub, or the connection to it, failed.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// Text could not be put together.
+    /// Text could not be formatted.
     #[error(transparent)]
     Format(#[from] fmt::Error),
 }
@@ -112,7 +112,7 @@ impl HubError {
 }
 
 impl Error {
-    /// This error, and what was being done.
+    /// This error with a description of the action that failed.
     pub(crate) fn context(self, context: impl fmt::Display) -> Self {
         Self::Context {
             context: context.to_string(),
@@ -120,7 +120,7 @@ impl Error {
         }
     }
 
-    /// The error and its causes in one line, each told once.
+    /// The error and its causes in one line, without repetitions.
     pub fn whole(&self) -> String {
         let mut whole = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -134,7 +134,7 @@ impl Error {
         whole
     }
 
-    /// The error that everything began with, without what was being done.
+    /// The first cause, without the descriptions of actions.
     pub fn root(&self) -> &Self {
         match self {
             Self::Context { source, .. } | Self::Saved { source, .. } => source.root(),
@@ -143,7 +143,7 @@ impl Error {
     }
 }
 
-/// Says what was being done when something failed.
+/// Adds a description of the action that failed.
 pub(crate) trait WithContext<T> {
     fn context(self, context: impl fmt::Display) -> Result<T>;
 

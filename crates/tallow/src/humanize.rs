@@ -1,17 +1,17 @@
-//! Numbers as people read them.
+//! Numbers in the form that people read.
 
-/// A count and what is counted, in the right number: `1 line`, `2,000 lines`.
+/// A count and its noun in the right number: `1 line`, `2,000 lines`.
 pub fn counted(count: impl TryInto<u64>, noun: &str) -> String {
     agreeing(count, noun, &format!("{noun}s"))
 }
 
-/// A count before words that differ for one and for many: `1 line is`, `2,000 lines are`.
+/// A count before words that differ between one and many: `1 line is`, `2,000 lines are`.
 pub fn agreeing(count: impl TryInto<u64>, one: &str, many: &str) -> String {
     let count = count.try_into().unwrap_or(u64::MAX);
     format!("{} {}", thousands(count as f64), if count == 1 { one } else { many })
 }
 
-/// A count with its thousands apart: 12,345.
+/// A count with separated thousands: 12,345.
 pub fn thousands(value: f64) -> String {
     let digits = format!("{:.0}", value.max(0.0));
     let mut text = String::new();
@@ -24,7 +24,7 @@ pub fn thousands(value: f64) -> String {
     text
 }
 
-/// Seconds as people say them: 45 s, 3:05 min, 2:10 h.
+/// A duration in a readable unit: 45 s, 3:05 min, 2:10 h.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
     match whole {
@@ -35,7 +35,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// An amount of memory as people read it.
+/// An amount of memory in a readable unit.
 pub fn memory(bytes: f64) -> String {
     if bytes < 1e9 {
         format!("{:.0} MB", bytes / 1e6)

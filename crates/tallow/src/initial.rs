@@ -1,4 +1,4 @@
-//! The model that training begins with: a new one, or one that exists.
+//! The model that training begins with: a new or an existing one.
 
 use crate::config::Config;
 use crate::error::{WithContext, bail};
@@ -12,23 +12,23 @@ use std::path::PathBuf;
 use tallow_model::{Architecture, Opened, Params};
 use tallow_text::Tokenizers;
 
-/// The model of `init`.
+/// The existing model of `init`.
 #[derive(Debug)]
 pub struct Initial {
-    /// It.
+    /// The opened model.
     pub opened: Opened,
-    /// Its tokenizers.
+    /// The tokenizers of the model.
     pub tokenizers: Tokenizers,
-    /// What the run's record says about it.
+    /// The entry about the model in the run's record.
     pub record: Value,
     directory: PathBuf,
 }
 
 impl Initial {
-    /// Finds it, as [`SavedModel::find`] does, and opens it.
+    /// Finds the model, as [`SavedModel::find`] does, and opens it.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// When the model is not available or cannot be opened.
     pub fn open(name: &str, hub: &Hub, device: &Device, listener: &dyn Listener) -> Result<Self> {
         let saved = SavedModel::find(name, hub, listener).with_context(|| format!("init = {name:?}"))?;
         let (opened, tokenizers) = saved.open(device).with_context(|| format!("init = {name:?}"))?;
@@ -41,7 +41,8 @@ impl Initial {
         })
     }
 
-    /// Whether weights and tokenizers belong together, so that the model which both make is the one that was opened.
+    /// Checks that weights and tokenizers belong together: the architecture that follows from the tokenizers must be
+    /// that of the opened model.
     fn check(&self, made: &Architecture) -> Result<()> {
         let told = |of: &Architecture| (of.source_vocabulary, of.target_vocabulary, of.eos_id);
         let (weights, tokenizers) = (told(&self.opened.architecture), told(made));
@@ -56,7 +57,7 @@ impl Initial {
     }
 }
 
-/// What the model of a config is, with these tokenizers.
+/// The architecture of a config's model, with these tokenizers.
 ///
 /// # Errors
 /// When the tokenizers do not fit together.
@@ -78,8 +79,7 @@ pub fn architecture(config: &Config, tokenizers: &Tokenizers) -> Result<Architec
     })
 }
 
-/// The weights that a run begins with, and the constant that is added to its logits: those of the model of `init`, or
-/// new ones.
+/// The weights that a run begins with, and the constant added to its logits: those of the model of `init`, or new ones.
 ///
 /// # Errors
 /// When weights and tokenizers do not belong together.

@@ -1,7 +1,7 @@
 //! Trains encoder-decoder Transformers for translation, evaluates them and translates with them.
 //!
-//! This is the crate that a program uses; the command line `tallow` is one. It composes configs, finds models on the
-//! disk and on the Hugging Face Hub, and carries out runs. It neither prints nor exits nor reads the environment.
+//! Programs use this crate; one of them is the command line `tallow`. It composes configs, finds models on the disk and
+//! on the Hugging Face Hub, and carries out runs. It does not print, exit or read the environment.
 //!
 //! # Training
 //!
@@ -33,8 +33,7 @@
 //! # }
 //! ```
 //!
-//! A [`Translator`] owns its model and can be held by a server. Both programs stand in `examples/`, where they are
-//! tested.
+//! A [`Translator`] owns its model, so a server can hold it. Both programs are in `examples/`, where they are tested.
 
 /// The Rust of the README compiles.
 #[cfg(doctest)]

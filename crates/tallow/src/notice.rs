@@ -1,74 +1,74 @@
-//! What a person may want to know on the way, and is no error.
+//! Messages that are worth showing, but are not errors.
 
 use crate::humanize::{agreeing, duration, thousands};
 use std::fmt;
 use std::path::PathBuf;
 use tallow_train::{Ending, Observer, Silent};
 
-/// Something worth telling. Its text is a line, or several.
+/// A message. Its text has one or more lines.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Notice {
     /// A vocabulary was learned.
     Learned {
-        /// Its pieces, on each side.
+        /// The number of pieces on each side.
         pieces: usize,
-        /// Its kind, as configs call it.
+        /// The kind of vocabulary, by its name in configs.
         kind: String,
-        /// Whether both sides have the same.
+        /// Whether both sides share one vocabulary.
         is_shared: bool,
-        /// How long it took.
+        /// The time that learning took.
         seconds: f64,
     },
-    /// Lines begin with language tags, which have become pieces; these, as a list.
+    /// Lines begin with language tags, which have become pieces of their own. The text lists the tags.
     LanguageTags(String),
-    /// Training begins with a model of this directory.
+    /// Training begins with the model of this directory.
     BeginsWith(PathBuf),
-    /// What a corpus has, and what was dropped of it.
+    /// The size of a corpus, and the lines dropped from it.
     Corpus(String),
-    /// What there is to train on.
+    /// The size of the training data.
     Pairs {
-        /// Pairs of sentences.
+        /// The number of sentence pairs.
         pairs: usize,
-        /// Tokens of their sources.
+        /// The number of source tokens.
         source_tokens: usize,
-        /// Tokens of their targets.
+        /// The number of target tokens.
         target_tokens: usize,
     },
-    /// A checkpoint that is passed over, and why.
+    /// A checkpoint that is not used, with the reason.
     NotUsed(String),
-    /// A run that was to be resumed has nothing saved.
+    /// A run should be resumed, but has nothing saved.
     NothingSaved(PathBuf),
-    /// A run goes on.
+    /// A run is resumed.
     Resuming {
-        /// The run.
+        /// The run's directory.
         path: PathBuf,
-        /// After this update.
+        /// The update that it continues from.
         update: u64,
-        /// What is different from then, each as one line.
+        /// Differences between then and now, each as one line.
         changes: Vec<String>,
     },
-    /// Training has come to an end.
+    /// Training has ended.
     Ended {
-        /// Why.
+        /// The reason.
         ending: Ending,
-        /// After this update.
+        /// The last update.
         update: u64,
-        /// Validations without a better model that end training.
+        /// The number of validations without improvement that ends training.
         patience: u64,
     },
-    /// Another process fetches this file; it is waited for.
+    /// Another process is fetching this file, and this one waits for it.
     Waiting(String),
-    /// Nothing comes from the Hugging Face Hub; what its cache has is used.
+    /// The Hugging Face Hub sends nothing, so the files in its cache are used.
     FromCache {
         /// The model.
         model: String,
-        /// Why nothing comes.
+        /// The reason why the Hub sends nothing.
         reason: String,
     },
-    /// Something that may be meant, and may not.
+    /// Something that may or may not be intended.
     Note(String),
-    /// Translations are not what they seem.
+    /// A warning that translations may be wrong.
     Warning(String),
 }
 
@@ -139,9 +139,9 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Somebody who wants to know: of what happens in training (as an [`Observer`]), and of all else.
+/// A listener to everything that happens: in training (as an [`Observer`]), and elsewhere.
 pub trait Listener: Observer {
-    /// Something is worth telling.
+    /// Receives a message.
     fn notice(&self, notice: &Notice);
 }
 

@@ -1,4 +1,4 @@
-//! `run.json`: what a run was made from and what came out.
+//! `run.json`: the inputs and the results of a run.
 
 use crate::Result;
 use crate::config::{Composed, Config, Origin};
@@ -15,10 +15,10 @@ use tallow_ops::Compute;
 use tallow_text::Tokenizers;
 use tallow_train::{Fingerprint, TimingLine, read_log, sha256};
 
-/// The version of the file's format.
+/// The version of the file format.
 const VERSION: u64 = 1;
 
-/// What seeds, text and machine make of a config: the things a resumed run must share.
+/// The properties that a resumed run must share with its checkpoint: seed, text, tokenizers, config and machine.
 ///
 /// # Errors
 /// When the config cannot be written as TOML.
@@ -56,27 +56,27 @@ pub fn fingerprint(
     })
 }
 
-/// What keys were in runs that began before there were these keys, where that is not what they are by default.
+/// Values for keys that did not exist yet when older runs began, where those runs did not behave like today's default.
 fn before_there_were(config: &Config) -> Vec<(String, String)> {
-    // Vocabularies were learned from lines as they are. One from elsewhere has nothing to do with this key.
+    // Older versions learned vocabularies from untrimmed lines. The key does not affect vocabularies from elsewhere.
     let is_learned = config.text.learns() && config.init.is_none();
     Vec::from_iter(is_learned.then(|| ("text.trim".to_owned(), "false".to_owned())))
 }
 
-/// Takes values that nobody has set from the config that a run has written, where the defaults of the version that it
-/// was begun with may have been others.
+/// For keys that nobody has set, takes the values from the config that the run has written, because the defaults may
+/// have been different in the version that began the run.
 ///
 /// # Errors
 /// When the config cannot be written as TOML.
 pub(crate) fn keep_what_a_run_began_with(composed: &mut Composed, written: &Path) -> Result<()> {
-    // Without that config, what differs is found by the checkpoint.
+    // Without that config, the comparison with the checkpoint finds the differences.
     let text = std::fs::read_to_string(written).unwrap_or_default();
     let Ok(table) = toml::from_str::<toml::Table>(&text) else {
         return Ok(());
     };
     composed.keep_defaults_of(&table)?;
-    // The vocabulary is learned: if the run began before there was this key, it does not trim although no config says
-    // so.
+    // The vocabulary is learned. If the run began before this key existed, it does not trim, although its config does
+    // not say so.
     let is_told = composed.origin(Some("text"), "trim") != Origin::Default;
     if !is_told
         && !before_there_were(&composed.config).is_empty()
@@ -88,7 +88,7 @@ pub(crate) fn keep_what_a_run_began_with(composed: &mut Composed, written: &Path
     Ok(())
 }
 
-/// The most memory that this process has had, where the system tells.
+/// The peak memory of this process, if the system reports it.
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -114,7 +114,7 @@ fn note(path: &Path, line: &TimingLine) -> Result<()> {
             .append(true)
             .create(true)
             .open(path)?;
-        // A line that was cut short must not take this one with it.
+        // An incomplete last line must not spoil this one.
         let mut last = [b'\n'];
         if file.seek(SeekFrom::End(0))? > 0 {
             file.seek(SeekFrom::End(-1))?;
@@ -126,16 +126,16 @@ fn note(path: &Path, line: &TimingLine) -> Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Time and memory that a run has taken, by all processes that trained it.
+/// Time and memory used by all processes that trained a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TimeSpent {
-    /// Seconds of all processes but those that were killed.
+    /// Seconds of all processes except killed ones.
     pub seconds: f64,
-    /// The most bytes of memory that one of them had, where the system tells.
+    /// The largest peak memory of any process in bytes, if the system reports it.
     pub peak_bytes: Option<u64>,
-    /// Processes that trained.
+    /// The number of processes that trained.
     pub processes: usize,
-    /// Those of them that were killed, and so have noted nothing but their beginning.
+    /// The number of processes that were killed. They have noted only their beginning.
     pub killed: usize,
 }
 
@@ -154,8 +154,8 @@ impl fmt::Display for TimeSpent {
     }
 }
 
-/// Notes in `timing.jsonl` how long this process has trained and the most memory it had; what all processes of the run
-/// took.
+/// Notes in `timing.jsonl` the training time and the peak memory of this process. The result is the total of all
+/// processes of the run.
 pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Result<TimeSpent> {
     note(
         path,
@@ -165,7 +165,7 @@ pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Resul
         },
     )?;
     let (mut begun, mut processes) = (0_usize, Vec::new());
-    // A file that somebody has changed is no reason to end a run with an error.
+    // An edited file is no reason to end a run with an error.
     for line in read_log(path)?.filter_map(Result::ok) {
         match line {
             TimingLine::ProcessBegan { .. } => begun += 1,
@@ -187,7 +187,7 @@ pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Resul
     })
 }
 
-/// What a run began with: the model's name, its commit if it came from the Hub, and the hashes of its files.
+/// The model that a run begins with: its name, its commit if it came from the Hub, and the hashes of its files.
 pub(crate) fn init(name: &str, saved: &SavedModel) -> Result<Value> {
     let mut hashes = serde_json::Map::new();
     let mut files: Vec<String> = [CONFIG_FILE]
@@ -196,7 +196,7 @@ pub(crate) fn init(name: &str, saved: &SavedModel) -> Result<Value> {
         .map(str::to_owned)
         .collect();
     for index in [WEIGHTS_INDEX_FILE, PYTORCH_INDEX_FILE] {
-        // What is not used need not be sound.
+        // Unused files need not be sound.
         files.extend(shard_names(&saved.directory.join(index)).unwrap_or_default());
     }
     let mut paths: Vec<PathBuf> = files.into_iter().map(|file| saved.directory.join(file)).collect();
@@ -212,19 +212,19 @@ pub(crate) fn init(name: &str, saved: &SavedModel) -> Result<Value> {
     Ok(json!({ "model": name, "commit": saved.commit, "sha256": hashes }))
 }
 
-/// What the record of a run says that it began with.
+/// The model that a run began with, according to its record.
 pub(crate) fn recorded_init(path: &Path) -> Value {
     read(path)["init"].clone()
 }
 
-/// The record of a run, null if there is none that can be read.
+/// The record of a run, or null if it is missing or unreadable.
 pub fn read(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// The record of a run. `files` are those it read, each with what it is for; `pairs` counts what each part has; `init`
-/// is what it began with.
+/// The record of a run. `files` are the files that the run read, each with its purpose. `pairs` holds the number of
+/// pairs of each part. `init` is the model that the run began with.
 pub(crate) fn of_run(
     fingerprint: &Fingerprint,
     files: &[(&'static str, FileRecord)],
@@ -278,7 +278,7 @@ mod tests {
             memory(2e6)
         );
         assert_eq!(two, told);
-        // Killed while it wrote, and then a last part.
+        // The process was killed while it wrote; a last part follows.
         began(&path, 7).unwrap();
         let torn = std::fs::read_to_string(&path).unwrap() + "{\"update\": 8, \"sec";
         std::fs::write(&path, torn).unwrap();

@@ -1,4 +1,4 @@
-//! Models on a disk or on the Hub, found by what a person calls them.
+//! Models on a disk or on the Hub, found by the names that people give.
 
 use crate::Result;
 use crate::config::Config;
@@ -13,25 +13,25 @@ use tallow_model::{CONFIG_FILE, MarianFiles, Opened, read_json};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
-/// A model directory, and the run that it belongs to.
+/// A model directory and the run that it belongs to.
 #[derive(Debug)]
 pub struct SavedModel {
     /// The model directory.
     pub directory: PathBuf,
     /// The config of the run, if the model belongs to one.
     pub config: Option<Config>,
-    /// That run.
+    /// The run, if the model belongs to one.
     pub run: Option<RunDirectory>,
     /// The commit, if the model came from the Hub.
     pub commit: Option<String>,
 }
 
 impl SavedModel {
-    /// Finds a model: a run directory (its best model), a checkpoint, a model directory, a model of the Marian
-    /// toolkit, or a name on the Hub, where it is fetched from.
+    /// Finds a model: a run directory (its best model), a checkpoint, a model directory, a model of the Marian toolkit,
+    /// or a name on the Hub, which is then fetched.
     ///
     /// # Errors
-    /// When there is none, or it cannot be fetched.
+    /// When there is no such model, or it cannot be fetched.
     pub fn find(name: &str, hub: &Hub, listener: &dyn Listener) -> Result<Self> {
         let path = Path::new(name);
         if !path.exists() {
@@ -52,7 +52,7 @@ impl SavedModel {
     /// The model at a path: a run directory, a checkpoint or a model directory.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no model.
     pub fn at(path: impl AsRef<Path>, listener: &dyn Listener) -> Result<Self> {
         let path = path.as_ref();
         let name = path.display();
@@ -70,7 +70,7 @@ impl SavedModel {
                     commit: None,
                 });
             }
-            // A run that was interrupted before its first validation has checkpoints only.
+            // A run that was interrupted before its first validation has only checkpoints.
             let (update, faults) = run.intact_update()?;
             return match update {
                 Some(update) => {
@@ -117,7 +117,8 @@ impl SavedModel {
         })
     }
 
-    /// A translator on the CPU with as many threads as there are cores, which searches as the model recommends.
+    /// A translator on the CPU with as many threads as there are cores. It uses the model's recommended search
+    /// settings.
     ///
     /// # Errors
     /// When a file is missing or damaged, or the files do not belong together.
@@ -139,17 +140,17 @@ impl SavedModel {
         Ok((opened, tokenizers))
     }
 
-    /// The most tokens of a sentence, if the model has learned its positions.
+    /// The largest number of tokens in a sentence, if the model has learned its positions.
     pub fn position_limit(&self) -> Option<usize> {
-        // A config that cannot be read is refused where the model is opened.
+        // An unreadable config is reported when the model is opened.
         tallow_model::read_architecture(&self.directory)
             .ok()?
             .model
             .position_limit()
     }
 
-    /// The search settings that the model comes with: those of its run, or those of `generation_config.json`, which
-    /// older models have in `config.json`. No length is beyond the positions of the model.
+    /// The search settings that come with the model: those of its run, or those of `generation_config.json`, which
+    /// older models keep in `config.json`. No length exceeds the positions of the model.
     pub fn decode_config(&self) -> DecodeConfig {
         let recommended = match &self.config {
             Some(config) => config.decode.clone(),
@@ -169,7 +170,7 @@ impl SavedModel {
         let size = |key: &str| value(key)?.as_u64().and_then(|n| usize::try_from(n).ok());
         let number = |key: &str| value(key).and_then(Value::as_f64);
         let mut decode = DecodeConfig::default();
-        // What a file recommends that makes no sense here is no reason not to translate.
+        // A senseless recommendation in a file is no reason not to translate.
         let mut take = |change: &dyn Fn(&mut DecodeConfig) -> Option<()>| {
             let mut changed = decode.clone();
             if change(&mut changed).is_some() && changed.validate().is_empty() {

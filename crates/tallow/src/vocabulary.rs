@@ -1,4 +1,4 @@
-//! The tokenizers of a run: learned, opened or fetched; and how they take to the text.
+//! The tokenizers of a run: learned, opened or fetched; and checks of the text with them.
 
 use crate::config::Config;
 use crate::error::WithContext;
@@ -10,10 +10,10 @@ use std::time::Instant;
 use tallow_data::ParallelText;
 use tallow_text::{Kind, Normalization, Tokenizers, written_language_tag};
 
-/// The tokenizers that a config names, or else those that it describes, learned from its training text.
+/// The tokenizers that a config names. If it names none, they are learned from its training text.
 ///
 /// # Errors
-/// When they cannot be had, or the text is too little for the vocabulary.
+/// When they are not available, or the text is too small for the vocabulary.
 pub fn open_or_learn(
     config: &Config,
     texts: &[ParallelText],
@@ -41,13 +41,13 @@ pub fn open_or_learn(
     })
 }
 
-/// Learns the tokenizers that a config asks for from its training text. A corpus counts as often as training takes it,
-/// at least once: words that matter by their weight get pieces by it.
+/// Learns the tokenizers that a config asks for from its training text. Each corpus counts as often as its weight says,
+/// at least once, so that words of important corpora get pieces.
 ///
-/// Tells which language tags it has found.
+/// Reports the language tags that were found.
 ///
 /// # Errors
-/// When the text is too little for the vocabulary.
+/// When the text is too small for the vocabulary.
 pub fn learn(config: &Config, texts: &[ParallelText], listener: &dyn Listener) -> Result<Tokenizers> {
     let times = |text: &ParallelText| text.weight.ceil().max(1.0) as usize;
     let source = texts
@@ -66,7 +66,7 @@ pub fn learn(config: &Config, texts: &[ParallelText], listener: &dyn Listener) -
     Ok(tokenizers)
 }
 
-/// What there is to say if lines begin with what looks like a language tag, but the vocabulary has none.
+/// A remark for text whose lines seem to begin with language tags, if the vocabulary has none.
 fn cut_tags(config: &Config, texts: &[ParallelText]) -> Option<String> {
     let sources = texts.iter().flat_map(|text| &text.source);
     let mut tags = sources.filter_map(|line| written_language_tag(line.trim_start()));
@@ -90,10 +90,10 @@ fn cut_tags(config: &Config, texts: &[ParallelText]) -> Option<String> {
     ))
 }
 
-/// Language tags that are listed before "and N more".
+/// The number of language tags that are listed before "and N more".
 const LISTED_TAGS: usize = 20;
 
-/// The language tags of the source's vocabulary in words, if it has any.
+/// The language tags of the source vocabulary as a list in words, if it has any.
 pub fn language_tags(tokenizers: &Tokenizers) -> Option<String> {
     let tags: Vec<&str> = tokenizers.source.language_tags().collect();
     let listed = tags.iter().take(LISTED_TAGS).copied().collect::<Vec<_>>().join(", ");
@@ -104,8 +104,8 @@ pub fn language_tags(tokenizers: &Tokenizers) -> Option<String> {
     }
 }
 
-/// References that a vocabulary can only write in another way, so that no translation equals them, if there are any;
-/// and the way out.
+/// A message about references that the vocabulary can only write differently, so that no translation can equal them,
+/// and advice. `None` if there are no such references.
 ///
 /// # Errors
 /// When the tokenizer fails.
@@ -139,5 +139,5 @@ pub fn rewritten_references(
     }))
 }
 
-/// Characters of a line that are shown in a message.
+/// The number of characters of a line that a message shows.
 const EXCERPT: usize = 60;

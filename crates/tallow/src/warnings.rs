@@ -1,4 +1,4 @@
-//! What there is to say about translations.
+//! Warnings about translations.
 
 use crate::humanize::agreeing;
 use crate::vocabulary::language_tags;
@@ -6,32 +6,32 @@ use std::collections::BTreeSet;
 use tallow_decode::{DecodeConfig, Translation};
 use tallow_text::Tokenizers;
 
-/// Unknown language tags that a warning names.
+/// The number of unknown language tags that a warning names.
 const SHOWN_TAGS: usize = 5;
 
-/// Characters that are shown of each.
+/// The number of characters shown of each tag.
 const SHOWN_CHARACTERS: usize = 40;
 
-/// Lines that were not translated as they are, counted.
+/// Counts of lines that were not translated completely or as written.
 #[derive(Clone, Debug, Default)]
 pub struct TranslationWarnings {
     cut: u64,
     split: u64,
     unfinished: u64,
-    /// Lines that begin with a language tag which the vocabulary does not have, and the first of these tags.
+    /// The number of lines that begin with a language tag which the vocabulary does not have.
     tagged: u64,
     unknown_tags: BTreeSet<String>,
 }
 
 impl TranslationWarnings {
-    /// Those of translations.
+    /// The counts for some translations.
     pub fn of(translations: &[Translation]) -> Self {
         let mut all = Self::default();
         translations.iter().for_each(|translation| all.count(translation));
         all
     }
 
-    /// Counts those of one more translation.
+    /// Adds one more translation to the counts.
     pub fn count(&mut self, translation: &Translation) {
         self.cut += u64::from(translation.cut_tokens > 0);
         if let Some(tag) = &translation.unknown_tag {
@@ -49,7 +49,7 @@ impl TranslationWarnings {
         self.unfinished += u64::from(!is_finished);
     }
 
-    /// What there is to say of them, each with the key that can change it.
+    /// The warnings in words, each with the key that can change the behaviour.
     pub fn lines(&self, config: &DecodeConfig, tokenizers: &Tokenizers) -> Vec<String> {
         let (source, target) = (config.max_source_length, config.max_length);
         let mut warnings = Vec::new();

@@ -1,11 +1,11 @@
-//! How much of the machine is used.
+//! The use of the machine's cores.
 
 use crate::Result;
 use crate::config::Config;
 use crate::error::bail;
 use candle_core::Device;
 
-/// The cores that this process may use.
+/// The number of cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -13,7 +13,7 @@ pub fn cores() -> usize {
 /// Refuses a number of workers that cannot share an update on this device.
 ///
 /// # Errors
-/// When it cannot.
+/// When the number does not fit.
 pub fn check_workers(config: &Config, device: &Device) -> Result<()> {
     match config.train.workers.fault_on_gpu() {
         Some(fault) if !device.is_cpu() => bail!("{fault}"),
@@ -21,7 +21,7 @@ pub fn check_workers(config: &Config, device: &Device) -> Result<()> {
     }
 }
 
-/// How many workers share an update of a model with this many numbers.
+/// The number of workers that share an update of a model with this many parameters.
 pub fn workers(config: &Config, device: &Device, elements: usize) -> usize {
     let cores = if device.is_cpu() {
         cores() / config.train.threads_per_worker

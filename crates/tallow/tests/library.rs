@@ -1,6 +1,6 @@
-//! The library as a program uses it: its examples, and what they do not show.
+//! The library as a program uses it: its examples, and behaviour that they do not show.
 
-// Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
+// Helpers outside `#[test]` functions unwrap too: a test fails by a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::RefCell;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use tallow::{Begin, Composed, Config, Ending, Error, Event, Listener, Notice, Observer, SavedModel, Silent, Training};
 
-/// An example, which was built with this test.
+/// An example program, built together with this test.
 fn example(name: &str) -> Command {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -21,7 +21,7 @@ fn example(name: &str) -> Command {
     Command::new(path)
 }
 
-/// A config of a very small model, and its text.
+/// The config of a very small model, with its text.
 fn config(place: &Path) -> PathBuf {
     let words = ["red", "blue", "green", "cat", "dog", "bird"];
     let lines: String = (0..60)
@@ -50,7 +50,7 @@ fn composed(place: &Path) -> Composed {
     Config::open(config(place)).unwrap()
 }
 
-/// Remembers what it is told.
+/// A listener that remembers its messages.
 #[derive(Default)]
 struct Memory(RefCell<Vec<String>>);
 
@@ -83,7 +83,7 @@ fn the_examples_run() {
         told.starts_with("3 updates, ") && told.contains("exact match "),
         "{told}"
     );
-    // A library says nothing by itself.
+    // A library prints nothing by itself.
     assert!(
         trained.stderr.is_empty(),
         "{}",
@@ -107,7 +107,7 @@ fn a_run_is_told_stopped_and_resumed() {
     let place = tempfile::tempdir().unwrap();
     let memory = Memory::default();
     let ready = Training::new(composed(place.path())).prepare(&memory).unwrap();
-    // Whoever else wants the directory waits until the run is let go.
+    // A second process must wait until the run is dropped.
     let second = Training::new(composed(place.path()))
         .begin(Begin::Overwrite)
         .prepare(&Silent);
@@ -122,7 +122,7 @@ fn a_run_is_told_stopped_and_resumed() {
     assert_eq!(stopped.ending, Ending::Interrupted);
     assert!(stopped.test.is_none());
 
-    // A run that exists is not replaced by accident.
+    // An existing run is not replaced by accident.
     let again = Training::new(composed(place.path())).run(&Silent).unwrap_err();
     assert!(again.to_string().contains("there is a run already"), "{again}");
 
@@ -148,7 +148,7 @@ fn a_run_is_told_stopped_and_resumed() {
     let model = SavedModel::find(&place.path().join("run").display().to_string(), &hub(&place), &Silent).unwrap();
     assert_eq!(model.decode_config().beam, 2);
     let translator = model.translator().unwrap();
-    // A server shares it.
+    // A server shares the translator.
     let answers: Vec<String> = std::thread::scope(|scope| {
         let ask = || translator.translate(&["blue bird"], 0).unwrap()[0].text().to_owned();
         let threads: Vec<_> = (0..2).map(|_| scope.spawn(ask)).collect();
@@ -177,7 +177,7 @@ fn errors_can_be_told_apart() {
     ));
     let missing = SavedModel::at(place.path().join("none"), &Silent).unwrap_err();
     assert!(missing.to_string().contains("there is no such run"), "{missing}");
-    // The network is never asked without leave.
+    // The network is never used without permission.
     let offline = SavedModel::find("owner/name", &hub(&place), &Silent)
         .unwrap_err()
         .whole();

@@ -1,23 +1,23 @@
-//! Defaults that follow from other values of a config, and defaults that are not what they were.
+//! Defaults that depend on other values of a config, and defaults that have changed between versions.
 //!
-//! `docs/defaults.md` has the measurements that they come from.
+//! `docs/defaults.md` has the measurements behind them.
 
 use super::{Composed, Config, Origin};
 use crate::Result;
 use tallow_train::Schedule;
 use toml::{Table, Value};
 
-/// A key whose default follows from other values, or was another one before.
+/// A key whose default depends on other values, or was different in an earlier version.
 pub(super) struct Default {
     pub(super) section: &'static str,
     pub(super) key: &'static str,
-    /// In words, what the default follows from.
+    /// The value that the default depends on, in words.
     pub(super) because: fn(&Config) -> Option<String>,
-    /// The default before.
+    /// The earlier default.
     pub(super) before: &'static str,
 }
 
-/// All of them.
+/// All such keys.
 pub(super) const DEFAULTS: [Default; 4] = [
     Default {
         section: "train",
@@ -51,35 +51,36 @@ pub(super) const DEFAULTS: [Default; 4] = [
     },
 ];
 
-/// The learning rate of a model that was trained before: it is to be changed, not to begin anew.
+/// The learning rate for a model that has been trained before. It is low, because training should adjust the weights
+/// and not start over.
 const FINE_TUNING_RATE: f64 = 1e-4;
 
-/// The highest learning rate for new models of a width: inversely proportional to it, as the size of a good step is for
-/// matrices of that width, with two digits.
+/// The peak learning rate for new models of this width, rounded to two digits. It is inversely proportional to the
+/// width, as a good step size is for matrices of that width.
 fn learning_rate(d_model: usize) -> f64 {
     let rate = (0.512 / d_model.max(1) as f64).min(4e-3);
     let digits = 10f64.powf(rate.log10().floor() - 1.0);
-    // Through text: a product would have other last bits than what a person types.
+    // Goes through text: a product could differ in its last bits from the number that a person types.
     format!("{:e}", (rate / digits).round() * digits)
         .parse()
         .map_or(rate, |rate: f64| (rate * 1e9).round() / 1e9)
 }
 
-/// The warmup of a run of so many updates: a faster rise would end on a plateau, and a short run has half of its
-/// updates after it.
+/// The warmup of a run with this number of updates. A faster rise would end on a plateau. A short run keeps half of its
+/// updates for the time after the warmup.
 fn warmup_updates(max_updates: u64) -> u64 {
     (max_updates / 2).min(500)
 }
 
 impl Composed {
-    /// Gives keys that nobody has set the defaults that fit what is set.
+    /// Replaces the values of keys that nobody has set by defaults that fit the other values.
     pub(super) fn fit_defaults(&mut self) {
         let is_set = |key| self.origin(Some("train"), key) != Origin::Default;
         let [rate, warmup] = ["learning_rate", "warmup_updates"].map(is_set);
         let train = &mut self.config.train;
         if !rate {
             train.learning_rate = match (train.schedule, &self.config.init) {
-                // The factor of the paper's formula, which knows the width.
+                // A factor: the paper's formula already contains the width.
                 (Schedule::Noam, _) => 1.0,
                 (_, Some(_)) => FINE_TUNING_RATE,
                 (_, None) => learning_rate(self.config.model.d_model),
@@ -90,8 +91,8 @@ impl Composed {
         }
     }
 
-    /// For keys that nobody has set, takes the values that a run has written into its config where the defaults of
-    /// today may be others.
+    /// For keys that nobody has set, takes the values from the config that the run has written, because today's
+    /// defaults may be different.
     ///
     /// # Errors
     /// When the config cannot be written as TOML.
@@ -106,15 +107,15 @@ impl Composed {
                 section.insert((*key).to_owned(), value);
             }
         }
-        // What another version has written need not be understood; then today's defaults stay, and the checkpoint
-        // decides.
+        // The written config may come from another version and be unreadable here. Then today's defaults stay, and the
+        // comparison with the checkpoint decides.
         if let Ok(config) = table.try_into() {
             self.config = config;
         }
         Ok(())
     }
 
-    /// What there is to say of a default beside its value: what it follows from, and what it was.
+    /// A remark to print beside a default: the value that it depends on, and the earlier default.
     pub fn about_default(&self, section: Option<&str>, key: &str) -> Option<String> {
         let found = DEFAULTS
             .iter()
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!((train.learning_rate, train.warmup_updates), (0.5, 7));
         assert_eq!(compose("[train]\nschedule = \"noam\"").config.train.learning_rate, 1.0);
         assert_eq!(compose("init = \"a/b\"").config.train.learning_rate, FINE_TUNING_RATE);
-        // A struct alone has the defaults of a config that says nothing.
+        // A struct alone has the same defaults as an empty config.
         assert_eq!(compose("").config.train, tallow_train::TrainConfig::default());
     }
 
@@ -175,7 +176,7 @@ mod tests {
         let train = &composed.config.train;
         assert_eq!(train.schedule, tallow_train::Schedule::InverseSqrt);
         assert_eq!((train.warmup_updates, train.learning_rate), (20, 2e-3));
-        // Another version's word for it.
+        // A value that only another version knows.
         composed
             .keep_defaults_of(&toml::from_str("[train]\nschedule = \"wavy\"").unwrap())
             .unwrap();

@@ -1,9 +1,10 @@
-//! The names of a struct's fields, taken from its own `Deserialize`, so that no list of keys can drift from the code.
+//! The names of a struct's fields, taken from its own `Deserialize`, so that no separate list of keys can become
+//! outdated.
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
 
-/// The keys that a config section knows.
+/// The keys of a config section.
 pub fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     match T::deserialize(Probe) {
         Err(Found(keys)) => keys,
@@ -11,10 +12,10 @@ pub fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     }
 }
 
-/// A deserializer that only looks at which fields are asked for.
+/// A deserializer that only records which fields are requested.
 struct Probe;
 
-/// The answer, travelling as an error.
+/// The recorded fields, returned as an error.
 #[derive(Debug)]
 struct Found(&'static [&'static str]);
 
@@ -54,11 +55,11 @@ impl<'de> Deserializer<'de> for Probe {
     }
 }
 
-/// The known key that a mistyped one is closest to, if it is close at all.
+/// The known key that is closest to a mistyped one, if one is close enough.
 pub fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |known: &&&str| strsim::damerau_levenshtein(key, known);
     let nearest = known.iter().min_by_key(distance)?;
-    // A slip for every three letters: with more, short words are all alike.
+    // One slip for every three letters is allowed. With more, all short words would be alike.
     (distance(&nearest) <= key.chars().count().div_ceil(3)).then_some(nearest)
 }
 

@@ -1,4 +1,4 @@
-//! A run's config: a TOML file, `--set` on top of it, defaults beneath.
+//! A run's config: a TOML file, with `--set` values above it and defaults below it.
 
 mod defaults;
 mod keys;
@@ -21,18 +21,19 @@ use tallow_text::TextConfig;
 use tallow_train::{CardConfig, TrainConfig};
 use toml::{Table, Value};
 
-/// Everything about a run.
+/// All settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The run's name; it lies in `runs/<name>`. Default: the file's name.
+    /// The run's name; its directory is `runs/<name>`. Default: the file's name.
     pub name: String,
     /// The seed of all random numbers. Default 1.
     pub seed: u64,
     /// The run directory, if it is not `runs/<name>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
-    /// A model whose weights, shape and tokenizers training begins with: a path, or `owner/name` on the Hub.
+    /// A model that provides the weights, shape and tokenizers that training begins with: a path, or `owner/name` on
+    /// the Hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
     /// How text becomes pieces: `[text]`.
@@ -41,13 +42,13 @@ pub struct Config {
     pub data: DataConfig,
     /// The shape of the model: `[model]`.
     pub model: ModelConfig,
-    /// How it is trained: `[train]`.
+    /// The settings of training: `[train]`.
     pub train: TrainConfig,
-    /// How it searches: `[decode]`.
+    /// The settings of the search: `[decode]`.
     pub decode: DecodeConfig,
     /// How translations are scored: `[score]`.
     pub score: ScoreConfig,
-    /// What only a person knows about the model: `[card]`.
+    /// Facts about the model that only a person knows: `[card]`.
     pub card: CardConfig,
 }
 
@@ -69,23 +70,23 @@ impl Default for Config {
     }
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody has set it.
+    /// Nobody has set the value.
     Default,
-    /// The file.
+    /// The config file.
     File,
-    /// An assignment on top of the file: `--set`.
+    /// An assignment on the command line: `--set`.
     CommandLine,
 }
 
-/// A config together with the layers it was put together from.
+/// A config together with the layers that it was composed from.
 #[derive(Clone, Debug)]
 pub struct Composed {
-    /// Every value.
+    /// All values.
     pub config: Config,
-    /// The file, for messages.
+    /// The name of the file, for messages.
     pub name: String,
     file: Table,
     command_line: Table,
@@ -94,14 +95,14 @@ pub struct Composed {
 /// A key with its section, if it has one, and its value, if it is set.
 pub type Effective = (Option<&'static str>, &'static str, Option<Value>);
 
-/// The sections and, for each, its keys and a check of one value.
+/// A check of the values of a section. It is called with one key at a time.
 pub type Check = fn(Value) -> Result<(), toml::de::Error>;
 
 fn check<T: for<'de> Deserialize<'de>>(section: Value) -> Result<(), toml::de::Error> {
     T::deserialize(section).map(|_| ())
 }
 
-/// The sections of a config.
+/// The sections of a config: for each, its name, its keys and its check.
 pub fn sections() -> [(&'static str, &'static [&'static str], Check); 7] {
     [
         ("text", keys_of::<TextConfig>(), check::<TextConfig>),
@@ -114,7 +115,7 @@ pub fn sections() -> [(&'static str, &'static [&'static str], Check); 7] {
     ]
 }
 
-/// The keys that stand in no section.
+/// The keys that belong to no section.
 pub fn top_level_keys() -> Vec<&'static str> {
     let sections = sections().map(|section| section.0);
     let keys = keys_of::<Config>().iter().copied();
@@ -122,10 +123,10 @@ pub fn top_level_keys() -> Vec<&'static str> {
 }
 
 impl Config {
-    /// Reads a file, and checks everything. All faults are reported at once.
+    /// Reads a file and checks everything. All faults are reported at once.
     ///
     /// # Errors
-    /// As [`Self::compose`].
+    /// As for [`Self::compose`].
     pub fn open(path: impl AsRef<Path>) -> Result<Composed> {
         Self::compose::<&str>(path, &[])
     }
@@ -133,7 +134,7 @@ impl Config {
     /// Reads a file, lays `--set section.key=value` over it, and checks everything. All faults are reported at once.
     ///
     /// # Errors
-    /// When the file cannot be read, and with every fault of its keys and values.
+    /// When the file cannot be read, or when keys or values are wrong: then with every fault.
     pub fn compose<S: AsRef<str>>(path: impl AsRef<Path>, set: &[S]) -> Result<Composed> {
         let path = path.as_ref();
         let file = Self::read(path)?;
@@ -141,11 +142,11 @@ impl Config {
         Self::layer(file, set, &path.display().to_string(), stem.unwrap_or_default())
     }
 
-    /// Reads the config of a run whose model is to be used. What only training looks at is not checked: it may be from
-    /// a version that allowed more.
+    /// Reads the config of a run in order to use its model. Values that only training needs are not checked: the config
+    /// may come from a version that allowed more.
     ///
     /// # Errors
-    /// When the file cannot be read, and with every fault of what is not about training.
+    /// When the file cannot be read, or when values other than those of training are wrong: then with every fault.
     pub fn of_run(path: &Path) -> Result<Self> {
         let (name, file) = (path.display().to_string(), Self::read(path)?);
         let config = Self::merge::<&str>(file, &[], &name, String::new())?.config;
@@ -178,7 +179,7 @@ impl Config {
         Ok(())
     }
 
-    /// The layers put together, each value of the right type.
+    /// Puts the layers together and gives each value its type.
     fn merge<S: AsRef<str>>(file: Table, set: &[S], name: &str, default_name: String) -> Result<Composed> {
         let mut command_line = Table::new();
         let assigned = set
@@ -220,7 +221,7 @@ impl Config {
         Ok(composed)
     }
 
-    /// Every fault of the values. What a model of `init` is, is not known before it is opened.
+    /// Every fault of the values. The shape of a model of `init` is unknown until it is opened.
     fn validate(&self, is_model_known: bool) -> Vec<String> {
         let mut faults = Vec::new();
         if self.name.is_empty()
@@ -274,7 +275,7 @@ impl Config {
         faults
     }
 
-    /// Where the run lies.
+    /// The directory of the run.
     pub fn run_directory(&self) -> PathBuf {
         self.output
             .clone()
@@ -289,10 +290,10 @@ impl Config {
         toml::to_string_pretty(self).context("the config cannot be written as TOML")
     }
 
-    /// Every value as `section.key` and text, for comparison with another run's.
+    /// Every value as `section.key` and text, for comparison with the values of another run.
     ///
     /// # Errors
-    /// As [`Self::to_toml`].
+    /// As for [`Self::to_toml`].
     pub fn flat(&self) -> Result<Vec<(String, String)>> {
         let table = Table::try_from(self).context("the config cannot be written as TOML")?;
         let mut flat = Vec::new();
@@ -313,11 +314,11 @@ impl Config {
 }
 
 impl Composed {
-    /// The config of a run that begins with a model of this shape. Of the keys of `[model]`, only rates of dropout may
-    /// be others than the model's.
+    /// The config of a run that begins with a model of this shape. Of the keys of `[model]`, only the rates of dropout
+    /// may differ from those of the model.
     ///
     /// # Errors
-    /// When the config says otherwise.
+    /// When the config contradicts the model.
     pub fn with_model_of(mut self, init: &ModelConfig) -> Result<Config> {
         const RATES: [&str; 3] = ["dropout", "attention_dropout", "activation_dropout"];
         let table = |model: &ModelConfig| Table::try_from(model).context("the config cannot be written as TOML");
@@ -353,7 +354,7 @@ impl Composed {
         Ok(self.config)
     }
 
-    /// Lengths that nobody has set go as far as the positions that the model learns.
+    /// Lowers the lengths that nobody has set to the number of positions that the model learns.
     fn fit_lengths(&mut self) {
         let limit = self.config.model.position_limit();
         let is_set = |section, key| self.origin(Some(section), key) != Origin::Default;
@@ -375,7 +376,7 @@ impl Composed {
         }
     }
 
-    /// Where the value of a key came from.
+    /// The origin of a key's value.
     pub fn origin(&self, section: Option<&str>, key: &str) -> Origin {
         let has = |table: &Table| match section {
             None => table.contains_key(key),
@@ -396,7 +397,7 @@ impl Composed {
     /// Every key in order, with its effective value if it has one.
     ///
     /// # Errors
-    /// As [`Config::to_toml`].
+    /// As for [`Config::to_toml`].
     pub fn values(&self) -> Result<Vec<Effective>> {
         let table = Table::try_from(&self.config).context("the config cannot be written as TOML")?;
         let mut values = Vec::new();
@@ -444,7 +445,7 @@ mod tests {
         assert_eq!(composed.origin(Some("model"), "d_model"), Origin::CommandLine);
         assert_eq!(composed.origin(Some("model"), "norm"), Origin::Default);
         assert_eq!(composed.origin(None, "seed"), Origin::File);
-        // What is written can be read again.
+        // The written config can be read again.
         let again = compose(&config.to_toml().unwrap(), &[]).unwrap();
         assert_eq!(&again.config, config);
     }
@@ -485,7 +486,8 @@ mod tests {
         assert!(compose("", &[]).unwrap_err().to_string().contains("data.train"));
     }
 
-    /// What nobody has set fits the positions that a model learns; what somebody has set is told.
+    /// Lengths that nobody has set fit the positions that a model learns; a length that somebody has set too high is
+    /// reported.
     #[test]
     fn lengths_fit_learned_positions() {
         let text = format!("{DATA}[model]\npositions = \"learned\"\nmax_positions = 60\n");
@@ -506,7 +508,7 @@ mod tests {
             let (key, _) = set.split_once('=').unwrap();
             assert!(error.contains(&format!("{key}: 61 is more than the 60")), "{error}");
         }
-        // Other positions have no limit.
+        // Positions of other kinds have no limit.
         assert_eq!(
             compose(DATA, &["model.max_positions=60"])
                 .unwrap()
@@ -528,7 +530,7 @@ mod tests {
         };
         let text = format!("init = \"a/b\"\n{DATA}[model]\nheads = 8\ndropout = 0.0\n");
         let config = compose(&text, &[]).unwrap().with_model_of(&init).unwrap();
-        // Heads that divide the width of `init`, but not the default one.
+        // A number of heads that divides the width of `init`, but not the default width.
         let odd = ModelConfig {
             d_model: 48,
             heads: 3,
@@ -556,7 +558,7 @@ mod tests {
         ] {
             assert!(error.contains(part), "{error}");
         }
-        // How training sentences are cut may be said; of which kind the vocabulary is, that model knows.
+        // A config may say how training sentences are split; the kind of vocabulary comes from the model.
         for set in ["text.bpe_dropout=0.1", "text.unigram_alpha=0.2"] {
             assert!(compose(&text, &[set]).unwrap().with_model_of(&init).is_ok());
         }

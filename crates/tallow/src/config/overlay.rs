@@ -1,4 +1,4 @@
-//! The layers of a config: values laid over values, and what is wrong with their keys.
+//! The layers of a config: how values are laid over others, and faults of their keys.
 
 use super::keys::{keys_of, nearest};
 use super::synonyms::{known_elsewhere, section_elsewhere};
@@ -6,7 +6,7 @@ use super::{Config, sections, top_level_keys};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-/// A value from the command line: TOML, or a string if it is no TOML.
+/// A value from the command line: TOML, or a string if it is not valid TOML.
 pub fn parse_value(text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}"))
         .ok()
@@ -14,7 +14,7 @@ pub fn parse_value(text: &str) -> Value {
     parsed.unwrap_or_else(|| Value::String(text.to_string()))
 }
 
-/// `section.key=value` into a table. The value is TOML; what is no TOML is taken as a string.
+/// Puts `section.key=value` into a table. A value that is not valid TOML becomes a string.
 pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
     let Some((path, value)) = assignment.split_once('=') else {
         return Err(format!("--set {assignment}: write it as section.key=value"));
@@ -38,7 +38,7 @@ pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> 
     Ok(())
 }
 
-/// Lays one table over another; sections are merged, values replaced.
+/// Lays one table over another: sections are merged, values replaced.
 pub(super) fn merge(below: &mut Table, above: &Table) {
     for (key, value) in above {
         match (below.get_mut(key), value) {
@@ -50,7 +50,7 @@ pub(super) fn merge(below: &mut Table, above: &Table) {
     }
 }
 
-/// Unknown keys and values of the wrong type, each key checked by itself so that none hides another.
+/// Unknown keys and values of the wrong type. Each key is checked by itself, so that no fault hides another.
 pub(super) fn faults_of(table: &Table) -> Vec<String> {
     let mut faults = Vec::new();
     let known = keys_of::<Config>();
@@ -82,7 +82,7 @@ pub(super) fn faults_of(table: &Table) -> Vec<String> {
     faults
 }
 
-/// The fault of a key that its section does not have, with what may have been meant.
+/// The fault of a key that is not in its section, with a suggestion.
 pub fn unknown_in(section: &str, key: &str, keys: &[&str]) -> String {
     unknown(&format!("{section}.{key}"), &qualified(section, keys))
 }
@@ -91,7 +91,8 @@ fn qualified(section: &str, keys: &[&str]) -> Vec<String> {
     keys.iter().map(|key| format!("{section}.{key}")).collect()
 }
 
-/// The fault of a section that does not exist, and of those of its keys that the section that was meant lacks.
+/// The faults of a section that does not exist: the section itself, and those of its keys that are also missing in the
+/// section that was probably meant.
 fn unknown_section(name: &str, section: &Table) -> Vec<String> {
     let sections = sections();
     let names: Vec<&str> = sections.iter().map(|section| section.0).collect();
@@ -106,12 +107,12 @@ fn unknown_section(name: &str, section: &Table) -> Vec<String> {
         .collect()
 }
 
-/// The fault of a key that does not exist, with what it may be: a key of another section, one that other programs call
-/// so, or the nearest of those that were possible.
+/// The fault of a key that does not exist, with a suggestion: a key of this name in another section, the key for a name
+/// from another program, or the nearest possible key.
 fn unknown<S: AsRef<str>>(key: &str, known: &[S]) -> String {
     let name = key.rsplit('.').next().unwrap_or(key);
     let here: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
-    // Two sections may have a key of this name.
+    // Several sections may have a key of this name.
     let mut elsewhere: Vec<String> = sections()
         .iter()
         .filter(|section| section.1.contains(&name))
@@ -123,7 +124,7 @@ fn unknown<S: AsRef<str>>(key: &str, known: &[S]) -> String {
         [one] => Some(format!("there is {one}")),
         several => Some(format!("there are {}", several.join(" and "))),
     };
-    // A section that both names have says nothing about how close they are.
+    // Compares without the section: a section in both names does not make them more alike.
     let own = |known: &str| known.rsplit('.').next().unwrap_or(known).to_owned();
     let names: Vec<String> = here.iter().map(|known| own(known)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn what_a_key_may_be() {
         for (key, suggestion) in [
-            // Of another section, or of none.
+            // Keys that belong to another section, or to none.
             (
                 "[train]\ndropout = 0.1",
                 "train.dropout: unknown key; there is model.dropout",
@@ -157,7 +158,7 @@ mod tests {
                 "[train]\nbatch_tokens = 4",
                 "train.batch_tokens: unknown key; there are data.batch_tokens and decode.batch_tokens",
             ),
-            // Of other programs.
+            // Keys of other programs.
             ("[train]\nlr = 1", "train.lr: unknown key; there is train.learning_rate"),
             (
                 "[model]\nlayers = 6",
@@ -180,7 +181,7 @@ mod tests {
                 "[train]\ndevice = 6",
                 "train.device: unknown key; say --device cpu, cuda or cuda:N on the command line",
             ),
-            // Mistyped.
+            // Mistyped keys.
             (
                 "[train]\npatence = 6",
                 "train.patence: unknown key; did you mean train.patience?",
@@ -189,7 +190,7 @@ mod tests {
                 "[decode]\nbean = 6",
                 "decode.bean: unknown key; did you mean decode.beam?",
             ),
-            // The name of its section makes no key closer.
+            // The name of its section brings no key closer.
             (
                 "[train]\nbanana = 6",
                 "train.banana: unknown key; FORMAT.md lists all keys",
@@ -200,7 +201,7 @@ mod tests {
         }
     }
 
-    /// All of it at once: nobody wants to mend a config line by line.
+    /// All faults are reported at once: nobody wants to correct a config line by line.
     #[test]
     fn a_section_of_another_program() {
         assert_eq!(

@@ -1,9 +1,9 @@
-//! What other trainers call the sections and keys of a config.
+//! The names that other trainers use for sections and keys of a config.
 
-/// Keys under their names elsewhere; its first lines say how to read it.
+/// Keys with their names in other programs. The first lines of the file explain its form.
 const KEYS: &str = include_str!("synonyms.txt");
 
-/// Sections under their names elsewhere.
+/// Sections with their names in other programs.
 const SECTIONS: [(&str, &str); 6] = [
     (
         "text",
@@ -22,12 +22,12 @@ const SECTIONS: [(&str, &str); 6] = [
     ("score", "scoring evaluation eval metric metrics bleu"),
 ];
 
-/// A setting under its names elsewhere.
+/// A setting, with its names in other programs.
 #[derive(Debug, Default)]
 pub struct Synonym {
-    /// The keys here, with their sections; none where it is no key.
+    /// The keys in Tallow, with their sections; empty if there is no such key.
     pub keys: Vec<&'static str>,
-    /// What else to know about it; all there is to say where there is no key.
+    /// A remark about the setting; if there is no key, the whole answer.
     pub note: &'static str,
     names: Vec<&'static str>,
 }
@@ -48,7 +48,7 @@ fn synonyms() -> Vec<Synonym> {
     all
 }
 
-/// What other programs call so: in this section alone, or anywhere.
+/// The setting that other programs know by this name, either in this section only or in any.
 pub fn synonym(key: &str) -> Option<Synonym> {
     let plain = plain(key);
     let name = plain.rsplit('.').next().unwrap_or(&plain);
@@ -58,7 +58,7 @@ pub fn synonym(key: &str) -> Option<Synonym> {
     Some(all.swap_remove(found))
 }
 
-/// What a key that is none may be here, if other programs call something so: the end of a sentence about it.
+/// A hint for an unknown key, if other programs have a key of this name: the end of a sentence about it.
 pub(super) fn known_elsewhere(key: &str) -> Option<String> {
     let Synonym { keys, note, .. } = synonym(key)?;
     let there = match keys.split_last() {
@@ -73,7 +73,7 @@ pub(super) fn known_elsewhere(key: &str) -> Option<String> {
     })
 }
 
-/// The section that other programs call so.
+/// The section that other programs know by this name.
 pub(super) fn section_elsewhere(name: &str) -> Option<&'static str> {
     let plain = plain(name);
     let found = SECTIONS
@@ -82,7 +82,7 @@ pub(super) fn section_elsewhere(name: &str) -> Option<&'static str> {
     found.map(|(section, _)| *section)
 }
 
-/// As the tables have it: other programs write `--max-len` and `maxLen`.
+/// The name in the form of the tables: other programs write `--max-len` and `maxLen`.
 fn plain(name: &str) -> String {
     let mut plain = String::new();
     for c in name.trim_start_matches('-').chars() {
@@ -101,7 +101,7 @@ mod tests {
     use crate::config::{Config, keys_of, sections};
     use std::collections::BTreeSet;
 
-    /// Every key with its section, and the names of sections.
+    /// Every key with its section, and the names of the sections.
     fn keys() -> BTreeSet<String> {
         let inner = sections()
             .into_iter()
@@ -164,7 +164,7 @@ mod tests {
             assert_eq!(known_elsewhere(name).as_deref(), Some(expected), "{name}");
         }
         assert_eq!(known_elsewhere("train.banana"), None);
-        // A name with a section is meant in that section alone.
+        // A name with a section counts in that section only.
         assert_eq!(known_elsewhere("score.early_stopping"), None);
         assert_eq!(section_elsewhere("Training"), Some("train"));
         assert_eq!(section_elsewhere("banana"), None);

@@ -1,11 +1,11 @@
-//! The cache of the Hugging Face Hub, which all programs share: `blobs/` holds the contents of files,
-//! `snapshots/<commit>/` their names, `refs/<branch>` the commit that a branch was at. `hf-hub` writes it.
+//! The cache of the Hugging Face Hub, shared by all programs: `blobs/` holds the contents of files,
+//! `snapshots/<commit>/` their names, `refs/<branch>` the commit that a branch pointed to. `hf-hub` writes it.
 
 use hf_hub::{Cache, CacheRepo, Repo};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The part of the cache that belongs to a revision of a model.
+/// The part of the cache that belongs to one revision of a model.
 #[derive(Debug)]
 pub(super) struct CachedModel {
     cache: CacheRepo,
@@ -26,17 +26,18 @@ impl CachedModel {
         &self.folder
     }
 
-    /// Where the files of a commit have their names.
+    /// The folder with the file names of a commit.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.cache.pointer_path(commit)
     }
 
-    /// What is here of contents that have not arrived in full, by the Hub's name for them.
+    /// The file with the contents that have arrived so far of an incomplete download. `name` is the Hub's name for the
+    /// contents.
     pub(super) fn part(&self, name: &str) -> PathBuf {
         self.cache.blob_path(name).with_extension("part")
     }
 
-    /// The commit that the revision was at when it was last looked at: a branch or tag by its note, a commit by itself.
+    /// The last known commit of the revision: the noted one for a branch or tag; a commit is its own.
     pub(super) fn commit(&self) -> Option<String> {
         let itself = || Some(self.revision.clone()).filter(|commit| is_commit(commit));
         self.noted()
@@ -44,7 +45,7 @@ impl CachedModel {
             .filter(|commit| self.snapshot(commit).is_dir())
     }
 
-    /// Notes the commit that the revision is at now.
+    /// Notes the present commit of the revision.
     pub(super) fn note(&self, commit: &str) -> io::Result<()> {
         match self.noted() {
             Some(noted) if noted == commit => Ok(()),
@@ -52,14 +53,15 @@ impl CachedModel {
         }
     }
 
-    /// `hf-hub` takes the whole text; written by hand or by a shell, it ends in a line feed.
+    /// The noted commit. `hf-hub` uses the whole text of the file, but a file written by hand or by a shell ends in a
+    /// line feed.
     fn noted(&self) -> Option<String> {
         let text = std::fs::read_to_string(self.folder.join("refs").join(&self.revision)).ok()?;
         Some(text.trim().to_owned()).filter(|text| is_commit(text))
     }
 }
 
-/// Whether a text can be the name of a commit, and so of a folder.
+/// Whether a text can be the name of a commit, and thus of a folder.
 pub(super) fn is_commit(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric())
 }

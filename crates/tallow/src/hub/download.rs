@@ -1,4 +1,4 @@
-//! Requests to the Hugging Face Hub, which `hf-hub` makes.
+//! Requests to the Hugging Face Hub, made by `hf-hub`.
 
 use super::cache::CachedModel;
 use super::environment::{Hub, Token};
@@ -11,24 +11,24 @@ use hf_hub::{Cache, Repo};
 use std::io::ErrorKind;
 use std::time::Duration;
 
-/// How long the Hub may take to be reached, and to begin an answer.
+/// The longest time to connect to the Hub, and to wait for the start of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The list of a repository's files is never longer, in bytes.
+/// The largest accepted size of the list of a repository's files, in bytes.
 const LONGEST_LIST: u64 = 64 << 20;
-/// The status for a file that is asked for from its end on, or from behind it.
+/// The HTTP status of a request for the rest of a file that begins at its end or after it.
 const NOTHING_LEFT: u16 = 416;
-/// What the Hub calls a model whose conditions have to be accepted.
+/// The Hub's error code for a model whose conditions the user must accept first.
 const GATED: &str = "GatedRepo";
-/// What the Hub calls a branch, tag or commit that a model lacks.
+/// The Hub's error code for a branch, tag or commit that a model does not have.
 const NO_REVISION: &str = "RevisionNotFound";
 
-/// The Hub, and who asks it.
+/// A client of the Hub.
 pub(super) struct Client<'a> {
     api: Api,
     hub: &'a Hub,
     listener: &'a dyn Listener,
-    /// What goes along with every request: nothing before the Hub refuses one without it, because `hf-hub` sends it to
-    /// the server of the files, too.
+    /// The token to send with every request. It stays `None` until the Hub refuses a request without it, because
+    /// `hf-hub` also sends it to the server of the files.
     token: Option<&'a Token>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// What a revision has now.
+    /// The present commit and files of a revision.
     pub(super) fn info(&mut self, repository: &Repo) -> Result<RepoInfo> {
         loop {
             let request = self.api.repo(repository.clone()).info_request().config();
@@ -68,22 +68,22 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Brings a file of a commit into the cache.
+    /// Fetches a file of a commit into the cache.
     pub(super) fn fetch(&mut self, repository: &Repo, file: &str, cache: &CachedModel) -> Result<()> {
         let path = cache.snapshot(repository.revision()).join(file);
         let unwritable = || format!("the Hub's cache, {}, cannot be written", cache.folder().display());
-        // `hf-hub` would leave a link that leads nowhere.
+        // `hf-hub` would keep a link that leads nowhere.
         if path.is_symlink() && !path.exists() {
             std::fs::remove_file(&path).with_context(unwritable)?;
         }
         let mut waits = false;
-        // While this process waits, another one may fetch it.
+        // Another process may fetch the file while this one waits.
         while !path.exists() {
             let asked = self.api.repo(repository.clone());
             let fetched = if file.is_ascii() {
                 asked.download(file)
             } else {
-                // Its progress bar may cut within a character.
+                // The progress bar of `hf-hub` may cut the name within a character.
                 asked.download_with_progress(file, ())
             };
             let error = match fetched {
@@ -115,7 +115,7 @@ impl<'a> Client<'a> {
                 }
                 (_, Some(status)) => {
                     if !self.takes_token(status)? {
-                        // It is known to be there, so it is not private.
+                        // The file is known to exist, so the repository is not private.
                         bail!("{}", self.refusal(status, Some(GATED), repository));
                     }
                 }
@@ -125,7 +125,8 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Whether a request that met with a status is worth another try, with the token from now on.
+    /// Whether a request with this status is worth another try with the token. If so, the client uses the token from
+    /// now on.
     fn takes_token(&mut self, status: u16) -> Result<bool> {
         let token = self.hub.token.as_ref();
         let helps = matches!(status, 401 | 403 | 404) && self.token.is_none() && token.is_some();
@@ -136,8 +137,8 @@ impl<'a> Client<'a> {
         Ok(helps)
     }
 
-    /// Removes what is here of a file if it is not its beginning; whether there was something. `hf-hub` would ask for
-    /// the rest of it for ever.
+    /// Removes the partial download of a file if it is not the beginning of that file, because `hf-hub` would request
+    /// the rest of it forever. The result says whether there was one.
     fn discards_part(&self, url: &str, cache: &CachedModel) -> Result<bool> {
         let part = cache.part(self.api.metadata(url)?.etag());
         let is_there = part.metadata().is_ok_and(|part| part.len() > 0);
@@ -147,7 +148,7 @@ impl<'a> Client<'a> {
         Ok(is_there)
     }
 
-    /// What an answer means that brings nothing.
+    /// An explanation of an unsuccessful answer.
     fn refusal(&self, status: u16, code: Option<&str>, repository: &Repo) -> String {
         let (name, revision) = (repository.url(), repository.revision());
         let Hub {
@@ -180,7 +181,7 @@ impl<'a> Client<'a> {
 /// The Hub that the environment names.
 fn api(hub: &Hub, token: Option<&Token>) -> Result<Api> {
     let token = token.map(Token::secret).transpose()?;
-    // Not `new`, which panics where there is no home.
+    // `new` would panic if there is no home directory.
     ApiBuilder::from_cache(Cache::new(hub.cache.clone()))
         .with_endpoint(hub.endpoint.clone())
         .with_token(token.map(str::to_owned))
@@ -189,8 +190,8 @@ fn api(hub: &Hub, token: Option<&Token>) -> Result<Api> {
         .context("the Hub cannot be asked")
 }
 
-/// The status that the Hub refused a file with. `hf-hub` does not name the type that holds it, so it is taken from the
-/// text.
+/// The HTTP status with which the Hub refused a file. `hf-hub` does not export the type that holds it, so it is taken
+/// from the text.
 fn status(error: &ApiError) -> Option<u16> {
     let ApiError::RequestError(error) = error else {
         return None;
@@ -198,7 +199,7 @@ fn status(error: &ApiError) -> Option<u16> {
     error.to_string().strip_prefix("http status: ")?.parse().ok()
 }
 
-/// Whether a disk fails like this, and not a connection.
+/// Whether an error of this kind comes from the disk, not from the connection.
 fn is_of_disk(kind: ErrorKind) -> bool {
     matches!(
         kind,

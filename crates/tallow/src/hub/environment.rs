@@ -1,41 +1,41 @@
-//! What the environment says about the Hugging Face Hub, as Hugging Face's own programs understand it.
+//! Settings of the Hugging Face Hub from environment variables, read as Hugging Face's own programs read them.
 
 use crate::Result;
 use crate::error::bail;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The Hub itself.
+/// The address of the Hub itself.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// The way to the Hugging Face Hub: where it and its cache are, and what opens private models.
+/// The connection to the Hugging Face Hub: its address, its cache, and the token for private models.
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(super) endpoint: String,
     /// The folder of the cache.
     pub(super) cache: PathBuf,
     pub(super) token: Option<Token>,
-    /// The file that a token is looked for in.
+    /// The file to look for a token in.
     pub(super) token_file: PathBuf,
-    /// Whether the cache alone is used.
+    /// Whether to use the cache only.
     pub(super) offline: bool,
-    /// Whether `hf-hub` draws its bars on a terminal.
+    /// Whether `hf-hub` draws progress bars on a terminal.
     pub(super) shows_progress: bool,
 }
 
-/// What proves to the Hub who asks. It is never shown.
+/// A token that tells the Hub who makes the request. It is never shown.
 #[derive(Clone)]
 pub(super) struct Token {
     secret: String,
-    /// Where it stood.
+    /// The variable or file that it came from.
     pub(super) origin: String,
 }
 
 impl Token {
-    /// What is sent.
+    /// The text to send.
     ///
     /// # Errors
-    /// When this can be no token, without repeating it.
+    /// When this cannot be a token. The message does not repeat it.
     pub(super) fn secret(&self) -> Result<&str> {
         if !self.secret.chars().all(|c| c.is_ascii_graphic()) {
             bail!(
@@ -54,7 +54,7 @@ impl fmt::Debug for Token {
 }
 
 impl Hub {
-    /// No network, and nothing but what lies in a cache.
+    /// Uses no network, only files in a cache.
     pub fn offline(cache: impl Into<PathBuf>) -> Self {
         Self {
             endpoint: ENDPOINT.to_owned(),
@@ -66,8 +66,8 @@ impl Hub {
         }
     }
 
-    /// The Hub as variables of an environment describe it, in the way of Hugging Face's own programs; empty ones count
-    /// as missing. A program passes `|name| std::env::var(name).ok()`, and the home directory of its user.
+    /// The Hub as environment variables describe it, by the rules of Hugging Face's own programs; empty variables count
+    /// as missing. A program passes `|name| std::env::var(name).ok()` and the home directory of its user.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>, home: &Path) -> Self {
         let value = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let path = |name: &str| {
@@ -116,14 +116,14 @@ impl Hub {
         }
     }
 
-    /// The same, without the network if `offline`.
+    /// The same settings, but without the network if `offline`.
     #[must_use]
     pub fn offline_if(mut self, offline: bool) -> Self {
         self.offline |= offline;
         self
     }
 
-    /// The same; bars of progress are drawn on the terminal while files are fetched if `shows_progress`.
+    /// The same settings, but with progress bars on the terminal while files are fetched, if `shows_progress`.
     #[must_use]
     pub fn with_progress(mut self, shows_progress: bool) -> Self {
         self.shows_progress = shows_progress;
@@ -143,7 +143,7 @@ mod tests {
         Hub::from_variables(find, Path::new("/home/me"))
     }
 
-    /// The order of precedence of huggingface_hub's constants.py.
+    /// The order of precedence follows huggingface_hub's constants.py.
     #[test]
     fn where_the_cache_is() {
         let mut variables = vec![
@@ -196,7 +196,7 @@ mod tests {
                 .token
                 .is_none()
         );
-        // A whole line of a shell, for one. The error does not repeat it.
+        // Not a token, for example a whole line of a shell. The error does not repeat it.
         let error = of(&[("HF_TOKEN", "export secret")])
             .token
             .unwrap()

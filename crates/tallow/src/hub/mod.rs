@@ -16,7 +16,7 @@ use tallow_model::{CONFIG_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILE, 
 use tallow_text::Tokenizers;
 use tallow_train::CARD_FILE;
 
-/// The branch that is meant where no revision is given.
+/// The branch to use if no revision is given.
 const MAIN: &str = "main";
 
 /// A repository on the Hub: `owner/name`, or `owner/name@revision` for a branch, a tag or a commit.
@@ -26,26 +26,26 @@ pub struct Reference {
     revision: String,
 }
 
-/// Files that lie in the Hub's cache.
+/// Files in the Hub's cache.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// The folder.
+    /// The folder of the files.
     pub folder: PathBuf,
-    /// The commit that they are of.
+    /// The commit that the files belong to.
     pub commit: String,
 }
 
-/// What is fetched of a repository.
+/// The files to fetch from a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The model and its tokenizers.
+    /// A model and its tokenizers.
     Model,
-    /// The tokenizers alone.
+    /// Tokenizers alone.
     Tokenizers,
 }
 
 impl Wanted {
-    /// Of the files that there are, those that are needed.
+    /// The needed ones among existing files.
     fn among(self, names: &[String]) -> Vec<String> {
         let has = |name: &&str| names.iter().any(|other| other == name);
         let mut wanted: Vec<&str> = Tokenizers::file_names().filter(has).collect();
@@ -60,7 +60,7 @@ impl Wanted {
         wanted.into_iter().map(str::to_owned).collect()
     }
 
-    /// Whether these files are enough; otherwise what is missing.
+    /// Whether these files are enough; the error names the missing ones.
     fn check(self, names: &[String]) -> Result<(), String> {
         let has = |name: &str| names.iter().any(|other| other == name);
         if !Tokenizers::are_in(&has) {
@@ -77,7 +77,7 @@ impl Wanted {
         Ok(())
     }
 
-    /// The files that an index of weights speaks of, if there is one in a folder and it is wanted.
+    /// The files that the weight index in a folder names, if the index exists and is wanted.
     fn shards(self, folder: &Path, files: &[String]) -> Result<Vec<String>> {
         let index = [WEIGHTS_INDEX_FILE, PYTORCH_INDEX_FILE]
             .into_iter()
@@ -90,12 +90,12 @@ impl Wanted {
 }
 
 impl Reference {
-    /// The repository that a text names, if it has the form of one that could not be a file's name as well.
+    /// The repository that a text names, if the text has a form that cannot also be a file name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::new(text).filter(|reference| reference.name.contains('/'))
     }
 
-    /// The repository that a text names; of the Hub's oldest, some have no owner.
+    /// The repository that a text names. Some of the oldest on the Hub have no owner.
     pub fn new(text: &str) -> Option<Self> {
         let (name, revision) = text.split_once('@').unwrap_or((text, MAIN));
         let is_part = |part: &str| {
@@ -118,12 +118,12 @@ impl Reference {
         Repo::with_revision(self.name.clone(), RepoType::Model, revision.to_owned())
     }
 
-    /// Brings files into the Hub's usual cache. The Hub is asked what the revision is and has now; what lies in the
-    /// cache is not fetched again, and if all does, the cache need not be writable. If the Hub cannot be reached or
-    /// gives nothing, or `offline`, the cache alone must do.
+    /// Fetches files into the Hub's usual cache. The Hub is asked for the present commit and files of the revision.
+    /// Files in the cache are not fetched again; if all are there, the cache need not be writable. If the Hub cannot be
+    /// reached or sends nothing, or if `offline`, the files in the cache must suffice.
     ///
     /// # Errors
-    /// When the model cannot be had, with the reason and the way out.
+    /// When the model is not available. The message gives the reason and a solution.
     pub fn fetch(&self, wanted: Wanted, hub: &Hub, listener: &dyn Listener) -> Result<Fetched> {
         let cache = CachedModel::new(&hub.cache, self.at(&self.revision));
         if hub.offline {
@@ -182,7 +182,7 @@ impl Reference {
             );
         }
         fetch(&shards)?;
-        // What the branch is now, for the time without a network.
+        // The present commit of the branch, for later use without a network.
         if let Err(error) = cache.note(&info.sha) {
             listener.notice(&Notice::Note(format!(
                 "{} cannot be written ({error}); what {:?} is now will not be known there without the network",
@@ -196,14 +196,14 @@ impl Reference {
         })
     }
 
-    /// What the cache has, if it has everything that is needed.
+    /// The files in the cache, if all that are needed are there.
     fn cached(&self, wanted: Wanted, cache: &CachedModel) -> Option<Fetched> {
         let commit = cache.commit()?;
         let folder = cache.snapshot(&commit);
         let entries = std::fs::read_dir(&folder).ok()?;
         let names: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            // Not links that lead nowhere.
+            // Links that lead nowhere do not count.
             .filter(|name| folder.join(name).exists())
             .collect();
         let files = wanted.among(&names);

@@ -1,4 +1,4 @@
-//! A run from its config to its best model.
+//! Training: a run from its config to its best model.
 
 mod place;
 mod test;
@@ -25,15 +25,15 @@ use tallow_score::Score;
 use tallow_text::Tokenizers;
 use tallow_train::{CARD_FILE, Ending, Outcome, RunDirectory, Trainer, TrainerParts, must_be_finite};
 
-/// What is done about a run that exists already.
+/// The treatment of a run that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Begin {
-    /// It is an error.
+    /// Return an error.
     #[default]
     New,
-    /// It goes on from its newest checkpoint that can be used.
+    /// Resume the run from its newest usable checkpoint.
     Resume,
-    /// It is replaced.
+    /// Replace the run.
     Overwrite,
 }
 
@@ -49,7 +49,7 @@ pub struct Training {
 }
 
 impl Training {
-    /// The run of a config, to be begun on the CPU and without a network.
+    /// The run of a config. By default, it is a new run on the CPU without a network.
     pub fn new(config: Composed) -> Self {
         Self {
             config,
@@ -60,25 +60,25 @@ impl Training {
         }
     }
 
-    /// Where it is trained.
+    /// Sets the device to train on.
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
         self
     }
 
-    /// The way to models and tokenizers on the Hugging Face Hub that the config names.
+    /// Sets the connection to the Hugging Face Hub, for models and tokenizers that the config names.
     pub fn hub(mut self, hub: Hub) -> Self {
         self.hub = hub;
         self
     }
 
-    /// What is done about a run that exists already.
+    /// Sets the treatment of a run that exists already.
     pub fn begin(mut self, begin: Begin) -> Self {
         self.begin = begin;
         self
     }
 
-    /// Whether the time of updates is measured by operation.
+    /// Sets whether to measure the time of updates by operation.
     pub fn profile(mut self, profile: bool) -> Self {
         self.profile = profile;
         self
@@ -92,11 +92,11 @@ impl Training {
         self.prepare(listener)?.run(listener, &AtomicBool::new(false))
     }
 
-    /// Opens everything and sees whether it fits together. Only then is anything of an earlier run removed, and the
-    /// directory of this one made ready. Nobody else can train in it until the result is dropped.
+    /// Opens everything and checks that it fits together. Only then does it remove an earlier run, if there is one, and
+    /// prepares the directory. No other process can train in this directory until the result is dropped.
     ///
     /// # Errors
-    /// When something is missing, damaged or contradicts another part; when another process trains in the same
+    /// When something is missing, is damaged or contradicts another part; or when another process trains in the same
     /// directory.
     pub fn prepare(self, listener: &dyn Listener) -> Result<ReadyTraining> {
         let begin = Instant::now();
@@ -118,7 +118,7 @@ impl Training {
                 path: run.path().to_path_buf(),
             });
         }
-        // Taken before anything is looked at.
+        // The lock is taken before anything is read.
         std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {}", run.path().display()))?;
         let lock = run.lock()?;
         let resume_from = place_to_begin(&run, how, listener)?;
@@ -177,7 +177,7 @@ impl Training {
             }
             must_be_finite(&params)?;
             clear(&run)?;
-            // The config comes last: with it, this is the directory of a run.
+            // The config is written last, because it makes the directory that of a run.
             record::write(&run.record(), &record)?;
             tokenizers.save(run.path())?;
             write_config(&run, &config)?;
@@ -226,7 +226,7 @@ impl Training {
     }
 }
 
-/// A run of which everything is open and fits together.
+/// A run that is open and checked, ready to train.
 #[must_use = "`run` trains"]
 pub struct ReadyTraining {
     trainer: Trainer,
@@ -241,41 +241,41 @@ pub struct ReadyTraining {
     _lock: File,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Trained {
-    /// Why training has ended.
+    /// The reason why training has ended.
     pub ending: Ending,
-    /// Updates done.
+    /// The number of completed updates.
     pub update: u64,
-    /// Where everything lies.
+    /// The run's directory.
     pub run: RunDirectory,
-    /// The scores of the best model on `data.test`, if there is one and the run was not interrupted.
+    /// The scores of the best model on `data.test`, if there is a test set and the run was not interrupted.
     pub test: Option<TestScores>,
-    /// Time and memory that the run took.
+    /// Time and memory used by the run.
     pub spent: TimeSpent,
 }
 
-/// What the best model makes of the test set.
+/// The results of the best model on the test set.
 #[derive(Debug)]
 pub struct TestScores {
-    /// Lines of the test set.
+    /// The number of lines in the test set.
     pub lines: usize,
-    /// The beam that was searched with.
+    /// The beam size of the search.
     pub beam: usize,
     /// The scores.
     pub scores: Vec<Score>,
-    /// Percent of translations that equal their reference.
+    /// The percentage of translations that equal their reference.
     pub exact_match: f64,
 }
 
 impl ReadyTraining {
-    /// Trains until the end of the config, or until somebody sets `stop`; then the run can be resumed. At the end the
-    /// best model is scored on the test set.
+    /// Trains until the config's end, or until `stop` is set; then the run can be resumed. At the end it scores the
+    /// best model on the test set.
     ///
     /// # Errors
-    /// When training diverges, a file cannot be written or a tensor operation fails. If the run has a checkpoint, that
-    /// is [`Error::Saved`].
+    /// When training diverges, a file cannot be written or a tensor operation fails. If the run has a checkpoint, the
+    /// error is [`Error::Saved`].
     pub fn run(mut self, listener: &dyn Listener, stop: &AtomicBool) -> Result<Trained> {
         record::began(&self.run.timing(), self.trainer.update())?;
         let outcome = self.trainer.run(listener, stop);
@@ -297,7 +297,8 @@ impl ReadyTraining {
                 });
             }
         };
-        // Only now: why training failed matters more than that its time cannot be noted, a full disk for one.
+        // Checked only now: the reason why training failed matters more than a failure to note its time, for example on
+        // a full disk.
         let spent = spent?;
         listener.notice(&Notice::Ended {
             ending: outcome.ending,
@@ -344,7 +345,7 @@ impl ReadyTraining {
             }
             test = Some(found);
         } else if translations.exists() {
-            // Those of a test set that the config does not name any more would be taken for present ones.
+            // Translations of a test set that the config no longer names would be taken for current ones.
             std::fs::remove_file(&translations).with_context(|| format!("cannot remove {}", translations.display()))?;
         }
         self.record["results"] = results;
@@ -353,7 +354,8 @@ impl ReadyTraining {
     }
 }
 
-/// The text of a run. All of it is opened before training: a fault in the test set must not show after hours.
+/// The text of a run. All of it is opened before training, so that a fault in the test set does not appear only after
+/// hours.
 struct Texts {
     train: Vec<ParallelText>,
     valid: Option<ParallelText>,
@@ -370,7 +372,7 @@ impl Texts {
         })
     }
 
-    /// Tells of references that the vocabulary cannot write.
+    /// Reports references that the vocabulary cannot write.
     fn note_rewritten(&self, config: &Config, tokenizers: &Tokenizers, listener: &dyn Listener) -> Result<()> {
         for (part, text) in [("data.valid", &self.valid), ("data.test", &self.test)] {
             if let Some(text) = text
@@ -383,8 +385,8 @@ impl Texts {
     }
 }
 
-/// The config with the shape of the model that the run begins with: that of `init` is known once the model is open, and
-/// a run that is resumed has it in every checkpoint.
+/// The config with the shape of the model that the run begins with. A model of `init` must be opened to know its shape;
+/// for a resumed run, every checkpoint has it.
 fn with_model(
     composed: Composed,
     init: Option<&Initial>,
@@ -401,7 +403,7 @@ fn with_model(
     }
 }
 
-/// The files of a run, each with what it is for.
+/// The files of a run, each with its purpose.
 fn files(corpus: &Corpus, valid: Option<&Corpus>, test: Option<&ParallelText>) -> Vec<(&'static str, FileRecord)> {
     let train = corpus.files().map(|file| ("train", file.clone()));
     let valid = valid

@@ -1,4 +1,4 @@
-//! The directory of a run: where training begins in it, and what of it stays.
+//! The directory of a run: where training begins, and what remains of an earlier run.
 
 use super::Begin;
 use crate::config::Config;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
-/// The update to resume from, if the run is to be resumed; or why it can be neither resumed nor begun.
+/// The update to resume from, or `None` to begin a new run. An error explains why neither is possible.
 pub(super) fn place_to_begin(run: &RunDirectory, how: Begin, listener: &dyn Listener) -> Result<Option<u64>> {
     let path = run.path().display();
     if how == Begin::Resume {
@@ -49,8 +49,8 @@ pub(super) fn place_to_begin(run: &RunDirectory, how: Begin, listener: &dyn List
     Ok(None)
 }
 
-/// Refuses to go on with a run whose text, tokenizer and filters have not changed, but leave other pairs than they did:
-/// its cursor would stand elsewhere.
+/// Refuses to resume a run if its text, tokenizer and filters are unchanged but give a different number of pairs: its
+/// cursor would point to another pair.
 pub(super) fn refuse_other_pairs(run: &RunDirectory, found: usize) -> Result<()> {
     match record::read(&run.record())["pairs"]["train"].as_u64() {
         Some(before) if before != found as u64 => bail!(
@@ -63,24 +63,24 @@ pub(super) fn refuse_other_pairs(run: &RunDirectory, found: usize) -> Result<()>
     }
 }
 
-/// Whether a run has anything to lose.
+/// Whether a run has results that could be lost.
 pub fn has_results(run: &RunDirectory) -> bool {
-    // A link to a disk that is not there counts, too.
+    // A link to a missing disk counts, too.
     let has = |path: PathBuf| path.symlink_metadata().is_ok();
     let has_checkpoints = match run.saved_updates() {
         Ok(updates) => !updates.is_empty() || (has(run.checkpoints()) && !run.checkpoints().is_dir()),
         Err(_) => true,
     };
-    // Whether or not run.json is still there: training would replace a model of this name, and remove old checkpoints.
+    // Even without run.json, training would replace a model of this name and remove old checkpoints.
     has_checkpoints || has(run.best()) || has(run.replaced_best())
 }
 
-/// Writes the config that is run.
+/// Writes the config of the run.
 pub(super) fn write_config(run: &RunDirectory, config: &Config) -> Result<()> {
     write_text(&run.config(), &config.to_toml()?)
 }
 
-/// Writes a file, aside first: the one before is not lost if there is no room.
+/// Writes a file, first aside, so that the earlier file survives a full disk.
 pub(super) fn write_text(path: &Path, text: &str) -> Result<()> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".partial");
@@ -88,8 +88,8 @@ pub(super) fn write_text(path: &Path, text: &str) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Removes what an earlier run has left. `run.json`, by which a directory is known to be a run's, goes last; without
-/// it, files are somebody else's and stay.
+/// Removes the files of an earlier run. `run.json`, which identifies the directory of a run, is removed last. Without
+/// it, the files belong to somebody else and stay.
 pub(super) fn clear(run: &RunDirectory) -> Result<()> {
     if !run.record().exists() {
         return Ok(());
@@ -112,8 +112,8 @@ pub(super) fn clear(run: &RunDirectory) -> Result<()> {
     Ok(())
 }
 
-/// Keys that may change when a run is resumed. Those of `[train]` change how it goes on, not what it is; the others
-/// do not touch training.
+/// Keys that may change when a run is resumed. Keys of `[train]` change how the run continues, not what it is; the
+/// others do not affect training.
 pub fn may_change(key: &str) -> bool {
     const FIXED: [&str; 5] = [
         "train.initialisation",

@@ -13,7 +13,7 @@ use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
 use tallow_train::{RunDirectory, evaluate};
 
-/// Translates the test set with the best model, keeps the translations and scores them.
+/// Translates the test set with the best model, saves the translations and scores them.
 pub(super) fn score(
     config: &Config,
     text: ParallelText,
@@ -32,7 +32,7 @@ pub(super) fn score(
         .build()?;
     let references = [text.target.clone()];
     let mut metrics = config.score.metrics(config.train.metric.metric());
-    metrics.retain(|metric| *metric != EXACT_MATCH); // told by itself
+    metrics.retain(|metric| *metric != EXACT_MATCH); // reported separately
     let evaluation = evaluate(&translator, &text.source, &references, &metrics, &config.score)?;
     let hypotheses = evaluation.hypotheses();
     let lines: String = hypotheses.iter().flat_map(|line| [*line, "\n"]).collect();
