@@ -1,4 +1,4 @@
-//! What a command is doing, while it is doing it.
+//! The progress of a command while it works.
 
 use crate::status_line::{Bar, Part, status_line, terminal_width};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -9,28 +9,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tallow::humanize::{duration, thousands};
 
-/// How often what moves on a terminal moves.
+/// The interval between redraws of a moving line.
 const TICK: Duration = Duration::from_millis(120);
 
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
-/// A line on standard error, where that is a terminal: what is being done, how far it is, and for how long already. It
-/// goes when this does.
+/// A line on a terminal at standard error: the current work, its progress and the time spent so far. The line
+/// disappears when this value is dropped.
 pub(crate) struct Activity {
     manner: Manner,
-    /// While something is being done.
+    /// Set while work is in progress.
     bar: Option<ProgressBar>,
     now: Arc<Mutex<Now>>,
 }
 
-/// How it is said what is being done.
+/// The ways to show progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
-    /// By a line that moves.
+    /// A line that is redrawn.
     Moving,
-    /// By a line for each stage.
+    /// A new line for each stage.
     Lines,
-    /// Not at all: somebody else writes to the same terminal.
+    /// Nothing, because another program writes to the same terminal.
     Silent,
 }
 
@@ -44,14 +44,14 @@ impl Manner {
     }
 }
 
-/// What the line says.
+/// The contents of the line.
 #[derive(Clone, Debug)]
 struct Now {
     what: String,
     begin: Instant,
-    /// Of something that is counted, how many are done, of how many, if that is known.
+    /// The number of finished items, and the total number if it is known.
     count: Option<(u64, Option<u64>)>,
-    /// The name of what is counted.
+    /// The name of the counted items.
     unit: &'static str,
     tokens_per_second: Option<f64>,
 }
@@ -67,7 +67,8 @@ impl Now {
         }
     }
 
-    /// For a terminal of this width. What is done matters most, then the count, the time, the bar, and the speed.
+    /// The line for a terminal of this width. The name of the work matters most, then the count, the time, the bar, and
+    /// the speed.
     fn line(&self, width: usize, elapsed: Duration) -> String {
         let frame = FRAMES[(elapsed.as_millis() / TICK.as_millis()) as usize % FRAMES.len()];
         let mut parts = vec![Part::new(4, 0, format!("{frame} {}", self.what))];
@@ -94,9 +95,9 @@ impl Now {
 }
 
 impl Activity {
-    /// Shows nothing before something begins, and nothing at all on a terminal where it may not.
+    /// Shows nothing before work begins. On a terminal, shows nothing at all unless `may_show`.
     pub(crate) fn new(may_show: bool) -> Self {
-        // On a dumb terminal nothing can move, and indicatif hides what would.
+        // On a dumb terminal nothing can be redrawn, and indicatif would hide the line.
         let has_cursor = !ProgressDrawTarget::stderr().is_hidden();
         Self {
             manner: Manner::of(may_show, stderr().is_terminal(), has_cursor),
@@ -105,20 +106,20 @@ impl Activity {
         }
     }
 
-    /// For a command that writes while it works: nothing is shown on a terminal if the output goes into a pipe, because
-    /// what reads that may write to the same terminal, as a pager does.
+    /// For a command that writes output while it works. If the output goes into a pipe, nothing is shown on a terminal,
+    /// because the reading program, for example a pager, may write to the same terminal.
     pub(crate) fn beside_output(may_show: bool) -> Self {
         Self::new(may_show && !is_pipe())
     }
 
-    /// Begins something, in place of what there was.
+    /// Shows a new piece of work in place of the last one.
     pub(crate) fn begin(&mut self, what: impl Into<String>) {
         self.end();
         self.change(|now| *now = Now::new(what.into()));
         let now = self.now.clone();
         let line = move |_: &ProgressState, out: &mut dyn Write| {
             let now = now.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            // A line that cannot be written is missing until the next one.
+            // If a line cannot be written, the next one replaces it.
             let _ = out.write_str(&now.line(terminal_width(), now.begin.elapsed()));
         };
         if let (Manner::Moving, Ok(style)) = (self.manner, ProgressStyle::with_template("{line}")) {
@@ -129,7 +130,7 @@ impl Activity {
         }
     }
 
-    /// Begins something that is also told, as a line of its own, where no line moves.
+    /// Shows a new piece of work. If no line can be redrawn, prints it as a line of its own.
     pub(crate) fn stage(&mut self, what: &str) {
         match self.manner {
             Manner::Moving => self.begin(what),
@@ -137,18 +138,18 @@ impl Activity {
         }
     }
 
-    /// The same for what says something itself: there is nothing that moves.
+    /// Prints work as a line, without a moving line: for work that writes messages itself.
     pub(crate) fn tell(&mut self, what: &str) {
         self.end();
         if self.manner == Manner::Silent {
             return;
         }
-        // In one piece: what standard output goes into may write to the same terminal.
+        // Written in one piece, because the program that reads standard output may write to the same terminal.
         let line = format!("{what} ...\n");
         eprint!("{line}");
     }
 
-    /// So many are done of what is counted.
+    /// Shows how many items are done.
     pub(crate) fn count(&self, done: u64, all: Option<u64>, unit: &'static str) {
         self.change(|now| (now.count, now.unit) = (Some((done, all)), unit));
     }
@@ -161,7 +162,7 @@ impl Activity {
         change(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Takes the line away while something else is written.
+    /// Hides the line while something else is written.
     pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(write),
@@ -169,7 +170,7 @@ impl Activity {
         }
     }
 
-    /// Takes the line away until something else begins.
+    /// Removes the line until new work begins.
     pub(crate) fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -183,7 +184,7 @@ impl Drop for Activity {
     }
 }
 
-/// What has been translated, and how fast.
+/// A summary of a translation: its size and its speed.
 pub(crate) fn summary(model: &Path, lines: u64, beam: usize, tokens: usize, spent: Duration) -> String {
     let seconds = spent.as_secs_f64();
     let speed = if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
@@ -195,7 +196,7 @@ pub(crate) fn summary(model: &Path, lines: u64, beam: usize, tokens: usize, spen
     )
 }
 
-/// Whether standard output goes to another program.
+/// Whether standard output goes into a pipe to another program.
 fn is_pipe() -> bool {
     #[cfg(unix)]
     {
@@ -223,7 +224,7 @@ mod tests {
             (true, true, true, Manner::Moving),
             // On a dumb terminal.
             (true, true, false, Manner::Lines),
-            // In a file.
+            // Into a file.
             (true, false, false, Manner::Lines),
             // The output goes into a pager on the same terminal.
             (false, true, true, Manner::Silent),
@@ -247,17 +248,17 @@ mod tests {
         let line = |now: &Now, width, seconds| now.line(width, Duration::from_secs(seconds));
         let begun = now(None, None);
         assert_eq!(line(&begun, 80, 0), "⠋ translating");
-        // 25 s are 208 ticks of 120 ms, and the pictures of a turn are ten.
+        // 25 s are 208 ticks of 120 ms, and a turn has ten frames.
         assert_eq!(line(&begun, 80, 25), "⠇ translating  25 s");
         assert_eq!(line(&begun, 18, 25), "⠇ translating");
         assert_eq!(line(&begun, 8, 25), "⠇ trans…");
-        // How many there are is not known of a stream.
+        // The total number is unknown for a stream.
         let stream = now(Some((8192, None)), Some(1234.0));
         assert_eq!(
             line(&stream, 80, 85),
             "⠇ translating  8,192 lines  1,234 tok/s  1:25 min"
         );
-        // It is of a file: 13 + 18 + 12 + 14 and gaps of 2 beside the bar.
+        // The total number is known for a file. The widths are 13 + 18 + 12 + 14, and gaps of 2 beside the bar.
         let file = now(Some((4096, Some(10_000))), Some(1234.0));
         let bar = "██████░░░░░░░░░";
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The commands and flags of the command line.
 
 use crate::examples::{
     AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES,
@@ -77,7 +77,7 @@ pub(crate) enum Command {
     Completions(CompletionsArguments),
 }
 
-/// `--set` of every command that takes a config.
+/// The config argument and `--set`, for every command that takes a config.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArguments {
     /// The config, a TOML file
@@ -87,7 +87,7 @@ pub(crate) struct ConfigArguments {
     pub(crate) set: Vec<String>,
 }
 
-/// Where to compute.
+/// The device flag.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArguments {
     /// Where to compute: cpu, cuda or cuda:N
@@ -95,10 +95,10 @@ pub(crate) struct DeviceArguments {
     pub(crate) device: DeviceChoice,
 }
 
-/// How to use the Hugging Face Hub.
+/// The flags for the Hugging Face Hub.
 #[derive(Debug, Args)]
 pub(crate) struct HubArguments {
-    /// Take models of the Hugging Face Hub from its cache alone
+    /// Use models of the Hugging Face Hub from its cache only
     #[arg(long)]
     pub(crate) offline: bool,
 }
@@ -122,7 +122,7 @@ pub(crate) struct TrainArguments {
     pub(crate) device: DeviceArguments,
 }
 
-/// How to search; what is not given comes from the model's run.
+/// The search flags. For flags that are not given, the settings of the model's run apply.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Search")]
 pub(crate) struct SearchArguments {
@@ -141,7 +141,7 @@ pub(crate) struct SearchArguments {
     /// Translations for each line
     #[arg(long, value_parser = whole::<usize>)]
     pub(crate) n_best: Option<usize>,
-    /// Of translations of a line with the same text, list the best one alone (with --n-best)
+    /// List translations of a line with the same text only once, the best one (with --n-best)
     #[arg(long)]
     pub(crate) distinct: bool,
     /// No sequence of this many tokens occurs twice
@@ -150,7 +150,7 @@ pub(crate) struct SearchArguments {
     /// Draw tokens at random instead of searching
     #[arg(long)]
     pub(crate) sample: bool,
-    /// What logits are divided by before sampling
+    /// Divisor of the logits before sampling
     #[arg(long, value_parser = number)]
     pub(crate) temperature: Option<f64>,
     /// Sample among this many most probable pieces
@@ -186,7 +186,7 @@ pub(crate) struct TranslateArguments {
     /// The lines to translate; - is standard input
     #[arg(long, default_value = "-")]
     pub(crate) input: PathBuf,
-    /// What to print for each line
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: OutputFormat,
     /// Add the cross-attention weights of the best translation (with --format json)
@@ -203,7 +203,7 @@ pub(crate) struct TranslateArguments {
     pub(crate) device: DeviceArguments,
 }
 
-/// The metrics by their names, each with what it is.
+/// A parser for the names of metrics, each with a description.
 fn metric() -> impl TypedValueParser<Value = &'static dyn Metric> {
     let values = METRICS
         .iter()
@@ -220,26 +220,26 @@ pub(crate) enum TokenizationName {
     None,
 }
 
-/// How to score.
+/// The scoring flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Scores")]
 pub(crate) struct MetricArguments {
-    /// Which scores, separated by commas
+    /// Scores to compute, separated by commas
     #[arg(long, short, value_parser = metric(), value_delimiter = ',', default_values = ["bleu", "chrf"])]
     pub(crate) metrics: Vec<&'static dyn Metric>,
-    /// How BLEU cuts lines into tokens; default: what the model's run says, or 13a
+    /// How BLEU splits lines into tokens; default: the setting of the model's run, or 13a
     #[arg(long, value_enum)]
     pub(crate) tokenize: Option<TokenizationName>,
-    /// Ignore case (TER ignores it always, unless --ter-case-sensitive)
+    /// Ignore case (TER always ignores it, unless --ter-case-sensitive)
     #[arg(long)]
     pub(crate) lowercase: bool,
     /// Word n-grams of chrF; 2 is chrF++
     #[arg(long, default_value_t = 0, value_parser = whole::<usize>)]
     pub(crate) chrf_word_order: usize,
-    /// Let TER see case
+    /// Make TER case-sensitive
     #[arg(long)]
     pub(crate) ter_case_sensitive: bool,
-    /// Print JSON in the shape of sacreBLEU's
+    /// Print JSON in the form of sacreBLEU's
     #[arg(long)]
     pub(crate) json: bool,
     /// Digits after the decimal point
@@ -293,7 +293,7 @@ pub(crate) struct AverageArguments {
     /// Average the last checkpoints of a run
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<usize>)]
     pub(crate) last: usize,
-    /// Where the average is written; it must not exist
+    /// Where to write the average; must not exist
     #[arg(long, short)]
     pub(crate) output: PathBuf,
 }
@@ -305,16 +305,16 @@ pub(crate) struct CheckArguments {
     /// Print one JSON object
     #[arg(long, conflicts_with = "resume")]
     pub(crate) json: bool,
-    /// Only prove, at length, that a run that is killed and resumed is the uninterrupted one
+    /// Only prove, at length, that a run that is killed and resumed equals an uninterrupted one
     #[arg(long)]
     pub(crate) resume: bool,
-    /// With --resume: updates of the runs that are compared
+    /// With --resume: updates of the two compared runs
     #[arg(long, default_value_t = 80, requires = "resume", value_parser = whole::<u64>)]
     pub(crate) updates: u64,
-    /// With --resume: how many times the second run is killed
+    /// With --resume: number of times to kill the second run
     #[arg(long, default_value_t = 20, requires = "resume", value_parser = at_least_one::<u64>)]
     pub(crate) kills: u64,
-    /// With --resume: seed of the moments at which it is killed
+    /// With --resume: seed of the moments to kill it
     #[arg(long, default_value_t = 1, requires = "resume", value_parser = whole::<u64>)]
     pub(crate) seed: u64,
     #[command(flatten)]
@@ -328,14 +328,14 @@ pub(crate) struct VerifyArguments {
     /// A run, a checkpoint, a model directory or owner/name on the Hub
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) model: String,
-    /// Lines whose token ids are compared, besides those that come with the program
+    /// Lines for comparing token ids, besides those that come with the program
     #[arg(long, value_name = "FILE")]
     pub(crate) sample: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) hub: HubArguments,
 }
 
-/// Forms of models that other programs read.
+/// The forms of models for other programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportForm {
     /// A directory for `MarianMTModel` and `MarianTokenizer`, and for ct2-transformers-converter
@@ -349,10 +349,10 @@ pub(crate) struct ExportArguments {
     /// A run, a checkpoint, a model directory or owner/name on the Hub
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) model: String,
-    /// Where it is written; it must not exist
+    /// Where to write it; must not exist
     #[arg(long, short)]
     pub(crate) output: PathBuf,
-    /// For which programs
+    /// The programs that will read it
     #[arg(long, value_enum, default_value = "huggingface")]
     pub(crate) form: ExportForm,
     #[command(flatten)]
@@ -385,7 +385,7 @@ pub(crate) struct TokenizerUseArguments {
     /// Print ids instead of pieces
     #[arg(long)]
     pub(crate) ids: bool,
-    /// Use the target side's tokenizer, where the sides have their own
+    /// Use the tokenizer of the target side, if each side has its own
     #[arg(long)]
     pub(crate) target: bool,
 }
@@ -409,20 +409,20 @@ pub(crate) struct ToyArguments {
     /// Test pairs
     #[arg(long, value_parser = whole::<usize>)]
     pub(crate) test: Option<usize>,
-    /// The greatest number or value
+    /// The largest number or value
     #[arg(long, value_parser = whole::<u32>)]
     pub(crate) maximum: Option<u32>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ChartArguments {
-    /// Runs that are drawn into one picture
+    /// Runs to draw into one picture
     #[arg(required = true, value_hint = ValueHint::DirPath)]
     pub(crate) runs: Vec<PathBuf>,
     /// The file of the picture; - is standard output
     #[arg(long, short, default_value = "-", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
-    /// The score to draw; that of the first run's train.metric if not given
+    /// The score to draw; default: that of the first run's train.metric
     #[arg(long, value_parser = metric())]
     pub(crate) metric: Option<&'static dyn Metric>,
 }

@@ -1,17 +1,17 @@
-//! Which output has colours, and what they mean.
+//! The use of colours in output.
 
 use clap::builder::styling::{AnsiColor, Style};
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdout};
 
-/// Where text goes: each of the two may be a terminal, or not.
+/// An output stream. Each of the two may be a terminal or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
     Output,
     Error,
 }
 
-/// What text says, which its colour shows.
+/// The kind of a message, shown by its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Good,
@@ -20,18 +20,18 @@ pub(crate) enum Tone {
 }
 
 impl Stream {
-    /// Whether colours are shown there, and wanted.
+    /// Whether the stream can show colours and the user wants them.
     pub(crate) fn has_colours(self) -> bool {
         let is_terminal = match self {
             Self::Output => stdout().is_terminal(),
             Self::Error => stderr().is_terminal(),
         };
-        // The environment is where people say what they and their terminals want.
+        // Users state in the environment what they and their terminals want.
         #[allow(clippy::disallowed_methods)]
         are_wanted(is_terminal, |name| std::env::var_os(name))
     }
 
-    /// The text in the colour of its tone, or as it is.
+    /// The text in the colour of its tone, or unchanged.
     pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
         if self.has_colours() {
             painted(tone, text)
@@ -41,13 +41,13 @@ impl Stream {
     }
 }
 
-/// `warning:`, for standard error.
+/// The word `warning:`, for standard error.
 pub(crate) fn warning() -> String {
     Stream::Error.paint(Tone::Doubtful, "warning:")
 }
 
-/// The rules of <https://no-color.org> and <https://bixense.com/clicolors>, with none for a terminal that is called
-/// dumb. `NO_COLOR` goes before everything, `CLICOLOR_FORCE` before what is known of the stream.
+/// The rules of <https://no-color.org> and <https://bixense.com/clicolors>; a dumb terminal gets no colours. `NO_COLOR`
+/// overrides everything; `CLICOLOR_FORCE` overrides the properties of the stream.
 fn are_wanted(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let is_on = |name| variable(name).is_some_and(|value| !value.is_empty() && value != "0");
     if variable("NO_COLOR").is_some_and(|value| !value.is_empty()) {
@@ -84,7 +84,7 @@ mod tests {
             (false, &[terminal], false),
             (true, &[("TERM", "dumb")], false),
             (true, &[], false),
-            // Whatever it is set to, but for nothing.
+            // Any value except the empty one counts.
             (true, &[terminal, ("NO_COLOR", "1")], false),
             (true, &[terminal, ("NO_COLOR", "0")], false),
             (true, &[terminal, ("NO_COLOR", "")], true),

@@ -1,4 +1,4 @@
-//! The command line as it is typed: what it means, or what is said about it.
+//! Parsing of the command line, and messages about mistakes in it.
 
 use crate::arguments::Arguments;
 use crate::colour::Stream;
@@ -10,7 +10,8 @@ use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 use tallow::config::nearest;
 
-/// What was typed. If it cannot be understood, or asks for help, everything has been said, and the exit code is left.
+/// The parsed command line. If it cannot be parsed, or asks for help, the message has been printed and the exit code is
+/// returned.
 pub(crate) fn arguments() -> Result<Arguments, ExitCode> {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let words = typed.iter().skip(1).map(|word| word.to_string_lossy().into_owned());
@@ -29,7 +30,7 @@ pub(crate) fn arguments() -> Result<Arguments, ExitCode> {
         true => text.ansi().to_string(),
         false => text.to_string(),
     };
-    // Who has closed the stream wants to hear no more.
+    // If the stream is closed, nobody reads the message.
     let _ = if error.use_stderr() {
         stderr().write_all(plain(Stream::Error).as_bytes())
     } else {
@@ -38,7 +39,8 @@ pub(crate) fn arguments() -> Result<Arguments, ExitCode> {
     Err(ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 }))
 }
 
-/// The command that was meant. Clap has no suggestion for `help trian`, and for `trian` it has `translate` as well.
+/// The command that was probably meant. Clap has no suggestion for `help trian`, and for `trian` it also suggests
+/// `translate`.
 fn command_meant(mut command: Command, words: &[String]) -> Option<String> {
     for word in words.iter().filter(|word| *word != "help" && !word.starts_with('-')) {
         let Some(next) = command.find_subcommand(word) else {

@@ -1,4 +1,4 @@
-//! What the long help of each command ends with.
+//! The examples at the end of each command's long help.
 
 pub(crate) const TRAIN_EXAMPLES: &str = "\
 EXAMPLES

@@ -1,4 +1,4 @@
-//! From the command line to [`Arguments`], and what is said of flags that do not exist and of values that cannot be.
+//! Parsing into [`Arguments`], and advice about unknown flags and wrong values.
 
 use crate::arguments::Arguments;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -10,8 +10,8 @@ use tallow::config::{Synonym, synonym};
 use tallow::config::{sections, top_level_keys};
 use tallow_decode::DecodeConfig;
 
-/// What other programs call flags that are no keys of a config: theirs, then ours, of which the first counts that the
-/// command has. `synonyms.txt` has the names of keys, and so of the flags that are called as their keys are.
+/// Flags of other programs that are not keys of a config: their names, then ours. The first of ours that the command
+/// has is suggested. Flags that are named after keys are in `synonyms.txt`.
 const SYNONYMS: [(&[&str], &[&str]); 4] = [
     (&["src", "source", "source-file", "file", "text"], &["source", "input"]),
     (
@@ -22,7 +22,7 @@ const SYNONYMS: [(&[&str], &[&str]); 4] = [
     (&["metric", "score"], &["metrics"]),
 ];
 
-/// What was typed; or an error, help or version, to be printed.
+/// The parsed command line, or an error, help or version to print.
 pub(crate) fn parse(typed: Vec<OsString>) -> Result<Arguments, clap::Error> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(&typed);
@@ -30,7 +30,7 @@ pub(crate) fn parse(typed: Vec<OsString>) -> Result<Arguments, clap::Error> {
     arguments.map_err(|error| advised(error.format(&mut command), &command, &typed))
 }
 
-/// The command line, in which a negative number is a value, so that it can be told why it cannot be one.
+/// The command line. It accepts negative numbers as values, so that an error can say why one is not allowed.
 fn command() -> Command {
     fn with_negative_numbers(command: Command) -> Command {
         let command = command.mut_args(|argument| match argument.get_action() {
@@ -42,13 +42,13 @@ fn command() -> Command {
     with_negative_numbers(Arguments::command())
 }
 
-/// An error of an unknown flag, with the flag that is meant instead of the one that is spelled alike.
+/// An error for an unknown flag. It suggests the flag that is meant, not one with a similar spelling.
 fn advised(mut error: clap::Error, command: &Command, typed: &[OsString]) -> clap::Error {
     let flag = match (error.kind(), error.get(ContextKind::InvalidArg)) {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) => flag.clone(),
         _ => return error,
     };
-    // That `-- FLAG` would be a value helps nobody.
+    // The advice that `-- FLAG` would be a value helps nobody.
     error.remove(ContextKind::TrailingArg);
     error.remove(ContextKind::Suggested);
     if let Some(tip) = tip(&flag, used(command, typed)) {
@@ -64,7 +64,7 @@ fn advised(mut error: clap::Error, command: &Command, typed: &[OsString]) -> cla
     .iter()
     .any(|kind| error.get(*kind).is_some());
     if has_tip {
-        // That of the command with the flag that is spelled alike would contradict the tip, or repeat it.
+        // The usage text would be that of the flag with a similar spelling. It would contradict or repeat the tip.
         error.remove(ContextKind::Usage);
     }
     error
@@ -78,7 +78,7 @@ fn used<'a>(command: &'a Command, typed: &[OsString]) -> &'a Command {
     })
 }
 
-/// What a command calls what somebody else calls `flag`, as a tip.
+/// A tip with the command's name for a flag of another program.
 fn tip(flag: &str, command: &Command) -> Option<String> {
     let typed = flag.trim_start_matches('-').split('=').next()?;
     let name = typed.to_lowercase().replace('_', "-");
@@ -99,7 +99,7 @@ fn tip(flag: &str, command: &Command) -> Option<String> {
     if let Some(synonym) = synonym(&format!("{section}.{typed}")) {
         return tip_of_key(&synonym, takes_config, has);
     }
-    // What is no flag may be a key.
+    // The flag may have the name of a key.
     let key = name.replace('-', "_");
     let path = if takes_config {
         let sections = sections();
@@ -114,19 +114,19 @@ fn tip(flag: &str, command: &Command) -> Option<String> {
         .map(|path| format!("here it is '--set {path}=VALUE'"))
 }
 
-/// The tip for a key under its name elsewhere: in a command that takes a config it can be set; in others, some keys are
-/// flags, and those of the search can be set.
+/// The tip for a key by its name in another program. A command that takes a config can set any key. In other commands,
+/// some keys have flags, and keys of the search can be set.
 fn tip_of_key(synonym: &Synonym, takes_config: bool, has: impl Fn(&str) -> bool) -> Option<String> {
     let Synonym { keys, note, .. } = synonym;
     if keys.is_empty() {
-        // It names the flag to use instead, or is about training.
+        // The note names the flag to use instead, or is about training.
         let flags: Vec<&str> = note.split(' ').filter_map(|word| word.strip_prefix("--")).collect();
         let is_true = flags.iter().all(|flag| has(flag)) && (takes_config || !flags.is_empty());
         return is_true.then(|| (*note).to_owned());
     }
     if let ([key], false) = (keys.as_slice(), takes_config) {
         let flag = key.rsplit('.').next().unwrap_or(key).replace('_', "-");
-        // Others mean something else where there is no config: `output` of a run is a folder.
+        // Other keys mean something else without a config: `output` of a run is a folder.
         let is_same = ["decode.", "score.", "train.workers", "seed"]
             .iter()
             .any(|same| key.starts_with(same));
@@ -149,7 +149,7 @@ pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
         .map_err(|_| "it takes a whole number, 0 or more".to_owned())
 }
 
-/// A whole number, at least 1.
+/// A whole number of at least 1.
 pub(crate) fn at_least_one<T: FromStr + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
     text.parse()
         .ok()
@@ -157,7 +157,7 @@ pub(crate) fn at_least_one<T: FromStr + From<u8> + PartialOrd>(text: &str) -> Re
         .ok_or_else(|| "it takes a whole number, 1 or more".to_owned())
 }
 
-/// A number; whether it makes sense, its key says.
+/// A number. Its key decides later whether it makes sense.
 pub(crate) fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "it takes a number, such as 0.5".to_owned())
 }
@@ -235,11 +235,11 @@ mod tests {
             let said = error(&format!("tallow {typed}"));
             assert!(said.contains(&format!("tip: {tip}\n")), "{typed}: {said}");
         }
-        // Of training alone; of a run alone; without a device.
+        // A flag of training; a flag of a run; a flag for the device in a command without one.
         for typed in ["translate m --lr 1", "translate m --save-dir x", "toy copy -o x --gpu"] {
             assert!(!error(&format!("tallow {typed}")).contains("here it is"), "{typed}");
         }
-        // What is only mistyped, clap finds.
+        // Clap itself finds flags that are only mistyped.
         assert!(error("tallow translate m --bem 3").contains("'--beam'"));
         let unknown = error("tallow translate m --banana");
         assert!(
@@ -281,7 +281,7 @@ mod tests {
             let said = error(&format!("tallow {typed}"));
             assert!(said.contains(reason) && !said.contains("-- -"), "{typed}: {said}");
         }
-        // In range or not, the search says with all of its settings.
+        // The search checks the range later, together with its other settings.
         let typed = "tallow translate m --length-penalty -1".split(' ').map(OsString::from);
         assert!(parse(typed.collect()).is_ok());
     }

@@ -1,4 +1,4 @@
-//! Lines of input that may hold anything.
+//! Input lines with arbitrary contents.
 
 use crate::colour::warning;
 use anyhow::{Context, Result};
@@ -8,8 +8,8 @@ use std::path::Path;
 use tallow::humanize::counted;
 use tallow_data::LineReader;
 
-/// The lines of standard input (`-`) or of a file, plain or gzip. Every line passes, whatever it holds: bytes that are
-/// not UTF-8 are repaired and counted.
+/// The lines of standard input (`-`) or of a file, plain or gzip. No line is refused: bytes that are not UTF-8 are
+/// replaced and counted.
 pub(crate) fn input(path: &Path) -> Result<LineReader<Box<dyn BufRead>>> {
     let (reader, name): (Box<dyn BufRead>, &Path) = if path == Path::new("-") {
         (Box::new(BufReader::new(stdin())), Path::new("standard input"))
@@ -20,7 +20,7 @@ pub(crate) fn input(path: &Path) -> Result<LineReader<Box<dyn BufRead>>> {
     Ok(LineReader::new(reader, name)?.repairing())
 }
 
-/// Says what had to be repaired, if anything.
+/// Prints a warning if bytes were replaced.
 pub(crate) fn warn_of_repairs(reader: &LineReader<Box<dyn BufRead>>) {
     let repaired = reader.report().repaired;
     if repaired > 0 {

@@ -1,8 +1,8 @@
-//! The command line of Tallow: flags, config composition, devices, progress bars, everything printed.
+//! The command line of Tallow: flags, config composition, devices, progress bars, and all printed text.
 //!
-//! `main` only prepares the process and dispatches to a file per verb under `commands/`. Data goes to standard
-//! output, talk to standard error.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // This is the crate that talks.
+//! `main` only prepares the process and calls the command, in its own file under `commands/`. Data goes to standard
+//! output, messages to standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // Printing is the task of this crate.
 
 mod activity;
 mod arguments;
@@ -25,15 +25,15 @@ use colour::{Stream, Tone};
 use std::process::ExitCode;
 use usage::is_wrong_usage;
 
-/// The system's allocator returns large buffers to the kernel and faults them in again; this one keeps them, which
-/// doubles the speed of operations with large results.
+/// The system's allocator returns large buffers to the kernel and gets them back page by page. This one keeps them,
+/// which doubles the speed of operations with large results.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The exit code of a run that was interrupted and can be resumed: 128 + SIGINT, as shells have it.
+/// The exit code of a run that was interrupted and can be resumed: 128 + SIGINT, as in shells.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The exit code of wrong usage, which clap has too.
+/// The exit code of wrong usage, the same as clap's.
 pub(crate) const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    // A reader that has seen enough (`| head`) is no error.
+    // If the reader closes the pipe early (`| head`), that is no error.
     match dispatch(arguments.command) {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -75,7 +75,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// An error and its causes, but for those that the text before them tells already.
+/// An error and its causes, without causes that the text before them already contains.
 fn message(error: &anyhow::Error) -> String {
     error
         .chain()

@@ -1,9 +1,9 @@
-//! What the library tells, on standard error.
+//! Prints messages of the library on standard error.
 
 use crate::colour::warning;
 use tallow::{Event, Listener, Notice, Observer};
 
-/// Prints every notice as it comes.
+/// Prints every notice at once.
 pub(crate) struct PrintNotices;
 
 impl Observer for PrintNotices {

@@ -1,9 +1,9 @@
-//! The table that `train --profile` ends with.
+//! The table at the end of `train --profile`.
 
 use tallow::humanize::counted;
 use tallow_train::Profile;
 
-/// One line for every operation, the dearest first, and one for the time in which workers waited for each other.
+/// One line for every operation, the slowest first, and one for the time that workers waited for each other.
 pub(crate) fn table(profile: &Profile) -> String {
     let threads = profile.workers as f64;
     let whole = profile.seconds * threads;

@@ -1,4 +1,4 @@
-//! What a person sees of training.
+//! The display of training.
 
 use crate::colour::{Stream, Tone, warning};
 use crate::notices::say;
@@ -14,16 +14,16 @@ use tallow::humanize::{duration, thousands};
 use tallow::{Listener, Notice};
 use tallow_train::{Ending, Event, Measure, Observer, Validation};
 
-/// How often a line is written where there is no terminal.
+/// The interval between lines if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Columns of a sample that are shown where there is no terminal, whose width would say.
+/// The number of columns of a sample if there is no terminal to take the width from.
 const SAMPLE_COLUMNS: usize = 200;
 
-/// Who is told to wait for longer than a year is told nothing.
+/// A remaining time of more than a year is not shown.
 const MOST_SECONDS: f64 = 365.0 * 86400.0;
 
-/// A progress bar on a terminal, lines elsewhere; both on standard error.
+/// A progress bar on a terminal, lines elsewhere. Both go to standard error.
 pub(crate) struct Progress {
     bar: ProgressBar,
     terminal: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Progress {
     standing: Arc<Mutex<Standing>>,
 }
 
-/// Sums since the last line, and the speed of the last updates.
+/// Sums since the last line, and the times for the speed.
 struct State {
     last_line: Instant,
     loss: f64,
@@ -42,13 +42,13 @@ struct State {
     begin: Instant,
 }
 
-/// How far a run is, as its bar says it.
+/// The progress of a run, for its bar.
 #[derive(Clone, Copy, Debug, Default)]
 struct Standing {
     update: u64,
     max_updates: u64,
     seconds_left: Option<f64>,
-    /// None before the first update.
+    /// `None` before the first update.
     latest: Option<Latest>,
 }
 
@@ -60,8 +60,8 @@ struct Latest {
 }
 
 impl Standing {
-    /// The line for a terminal of this width. How far it is matters most, then the loss, the time that is left, the
-    /// bar, the speed, and the epoch.
+    /// The line for a terminal of this width. The progress matters most, then the loss, the remaining time, the bar,
+    /// the speed, and the epoch.
     fn line(&self, width: usize) -> String {
         let max = self.max_updates.to_string();
         let count = format!("{:>width$}/{max}", self.update, width = max.len());
@@ -84,7 +84,7 @@ impl Progress {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // Also where there is a terminal that cannot move its cursor.
+        // Hidden, too, on a terminal that cannot move its cursor.
         let terminal = !bar.is_hidden();
         Self {
             bar,
@@ -114,7 +114,7 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    /// Shows a bar that is as wide as the terminal whenever it is drawn.
+    /// Shows a bar that takes the width of the terminal each time it is drawn.
     fn show(&self) {
         let standing = self.standing.clone();
         let line = move |state: &ProgressState, out: &mut dyn Write| {
@@ -126,7 +126,7 @@ impl Progress {
             let is_known = (left > 0.0 || standing.update == standing.max_updates) && left < MOST_SECONDS;
             let is_known = is_known && standing.latest.is_some();
             standing.seconds_left = is_known.then_some(left);
-            // A line that cannot be written is missing until the next one.
+            // If a line cannot be written, the next one replaces it.
             let _ = out.write_str(&standing.line(terminal_width()));
         };
         if let Ok(style) = ProgressStyle::with_template("{line}") {
@@ -134,7 +134,7 @@ impl Progress {
         }
     }
 
-    /// Counts and times from this update on.
+    /// Counts updates and time from this update on.
     fn begin(&self, update: u64) {
         let mut state = self.state.borrow_mut();
         (state.first_update, state.begin) = (update, Instant::now());
@@ -149,7 +149,7 @@ impl Progress {
 
     fn updated(&self, update: u64, epoch: u64, loss: f64, target_tokens: usize, seconds: f64) {
         let mut state = self.state.borrow_mut();
-        // A moving average over some twenty updates keeps the numbers readable.
+        // A moving average over about twenty updates keeps the numbers readable.
         let weight = if state.target_tokens == 0.0 { 1.0 } else { 0.05 };
         state.loss += weight * (loss - state.loss);
         state.target_tokens += weight * (target_tokens as f64 - state.target_tokens);
@@ -178,7 +178,7 @@ impl Progress {
         }
     }
 
-    /// A sample of a validation, a line for each of its texts.
+    /// Prints a sample of a validation, one line for each of its texts.
     fn say_sample(&self, [source, hypothesis, reference]: &[String; 3]) {
         let mark = "     -> ";
         let width = if stderr().is_terminal() {
@@ -310,7 +310,7 @@ impl Observer for Progress {
 impl Listener for Progress {
     fn notice(&self, notice: &Notice) {
         match notice {
-            // Told with the command to go on.
+            // The caller prints this together with the command to resume.
             Notice::Ended {
                 ending: Ending::Interrupted,
                 ..
@@ -339,7 +339,7 @@ pub(crate) fn describe(validation: &Validation, decides: Measure) -> String {
 mod tests {
     use super::*;
 
-    /// After going back, updates are counted from where the run goes on.
+    /// After going back, updates are counted from the update where the run continues.
     #[test]
     fn going_back_begins_anew() {
         let progress = Progress::new();
@@ -356,7 +356,7 @@ mod tests {
         });
         assert_eq!(progress.state.borrow().first_update, 0);
         assert_eq!(progress.standing.lock().unwrap().update, 0);
-        // The first update is told whenever it comes.
+        // The first update is always shown.
         progress.updated(1, 0, 1.0, 10, 0.1);
     }
 
@@ -375,16 +375,16 @@ mod tests {
         let bar = |full: usize, empty: usize| "█".repeat(full) + &"░".repeat(empty);
         let all = " 1234/10000  loss 3.123  12,346 tok/s  epoch 3  1:02 h left";
         for (width, expected) in [
-            // 65 columns are kept for the rest, and 0.1234 of the others are full.
+            // The rest takes 65 columns, and 0.1234 of the remaining ones are full.
             (200, format!("{}  {all}", bar(16, 119))),
             (140, format!("{}  {all}", bar(9, 66))),
             (80, format!("{}  {all}", bar(1, 14))),
             (75, format!("{}  {all}", bar(1, 9))),
-            // Without the epoch 55, without the speed 41.
+            // 55 columns without the epoch, 41 without the speed.
             (74, format!("{}  {}", bar(2, 17), all.replace("  epoch 3", ""))),
             (60, format!("{}   1234/10000  loss 3.123  1:02 h left", bar(2, 17))),
             (51, format!("{}   1234/10000  loss 3.123  1:02 h left", bar(1, 9))),
-            // No bar: room for the speed.
+            // Without a bar there is room for the speed.
             (50, "1234/10000  loss 3.123  12,346 tok/s  1:02 h left".into()),
             (40, "1234/10000  loss 3.123  1:02 h left".into()),
             (30, "1234/10000  loss 3.123".into()),

@@ -1,19 +1,19 @@
-//! One line of a terminal, as wide as it is: how far something is, or the beginning of a text.
+//! One line with the width of the terminal: progress, or the beginning of a text.
 
 use console::{Term, measure_text_width};
 
-/// Fewer cells than this are no bar.
+/// A bar has at least this many cells.
 const LEAST_CELLS: usize = 10;
 
 const GAP: &str = "  ";
 
-/// Something that a line says.
+/// A part of a line.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Part {
     text: String,
-    /// So much room is kept for it beside a bar, which would change its length with every digit otherwise.
+    /// The columns reserved for the part beside a bar. Without them, the bar would change its length with every digit.
     room: usize,
-    /// Where there is not enough room, the part that matters least leaves first.
+    /// If there is not enough room, the part with the smallest weight is left out first.
     weight: u8,
 }
 
@@ -23,17 +23,17 @@ impl Part {
     }
 }
 
-/// A bar that shows which share is done.
+/// A bar that shows the finished share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bar {
     pub(crate) share: f64,
-    /// Parts that weigh less leave before it, others after it.
+    /// Parts with a smaller weight are left out before the bar, others after it.
     pub(crate) weight: u8,
 }
 
-/// The parts beside each other, and before them a bar in what room is left. With less room the bar shrinks; then the
-/// parts leave that weigh less than it, and then it leaves itself, for as many parts as have room without it. No line
-/// is wider than `width`.
+/// The parts side by side, after a bar that fills the rest of the line. With less room, the bar shrinks first. Next,
+/// parts with a smaller weight than the bar are left out. At last, the bar itself is left out, and as many parts as
+/// possible are shown. No line is wider than `width`.
 pub(crate) fn status_line(width: usize, bar: Option<Bar>, parts: &[Part]) -> String {
     let mut kept: Vec<&Part> = parts.iter().collect();
     while let Some(Bar { share, weight }) = bar {
@@ -76,8 +76,8 @@ fn cells_of(cells: usize, share: f64) -> String {
     "█".repeat(full) + &"░".repeat(cells - full)
 }
 
-/// As much of a text as stands in this many columns, with an ellipsis if that is not all. Characters that would move
-/// the cursor are shown as U+FFFD.
+/// The beginning of a text that fits into this many columns, with an ellipsis if the text is longer. Characters that
+/// would move the cursor are shown as U+FFFD.
 pub(crate) fn fit(text: &str, width: usize) -> String {
     let visible = |c: char| match c {
         '\t' => ' ',
@@ -88,7 +88,7 @@ pub(crate) fn fit(text: &str, width: usize) -> String {
     for c in text.chars().map(visible) {
         let length = begun.len();
         begun.push(c);
-        // What stands there is measured as a whole: several characters may be one sign.
+        // The text is measured as a whole, because several characters may form one sign.
         if measure_text_width(&begun) > width {
             begun.truncate(length);
             while !begun.is_empty() && measure_text_width(&begun) + 1 > width {
@@ -100,7 +100,7 @@ pub(crate) fn fit(text: &str, width: usize) -> String {
     begun
 }
 
-/// The columns of the terminal that standard error is; some usual number where that cannot be asked.
+/// The number of columns of the terminal at standard error, or a usual number if it is unknown.
 pub(crate) fn terminal_width() -> usize {
     usize::from(Term::stderr().size().1)
 }
@@ -121,10 +121,10 @@ mod tests {
             ("東京都", 6, "東京都"),
             ("東京都", 5, "東京…"),
             ("東京都", 4, "東…"),
-            // None of their own.
+            // No columns of their own.
             ("e\u{301}e\u{301}e\u{301}", 3, "e\u{301}e\u{301}e\u{301}"),
             ("e\u{301}e\u{301}e\u{301}", 2, "e\u{301}…"),
-            // Text is no command to the terminal.
+            // Text must not send commands to the terminal.
             ("a\tb\u{1b}[2Jc", 20, "a b\u{fffd}[2Jc"),
         ] {
             assert_eq!(fit(text, width), expected, "{text:?} in {width}");

@@ -1,5 +1,5 @@
-//! What a person reads when something is wrong: one clear error that names the file, line or key, and exit code 1.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+//! Messages about faults: one clear error that names the file, line or key, and exit code 1.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,12 +13,12 @@ fn tallow(directory: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Runs a command that must fail, and returns what it said.
+/// Runs a command that must fail, and returns its error message.
 fn error_of(directory: &Path, arguments: &[&str]) -> String {
     refusal(directory, arguments, 1)
 }
 
-/// Runs a command whose usage is wrong, and returns what it said.
+/// Runs a command with wrong usage, and returns its error message.
 fn usage_error_of(directory: &Path, arguments: &[&str]) -> String {
     refusal(directory, arguments, 2)
 }
@@ -110,7 +110,7 @@ fn corpora() {
     assert_says(&error_of(folder.path(), &["train", "run.toml"]), &["a.de"]);
 }
 
-/// CRLF, a byte order mark, NUL, empty lines and a very long line are no errors: they are handled and counted.
+/// CRLF, a byte order mark, NUL, empty lines and a very long line are not errors: they are handled and counted.
 #[test]
 fn odd_corpora_train() {
     let mut source = b"\xef\xbb\xbfone\r\ntwo\0\n\n".to_vec();
@@ -150,7 +150,7 @@ fn model_directories() {
     assert_says(&error_of(at, &["translate", "runs/run"]), &["tokenizer.json"]);
 }
 
-/// What training does not accept any more is no reason not to use the model of a run that had it.
+/// A run's model remains usable even if training no longer accepts the run's config.
 #[test]
 fn runs_of_before() {
     let (folder, run) = trained();
@@ -197,7 +197,7 @@ fn commands() {
         let error = usage_error_of(at, &[command, "run.toml", "--set", "nonsense"]);
         assert_says(&error, &["--set nonsense: write it as section.key=value"]);
     }
-    // One checkpoint alone, and one of two.
+    // Only one checkpoint, and one of two.
     let average = ["average", "runs/run", "--output", "none"];
     assert_says(
         &error_of(at, &average),
@@ -212,7 +212,7 @@ fn commands() {
             "keeps 2 checkpoints, of which 1 can be used",
         ],
     );
-    // Without a best model, translation passes over it, too, and says so.
+    // Without a best model, translation skips the damaged checkpoint, too, and says so.
     std::fs::remove_dir_all(at.join("runs/run/best")).unwrap();
     let translate = ["translate", "runs/run", "--input", "a.en"];
     let output = tallow(at, &translate);
@@ -241,7 +241,7 @@ fn commands() {
         let said = error_of(at, &["translate", "runs/run", "--device", "cuda"]);
         assert_says(&said, &["without CUDA", "--device cpu"]);
     }
-    // What is typed wrong is a usage error.
+    // A mistyped setting is a usage error.
     for wrong in [
         &["translate"][..],
         &["train", "run.toml", "--device", "gpu"],
@@ -251,8 +251,7 @@ fn commands() {
     }
 }
 
-/// What is set for a search and makes no sense is wrong usage, also where it only shows once all is taken together; the
-/// flag is named.
+/// Senseless search settings are wrong usage, even if only their combination is wrong. The message names the flag.
 #[test]
 fn search_settings() {
     let (folder, _) = trained();
@@ -281,7 +280,7 @@ fn search_settings() {
     );
     assert_says(&error(&["--set", "beam=2"]), &["only keys of [decode]"]);
     assert_says(&error(&["--set", "decode.beam"]), &["decode.key=value"]);
-    // A negative number is a value, with a reason of its own.
+    // A negative number is a value. The message says why it is wrong.
     assert_says(
         &error(&["--length-penalty", "-1"]),
         &["--length-penalty (decode.length_penalty: -1 is not between 0 and 10)"],
@@ -303,8 +302,8 @@ fn search_settings() {
     assert_says(&usage_error_of(at, &evaluated), &["--beam (decode.beam"]);
 }
 
-/// A model that has learned twelve positions, copied away from its run: what is longer is split or cut, and nothing can
-/// be set beyond them.
+/// A model that has learned twelve positions, copied away from its run: longer lines are split or cut, and no length
+/// can be set beyond the positions.
 #[test]
 fn learned_positions() {
     let folder = project(b"one\ntwo\nthree\n", b"eins\nzwei\ndrei\n");
@@ -321,7 +320,7 @@ fn learned_positions() {
     let output = tallow(at, &training);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::rename(at.join("runs/run/best"), at.join("alone")).unwrap();
-    // What other programs are told may go beyond the table.
+    // The lengths in the files for other programs may exceed the table of positions.
     let path = at.join("alone/generation_config.json");
     let settings = std::fs::read_to_string(&path).unwrap();
     assert!(settings.contains("\"max_length\": 12"), "{settings}");
@@ -333,7 +332,7 @@ fn learned_positions() {
         (&["--beam", "1"], 3),
         (&["--sample"], 3),
         (&["--n-best", "2"], 6),
-        // Never ends by itself: cut at the last position.
+        // Never ends by itself, so it is cut at the last position.
         (&["--min-length", "12", "--format", "json", "--attention"], 3),
         (&["--set", "decode.long_lines=truncate"], 3),
     ] {
@@ -356,7 +355,7 @@ fn learned_positions() {
         &error(&["--set", "decode.max_source_length=13"]),
         &["--set decode.max_source_length: 13 is more than the 12 positions"],
     );
-    // A test set with a line that is too long has scores, and a perplexity of the others.
+    // A test set with a line that is too long still has scores, and the perplexity of its other lines.
     std::fs::write(at.join("short"), "eins\neins eins eins eins\ndrei\n").unwrap();
     let evaluation = ["eval", "alone", "--source", "long", "--target", "short"];
     let output = tallow(at, &evaluation);
@@ -375,7 +374,7 @@ fn learned_positions() {
     assert!(scores.contains("\"score\": null"), "{scores}");
 }
 
-/// What is no text is refused by name, before anything is translated, scored or trained on.
+/// Files that are not text are refused by name, before anything is translated, scored or trained on.
 #[test]
 fn files_that_are_no_text() {
     let (folder, _) = trained();
@@ -403,7 +402,7 @@ fn files_that_are_no_text() {
             &[name, way_out],
         );
     }
-    // A single bad byte is repaired, and counted in the right number.
+    // A single bad byte is replaced, and the message uses the singular.
     std::fs::write(at.join("latin1"), b"gr\xfcn\n").unwrap();
     let output = tallow(at, &["translate", "runs/run", "--input", "latin1"]);
     assert_says(

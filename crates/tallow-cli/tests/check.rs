@@ -1,5 +1,5 @@
-//! `tallow check` passes what is right, and names every fault that is planted in a corpus.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+//! `tallow check` passes sound configs and names every fault that is planted in a corpus.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use serde_json::Value;
 use std::path::Path;
@@ -19,11 +19,11 @@ const WORDS: [(&str, &str); 9] = [
     ("seventeen", "siebzehn"),
 ];
 
-/// Sentences of two to eight words, none twice below a million, and their translations.
+/// Sentences of two to eight words, unique below a million, and their translations.
 fn pairs(first: usize, count: usize) -> (Vec<String>, Vec<String>) {
     let pair = |i: usize| {
         let length = 2 + (i * 7919 / 13) % 7;
-        // The digits of a number that no other line has.
+        // The digits of a number that is unique to the line.
         let digits = (0..length.max(6)).map(|place| (i / 9usize.pow(place as u32)) % 9);
         let chosen: Vec<(&str, &str)> = digits.map(|digit| WORDS[digit]).collect();
         let join = |side: &dyn Fn(&(&str, &str)) -> String| chosen.iter().map(side).collect::<Vec<_>>().join(" ");
@@ -73,13 +73,13 @@ fn check(at: &Path, extra: &[&str]) -> (Option<i32>, Value) {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!said.contains("panicked"), "{said}");
-    // What is being done is told, but not in the report.
+    // The current work is shown, but is not part of the report.
     assert!(said.starts_with("reading data.train[0] ...\n"), "{said}");
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
     (output.status.code(), report)
 }
 
-/// The findings of a verdict, as `of: found`.
+/// The findings with this verdict, as `of: found`.
 fn findings(report: &Value, verdict: &str) -> Vec<String> {
     let checks = report["checks"].as_array().unwrap();
     let of_verdict = checks.iter().filter(|check| check["verdict"] == verdict);
@@ -121,19 +121,19 @@ fn what_is_right_passes() {
     ] {
         assert!(ok.contains(proof), "{proof}: {ok}");
     }
-    // d = 32, f = 64, 40 pieces with <pad>: 24 words are there.
+    // d = 32, f = 64, 40 pieces with <pad>: there are 24 words.
     let parameters = report["model"]["parameters"].as_u64().unwrap();
     let vocabulary = report["model"]["vocabulary_parameters"].as_u64().unwrap();
-    // An attention has 4 d (d + 1) numbers and a norm 2 d, a feed-forward sublayer 2 d f + d + f and a norm.
+    // An attention has 4 d (d + 1) numbers and a norm 2 d, a feed-forward sublayer has 2 d f + d + f and a norm.
     let attention = 4 * 32 * 33 + 64;
     assert_eq!(parameters - vocabulary, 3 * attention + 2 * (2 * 32 * 64 + 96 + 64));
-    // Multiplications and additions, forward and twice backward. The keys and values of the cross-attention belong to
-    // the source.
+    // Multiplications and additions, once forward and twice backward. The keys and values of the cross-attention belong
+    // to the source.
     let [attention, feed_forward] = [4 * 32 * 32, 2 * 32 * 64];
     let flops = &report["model"]["training_flops_per_source_token"];
     assert_eq!(*flops, 6 * (attention + feed_forward + attention / 2));
     assert!(report["speed"]["target_tokens_per_second"].as_f64().unwrap() > 0.0);
-    // And the ways to multiply that this processor has beside the config's.
+    // The other ways to multiply that this processor has.
     for (name, compute) in [
         ("f32", None),
         ("bf16x3", Some(Compute::Bf16x3)),
@@ -144,7 +144,7 @@ fn what_is_right_passes() {
         assert_eq!(speed.is_some_and(|speed| speed > 0.0), has, "{name}: {speed:?}");
     }
     assert_eq!(report["tokens"][0]["pairs"], 1200);
-    // Nothing is left behind.
+    // No files are left behind.
     let mut names: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -164,7 +164,7 @@ fn a_shifted_corpus_is_found() {
     let mut target = read(at, "train.de");
     target.remove(500);
     write(at, "train.de", &target);
-    // With a line less than the source has, nothing can be read; the check says where to look.
+    // If a line is missing from the source, the corpus cannot be read. The check says where to look.
     let (code, report) = check(at, &[]);
     let found = findings(&report, "faulty").join("\n");
     assert!(code == Some(1) && found.starts_with("data.train[0]: "), "{found}");
@@ -179,7 +179,7 @@ fn a_shifted_corpus_is_found() {
         .parse()
         .unwrap();
     assert!((490..=510).contains(&line), "{advice}");
-    // With a line more at the end, every pair after the missing one is wrong.
+    // With an additional line at the end, every pair after the missing line is wrong.
     target.push("eins zwei".into());
     write(at, "train.de", &target);
     let (code, report) = check(at, &[]);
@@ -189,7 +189,7 @@ fn a_shifted_corpus_is_found() {
         found.contains("to 1,200: the translations stand 1 line further up"),
         "{found}"
     );
-    // In another order altogether.
+    // In a completely different order.
     target.sort();
     write(at, "train.de", &target);
     let found = findings(&check(at, &[]).1, "faulty").join("\n");
@@ -234,7 +234,7 @@ fn oddities_are_named_with_their_lines() {
         dropped.contains("kept 1199 of 1200 pairs; dropped 1 empty (line 11)"),
         "{dropped}"
     );
-    // Bytes that are no UTF-8 cannot be read; the other corpora are looked at all the same.
+    // Bytes that are not UTF-8 cannot be read. The other corpora are still checked.
     std::fs::write(at.join("train.de"), b"f\xfcnf\n").unwrap();
     let (code, report) = check(at, &[]);
     let found = findings(&report, "faulty");
@@ -271,13 +271,13 @@ fn text_that_is_trained_on_or_foreign_is_found() {
         found.contains("data.test: 75.00 % of 240 source tokens are unknown pieces"),
         "{found}"
     );
-    // Nothing left.
+    // No pair is left.
     let (code, report) = check(at, &["--set", "data.max_length=2"]);
     assert!(code == Some(1) && findings(&report, "faulty").join("\n").contains("data.train: "));
 }
 
-/// What training could not validate is a fault here, and refused there before it begins; what diverges is told, and the
-/// rest of the report is there all the same.
+/// The check calls text faulty that training could not validate, and training refuses it before it begins. Divergence
+/// is reported together with the rest of the report.
 #[test]
 fn what_training_would_die_of_is_found() {
     let folder = project();
@@ -312,7 +312,7 @@ fn what_training_would_die_of_is_found() {
         code == Some(1) && said.contains("more than the 10 learned positions"),
         "{said}"
     );
-    // A run that refuses long lines still validates and tests: only `translate` and `eval` refuse.
+    // A run that refuses long lines still validates and tests; only `translate` and `eval` refuse.
     let fail = ["--set", "decode.long_lines=fail", "--set", "decode.max_source_length=8"];
     let short = [
         "--set",
@@ -356,7 +356,7 @@ fn what_training_would_die_of_is_found() {
     assert!(findings(&report, "ok").join("\n").contains("resuming is exact"));
 }
 
-/// Short targets, labels, small sets and words in order of length are no faults.
+/// Short targets, labels, small sets and words ordered by length are not faults.
 #[test]
 fn what_is_odd_but_sane_passes() {
     let folder = project();
@@ -378,13 +378,12 @@ fn what_is_odd_but_sane_passes() {
     let set = ["--set", "data.test={ source = \"valid.en\", target = \"valid.de\" }"];
     let (_, report) = check(at, &set);
     let found = findings(&report, "faulty");
-    // Labels of eight sentences cannot be learned by heart without the words of the validation set: nothing else is
-    // wrong.
+    // Labels of eight sentences cannot be learned without the words of the validation set. Nothing else is wrong.
     let expected = |fault: &&String| !fault.contains("unknown pieces");
     assert_eq!(found.iter().filter(expected).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
-/// Characters that nobody sees, and references that the vocabulary cannot write.
+/// Invisible characters, and references that the vocabulary cannot write.
 #[test]
 fn what_cannot_be_seen_is_found() {
     let folder = project();
@@ -425,7 +424,7 @@ fn what_cannot_be_seen_is_found() {
     }
 }
 
-/// A check that cannot begin leaves what it finds alone.
+/// A check that cannot begin does not touch existing files.
 #[test]
 fn what_lies_in_its_way_is_not_touched() {
     let folder = project();

@@ -1,5 +1,5 @@
-//! What the shells propose, asked of the shell itself.
-// Helpers of a test may give up like the test itself.
+//! The shells' proposals, from the shells themselves.
+// Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::path::Path;
@@ -14,11 +14,11 @@ fn script(shell: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Asks bash to complete the last of these words, cut as bash cuts a line.
+/// Asks bash to complete the last of these words, split as bash splits a line.
 fn bash(at: &Path, words: &[&str]) -> Option<Vec<String>> {
     let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
     let [.., before, last] = words else { panic!("{words:?}") };
-    // Right after the sign of --set=, nothing has been typed.
+    // Directly after the sign of --set=, nothing has been typed.
     let typed = if *last == "=" { "" } else { last };
     let ask = format!(
         "source ./tallow.bash\nCOMP_WORDS=({})\nCOMP_CWORD={}\n_tallow_values tallow '{typed}' '{before}'\n\
@@ -53,18 +53,18 @@ fn bash_completes_keys_configs_and_models() {
         std::fs::create_dir(at.join(name)).unwrap();
     }
     for (words, expected) in [
-        // Keys, before the value and without a space: all of them, or those of the search.
+        // Keys, with the equals sign and without a space: all keys, or those of the search.
         (&["train", "--set", "train.warm"][..], &["train.warmup_updates="][..]),
         (&["check", "x.toml", "--set", "=", "init"], &["init="]),
         (&["tokenizer", "train", "--set", "text.k"], &["text.kind="]),
         (&["translate", "m", "--set", "decode.be"], &["decode.beam="]),
         (&["translate", "m", "--set", "train.warm"], &[]),
-        // Configs are files of TOML, models are directories.
+        // Configs are TOML files, models are directories.
         (&["train", "my"], &["my models", "my run.toml"]),
         (&["explain", ""], &["my models", "my run.toml", "runs"]),
         (&["translate", ""], &["my models", "runs"]),
         (&["eval", "r"], &["runs"]),
-        // What clap completes by itself.
+        // Proposals of clap itself.
         (&["verif"], &["verify"]),
         (&["train", "--over"], &["--overwrite"]),
         (&["translate", "m", "--format", "j"], &["json"]),
@@ -79,11 +79,11 @@ fn bash_completes_keys_configs_and_models() {
     for key in ["name=", "data.train=", "model.d_model=", "card.title="] {
         assert!(all.iter().any(|known| known == key), "{key} of {all:?}");
     }
-    // Sections are no keys.
+    // Sections are not keys.
     assert!(all.len() > 80 && !all.iter().any(|known| known == "model="), "{all:?}");
 }
 
-/// Without these shells: what was to be replaced in clap's scripts has been.
+/// Works without these shells: all intended replacements in clap's scripts were made.
 #[test]
 fn zsh_and_fish_know_the_keys() {
     let zsh = script("zsh");

@@ -1,13 +1,12 @@
-//! The translation of a line is a function of the model, the line and the search settings: texts, tokens and scores are
-//! the same, to the bit, whatever the size of batches, the number of workers, the order of the lines and their
-//! neighbours.
-// Helpers of a test may give up like the test itself.
+//! The translation of a line depends only on the model, the line and the search settings. Texts, tokens and scores are
+//! the same, to the bit, for every batch size, number of workers, order of lines and neighbouring lines.
+// Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A small model with the tokenizer that it was made with.
+/// A small model with its tokenizer.
 fn model(at: &Path) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let tokenizer = tests.join("../../tallow-text/tests/fixtures/marian/languages");
@@ -28,10 +27,10 @@ fn model(at: &Path) {
     }
 }
 
-/// Lines to translate: all of Multi30k's test set if its place is known, otherwise some of the shipped corpus; with
-/// lines that are empty, blank or long.
+/// Lines to translate: all of Multi30k's test set if its place is known, otherwise some of the shipped corpus. Empty,
+/// blank and long lines are added.
 fn lines() -> Vec<String> {
-    #[allow(clippy::disallowed_methods)] // A test may ask the environment where the text is.
+    #[allow(clippy::disallowed_methods)] // A test may read the place of the text from the environment.
     let multi30k = std::env::var("TALLOW_MULTI30K").map(PathBuf::from);
     let path = match &multi30k {
         Ok(folder) => folder.join("test_2016_flickr.en"),
@@ -53,7 +52,7 @@ fn lines() -> Vec<String> {
     lines
 }
 
-/// What `tallow translate` prints for these lines, as JSON with all scores.
+/// The output of `tallow translate` for these lines, as JSON with all scores.
 fn translate(at: &Path, lines: &[String], extra: &[&str]) -> Vec<String> {
     let input = at.join("input");
     std::fs::write(&input, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
@@ -87,7 +86,7 @@ fn translations_depend_on_their_line_alone() {
     model(at);
     let lines = lines();
     let reversed: Vec<String> = lines.iter().rev().cloned().collect();
-    // Greedy, by beam, and by chance, which follows the number of the line.
+    // Greedy, with a beam, and at random; random draws depend on the line number.
     for (search, in_any_order) in [
         (&["--beam", "1"][..], true),
         (&["--beam", "4", "--n-best", "3"], true),
@@ -126,7 +125,8 @@ fn translations_depend_on_their_line_alone() {
     }
 }
 
-/// Long lines are split, cut or refused, as `decode.long_lines` says; JSON tells which, and standard error how many.
+/// Long lines are split, cut or refused, as `decode.long_lines` says. JSON says which lines, and standard error how
+/// many.
 #[test]
 fn long_lines_are_handled_as_the_config_says() {
     let folder = tempfile::tempdir().unwrap();
@@ -195,14 +195,14 @@ fn long_lines_are_handled_as_the_config_says() {
     );
 }
 
-/// `tallow eval` translates in blocks, `tallow translate` too: what both make of a line is the same, also where it is
-/// drawn by chance, which follows the number of the line.
+/// `tallow eval` and `tallow translate` both translate in blocks. They give the same translations, also when sampling,
+/// where the random draws depend on the line number.
 #[test]
 fn eval_translates_as_translate_does() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     model(at);
-    // A line more than a block has.
+    // One line more than a block has.
     let lines: String = (0..4097).map(|i| format!("the harbour {i}\n")).collect();
     std::fs::write(at.join("input"), lines).unwrap();
     let tallow = |arguments: &[&str]| {

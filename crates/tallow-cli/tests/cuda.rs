@@ -1,9 +1,9 @@
-//! What a GPU computes is what the CPU computes. Only in builds with the feature `cuda`, and only where `TALLOW_CUDA`
-//! names a device (`cuda` or `cuda:N`), because most machines that can build this have none:
+//! A GPU computes the same as the CPU. These tests run only in builds with the feature `cuda`, and only if
+//! `TALLOW_CUDA` names a device (`cuda` or `cuda:N`), because most machines that can build this have no GPU:
 //!
 //!     TALLOW_CUDA=cuda bash scripts/cuda-build.sh test --release --features cuda --test cuda
 #![cfg(feature = "cuda")]
-// Helpers of a test may give up like the test itself.
+// Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use serde_json::Value;
@@ -20,7 +20,7 @@ fn gpu() -> Option<String> {
     named
 }
 
-/// Standard output of a command that has to succeed.
+/// Standard output of a command that must succeed.
 fn tallow(at: &Path, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tallow"))
         .current_dir(at)
@@ -30,7 +30,7 @@ fn tallow(at: &Path, arguments: &[&str], input: &str) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A command that fails early need not read it: its exit status says so.
+    // A command that fails early need not read its input; its exit status shows the failure.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     assert!(
@@ -89,8 +89,8 @@ fn losses(run: &Path) -> Vec<f64> {
     log.lines().filter_map(loss).collect()
 }
 
-/// Training, in both forms of its gradient, follows the CPU's losses: to 1e-4 over twenty updates, after which rounding
-/// may have grown.
+/// Training, with both forms of the gradient, follows the CPU's losses to 1e-4 over twenty updates. After that,
+/// rounding errors may have grown.
 #[test]
 fn training_follows_the_cpu() {
     let Some(gpu) = gpu() else { return };
@@ -132,15 +132,15 @@ fn training_follows_the_cpu() {
     }
 }
 
-/// A model translates to the same text on both, by every search, and scores it the same to 1e-4. Of the hundred drawn
-/// by chance one may differ: rounding can change which token a random number falls on.
+/// A model gives the same translations on both devices, with every search, and the same scores to 1e-4. Of a hundred
+/// sampled translations one may differ, because rounding can change which token a random number selects.
 #[test]
 fn translations_are_the_cpus() {
     let Some(gpu) = gpu() else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     corpus(at);
-    // Enough to be sure of its words: rounding decides between equals.
+    // Trained long enough for clear decisions: rounding decides between nearly equal candidates.
     let train = "train run.toml --device cpu --set train.max_updates=400 --set train.validate_every=200";
     tallow(at, &train.split(' ').collect::<Vec<_>>(), "");
     let source = std::fs::read_to_string(at.join("test.en")).unwrap();
@@ -169,7 +169,7 @@ fn translations_are_the_cpus() {
     }
 }
 
-/// Every proof about the model holds, and a run that was stopped goes on.
+/// Every proof about the model holds, and a stopped run can be resumed.
 #[test]
 fn proofs_and_resumption() {
     let Some(gpu) = gpu() else { return };

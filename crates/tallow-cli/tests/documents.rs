@@ -1,5 +1,5 @@
-//! The documents keep up with the program.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+//! The documents agree with the program.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn tallow(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// Every key with its default, as `explain` prints them for a config that sets next to nothing.
+/// Every key with its default, as `explain` prints them for a nearly empty config.
 fn keys() -> BTreeMap<String, Option<String>> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("least.toml"), "[data]\ntrain = [{ tsv = \"x\" }]\n").unwrap();
@@ -71,7 +71,7 @@ fn every_key_stands_in_format_md_with_its_default() {
     }
 }
 
-/// The files below a directory, but for fixtures, seeds and what cargo has built.
+/// The files below a directory, except fixtures, seeds and files built by cargo.
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -84,7 +84,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Nothing wraps them but who writes them. Tables, code and output in Markdown are as long as they are.
+/// No tool wraps these lines. Tables, code and program output in Markdown may be longer.
 #[test]
 fn comments_and_documents_keep_to_120_columns() {
     let mut all = Vec::new();
@@ -121,7 +121,7 @@ fn shipped_configs_are_valid() {
     }
 }
 
-/// Every command has a short and a long help, and the long one worked examples.
+/// Every command has a short and a long help, and the long help has worked examples.
 #[test]
 fn help() {
     let (_, help, _) = tallow(&root(), &["--help"]);
@@ -156,7 +156,7 @@ fn help() {
     }
 }
 
-/// `explain` says where each value came from.
+/// `explain` shows the origin of each value.
 #[test]
 fn origins() {
     let config = "configs/numbers-en-de.toml";

@@ -1,5 +1,5 @@
-//! Models of a Hub that the test plays: where its cache is, who may read a private model, and what a person is told.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+//! Models of a simulated Hub: the place of its cache, access to private models, and the messages to the user.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use hub_server::{COMMIT, Manner, Server};
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 mod hub_server;
 
-/// A token, as the Hub gives them to people. It may be shown to nobody.
+/// A token in the form that the Hub issues. It must never be shown.
 const TOKEN: &str = "hf_neverShowThis";
 
-/// Where the cache of the one model lies in a cache.
+/// The model's folder in a cache.
 const CACHED: &str = "models--some--model";
 
 /// A folder with the model, `model`, and lines to translate.
@@ -39,7 +39,7 @@ fn project() -> TempDir {
     folder
 }
 
-/// Translates with a model; of the variables for the Hub, these alone are set.
+/// Translates with a model. Of the environment variables for the Hub, only these are set.
 fn translate(at: &Path, model: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
     command
@@ -72,13 +72,13 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// What a translation must be that works.
+/// Asserts that a translation has succeeded.
 fn assert_translates(at: &Path, output: &Output) {
     assert!(output.status.success(), "{}", said(output));
     assert_eq!(output.stdout, translate(at, "model", &[]).stdout);
 }
 
-/// What was said by one that must fail.
+/// The error message of a command that must fail.
 fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", said(output));
     assert!(
@@ -89,7 +89,7 @@ fn refused(output: &Output) -> String {
     said(output)
 }
 
-/// Every variable that names the cache does, the first of them first.
+/// Every variable that names the cache is obeyed, in order of precedence.
 #[test]
 fn the_cache_is_where_the_variables_say() {
     let folder = project();
@@ -110,7 +110,7 @@ fn the_cache_is_where_the_variables_say() {
         assert_translates(at, &translate(at, "some/model", &variables));
         let snapshot = cache.join("snapshots").join(COMMIT);
         assert!(snapshot.join("config.json").is_file(), "{}", cache.display());
-        // Others find it there, too: names in the snapshot, contents beside it.
+        // Other programs find the files there, too: names in the snapshot, contents beside it.
         assert_eq!(
             std::fs::read(cache.join("blobs/config.json")).unwrap(),
             std::fs::read(at.join("model/config.json")).unwrap()
@@ -120,8 +120,8 @@ fn the_cache_is_where_the_variables_say() {
     }
 }
 
-/// A cache that nobody may write to but that has everything; one whose note of a branch was written by a shell; and one
-/// that lacks the model, whose folder is named.
+/// A complete cache without write permission; one whose note of a branch was written by a shell; and one that lacks the
+/// model, where the message names the folder.
 #[test]
 fn what_the_cache_has_is_enough() {
     let folder = project();
@@ -136,13 +136,13 @@ fn what_the_cache_has_is_enough() {
     assert_translates(at, &translate(at, "some/model", &online));
     std::fs::write(cache.join("refs/main"), format!("{COMMIT}\n")).unwrap();
     assert_translates(at, &translate(at, "some/model", &offline));
-    // Not even an administrator can write below a file.
+    // Even an administrator cannot write below a file.
     std::fs::remove_dir_all(cache.join("refs")).unwrap();
     std::fs::write(cache.join("refs"), "").unwrap();
     let output = translate(at, "some/model", &online);
     assert_translates(at, &output);
     assert!(said(&output).contains("cannot be written"), "{}", said(&output));
-    // But a file that is missing has to be put there.
+    // But a missing file has to be written there.
     std::fs::remove_dir_all(&cache).unwrap();
     std::fs::write(&cache, "").unwrap();
     let error = refused(&translate(at, "some/model", &online));
@@ -152,7 +152,7 @@ fn what_the_cache_has_is_enough() {
     );
 }
 
-/// A private model opens with a token from any of its places.
+/// A private model can be fetched with a token from any of its places.
 #[test]
 fn private_models() {
     let folder = project();
@@ -203,7 +203,7 @@ fn private_models() {
     }
 }
 
-/// The token is sent only if the Hub refuses something without it: it goes on to the server that has the files.
+/// The token is sent only if the Hub refuses a request without it, because it also goes to the server with the files.
 #[test]
 fn the_token_is_a_last_resort() {
     let folder = project();
@@ -233,13 +233,13 @@ fn the_token_is_a_last_resort() {
         ];
         assert_translates(at, &translate(at, "some/model", &variables));
         let who: Vec<Option<String>> = server.requests().into_iter().map(|(_, who)| who).collect();
-        // Of each of the 7 files, a byte and then all of it.
+        // For each of the 7 files, first one byte and then all of it.
         assert_eq!(files.requests().len(), 2 * 7);
         if token.is_none() {
             assert!(files.requests().iter().all(|(_, who)| who.is_none()));
             assert_eq!(who, vec![None; 1 + 2 * 7]);
         } else {
-            // What the model has and, where everybody is told, the first file are asked for without it.
+            // The list of files and, if the list is public, the first file are requested without it.
             let without = if is_listed { 2 } else { 1 };
             assert!(who[..without].iter().all(Option::is_none), "{who:?}");
             assert_eq!(who[without..], vec![bearer.clone(); usize::from(!is_listed) + 2 * 7]);
@@ -247,7 +247,7 @@ fn the_token_is_a_last_resort() {
     }
 }
 
-/// What is wrong is told apart: conditions that are not accepted, no such model, no such revision, nobody there.
+/// The message tells these causes apart: unaccepted conditions, no such model, no such revision, no connection.
 #[test]
 fn refusals() {
     let folder = project();
@@ -285,8 +285,8 @@ fn refusals() {
     assert!(error.contains("some/model") && error.contains("onnect"), "{error}");
 }
 
-/// A file that broke off is one error, and the next try goes on with it. What is no beginning of a file is not gone on
-/// with.
+/// An interrupted download is one error, and the next attempt continues it. A partial file that is not the beginning of
+/// the file is not continued.
 #[test]
 fn interrupted_downloads() {
     let folder = project();
@@ -341,7 +341,7 @@ fn weights_in_several_files() {
     assert_eq!(translate(at, "some/model", &variables).stdout, local);
     let offline = [variables[0], ("HF_HUB_OFFLINE", "1")];
     assert_eq!(translate(at, "some/model", &offline).stdout, local);
-    // Without one of them, the model is not all there.
+    // Without one of them, the model is incomplete.
     let snapshot = home.join("hub").join(CACHED).join("snapshots").join(COMMIT);
     std::fs::remove_file(snapshot.join("model-00002-of-00002.safetensors")).unwrap();
     assert!(refused(&translate(at, "some/model", &offline)).contains("not all of it"));
@@ -352,7 +352,7 @@ fn weights_in_several_files() {
     assert!(error.contains("model-00001-of-00002.safetensors"), "{error}");
 }
 
-/// Puts the weights of a directory into two files, as transformers does.
+/// Splits the weights of a directory into two files, as transformers does.
 fn split(directory: &Path) {
     let whole: PathBuf = directory.join("model.safetensors");
     let bytes = std::fs::read(&whole).unwrap();

@@ -1,6 +1,6 @@
-//! Models of the Marian toolkit on the command line: translating, scoring, verifying and fine-tuning. That the
-//! translations are Marian's, tallow-decode tests.
-// Helpers of a test may give up like the test itself.
+//! Models of the Marian toolkit on the command line: translation, scoring, verification and fine-tuning. The tests of
+//! tallow-decode compare the translations with Marian's.
+// Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::Value;
@@ -40,7 +40,7 @@ fn tallow(at: &Path, arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Whoever refuses does not read.
+    // A command that refuses its arguments does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -49,7 +49,7 @@ fn text(at: &Path, name: &str) -> String {
     std::fs::read_to_string(at.join(name)).unwrap()
 }
 
-/// What a command says that must fail.
+/// The error message of a command that must fail.
 fn refused(at: &Path, arguments: &[&str]) -> String {
     let output = tallow(at, arguments, "one\n");
     assert!(!output.status.success(), "{arguments:?}");
@@ -68,7 +68,7 @@ fn models_translate() {
             let translations = String::from_utf8(output.stdout).unwrap();
             assert_eq!(translations, text(at, "marian.txt"), "{name}");
         }
-        // The beam is that of model.npz.decoder.yml.
+        // The beam comes from model.npz.decoder.yml.
         let output = tallow(
             at,
             &["eval", model, "--source", "source.txt", "--target", "target.txt"],
@@ -125,7 +125,7 @@ fn a_run_begins_with_a_model() {
     let record: Value = serde_json::from_str(&text(at, "run/run.json")).unwrap();
     let hashes = record["init"]["sha256"].as_object().unwrap();
     assert_eq!(hashes.keys().collect::<Vec<_>>(), ["model.npz", "vocab.spm"]);
-    // The model is written as one of Tallow's, with the positions of Marian, and translates as before.
+    // The model is written in Tallow's form, with the positions of Marian, and translates as before.
     let config: Value = serde_json::from_str(&text(at, "run/best/config.json")).unwrap();
     assert_eq!(config["tallow_positions"], "sinusoidal-marian");
     let arguments = ["translate", "run", "--beam", "4", "--length-penalty", "1"];

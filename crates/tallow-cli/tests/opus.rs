@@ -1,6 +1,6 @@
-//! Models that come from elsewhere: translating with one, fine-tuning one, writing it back, verifying and exporting it
+//! Models from elsewhere: translation, fine-tuning, writing, verification and export of one
 //! (`scripts/fixtures/fine_tune.py`), and fetching one from a Hub.
-// Helpers of a test may give up like the test itself.
+// Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::Value;
@@ -37,7 +37,7 @@ fn project() -> TempDir {
     for name in ["train.en", "train.de"] {
         std::fs::copy(fixture().join(name), at.join(name)).unwrap();
     }
-    // All pairs in one batch, so that every update is on the same text.
+    // All pairs are in one batch, so that every update uses the same text.
     let config = "init = \"model\"\n[data]\ntrain = [{ source = \"train.en\", target = \"train.de\" }]\n\
                   valid = { source = \"train.en\", target = \"train.de\" }\nbatch_tokens = 10000\n\
                   [model]\ndropout = 0.0\n\
@@ -58,14 +58,14 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Runs a command that must work, and returns what it printed.
+/// Runs a command that must succeed, and returns its output.
 fn printed(at: &Path, arguments: &[&str]) -> String {
     let output = tallow(at, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", said(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a command that must fail, and returns what it said.
+/// Runs a command that must fail, and returns its error message.
 fn refused(at: &Path, arguments: &[&str]) -> String {
     let output = tallow(at, arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", said(&output));
@@ -86,7 +86,7 @@ fn log(run: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Greedy translations and those of a beam are those of Hugging Face's `generate`.
+/// Greedy and beam translations equal those of Hugging Face's `generate`.
 #[test]
 fn translations_are_those_of_transformers() {
     let folder = project();
@@ -108,7 +108,7 @@ fn translations_are_those_of_transformers() {
     }
 }
 
-/// Ten updates have PyTorch's losses, and what is written has the form of what was read.
+/// Ten updates have PyTorch's losses, and the written model has the form of the original.
 #[test]
 fn fine_tuning() {
     let folder = project();
@@ -157,7 +157,7 @@ fn fine_tuning() {
         verified.contains("a MarianMT model, 1+2 layers of width 24"),
         "{verified}"
     );
-    // The tuned model is a model to begin with in its turn.
+    // A run can begin with the fine-tuned model in turn.
     printed(
         at,
         &[
@@ -175,7 +175,7 @@ fn fine_tuning() {
     assert!((first - theirs[9]).abs() < 0.01, "{first}");
 }
 
-/// A run that begins with another model is resumed without it, and ends with the same bits.
+/// A run that began with another model is resumed without that model, and ends with the same bits.
 #[test]
 fn resuming() {
     let folder = project();
@@ -195,7 +195,7 @@ fn resuming() {
 fn what_cannot_be_begun_with() {
     let folder = project();
     let at = folder.path();
-    // An earlier run is not touched by one that cannot begin.
+    // A run that cannot begin does not touch an earlier run.
     printed(at, &["train", "tune.toml", "--set", "train.max_updates=1"]);
     let weights = std::fs::read(at.join("runs/tune/best/model.safetensors")).unwrap();
     let try_to = |set: &str| refused(at, &["train", "tune.toml", "--overwrite", "--set", set]);
@@ -205,7 +205,7 @@ fn what_cannot_be_begun_with() {
     assert!(error.contains("[text]"), "{error}");
     let error = try_to("init=nowhere");
     assert!(error.contains("nowhere"), "{error}");
-    // Weights of which one is no number.
+    // Weights with one value that is not a number.
     let path = at.join("model/model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let good = bytes.clone();
@@ -237,7 +237,7 @@ fn what_cannot_be_begun_with() {
     );
 }
 
-/// What `verify` finds in a model with faults: the first of all kinds that it knows.
+/// The faults that `verify` finds in a model: the first of every kind that it knows.
 #[test]
 fn verifying() {
     let folder = project();
@@ -270,7 +270,7 @@ fn verifying() {
     assert!(found.contains("eos_token_id: 5 instead of 0"), "{found}");
     let found = report("vocab.json", &|_| "{".to_owned());
     assert!(found.contains("vocab.json"), "{found}");
-    // Almost no piece of the SentencePiece model is in this vocabulary.
+    // This vocabulary has almost no piece of the SentencePiece model.
     let found = report("vocab.json", &|text| {
         let ids: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
         let special = |piece: &String| ["</s>", "<unk>", "<pad>"].contains(&piece.as_str());
@@ -283,7 +283,7 @@ fn verifying() {
     assert!(found.contains("FAULTY  model.safetensors"), "{found}");
 }
 
-/// Exported, a run is a directory for transformers; what cannot be is told with what is possible instead.
+/// An exported run is a directory for transformers. If that is impossible, the message says what is possible instead.
 #[test]
 fn exporting() {
     let folder = project();
@@ -340,8 +340,8 @@ fn exporting() {
     );
     let error = refused(at, &["export", "runs/words", "--output", "x"]);
     assert!(error.contains("text.kind"), "{error}");
-    // A SentencePiece model that is not that of the tokenizer.json beside it.
-    // Without the language tag of one line, with which there would be no tokenizer.json.
+    // A SentencePiece model that differs from the tokenizer.json beside it. The language tag of one line is removed,
+    // because with it there would be no tokenizer.json.
     let text = std::fs::read_to_string(at.join("train.en")).unwrap();
     std::fs::write(at.join("train.en"), text.replace(">>", "").replace("<<", "")).unwrap();
     train("plain", &[]);
@@ -364,7 +364,7 @@ fn exporting() {
     );
 }
 
-/// A model on a Hub is fetched once, by branch or commit; after that the cache does without the network.
+/// A model on a Hub is fetched once, by branch or commit. Afterwards the cache works without the network.
 #[test]
 fn the_hub() {
     let folder = project();
@@ -396,7 +396,7 @@ fn the_hub() {
     assert_eq!(text(&first), local, "{}", said(&first));
     let fetched = server.requests().len();
     assert_eq!(text(&run("some/model", &[], server.url(), "")), local);
-    // What the branch is now, and nothing else.
+    // Only the present commit of the branch is requested.
     assert_eq!(server.requests().len(), fetched + 1);
     for (model, extra, variable) in [
         ("some/model", &["--offline"][..], ""),
@@ -415,7 +415,7 @@ fn the_hub() {
         "{}",
         said(&missing)
     );
-    // The Hub is gone, the cache is there.
+    // The Hub is unreachable, the cache still works.
     let nobody = "http://127.0.0.1:9";
     let output = run("some/model", &[], nobody, "");
     assert_eq!(text(&output), local);

@@ -1,6 +1,5 @@
-//! What a config asks for against small data reaches the training: cuts, passes and initial weights of a run are other
-//! ones.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+//! The keys against overfitting on small data take effect: they change the splits, passes and initial weights of a run.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use serde_json::Value;
 use std::path::Path;
@@ -26,7 +25,7 @@ workers = 1
 log_every = 1
 "#;
 
-/// The updates of a run with these changes: loss and target tokens of each. An epoch is one update.
+/// The loss and the number of target tokens of each update of a run with these changes. An epoch is one update.
 fn updates(at: &Path, changes: &[&str]) -> Vec<(f64, u64)> {
     let set = changes.iter().flat_map(|change| ["--set", change]);
     let output = Command::new(env!("CARGO_BIN_EXE_tallow"))
@@ -59,7 +58,7 @@ fn what_the_config_asks_for_happens() {
     assert_eq!(plain.len(), 3);
     assert!(plain.iter().all(|(_, tokens)| *tokens == plain[0].1), "{plain:?}");
 
-    // Other cuts in every epoch, and longer ones than those of the vocabulary.
+    // Every epoch has other splits, which are longer than the usual ones.
     for change in [
         &["text.bpe_dropout=0.3"][..],
         &["text.kind=\"unigram\"", "text.unigram_alpha=0.2"],
@@ -75,7 +74,8 @@ fn what_the_config_asks_for_happens() {
         assert!(cut[0] != cut[1] || cut[1] != cut[2], "{change:?}: {cut:?}");
     }
 
-    // The same tokens. Two passes that disagree cost more, the more their disagreement weighs.
+    // The tokens stay the same. Two differing passes increase the loss, the more the larger the weight of their
+    // difference is.
     let (light, heavy) = (updates(at, &["train.r_drop=0.01"]), updates(at, &["train.r_drop=100"]));
     assert_eq!((light[0].1, heavy[0].1), (plain[0].1, plain[0].1));
     assert!(
@@ -83,7 +83,7 @@ fn what_the_config_asks_for_happens() {
         "{light:?} {heavy:?}"
     );
 
-    // Other weights to begin with.
+    // The initial weights differ.
     let xavier = updates(at, &["train.initialisation=\"xavier\""]);
     assert!(xavier[0].0 != plain[0].0 && xavier[0].1 == plain[0].1, "{xavier:?}");
 }

@@ -1,12 +1,12 @@
-//! Runs that are killed, that find no room, that meet another process or a damaged checkpoint: each has one clear
-//! outcome, and whoever resumes gets the run that nothing had happened to, byte by byte.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+//! Runs that are killed, run out of space, meet another process or have a damaged checkpoint. Each case has one clear
+//! outcome, and a resumed run equals an undisturbed one, byte by byte.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A folder with a corpus and a config in which everything that has a state is on.
+/// A folder with a corpus, and a config that uses every feature with a state.
 fn project() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let lines = |words: [&str; 5]| -> String {
@@ -42,14 +42,14 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Trains, which must work, and returns what was said.
+/// Trains, which must succeed, and returns the messages.
 fn train(at: &Path, extra: &[&str]) -> String {
     let output = tallow(at, &[&["train", "run.toml"], extra].concat());
     assert!(output.status.success(), "{}", said(&output));
     said(&output)
 }
 
-/// Trains, which must fail, and returns what was said.
+/// Trains, which must fail, and returns the messages.
 fn refused(at: &Path, extra: &[&str]) -> String {
     let output = tallow(at, &[&["train", "run.toml"], extra].concat());
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
@@ -57,7 +57,7 @@ fn refused(at: &Path, extra: &[&str]) -> String {
     said(&output)
 }
 
-/// What a run has come to: the files of its last checkpoint, and its log.
+/// The result of a run: the files of its last checkpoint, and its log.
 fn result(at: &Path, update: u64) -> Vec<(PathBuf, Vec<u8>)> {
     let run = at.join("runs/run");
     let checkpoint = run.join("checkpoints").join(update.to_string());
@@ -86,7 +86,7 @@ fn assert_same(found: &[(PathBuf, Vec<u8>)], expected: &[(PathBuf, Vec<u8>)]) {
     }
 }
 
-/// Twenty kills at random moments, each followed by a resumption, as `tallow check --resume` does it.
+/// Twenty kills at random moments, each followed by a resumption, as in `tallow check --resume`.
 #[test]
 fn killed_twenty_times() {
     let folder = project();
@@ -98,7 +98,7 @@ fn killed_twenty_times() {
     assert!(output.status.success(), "{report}{}", said(&output));
     assert!(report.starts_with("ok      resume"), "{report}");
     assert!(said(&output).contains("uninterrupted: 80 updates"), "{}", said(&output));
-    // What it needed is gone; the run itself was not touched.
+    // Its own files are gone, and the run itself was not touched.
     assert!(!folder.path().join("runs").join("run.check").exists() && !folder.path().join("runs/run").exists());
     let output = tallow(folder.path(), &["check", "run.toml", "--resume", "--updates", "20"]);
     assert!(
@@ -108,7 +108,8 @@ fn killed_twenty_times() {
     );
 }
 
-/// What was stopped by a signal and resumed averages the checkpoints of the uninterrupted run, and has its best model.
+/// A run that was stopped by a signal and resumed averages the same checkpoints as the uninterrupted run, and has the
+/// same best model.
 #[cfg(unix)]
 #[test]
 fn stopped_between_two_checkpoints() {
@@ -147,7 +148,7 @@ fn stopped_between_two_checkpoints() {
     assert!(best(at) == best(whole.path()), "the best models differ");
 }
 
-/// A best model or an older checkpoint that is gone or damaged is noticed on resumption, and chosen anew.
+/// A missing or damaged best model or older checkpoint is noticed on resumption and chosen anew.
 #[test]
 fn damage_elsewhere() {
     let folder = project();
@@ -163,13 +164,13 @@ fn damage_elsewhere() {
         assert!(told.contains(part), "{part:?} is not in: {told}");
     }
     assert!(at.join("runs/run/best/model.safetensors").exists());
-    // The card of what took its place says which weights those are.
+    // The card of its replacement describes the new weights.
     let card = std::fs::read_to_string(at.join("runs/run/best/README.md")).unwrap();
     let weights = "the exponential average (`ema_decay` 0.9) of those up to update 6; the best ones were lost.";
     assert!(card.contains(weights), "{card}");
 }
 
-/// One bit of the newest checkpoint has changed: the one before it is used, and that is said.
+/// One bit of the newest checkpoint has changed: the one before it is used, with a message.
 #[test]
 fn a_damaged_checkpoint() {
     let folder = project();
@@ -204,7 +205,7 @@ fn a_damaged_checkpoint() {
     }
 }
 
-/// Died before the first checkpoint: there is nothing to lose, and `--resume` begins anew, as does training without it.
+/// The run died before the first checkpoint. Nothing can be lost, so training begins anew with or without `--resume`.
 #[test]
 fn nothing_was_saved() {
     for extra in [&["--resume"][..], &[]] {
@@ -226,14 +227,14 @@ fn nothing_was_saved() {
     let at = folder.path();
     assert!(refused(at, &["--resume"]).contains("no run to resume"));
     assert!(!at.join("runs").exists());
-    // A best model is something to lose, even without a checkpoint.
+    // A best model could be lost, even without a checkpoint.
     train(at, &[]);
     std::fs::remove_dir_all(at.join("runs/run/checkpoints")).unwrap();
     for extra in [&["--resume"][..], &[]] {
         assert!(refused(at, extra).contains("--overwrite"));
         assert!(at.join("runs/run/best/model.safetensors").exists());
     }
-    // Nor is it less of a model without the files that say whose it is.
+    // It still counts without the files that identify its run.
     for name in ["config.toml", "run.json"] {
         std::fs::remove_file(at.join("runs/run").join(name)).unwrap();
         assert!(refused(at, &[]).contains("--overwrite"));
@@ -241,7 +242,7 @@ fn nothing_was_saved() {
     assert!(at.join("runs/run/best/model.safetensors").exists());
 }
 
-/// A second process on a run that is being trained is turned away, and disturbs nothing.
+/// A second process on the same run is refused and disturbs nothing.
 #[test]
 fn two_processes() {
     let folder = project();
@@ -270,7 +271,7 @@ fn two_processes() {
     assert!(told.contains("resuming"), "{told}");
 }
 
-/// The first signal lets the update end and saves it; a second one, while an update takes its time, ends the process.
+/// The first signal lets the update finish and saves it. A second one, during a long update, ends the process.
 #[cfg(unix)]
 #[test]
 fn signals() {
@@ -329,7 +330,7 @@ fn signals() {
     // A signal before the first update would end the run at once.
     std::thread::sleep(std::time::Duration::from_millis(700));
     signal("INT", &mut child);
-    // Only after the first has been seen does the second mean anything else.
+    // The second signal has another meaning only after the first has been handled.
     std::thread::sleep(std::time::Duration::from_millis(300));
     let ended = child.try_wait().unwrap();
     signal("INT", &mut child);
@@ -342,7 +343,7 @@ fn signals() {
     assert_eq!(output.status.code(), Some(130), "{}", said(&output));
 }
 
-/// The limit on time asks for the end, as SIGTERM does, and only once although its signal is repeated.
+/// The CPU time limit ends the run like SIGTERM. Its repeated signal counts only once.
 #[cfg(target_os = "linux")]
 #[test]
 fn no_time() {
@@ -356,12 +357,12 @@ fn no_time() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // Written once it listens to signals.
+    // This file is written once the process handles signals.
     while !at.join("runs/run/timing.jsonl").exists() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     for _ in 0..2 {
-        // It may have ended by the second one.
+        // The process may already have ended at the second signal.
         let kill = ["-XCPU", &child.id().to_string()];
         let _ = Command::new("kill")
             .args(kill)
@@ -380,8 +381,8 @@ fn no_time() {
     assert!(at.join("runs/run/checkpoints").join(update.unwrap()).exists(), "{told}");
 }
 
-/// A run of before there was `text.trim` has a vocabulary that does not trim, and goes on with it; one whose text has
-/// other pairs now does not go on.
+/// A run from before the key `text.trim` has a vocabulary that does not trim, and can be resumed. A run whose text now
+/// gives other pairs cannot.
 #[test]
 fn runs_of_before() {
     let folder = project();
@@ -418,20 +419,22 @@ fn runs_of_before() {
     }
 }
 
-/// No room for a checkpoint: the error names the file, the checkpoint before stays, and with room the run goes on.
+/// No space for a checkpoint: the error names the file, the last checkpoint stays, and with more space the run can be
+/// resumed.
 #[cfg(unix)]
 #[test]
 fn no_room() {
     let folder = project();
     let at = folder.path();
     train(at, &["--set", "train.max_updates=4"]);
-    // As if it had died before it wrote the last one.
+    // As if the run had died before it wrote the last one.
     std::fs::remove_dir_all(at.join("runs/run/checkpoints/4")).unwrap();
     let size = std::fs::metadata(at.join("runs/run/checkpoints/2/state/moments.safetensors"))
         .unwrap()
         .len();
-    // Files may not grow beyond a quarter or half of what the moments take, which is what the weights take: `ulimit`
-    // counts blocks of 512 or 1024 bytes. The best model of the next validation is the first that does not fit.
+    // Files may not grow beyond a quarter or half of the size of the moments, which is the size of the weights:
+    // `ulimit` counts blocks of 512 or 1024 bytes. The best model of the next validation is the first file that is too
+    // large.
     let script = format!(
         "ulimit -f {}; exec {} train run.toml --resume",
         size / 2048,
@@ -458,7 +461,7 @@ fn no_room() {
     assert!(!at.join("runs/run/best.partial").exists());
 }
 
-/// A place that cannot be written: the error names it, before anything is computed.
+/// A place without write permission: the error names it before anything is computed.
 #[test]
 fn no_place() {
     let folder = project();
@@ -466,7 +469,7 @@ fn no_place() {
     let error = refused(at, &["--set", "output=a.en/run"]);
     assert!(error.contains("a.en/run"), "{error}");
     assert!(!error.contains("learned"), "{error}");
-    // Somebody's own files, among them the config itself, in a directory that no run has made.
+    // A user's own files, among them the config itself, in a directory that is no run's.
     std::fs::copy(at.join("run.toml"), at.join("config.toml")).unwrap();
     std::fs::write(at.join("tokenizer.json"), "mine").unwrap();
     for extra in [&[][..], &["--overwrite"]] {

@@ -1,5 +1,5 @@
-//! What a person at a terminal sees, as far as that can be told without one: colours, suggestions, commands to type.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+//! The display on a terminal, as far as it can be tested without one: colours, suggestions, commands to type.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
-/// Runs the program with these variables alone among those that say something about colours.
+/// Runs the program. Of the environment variables about colours, only these are set.
 fn tallow_with(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
@@ -30,7 +30,7 @@ fn error_of(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
-/// A folder with a corpus and a config that trains on it for an update.
+/// A folder with a corpus and a config that trains on it for one update.
 fn project() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.en"), "one\ntwo\nthree\n").unwrap();
@@ -49,7 +49,7 @@ fn train(directory: &Path, arguments: &[&str]) -> Output {
     output
 }
 
-/// In a pipe there are none, unless they are asked for; and never with `NO_COLOR`.
+/// Colours are not used in a pipe unless requested, and never with `NO_COLOR`.
 #[test]
 fn colours() {
     let folder = project();
@@ -89,7 +89,7 @@ fn mistyped_commands() {
     }
 }
 
-/// The commands that an error offers.
+/// The commands that an error suggests.
 fn offered(said: &str) -> Vec<String> {
     let commands = said.lines().filter_map(|line| line.strip_prefix("  tallow "));
     commands
@@ -97,7 +97,7 @@ fn offered(said: &str) -> Vec<String> {
         .collect()
 }
 
-/// Who has forgotten `--set name=...` is told what to type, and it works.
+/// A user who forgets `--set name=...` sees a command to type, and it works.
 #[test]
 fn a_run_that_is_resumed_without_its_name() {
     let folder = project();
@@ -109,12 +109,12 @@ fn a_run_that_is_resumed_without_its_name() {
     );
     train(at, &["--set", "name=short"]);
     train(at, &["--set", "name=wide", "--set", "model.feed_forward=16"]);
-    // So much is other than the config that its own is the better one.
+    // So many values differ from the config that the run's own config is suggested.
     let other =
         ["feed_forward=12", "heads=4", "encoder_layers=2", "decoder_layers=2"].map(|set| format!("model.{set}"));
     let other: Vec<&str> = other.iter().flat_map(|set| ["--set", set]).collect();
     train(at, &[&["--set", "name=other"], other.as_slice()].concat());
-    // Neither of these: it trains on other text; it is no run.
+    // Neither is suggested: one trains on other text, the other is no run.
     std::fs::write(at.join("b.en"), "four\nfive\n").unwrap();
     train(
         at,
@@ -144,14 +144,14 @@ fn a_run_that_is_resumed_without_its_name() {
             assert!(said.contains(&format!("resuming runs/{name} from update 1")), "{said}");
             assert!(!said.contains("changed since"), "{said}");
         }
-        // Resuming has not made one newer than the other.
+        // Resuming has not changed their order of age.
         for (age, name) in ["other", "wide", "short"].into_iter().enumerate() {
             made(at, name, age as u64);
         }
     }
 }
 
-/// Says that a run was written to so many minutes ago.
+/// Sets the time of the last change of a run to so many minutes ago.
 fn made(at: &Path, name: &str, minutes: u64) {
     let log = File::options()
         .append(true)
@@ -160,7 +160,7 @@ fn made(at: &Path, name: &str, minutes: u64) {
     log.unwrap().set_modified(when).unwrap();
 }
 
-/// Five are enough, the newest of them. A run whose name would be read as a number has it in quotes.
+/// The five newest are suggested. A run whose name would be read as a number has it in quotes.
 #[test]
 fn runs_are_offered_newest_first() {
     let folder = project();
@@ -177,7 +177,7 @@ fn runs_are_offered_newest_first() {
             .map(|set| format!("train run.toml --set {set} --resume"))
     );
     assert!(said.ends_with("and 2 older ones\n"), "{said}");
-    // One whose only checkpoint led to divergence is none to go on with.
+    // A run whose only checkpoint led to divergence cannot be resumed.
     std::fs::write(at.join("runs/b/checkpoints/1/state/diverged.json"), "{}").unwrap();
     let output = tallow(at, &["train", "run.toml", "--resume", "--offline"]);
     let said = error_of(&output);
@@ -189,7 +189,7 @@ fn runs_are_offered_newest_first() {
     assert!(said.ends_with("and an older one\n"), "{said}");
 }
 
-/// What goes through pipes is the translations alone.
+/// Only the translations go through pipes.
 #[test]
 fn pipelines_are_quiet() {
     let folder = project();

@@ -1,6 +1,6 @@
-//! What a text may hold, from its learning to its translation: language tags, NUL, white space, lines that say nothing,
+//! Special contents of a text, from learning to translation: language tags, NUL, white space, lines without content,
 //! and normalization.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use std::io::Write;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn project(source: &dyn Fn(usize) -> String, target: &dyn Fn(usize) -> String) -
     folder
 }
 
-/// Runs a command that succeeds; what it prints, and what it says.
+/// Runs a command that must succeed; the result is its output and its messages.
 fn tallow(at: &Path, arguments: &[&str], input: &str) -> (String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tallow"))
         .current_dir(at)
@@ -93,7 +93,7 @@ fn a_model_without_tags_says_so() {
     assert!(said.contains(warning), "{said}");
 }
 
-/// Files that other programs cannot open are not written, and files that they can say the same.
+/// Files that other programs could not open are not written. Files that they can open mean the same there.
 #[test]
 fn nul_in_a_text() {
     for set in [&[][..], &["--set", "text.byte_fallback=false"]] {
@@ -106,7 +106,7 @@ fn nul_in_a_text() {
             "{checks}"
         );
         let model = std::fs::read(at.join("runs/run/best/source.spm")).unwrap();
-        // A piece that is a NUL: field 1 of a piece, of one byte.
+        // A piece that is a NUL: field 1 of a piece, with one byte.
         assert!(!model.windows(3).any(|bytes| bytes == b"\x0a\x01\x00"));
     }
 }

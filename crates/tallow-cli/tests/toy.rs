@@ -1,5 +1,5 @@
 //! A whole run as a user would do it: a corpus, a config, training, evaluation, translation.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may give up like the test itself.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use serde_json::Value;
 use std::io::Write;
@@ -66,8 +66,8 @@ license = "mit"
 notes = "Numbers **only**."
 "#;
 
-/// The numbers below 1,000: trained on most of them, at least 95 % right on those that were never seen. A model, a mask
-/// or a search that is broken does not get there.
+/// The numbers below 1,000: after training on most of them, at least 95 % of the unseen ones are right. A broken model,
+/// mask or search does not reach this.
 #[test]
 fn numbers_that_were_never_seen() {
     let folder = tempfile::tempdir().unwrap();
@@ -97,7 +97,7 @@ fn numbers_that_were_never_seen() {
     let exact = record["results"]["test"]["exact_match"].as_f64().unwrap();
     assert!(exact >= 95.0, "{exact} % of unseen numbers are right\n{said}");
     assert_eq!(record["workers"], 2);
-    // What was scored is there to be looked at, and scored again.
+    // The scored translations are saved, to be read and scored again.
     assert_eq!(record["results"]["test"]["translations"], "test.translations.txt");
     let translations = std::fs::read_to_string(at.join("runs/run/test.translations.txt")).unwrap();
     let references = std::fs::read_to_string(at.join("test.de")).unwrap();
@@ -128,7 +128,7 @@ fn numbers_that_were_never_seen() {
         assert!(at.join("runs/run").join(name).is_file(), "{name} is missing");
     }
 
-    // The card of the best model knows the test scores, that of a checkpoint does not.
+    // The card of the best model has the test scores, that of a checkpoint does not.
     let card = std::fs::read_to_string(at.join("runs/run/best/README.md")).unwrap();
     let signature = record["results"]["test"]["scores"][0]["signature"].as_str().unwrap();
     assert!(signature.contains("tok:char"), "{signature}");
@@ -160,7 +160,7 @@ fn numbers_that_were_never_seen() {
         "{card}"
     );
 
-    // A card is a person's to change: resuming adds scores to it, and says that nothing else of it is touched.
+    // A person may change a card. Resuming adds scores to it and touches nothing else.
     let place = at.join("runs/run/best/README.md");
     let mine = std::fs::read_to_string(&place)
         .unwrap()
@@ -191,7 +191,7 @@ fn numbers_that_were_never_seen() {
     assert_eq!(text(&score.stdout), format!("exact match = {exact:.1}\n"));
     assert!((1.0..2.0).contains(&scores[4]["score"].as_f64().unwrap()), "{scores}");
 
-    // A filter: one line out for every line in, whatever it holds, on standard output alone.
+    // A filter: one line out for every line in, whatever it contains, and only on standard output.
     let input = "one hundred and twenty-three\n\n   \nseven\r\nno\0number \u{1F600} <pad> </s>\nlast";
     let output = tallow(at, &["translate", "runs/run"], input);
     let translated = text(&output.stdout);
@@ -200,7 +200,7 @@ fn numbers_that_were_never_seen() {
     assert_eq!(lines[0], "einhundertdreiundzwanzig");
     assert_eq!((lines[1], lines[3]), ("", "sieben"));
 
-    // The same lines, other batches and workers: the same text.
+    // The same lines with other batches and workers give the same text.
     let again = tallow(
         at,
         &[
@@ -243,19 +243,19 @@ fn numbers_that_were_never_seen() {
         assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-4);
     }
 
-    // How the run is scored holds for `eval`, unless a flag says otherwise.
+    // The scoring settings of the run hold for `eval`, unless a flag changes them.
     assert_eq!(scores[0]["signature"], signature);
     let eval = tallow(at, &["eval", "runs/run", "--tokenize", "13a"], "");
     assert!(text(&eval.stdout).contains("tok:13a"), "{}", text(&eval.stdout));
 
-    // An exported model keeps its card, and is searched as the run is.
+    // An exported model keeps its card and the search settings of the run.
     tallow(at, &["export", "runs/run", "--output", "exported"], "");
     let exported = std::fs::read_to_string(at.join("exported/README.md")).unwrap();
     assert!(exported.contains("| exact match | "), "{exported}");
     let average = tallow(at, &["average", "runs/run", "--last", "9", "--output", "averaged"], "");
     let said = text(&average.stderr);
     assert!(said.contains("runs/run keeps 2 checkpoints, not 9 (--last)"), "{said}");
-    // It is worth what the end of training found the same average to be worth.
+    // Its score equals the one that the end of training found for the same average.
     let record = std::fs::read_to_string(at.join("runs/run/average.json")).unwrap();
     let found: Value = serde_json::from_str(&record).unwrap();
     let [loss, exact] = ["loss", "exact_match"].map(|key| found["valid"][key].as_f64().unwrap());
@@ -284,12 +284,12 @@ fn numbers_that_were_never_seen() {
         card.contains("the average of `200`, `400`; validation set, greedy: BLEU "),
         "{card}"
     );
-    // A run among several models is its best one.
+    // A run among several models stands for its best model.
     let models = ["runs/run", "runs/run/checkpoints/200"];
     tallow(at, &["average", models[0], models[1], "--output", "mixed"], "");
     let card = std::fs::read_to_string(at.join("mixed/README.md")).unwrap();
     assert!(card.contains("the average of `best`, `200`; validation"), "{card}");
-    // Without its text, the average is made all the same.
+    // Without its validation text, the average is still made.
     std::fs::rename(at.join("valid.en"), at.join("elsewhere")).unwrap();
     let average = tallow(at, &["average", "runs/run", "--last", "2", "--output", "unscored"], "");
     let said = text(&average.stderr);

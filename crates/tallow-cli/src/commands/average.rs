@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         .iter()
         .map(|directory| SavedModel::at(directory, &PrintNotices))
         .collect::<Result<Vec<_>, _>>()?;
-    // Of a run among several models, its best one.
+    // A run among several models stands for its best model.
     let directories: Vec<&PathBuf> = saved.iter().map(|saved| &saved.directory).collect();
     let tokenizers = Tokenizers::open(directories[0])?;
     for directory in &directories[1..] {
@@ -73,7 +73,8 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         }
         _ => ModelCard::default(),
     };
-    // With the run's name only where there are several runs; where a directory lies otherwise is nobody's business.
+    // The run's name is needed only if there are several runs. The place of a directory on this machine should not
+    // appear in a card.
     let last = |path: &Path| {
         let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -88,7 +89,7 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
             let search = config.train.valid_search(&config.decode);
             format!("{averaged}; {}", validation.summary(&search))
         }
-        // Why, a reader of the card need not know: it would tell where files lie.
+        // The reason is left out, because it would show where files lie.
         Err(_) => format!("{averaged}, not validated."),
     };
     card.write(&arguments.output, &format!("Weights: the average of {told}"))?;
@@ -115,8 +116,8 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the average is worth on the validation set of its run, searched and scored as the run does it; or why that
-/// cannot be told, which is no reason not to make it.
+/// Validates the average on the validation set of its run, with the search and scores of the run. An error here is
+/// reported, but does not prevent the average.
 fn validated<'a>(
     config: &'a Config,
     run: &RunDirectory,
@@ -158,7 +159,7 @@ fn validated<'a>(
     Ok((validation, config))
 }
 
-/// The models to average: those that were named, or the last checkpoints of a run.
+/// The models to average: the named ones, or the last checkpoints of a run.
 fn chosen(arguments: &AverageArguments) -> Result<Vec<PathBuf>> {
     let [only] = arguments.models.as_slice() else {
         return Ok(arguments.models.clone());

@@ -22,7 +22,7 @@ use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
 use tallow_train::perplexity;
 
-/// Padded tokens of a batch whose perplexity is measured.
+/// The number of padded tokens in a batch when perplexity is measured.
 const BATCH_TOKENS: usize = 4096;
 
 pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
@@ -95,8 +95,8 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Translates all lines, and says how far it is. In blocks, but large ones: what a line becomes does not depend on the
-/// lines beside it, but batches are filled best from many lines.
+/// Translates all lines and shows the progress. The blocks are large, because batches are best filled from many lines.
+/// The translation of a line does not depend on the lines beside it.
 fn translate(
     translator: &Translator,
     lines: &[String],
@@ -120,8 +120,8 @@ fn translate(
     Ok((translations, begin.elapsed()))
 }
 
-/// The pairs whose perplexity can be measured, if there are any, and what there is to say of others: a model that has
-/// learned its positions knows nothing of longer ones.
+/// The pairs whose perplexity can be measured, if there are any, and a message about the others: a model with learned
+/// positions cannot compute longer pairs.
 fn measurable(
     text: ParallelText,
     tokenizers: &Tokenizers,

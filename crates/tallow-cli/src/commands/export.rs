@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
             faults.join("\n  ")
         );
     }
-    // Aside first, so that what has the name of the output is complete.
+    // Written aside first, so that a directory with the name of the output is always complete.
     let mut aside = output.as_os_str().to_owned();
     aside.push(".partial");
     let aside = PathBuf::from(aside);
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     std::fs::create_dir_all(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
     let written = write(&arguments, &saved, &opened, &tokenizers, &aside);
     if written.is_err() {
-        // The error that matters is the one above.
+        // The error to report is the one above.
         let _ = std::fs::remove_dir_all(&aside);
     }
     written?;

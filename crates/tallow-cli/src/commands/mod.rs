@@ -1,4 +1,4 @@
-//! One file per verb.
+//! The commands, one file for each.
 
 pub(crate) mod average;
 pub(crate) mod chart;

@@ -1,4 +1,4 @@
-//! The runs that `tallow train --resume` may have meant, where there is none of the config's own name.
+//! Suggestions for `tallow train --resume` if there is no run of the config's own name.
 
 use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::train::resume_command;
@@ -10,15 +10,15 @@ use tallow::config::parse_value;
 use tallow_train::RunDirectory;
 use toml::Value;
 
-/// Runs that are named, the newest ones.
+/// The largest number of runs in the message, newest first.
 const MOST: usize = 5;
 
-/// Values of a run that are given on the command line; more of them, or longer ones, are better read from its own
-/// config.
+/// The largest number of changed values in a suggested command. If there are more, or longer ones, the command uses the
+/// run's own config.
 const MOST_CHANGES: usize = 3;
 const LONGEST_CHANGE: usize = 60;
 
-/// That there is no run to resume, and which others there are, with what to type for each.
+/// The error that there is no run to resume. It lists other runs, with a command for each.
 pub(super) fn no_run(named: &Path, config: &Config, arguments: &TrainArguments) -> Error {
     let mut message = format!(
         "{}: there is no run to resume; leave out --resume to begin",
@@ -26,7 +26,7 @@ pub(super) fn no_run(named: &Path, config: &Config, arguments: &TrainArguments) 
     );
     let found = candidates(named, config, &arguments.config.config);
     let mut others = found.iter();
-    // Checksums take their time: only of those that are shown.
+    // Checksums take time, so only the runs that are shown are checked.
     let usable = others
         .by_ref()
         .filter_map(|candidate| Some((candidate, candidate.update()?)));
@@ -53,8 +53,7 @@ struct Candidate {
     changed: Option<SystemTime>,
 }
 
-/// The saved runs beside the one that was named which train on the same text, or whose name begins with that of the
-/// config.
+/// The saved runs beside the named one that train on the same text, or whose name begins with the config's name.
 fn candidates(named: &Path, config: &Config, file: &Path) -> Vec<Candidate> {
     let parent = match named.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -88,13 +87,13 @@ impl Candidate {
         Some(Self { path, config, changed })
     }
 
-    /// The update that it would go on from.
+    /// The update that the run would resume from.
     fn update(&self) -> Option<u64> {
         RunDirectory::new(&self.path).intact_update().ok()?.0
     }
 
-    /// What to type to go on with this run as it was: the config that was given, with what of this run is other than
-    /// it; where that is much, the config that the run has kept.
+    /// The command that resumes this run unchanged. It uses the given config with settings for the differences. If
+    /// there are many differences, it uses the config that the run has saved.
     fn command(&self, given: &Config, arguments: &TrainArguments) -> String {
         let typed = &arguments.config;
         let is_place = |set: &&String| ["name", "output"].contains(&key_of(set));
@@ -110,7 +109,7 @@ impl Candidate {
         resume_command(&ConfigArguments { config, set }, arguments)
     }
 
-    /// The setting that leads to this run, by its name if that is enough.
+    /// The setting that selects this run: its name, if that is enough.
     fn place(&self, needs_output: bool) -> Option<String> {
         let name = self.path.file_name()?.to_string_lossy();
         let (key, value) = if !needs_output && Path::new("runs").join(&*name) == self.path {
@@ -121,11 +120,11 @@ impl Candidate {
         Some(format!("{key}={}", literal(&value)))
     }
 
-    /// What of this run is other than what was given, as settings; none if these would be many or long.
+    /// The differences between this run and the given config, as settings. `None` if these would be many or long.
     fn changes(&self, given: &Config, set: &[String]) -> Option<Vec<String>> {
         let (ours, theirs) = (self.config.flat().ok()?, given.flat().ok()?);
         let is_compared = |key: &str| {
-            // What the model of `init` is stands in the config of the run alone.
+            // Only the run's config has the shape of the model of `init`.
             let is_of_init = given.init.is_some() && key.starts_with("model.");
             let is_set = set.iter().any(|set| key_of(set) == key);
             !(is_of_init || is_set || ["name", "output"].contains(&key))
@@ -134,7 +133,7 @@ impl Candidate {
             |of: &[(String, String)], key: &str| of.iter().find(|(known, _)| known == key).map(|(_, v)| v.clone());
         let mut changes = Vec::new();
         for (key, theirs) in theirs.iter().filter(|(key, _)| is_compared(key)) {
-            // What is set cannot be unset on the command line.
+            // The command line cannot unset a value.
             let ours = value(&ours, key)?;
             if ours != *theirs {
                 changes.push(format!("{key}={ours}"));
@@ -156,7 +155,7 @@ fn key_of(set: &str) -> &str {
     set.split('=').next().unwrap_or(set).trim()
 }
 
-/// A text as `--set` takes it: with quotes only where it would be read as something else.
+/// A text in the form that `--set` takes. It has quotes only if it would be read as another type without them.
 fn literal(text: &str) -> String {
     let value = Value::String(text.to_owned());
     if parse_value(text) == value {

@@ -1,11 +1,11 @@
-//! From scoring flags to scores.
+//! Scores, computed and printed as the scoring flags say.
 
 use crate::arguments::{MetricArguments, TokenizationName};
 use anyhow::Result;
 use tallow_score::{Metric, Score, ScoreConfig, Tokenization, to_json_text, to_text};
 
 impl MetricArguments {
-    /// The scores that were asked for. What flags leave open is as in `config`.
+    /// The requested scores. Settings without a flag come from `config`.
     pub(crate) fn scores<S: AsRef<str>>(
         &self,
         config: &ScoreConfig,
@@ -31,7 +31,7 @@ impl MetricArguments {
         Ok(self.metrics.iter().map(score).collect::<Result<_, _>>()?)
     }
 
-    /// The scores as they are printed.
+    /// The printed form of the scores.
     pub(crate) fn print(&self, scores: &[Score]) -> String {
         if self.json {
             to_json_text(scores, self.width)

@@ -1,4 +1,4 @@
-//! From search flags to a [`DecodeConfig`], and what there is to say about translations.
+//! Conversion of search flags into a [`DecodeConfig`], and errors that name the flags.
 
 use crate::arguments::SearchArguments;
 use crate::usage::wrong_usage;
@@ -12,11 +12,11 @@ use tallow_decode::DecodeConfig;
 use toml::{Table, Value};
 
 impl SearchArguments {
-    /// The settings of the model's run with the flags on top.
+    /// The settings of the model's run, changed by the flags.
     ///
     /// # Errors
-    /// Of usage: what cannot be set, settings that make no sense together, and lengths that the model has no positions
-    /// for.
+    /// Of wrong usage: unknown keys, settings that contradict each other, and lengths beyond the positions of the
+    /// model.
     pub(crate) fn decode_config(&self, saved: &SavedModel) -> Result<DecodeConfig> {
         let mut table = Table::try_from(saved.decode_config())?;
         for assignment in &self.set {
@@ -40,7 +40,7 @@ impl SearchArguments {
         config.distinct |= self.distinct;
         config.sample |= self.sample || self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some();
         if self.n_best.is_some_and(|n| n > config.beam) && self.beam.is_none() && !config.sample {
-            // Who asks for ten translations and says nothing of the beam wants one that is wide enough.
+            // A user who asks for ten translations and gives no beam needs a beam that is wide enough.
             config.beam = config.n_best;
         }
         let mut faults = config.validate();
@@ -55,7 +55,7 @@ impl SearchArguments {
         Ok(config)
     }
 
-    /// A fault of a key, with the flag that has set it.
+    /// A fault of a key, with the flag that set it.
     fn named(&self, fault: &str) -> String {
         let flags = [
             ("beam", self.beam.is_some()),
@@ -82,8 +82,8 @@ impl SearchArguments {
         }
     }
 
-    /// What is wrong with the value or the name of a key: each assignment by itself, because the error of all of them
-    /// together names none.
+    /// The fault of a key or its value. Each assignment is checked by itself, because the error of all together names
+    /// no key.
     fn named_by_key(&self, error: &toml::de::Error) -> String {
         for assignment in &self.set {
             let Ok((key, value)) = decode_key(assignment) else {
@@ -101,7 +101,7 @@ impl SearchArguments {
         format!("--set: {}", error.message())
     }
 
-    /// Threads that translate.
+    /// The number of threads that translate.
     pub(crate) fn workers(&self, device: &Device) -> usize {
         self.workers
             .unwrap_or_else(|| if device.is_cpu() { tallow::cores() } else { 1 })
@@ -109,7 +109,7 @@ impl SearchArguments {
     }
 }
 
-/// Key and value of a `decode.key=value`.
+/// Key and value of `decode.key=value`.
 fn decode_key(assignment: &str) -> Result<(&str, &str)> {
     let Some((key, value)) = assignment.split_once('=') else {
         return Err(wrong_usage(format!("--set {assignment}: write it as decode.key=value")));

@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let resume = resume_command(&arguments.config, &arguments);
     let trained = match trained {
         Ok(trained) => trained,
-        // What is lost, and what is not.
+        // Names what is lost and what is saved.
         Err(Error::Saved { update, source }) => {
             return Err(anyhow!(source).context(format!(
                 "the run is saved up to update {update}; once the fault below is mended, go on with\n  {resume}\nfault"
@@ -71,7 +71,7 @@ fn print_test(test: &TestScores) -> Result<()> {
     Ok(())
 }
 
-/// What a person types to go on with the run of a config: on the device, and with the Hub, that were given.
+/// The command that resumes the run of a config, with the given flags for device and Hub.
 pub(super) fn resume_command(config: &ConfigArguments, given: &TrainArguments) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
     let quoted = |text: &str| match text.chars().all(plain) {
@@ -92,13 +92,13 @@ pub(super) fn resume_command(config: &ConfigArguments, given: &TrainArguments) -
     command + " --resume"
 }
 
-/// A flag that the first SIGINT, SIGTERM or SIGHUP sets; the second ends the process.
+/// A flag that is set by the first SIGINT, SIGTERM or SIGHUP. The second signal ends the process.
 fn stop_at_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     let handler = move || {
         if flag.swap(true, Ordering::Relaxed) {
-            // The person has asked twice: whatever is being written has its old version beside it.
+            // The user has asked twice. Every file being written still has its old version beside it.
             #[allow(clippy::exit)]
             std::process::exit(i32::from(INTERRUPTED));
         }

@@ -17,9 +17,10 @@ use tallow::SavedModel;
 use tallow::warnings::TranslationWarnings;
 use tallow_decode::{Translation, Translator};
 
-/// Lines that are translated together: enough to sort them by length, few enough to hold and to wait for.
+/// The number of lines that are translated together: enough to sort them by length, few enough to hold in memory and to
+/// wait for.
 pub(super) const BLOCK_LINES: usize = 4096;
-/// And so many bytes of text, but for the last line.
+/// The largest size of a block in bytes, without its last line.
 const BLOCK_BYTES: usize = 16 << 20;
 
 pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     let (mut shortcomings, mut first_line) = (TranslationWarnings::default(), 0u64);
     let (mut tokens, mut spent) = (0, Duration::ZERO);
     let is_to_terminal = stdout().is_terminal();
-    // Who types waits for no more than a line.
+    // A user who types waits only for one line.
     let mut activity = Activity::beside_output(!from_terminal);
     activity.begin("translating");
     loop {
@@ -86,7 +87,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
             }
             Ok(writer.flush()?)
         };
-        // On a terminal they stand where the activity is shown.
+        // On a terminal, the translations appear in the place of the progress line.
         if is_to_terminal {
             activity.aside(write)?;
         } else {
@@ -102,20 +103,20 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
         .lines(&config, &tokenizers)
         .iter()
         .for_each(|text| warn(text));
-    // Pipelines stay quiet.
+    // Pipelines print no summary.
     if !from_terminal && stderr().is_terminal() {
         eprintln!("{}", summary(&saved.directory, first_line, config.beam, tokens, spent));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Target tokens that were searched for, `</s>` included.
+/// The number of target tokens that the search produced, including `</s>`.
 pub(super) fn target_tokens(translation: &Translation) -> usize {
     let best = translation.candidates.first();
     best.map_or(0, |best| best.hypothesis.tokens.len() + 1)
 }
 
-/// The translation; if several were asked for, Moses' n-best format.
+/// The translation, or Moses' n-best format if several were requested.
 fn as_text(line: u64, translation: &Translation, n_best: usize) -> String {
     if n_best == 1 {
         return translation.text().to_string();
@@ -158,7 +159,7 @@ fn as_json(line: &str, translation: &Translation, translator: &Translator, atten
             let found = translator.align(&part.tokens, target)?;
             of_parts.push(json!({ "source": found.source, "target": found.target, "weights": found.weights }));
         }
-        // A list only where there is more than one.
+        // A list only if there are several parts.
         object["attention"] = if of_parts.len() > 1 {
             of_parts.into()
         } else {

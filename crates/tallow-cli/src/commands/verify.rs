@@ -16,10 +16,10 @@ use tallow_model::{Architecture, Check, MarianFiles, read_architecture};
 use tallow_text::{Tokenizer, Tokenizers, written_language_tag};
 use tallow_train::{CHECKSUMS_FILE, check_sums};
 
-/// Lines that have made tokenizers stumble.
+/// Lines that have caused problems in tokenizers.
 const SAMPLE: &str = include_str!("sample.txt");
 
-/// Lines of a comparison that are shown.
+/// The number of differing lines that a fault shows.
 const SHOWN: usize = 3;
 
 pub(crate) fn run(arguments: VerifyArguments) -> Result<ExitCode> {
@@ -61,11 +61,11 @@ pub(crate) fn run(arguments: VerifyArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks of the tokenizers: that they are the model's, and that Hugging Face's files beside our own mean the same.
+/// Checks of the tokenizers: they must belong to the model, and Hugging Face's files beside ours must mean the same.
 fn of_tokenizers(directory: &Path, architecture: Option<&Architecture>, sample: &[String]) -> Vec<Check> {
     let opened = match architecture {
         Some(architecture) => open_tokenizers(directory, architecture),
-        // The vocabularies of Marian alone depend on it.
+        // Only the vocabularies of Marian depend on the architecture.
         None if MarianFiles::are_at(directory) => return Vec::new(),
         None => Tokenizers::open(directory).map_err(Into::into),
     };
@@ -87,7 +87,7 @@ fn of_tokenizers(directory: &Path, architecture: Option<&Architecture>, sample: 
     }
     if let Some(sides) = tokenizers.missing_pieces() {
         for (side, (pieces, missing)) in ["source", "target"].into_iter().zip(sides) {
-            // A few may be missing: vocabularies are often made of a text, not of the model.
+            // A few may be missing, because vocabularies are often made from a text and not from the model.
             let fault = format!("{missing} of its {pieces} pieces are not: the files are hardly of one model");
             let what = format!(
                 "{side}.spm: {} of {pieces} pieces are in the vocabulary",
@@ -148,8 +148,9 @@ fn special_pieces(tokenizers: &Tokenizers, architecture: &Architecture) -> Vec<S
     faults
 }
 
-/// Lines with the language tags that a vocabulary was learned with but cuts: it has pieces such as `▁>>deu<`. Tags have
-/// been pieces of their own since Tallow finds them; older vocabularies are text to other programs in another way.
+/// Lines with language tags that the vocabulary has learned but splits, so that it has pieces such as `▁>>deu<`. Newer
+/// versions of Tallow detect tags and make them pieces of their own. In older vocabularies they are text, which other
+/// programs split in another way.
 fn cut_tags(tokenizer: &Tokenizer) -> Vec<String> {
     let pieces = (0..tokenizer.vocabulary_size() as u32).filter_map(|id| tokenizer.piece(id));
     let line = |piece: &str| {
@@ -160,7 +161,8 @@ fn cut_tags(tokenizer: &Tokenizer) -> Vec<String> {
     pieces.filter_map(line).take(SHOWN).collect()
 }
 
-/// Ids that have different pieces, and lines of which two tokenizers give different ids or make different texts again.
+/// Ids with different pieces in two tokenizers, and lines for which the two give different ids or decode to different
+/// texts.
 fn differences(side: &str, ours: &Tokenizer, theirs: &Tokenizer, sample: &[String]) -> Vec<String> {
     let mut faults = Vec::new();
     for id in 0..ours.vocabulary_size().max(theirs.vocabulary_size()) as u32 {

@@ -1,16 +1,16 @@
-//! As much of the Hugging Face Hub as fetching one model needs: what its branch has, and its files; if it is private,
-//! only for a token; if the files lie elsewhere, with redirections to there. Of a file, it sends the range that is
-//! asked for.
+//! The part of the Hugging Face Hub that is needed to fetch one model: the list of its files and the files. A private
+//! model requires a token. If the files are on another server, the Hub redirects to it. The server sends the requested
+//! range of a file.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// The one commit of the one model, `some/model`.
+/// The only commit of the only model, `some/model`.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A request: its path, and what it said about who asks.
+/// A request: its path, and its authorization.
 type Request = (String, Option<String>);
 
 pub(crate) struct Server {
@@ -18,21 +18,21 @@ pub(crate) struct Server {
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
-/// How a server answers.
+/// The behaviour of a server.
 #[derive(Clone, Default)]
 pub(crate) struct Manner {
-    /// What opens the model, and the status for those who lack it.
+    /// The token that opens the model, and the status for requests without it.
     pub(crate) token: Option<(&'static str, u16)>,
-    /// What the model has is told to everybody, as that of a gated model.
+    /// Whether everybody may see the list of files, as for a gated model.
     pub(crate) is_listed: bool,
-    /// A file that is sent by half when it is first asked for.
+    /// A file of which only half is sent at the first request.
     pub(crate) breaks_off: Option<&'static str>,
     /// The server that has the files.
     pub(crate) elsewhere: Option<String>,
 }
 
 impl Server {
-    /// Serves the files of a folder for as long as the test runs.
+    /// Serves the files of a folder until the test ends.
     pub(crate) fn start(folder: PathBuf) -> Self {
         Self::with(folder, Manner::default())
     }
@@ -44,7 +44,7 @@ impl Server {
         let seen = requests.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                // A client that goes away is its own affair.
+                // It is no error here if the client closes the connection.
                 let _ = answer(stream.unwrap(), &folder, &mut manner, &seen);
             }
         });

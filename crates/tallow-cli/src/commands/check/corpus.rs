@@ -1,4 +1,4 @@
-//! The corpora as text.
+//! Checks of the corpora as text.
 
 use crate::commands::check::{FEW, Report};
 use anyhow::Result;
@@ -7,23 +7,23 @@ use tallow::humanize::thousands;
 use tallow::humanize::{agreeing, counted};
 use tallow_data::{Alignment, CorpusFiles, DataError, Overlap, ParallelText, Sides, Survey, Tally, read_lines};
 
-/// Shares above which something is a fault and not an oddity: of pairs with broken characters, of held-out pairs that
-/// are trained on.
+/// Shares above which an oddity counts as a fault: of pairs with broken characters, and of held-out pairs that are also
+/// in the training text.
 const MOST_BROKEN: f64 = 0.01;
 const MOST_OVERLAP: f64 = 0.1;
-/// Pairs among which a correlation of lengths below this is no chance.
+/// With this many pairs, a correlation of lengths below the next constant is no accident.
 const TELLING: usize = 400;
 const LEAST_CORRELATION: f64 = 0.1;
-/// One above this is no chance in any corpus that is looked at.
+/// A correlation above this is no accident in any corpus that is checked.
 const GOOD_CORRELATION: f64 = 0.4;
 /// The text of a config's corpora.
 pub(super) struct Texts {
     pub(super) train: Vec<ParallelText>,
-    /// With the keys, `data.valid` and `data.test`.
+    /// With their keys, `data.valid` and `data.test`.
     pub(super) held_out: Vec<(&'static str, ParallelText)>,
 }
 
-/// Opens and surveys every corpus; nothing if one that is trained on cannot be read.
+/// Opens and surveys every corpus. The result is `None` if a training corpus cannot be read.
 pub(super) fn texts(config: &Config, report: &mut Report) -> Result<Option<Texts>> {
     let (mut train, mut held_out, mut surveys) = (Vec::new(), Vec::new(), Vec::new());
     for (i, files) in config.data.train.iter().enumerate() {
@@ -63,18 +63,18 @@ pub(super) fn texts(config: &Config, report: &mut Report) -> Result<Option<Texts
     Ok(is_complete.then_some(Texts { train, held_out }))
 }
 
-/// What becomes of pairs that occurred before.
+/// The treatment of repeated pairs.
 #[derive(Clone, Copy, PartialEq)]
 enum Repeated {
-    /// They are trained on, and could be dropped.
+    /// They are trained on, but could be dropped.
     Kept,
     /// They are dropped.
     Dropped,
-    /// The corpus is measured on, as it is.
+    /// The corpus is used for measurement, so it stays as it is.
     Natural,
 }
 
-/// Opens one corpus and says what its text is like.
+/// Opens one corpus and reports the properties of its text.
 fn open(
     key: &str,
     files: &CorpusFiles,
@@ -192,7 +192,7 @@ fn alignment(key: &str, text: &ParallelText, found: &Alignment, report: &mut Rep
             advice,
         )?;
     }
-    // The length of a label or of a name says nothing.
+    // For labels or names, the length has no meaning.
     let is_of_sentences = |side: &[String]| {
         let long = side
             .iter()
@@ -220,7 +220,7 @@ fn alignment(key: &str, text: &ParallelText, found: &Alignment, report: &mut Rep
     }
 }
 
-/// In words, where two files of different lengths cease to belong together.
+/// A description of the place where two files of different lengths cease to match.
 fn where_lines_part(files: &CorpusFiles) -> Option<String> {
     let lines = |path: &Option<std::path::PathBuf>| Some(read_lines(path.as_deref()?).ok()?.lines);
     let found = Alignment::of(&lines(&files.source)?, &lines(&files.target)?);
@@ -231,7 +231,7 @@ fn where_lines_part(files: &CorpusFiles) -> Option<String> {
     ))
 }
 
-/// What a corpus that is measured on has in common with what is trained on.
+/// Reports the overlap of a held-out corpus with the training text.
 fn overlap(key: &str, text: &ParallelText, train: &[ParallelText], report: &mut Report) -> Result<()> {
     let found = Overlap::of(text, train);
     report.figure(&format!("{key}.overlap"), &found)?;

@@ -1,4 +1,4 @@
-//! `tallow check`: what is wrong with a run, before hours are spent on it.
+//! `tallow check`: finds faults of a run before hours are spent on it.
 
 mod corpus;
 mod model;
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
         }
         Ok(())
     };
-    // What has been found so far is told in any case.
+    // The findings so far are reported in any case.
     if let Err(error) = check() {
         report.faulty(
             "this check",
@@ -59,25 +59,25 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     report.end()
 }
 
-/// Fewer oddities than this are not called a fault, whatever their share: in a small set everything is a large one.
+/// Fewer oddities than this are never a fault, whatever their share: in a small set every share is large.
 const FEW: u64 = 10;
 
-/// What one check says.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
-    /// All is well.
+    /// No fault.
     Ok,
-    /// It may be meant, and may be a fault.
+    /// It may be intended, or a fault.
     Look,
-    /// Training would be spoiled.
+    /// It would spoil training.
     Faulty,
 }
 
 /// One line of the report.
 #[derive(Debug, Serialize)]
 struct Finding {
-    /// What was checked: a key of the config, or a property.
+    /// The subject of the check: a key of the config, or a property.
     of: String,
     verdict: Verdict,
     found: String,
@@ -88,7 +88,7 @@ struct Finding {
 impl Finding {
     fn print(&self) -> std::io::Result<()> {
         let mut out = stdout().lock();
-        // A message of several lines stays below its mark.
+        // Further lines of a message are indented below its first line.
         let (mark, found) = (self.verdict.mark(), self.found.replace('\n', "\n          "));
         writeln!(out, "{mark}  {}: {found}", self.of)?;
         if let Some(advice) = &self.advice {
@@ -98,7 +98,7 @@ impl Finding {
     }
 }
 
-/// Prints findings as they come, or collects them for JSON, and says what is being done on standard error.
+/// Prints findings at once, or collects them for JSON, and shows the current work on standard error.
 struct Report {
     is_json: bool,
     activity: Activity,
@@ -107,7 +107,7 @@ struct Report {
 }
 
 impl Verdict {
-    /// The mark of a line, all of the same width, with its colour on a terminal.
+    /// The coloured mark at the start of a line. All marks have the same width.
     fn mark(self) -> String {
         let (tone, mark) = match self {
             Self::Ok => (Tone::Good, "ok    "),
@@ -122,7 +122,7 @@ impl Report {
     fn new(is_json: bool) -> Self {
         Self {
             is_json,
-            // JSON is written at the end, findings as they come.
+            // JSON is written at the end, other findings at once.
             activity: match is_json {
                 true => Activity::new(true),
                 false => Activity::beside_output(true),
@@ -146,7 +146,7 @@ impl Report {
         Ok(())
     }
 
-    /// Says what is looked at now.
+    /// Shows the current work.
     fn stage(&mut self, what: &str) {
         self.activity.stage(what);
     }
@@ -163,7 +163,7 @@ impl Report {
         self.add(of, Verdict::Faulty, found, Some(advice))
     }
 
-    /// Text for people alone.
+    /// Prints text that is only for people.
     fn plain(&self, text: &str) -> Result<()> {
         if !self.is_json {
             self.activity.aside(|| writeln!(stdout().lock(), "{text}"))?;
@@ -171,7 +171,7 @@ impl Report {
         Ok(())
     }
 
-    /// Numbers for JSON alone.
+    /// Adds numbers that are only for JSON.
     fn figure(&mut self, name: &str, value: &impl Serialize) -> Result<()> {
         let value = serde_json::to_value(value).context("a figure cannot be written as JSON")?;
         self.figures.insert(name.to_owned(), value);
@@ -203,7 +203,7 @@ impl Report {
     }
 }
 
-/// Where the runs of a check lie, which must not exist: beside the run, on the same file system.
+/// The place for the runs of a check: beside the run, on the same file system. It must not exist.
 fn place_of(config: &Config) -> Result<PathBuf> {
     let run = config.run_directory();
     let Some(name) = run.file_name() else {

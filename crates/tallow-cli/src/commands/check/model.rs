@@ -1,4 +1,4 @@
-//! The model: its size, its speed, and proofs of its training.
+//! Checks of the model: its size, its speed, and proofs of its training.
 
 use crate::commands::check::tokens::Encoded;
 use crate::commands::check::{Report, place_of};
@@ -18,7 +18,7 @@ use tallow_train::proof::{
 };
 use tallow_train::{ComputeKind, ModelCard, RunDirectory, TrainConfig, TrainError, TrainerParts, measure_speed};
 
-/// How long updates are timed.
+/// The duration of the timing of updates.
 const PROBE: Duration = Duration::from_secs(5);
 
 type Prove = fn(&dyn Subject, &[Example]) -> Result<Proof, TrainError>;
@@ -82,7 +82,7 @@ pub(super) fn check(
         })
     };
     let proof = resume_is_exact(&place, parts);
-    // Whatever became of it: what was proven lies in the report.
+    // Removed in any case: the results of the proofs are in the report.
     std::fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
     add(proof?, report)
 }
@@ -111,7 +111,7 @@ fn size(subject: &ModelSubject, report: &mut Report) -> Result<()> {
             thousands(architecture.target_vocabulary as f64)
         ),
     )?;
-    // A multiplication and an addition, forward once and backward twice; all of it twice with R-Drop.
+    // A multiplication and an addition, once forward and twice backward; everything twice with R-Drop.
     let (source, target) = architecture.multiplications();
     let passes = if subject.train.r_drop > 0.0 { 2 } else { 1 };
     let flops = [6 * passes * source, 6 * passes * target];
@@ -125,7 +125,7 @@ fn size(subject: &ModelSubject, report: &mut Report) -> Result<()> {
         ),
     )?;
     let averaged = usize::from(subject.train.ema_decay > 0.0);
-    // Weights, two moments, their average, and a gradient for each worker.
+    // Weights, two moments, the averaged weights, and a gradient for each worker.
     let bytes = 4 * params.elements() * (3 + averaged + subject.workers);
     let figures = json!({
         "parameters": params.elements(),
@@ -148,7 +148,7 @@ fn size(subject: &ModelSubject, report: &mut Report) -> Result<()> {
     )
 }
 
-/// What `train.compute` is on this processor, and the speeds of what else it may be.
+/// Reports the meaning of `train.compute` on this processor, and the speeds of the other choices.
 fn others(
     config: &Config,
     subject: &ModelSubject,

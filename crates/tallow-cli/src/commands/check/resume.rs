@@ -1,4 +1,5 @@
-//! `tallow check --resume`: a run that is killed again and again is the run that nothing happened to.
+//! `tallow check --resume`: proves that a run that is killed again and again gives the same result as an undisturbed
+//! one.
 
 use crate::activity::Activity;
 use crate::arguments::CheckArguments;
@@ -19,10 +20,10 @@ use tallow_ops::{Key, Purpose};
 use tallow_train::RunDirectory;
 use tallow_train::proof::different_files;
 
-/// Of this many times that a run is started, it is killed once before it can have done anything.
+/// One of this many starts of a run is killed before it can do anything.
 const EARLY: u64 = 5;
 
-/// How long to wait before looking at a run's log again.
+/// The interval between looks at a run's log.
 const POLL: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
@@ -67,10 +68,10 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Where a kill hit, as far as the files tell.
+/// The moment of a kill, as far as the files show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Moment {
-    /// While it was starting.
+    /// During the start.
     Beginning,
     Update,
     Validation,
@@ -83,17 +84,18 @@ struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    /// Updates between two checkpoints, and between two validations.
+    /// The numbers of updates between two checkpoints and between two validations.
     fn intervals(&self) -> (u64, u64) {
         (2, (self.arguments.updates / 5).max(1))
     }
 
-    /// The run in progress. Both runs have one place, because a checkpoint holds its name; the first one moves away.
+    /// The run in progress. Both runs use the same place in turn, because a checkpoint holds its name. The first one is
+    /// then moved away.
     fn run(&self) -> RunDirectory {
         RunDirectory::new(self.place.join("run"))
     }
 
-    /// Begins or resumes one of the runs, as a process of its own.
+    /// Begins or resumes one of the runs in a separate process.
     fn start(&self, name: &str, resume: bool) -> Result<Child> {
         let log = self.place.join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(&log);
@@ -124,7 +126,7 @@ impl Probe<'_> {
         command.spawn().context("this program cannot be started again")
     }
 
-    /// Waits for a run to end by itself.
+    /// Waits until a run ends by itself.
     fn finish(&self, name: &str, mut child: Child) -> Result<()> {
         let status = child.wait().context("a run cannot be waited for")?;
         if status.success() {
@@ -141,7 +143,7 @@ impl Probe<'_> {
         )
     }
 
-    /// Does both runs, and names the files that differ.
+    /// Does both runs and returns the names of the files that differ.
     fn compare(&self, activity: &mut Activity) -> Result<Vec<String>> {
         let updates = self.arguments.updates;
         activity.stage(&format!("training for {updates} updates at a stretch"));
@@ -181,7 +183,8 @@ impl Probe<'_> {
                     sleep(POLL);
                 }
             } else {
-                // Spread over what is left of the run, and within an update, a validation or a checkpoint by chance.
+                // The goals are spread over the rest of the run. Within an update, a validation or a checkpoint the
+                // moment is random.
                 let goal = before + ((updates - before) / (self.arguments.kills - kills + 1)).max(1);
                 let (begin, mut silent) = (Instant::now(), POLL);
                 while self.logged() < goal && child.try_wait()?.is_none() {
@@ -196,7 +199,7 @@ impl Probe<'_> {
                 kills += 1;
             }
             if child.try_wait()?.is_some() {
-                // By its own error, or because nothing was left to do.
+                // It ended with its own error, or because it was finished.
                 self.finish("killed", child)?;
                 bail!(
                     "the run ended before it had been killed {} times; give it more --updates",
@@ -227,14 +230,14 @@ impl Probe<'_> {
         Ok(found)
     }
 
-    /// What the runs said that is no resumption: the same files would prove little if each had begun anew.
+    /// Signs in the log that runs were not resumed. Equal files would prove little if each run had begun anew.
     fn not_resumed(&self, attempts: u64) -> Result<Vec<String>> {
         let path = self.place.join("killed.log");
         let log = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let count = |start: &str| log.lines().filter(|line| line.starts_with(start)).count() as u64;
         let (resumed, damaged) = (count("resuming "), count("not used: "));
         let mut found = Vec::new();
-        // Some were killed before they said so, some before there was a checkpoint.
+        // Some were killed before they printed it, some before there was a checkpoint.
         if 2 * resumed <= attempts {
             found.push(format!(
                 "killed.log: of {attempts} resumptions only {resumed} went on from a checkpoint"
@@ -248,7 +251,7 @@ impl Probe<'_> {
         Ok(found)
     }
 
-    /// The last update in the log of the run that is killed.
+    /// The last update in the log of the killed run.
     fn logged(&self) -> u64 {
         let text = std::fs::read_to_string(self.run().metrics()).unwrap_or_default();
         text.lines().rev().find_map(update_of).unwrap_or_default()
@@ -277,7 +280,7 @@ impl Probe<'_> {
     }
 }
 
-/// The update that a line of `metrics.jsonl` is about.
+/// The update of a line of `metrics.jsonl`.
 fn update_of(line: &str) -> Option<u64> {
     let object: serde_json::Value = serde_json::from_str(line).ok()?;
     object["update"].as_u64()

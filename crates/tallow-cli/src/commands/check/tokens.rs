@@ -1,4 +1,4 @@
-//! The corpora as tokens.
+//! Checks of the corpora as tokens.
 
 use crate::commands::check::corpus::{Texts, pairs_of};
 use crate::commands::check::{FEW, Report, Verdict};
@@ -15,21 +15,21 @@ use tallow_data::{Corpus, Filters, HISTOGRAM, Spelling, TokenSurvey};
 use tallow_decode::LongLines;
 use tallow_text::{Tokenizer, Tokenizers};
 
-/// The share of unknown tokens above which they are a fault and not an oddity.
+/// The share of unknown tokens above which they count as a fault.
 const MOST_UNKNOWN: f64 = 0.05;
-/// Shares above which something is worth a look: of tokens that spell bytes, of pairs that are dropped, of targets that
-/// are longer than translations may be.
+/// Shares above which something deserves a look: of tokens that spell bytes, of dropped pairs, of targets longer than
+/// translations may be.
 const MANY_BYTES: f64 = 0.05;
 const MANY_DROPPED: f64 = 0.05;
 const MANY_LONG: f64 = 0.001;
 
-/// All that training needs of a config's text.
+/// Everything that training needs of a config's text.
 pub(super) struct Encoded {
     pub(super) tokenizers: Tokenizers,
     pub(super) corpus: Arc<Corpus>,
 }
 
-/// Learns or opens the tokenizer and surveys tokens; nothing if no pair is left to train on.
+/// Learns or opens the tokenizer and surveys the tokens. The result is `None` if no pair is left to train on.
 pub(super) fn encoded(
     config: &Config,
     texts: Texts,
@@ -40,7 +40,7 @@ pub(super) fn encoded(
     let tokenizers = match init {
         Some(init) => init.tokenizers.clone(),
         None => {
-            // It says by itself what it has learned or fetched.
+            // The function prints its own messages about learning or fetching.
             report.activity.tell(match config.text.learns() {
                 true => "learning the vocabulary",
                 false => "opening the vocabulary",
@@ -122,13 +122,13 @@ fn survey(corpus: &Corpus, tokenizers: &Tokenizers) -> Vec<TokenSurvey> {
     TokenSurvey::of(corpus, [&of(0), &of(1)])
 }
 
-/// Whether a piece is one byte: `<0x41>`.
+/// Whether a piece stands for one byte: `<0x41>`.
 fn is_byte(piece: &str) -> bool {
     let digits = piece.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     digits.is_some_and(|digits| digits.len() == 2 && digits.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// How well the vocabulary fits a corpus, and which pairs stand out.
+/// Reports how well the vocabulary fits a corpus, and which pairs are unusual.
 fn tokens(key: &str, survey: &TokenSurvey, report: &mut Report) -> Result<()> {
     for (side, name) in ["source", "target"].into_iter().enumerate() {
         let share = |count: u64| count as f64 / survey.tokens[side].max(1) as f64;
@@ -185,7 +185,7 @@ fn tokens(key: &str, survey: &TokenSurvey, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Whether search can reach as far as the references of a corpus.
+/// Reports whether the search allows lengths like those of the references.
 fn lengths(key: &str, corpus: &Corpus, config: &Config, report: &mut Report) -> Result<()> {
     if key == "data.valid"
         && let Some(fault) = beyond_positions(corpus, config.model.position_limit())
@@ -225,7 +225,7 @@ fn lengths(key: &str, corpus: &Corpus, config: &Config, report: &mut Report) -> 
     Ok(())
 }
 
-/// The lengths of sentences, in percent, for people.
+/// The lengths of sentences in percent, as text.
 fn histogram(surveys: &[TokenSurvey]) -> String {
     let mut sums = [[0u64; HISTOGRAM.len() + 1]; 2];
     for survey in surveys {

@@ -13,10 +13,11 @@ pub(crate) fn run(arguments: CompletionsArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What clap generates, and for the shells that can be taught, how to complete the values that only this program knows.
+/// The script that clap generates. For shells that support it, code is added that completes the values of Tallow
+/// itself.
 fn script(shell: Shell) -> String {
     let mut command = Arguments::command();
-    // Into memory first: the generator panics when a pipe is closed.
+    // Written into memory first, because the generator panics when a pipe is closed.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "tallow", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
@@ -33,7 +34,7 @@ fn script(shell: Shell) -> String {
     }
 }
 
-/// A line of the script for zsh, with the right action for keys and configs.
+/// A line of the zsh script, with the right action for keys and configs.
 fn zsh_line(line: &str) -> String {
     if line.starts_with("'*--set=") {
         let keys = match line.contains("decode.key=value") {
@@ -48,7 +49,7 @@ fn zsh_line(line: &str) -> String {
     }
 }
 
-/// Puts keys, commands and options into their places in a script.
+/// Inserts keys, commands and options into a script.
 fn fill(values: &str, command: &Command, shell: Shell) -> String {
     let separator = if shell == Shell::Bash { "|" } else { " " };
     let decode: Vec<String> = keys().into_iter().filter(|key| key.starts_with("decode.")).collect();
@@ -71,7 +72,7 @@ fn fill(values: &str, command: &Command, shell: Shell) -> String {
     .fold(values.to_owned(), |text, (place, value)| text.replace(place, value))
 }
 
-/// Every key that can be set, as it begins a `--set`.
+/// Every key that can be set, in the form that begins a `--set`.
 fn keys() -> Vec<String> {
     let sections = sections();
     let inner = sections
@@ -85,7 +86,7 @@ fn takes(command: &Command, argument: &str) -> bool {
     command.get_arguments().any(|known| known.get_id() == argument)
 }
 
-/// The commands of which something is true; in bash also commands of commands, in quotes.
+/// The commands with a certain property. For bash, subcommands are included, in quotes.
 fn commands_with(command: &Command, is_one: &dyn Fn(&Command) -> bool, shell: Shell) -> Vec<String> {
     let mut found = Vec::new();
     for outer in command.get_subcommands() {
@@ -98,7 +99,7 @@ fn commands_with(command: &Command, is_one: &dyn Fn(&Command) -> bool, shell: Sh
     found
 }
 
-/// The options that a value follows, of all commands.
+/// The options of all commands that take a value.
 fn options(command: &Command) -> Vec<String> {
     let own = command.get_arguments().filter(|known| !known.is_positional());
     let with_value = own.filter(|known| known.get_action().takes_values());
