@@ -1,8 +1,9 @@
-//! Hostile input: one function per sort of input that a person can hand to `tallow`.
+//! Hostile input: one function for each kind of input that a person can give to `tallow`.
 //!
-//! Each target turns bytes into that input, calls what the binary calls, and panics if a promise is broken: nothing
-//! panics, an error is one message that names the file, and what is accepted is what was written. The targets are run
-//! by `fuzz/` (libFuzzer, guided by coverage) and by `tests/replay.rs` (the seeds in `seeds/` and mutations of them).
+//! Each target turns bytes into that input and calls the same functions as the binary. It panics if a promise is
+//! broken: nothing panics, an error is one message that names the file, and accepted input is read exactly as it was
+//! written. The targets are run by `fuzz/` (libFuzzer, guided by coverage) and by `tests/replay.rs` (the seeds in
+//! `seeds/` and mutations of them).
 //!
 //! | target | the bytes are |
 //! |---|---|
@@ -13,7 +14,7 @@
 //! | [`corpora`] | one byte for form and filters, then one file or two, parted by [`PART`] |
 //! | [`lines`] | one byte for how it is read and translated, then standard input |
 //! | [`scores`] | one byte for the options, then hypotheses and references, parted by [`PART`] |
-#![allow(clippy::expect_used, clippy::panic)] // To fail is how a target reports a fault.
+#![allow(clippy::expect_used, clippy::panic)] // A target reports a fault by a panic.
 
 mod message;
 mod specimen;
@@ -22,13 +23,13 @@ mod targets;
 pub use specimen::seeds;
 pub use targets::{checkpoints, configs, corpora, lines, models, scores, tokenizers};
 
-/// What parts two files in an input.
+/// The separator between two files in an input.
 pub const PART: &[u8] = b"\0|\0";
 
 /// A target: takes any bytes, and panics if a promise is broken.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name.
+/// Every target with its name.
 pub const TARGETS: [(&str, Target); 7] = [
     ("configs", configs),
     ("tokenizers", tokenizers),

@@ -1,17 +1,17 @@
-//! What an error must be like.
+//! Requirements for error messages.
 
 use std::error::Error;
 
-/// The longest message about an input of so many bytes. A config has a fault for each of its keys, and a message may
-/// quote what it is about.
+/// The longest allowed message about an input of this many bytes. A config may have a fault for each of its keys, and a
+/// message may quote its subject.
 fn longest(input: usize) -> usize {
     8 * 1024 + 16 * input
 }
 
-/// Fails unless an error can be shown to a person: it says something, it is not longer than what it is about calls for,
-/// and it contains one of the names, if there are any.
+/// Fails unless an error can be shown to a person: its message is not empty, it is not too long for the input, and it
+/// contains one of the names, if there are any.
 pub(crate) fn check(error: &dyn Error, names: &[&str], input: &[u8]) {
-    // With its causes, as the binary shows it.
+    // With its causes, as the binary shows them.
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -21,7 +21,7 @@ pub(crate) fn check(error: &dyn Error, names: &[&str], input: &[u8]) {
     check_text(message, names, input);
 }
 
-/// The same for an error that is text already.
+/// Like [`check`], for an error that is already text.
 pub(crate) fn check_text(message: String, names: &[&str], input: &[u8]) {
     assert!(!message.trim().is_empty(), "an empty message");
     assert!(

@@ -1,4 +1,4 @@
-//! Small valid directories, which an input damages, and the seeds that are made of them.
+//! Small valid directories that an input damages, and the seeds made from them.
 
 mod pickled;
 
@@ -19,13 +19,13 @@ use tallow_train::{
 };
 use tempfile::tempdir;
 
-/// Names, with `/`, and contents of the files below a directory.
+/// The files below a directory: names, with `/`, and contents.
 pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
 /// The update of the only checkpoint.
 pub(crate) const UPDATE: u64 = 5;
 
-/// Text to learn from.
+/// Text to learn a tokenizer from.
 const LINES: [&str; 6] = [
     "one red cat",
     "two red cats and a dog",
@@ -35,7 +35,7 @@ const LINES: [&str; 6] = [
     "is one cat the dog",
 ];
 
-/// A config that composes, of the run that the model belongs to.
+/// A valid config, of the run that the model belongs to.
 pub(crate) const CONFIG: &str = r#"seed = 3
 #! decode.beam=2
 [data]
@@ -81,7 +81,7 @@ fn files_of(root: &Path) -> Files {
     files
 }
 
-/// Writes files into a directory, which is made.
+/// Makes a directory and writes files into it.
 pub(crate) fn write_files<'a>(root: &Path, files: impl IntoIterator<Item = (&'a str, &'a [u8])>) {
     create_dir_all(root).expect("a directory");
     for (name, contents) in files {
@@ -91,14 +91,14 @@ pub(crate) fn write_files<'a>(root: &Path, files: impl IntoIterator<Item = (&'a 
     }
 }
 
-/// What lets [`write_files`] take [`Files`].
+/// Converts [`Files`] for [`write_files`].
 pub(crate) fn named(files: &Files) -> impl Iterator<Item = (&str, &[u8])> {
     files
         .iter()
         .map(|(name, contents)| (name.as_str(), contents.as_slice()))
 }
 
-/// Writes anew the checksums of the files of a directory that has them.
+/// Renews the checksums of a directory that has them.
 pub(crate) fn sum_anew(directory: &Path) {
     let line = |(name, _): &(String, Vec<u8>)| {
         let sum = sha256(&directory.join(name)).expect("a file");
@@ -165,7 +165,7 @@ fn params(architecture: &Architecture) -> Params {
     Params::initialise(architecture, Initialisation::Xavier, 1, DType::F32, &Device::Cpu).expect("parameters")
 }
 
-/// A model with its tokenizer, in the words of `tallow_model::save`.
+/// A model with its tokenizer, in the form of `tallow_model::save`.
 fn files_of_model(model: ModelConfig) -> Files {
     let place = tempdir().expect("a place");
     let architecture = architecture(model);
@@ -187,7 +187,7 @@ pub(crate) fn model_files() -> &'static Files {
     FILES.get_or_init(|| files_of_model(ModelConfig::default()))
 }
 
-/// A model that MarianMT has no words for.
+/// A model that MarianMT cannot express.
 fn other_model() -> ModelConfig {
     ModelConfig {
         norm: Norm::Pre,
@@ -224,7 +224,7 @@ fn corpus() -> Arc<Corpus> {
     corpus.clone()
 }
 
-/// What a trainer needs to go on with a checkpoint, for one more update.
+/// The parts that a trainer needs to continue a checkpoint for one more update.
 pub(crate) fn trainer_parts(run: RunDirectory) -> TrainerParts {
     let architecture = architecture(ModelConfig::default());
     TrainerParts {
@@ -270,7 +270,7 @@ pub(crate) fn run_files() -> &'static Files {
         let mut state = TrainState::new(parts.fingerprint);
         state.update = UPDATE;
         state.selection.checkpoints = vec![(UPDATE, None)];
-        // The processor is not part of what a seed says.
+        // A seed must not depend on the processor.
         state.fingerprint.instruction_set = "any".into();
         let checkpoint = Checkpoint {
             architecture: &parts.architecture,
@@ -299,8 +299,8 @@ fn composed(text: &str) -> String {
     composed.config.to_toml().expect("TOML")
 }
 
-/// Seeds that are valid or nearly so: target, name, bytes. Fuzzers start from them; they are kept in `seeds/` beside
-/// what fuzzers have found.
+/// Seeds that are valid or nearly valid: target, name, bytes. Fuzzers start from them. They are kept in `seeds/`,
+/// beside inputs found by fuzzers.
 pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut seeds = Vec::new();
     let mut add = |target: &'static str, name: &str, parts: &[&[u8]]| {
@@ -325,7 +325,7 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         let json = learned.source.to_json().unwrap_or_default();
         let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
         let name = format!("{kind}{}", if byte_fallback { "-bytes" } else { "" });
-        // In one line: less for a fuzzer to wade through.
+        // Compact JSON, which is easier for a fuzzer.
         add(
             "tokenizers",
             &name,
@@ -366,7 +366,7 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     for (index, (name, contents)) in run.iter().enumerate() {
         let name = name.rsplit('/').next().unwrap_or_default().replace('.', "-");
         for (mode, kept) in ["kept", "anew"].into_iter().enumerate() {
-            // Of those that other targets see, and whose checksums say all there is to say, one will do.
+            // One seed is enough for files that other targets also read and whose checksums find every change.
             if mode == 1 || name.contains("state") || name == CHECKSUMS_FILE {
                 add(
                     "checkpoints",

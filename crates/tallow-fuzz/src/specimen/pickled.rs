@@ -1,4 +1,4 @@
-//! What PyTorch's `save` writes of a `state_dict`, in its two forms.
+//! Files in the two forms in which PyTorch's `save` writes a `state_dict`.
 
 use candle_core::Tensor;
 use std::io::{Cursor, Write};
@@ -33,7 +33,7 @@ fn values(tensor: &Tensor) -> Vec<u8> {
         .collect()
 }
 
-/// The pickle of a dictionary of tensors, with a storage each, whose key is its number.
+/// The pickle of a dictionary of tensors. Each tensor has a storage of its own, whose key is the tensor's number.
 fn dictionary(tensors: &Named) -> Vec<u8> {
     const EMPTY: &[u8] = b"ccollections\nOrderedDict\n)R";
     let mut pickle = [b"\x80\x02", EMPTY, b"("].concat();
@@ -72,10 +72,10 @@ pub(super) fn zipped(tensors: &Named) -> Vec<u8> {
     archive.finish().expect("an archive").into_inner()
 }
 
-/// The form before that: pickles, then the storages.
+/// The form before PyTorch 1.6: pickles, then the storages.
 pub(super) fn older(tensors: &Named) -> Vec<u8> {
     let mut file = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec();
-    // The version of the protocol, and what the machine was.
+    // The version of the protocol, and a description of the machine.
     file.extend(b"\x80\x02M\xe9\x03.\x80\x02}.");
     file.extend(dictionary(tensors));
     file.extend(b"\x80\x02](");

@@ -9,19 +9,19 @@ use tallow_data::DataError;
 use tallow_train::{CARD_FILE, CHECKSUMS_FILE, RunDirectory, Silent, TrainError, Trainer, check_sums};
 use tempfile::tempdir;
 
-/// What becomes of the checksums, by the second byte of an input.
+/// The treatment of the checksums, chosen by the second byte of an input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sums {
     /// They stay those of the valid checkpoint.
     Kept,
-    /// They are those of the files.
+    /// They are computed from the given files.
     Anew,
-    /// There are none, as in checkpoints of older versions.
+    /// They are missing, as in checkpoints of older versions.
     Absent,
 }
 
-/// A run with a checkpoint of which one file is given. Checksums give away every change; behind them, what can be
-/// resumed does an update.
+/// A run with a checkpoint in which one file is replaced. Checksums must detect every change. If they are right or
+/// missing and the run can be resumed, it does one update.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -46,7 +46,7 @@ pub fn checkpoints(data: &[u8]) {
     run.recover().expect("a run");
     assert_eq!(run.saved_updates().expect("updates"), [UPDATE]);
     let (intact, damaged) = run.intact_update().expect("a run with a checkpoint");
-    // A card is not among the checksums.
+    // A card has no checksum.
     let is_guarded = name.starts_with("checkpoints/") && !are_sums && !name.ends_with(CARD_FILE);
     if is_guarded && sums == Sums::Kept && contents != valid.as_slice() {
         assert_eq!(intact, None, "checksums did not notice another {name}");
@@ -62,7 +62,7 @@ pub fn checkpoints(data: &[u8]) {
     }
     let (mut trainer, _) = match Trainer::resume(trainer_parts(run.clone()), UPDATE, may_change) {
         Ok(resumed) => resumed,
-        // Another run, not a damaged file.
+        // The file belongs to another run, but is not damaged.
         Err(error @ TrainError::Resume(_)) => return message::check(&error, &[], data),
         Err(error) => return message::check(&error, &[&place.path().display().to_string()], data),
     };
@@ -73,7 +73,7 @@ pub fn checkpoints(data: &[u8]) {
             let (intact, damaged) = run.intact_update().expect("a run with checkpoints");
             assert!(intact >= Some(UPDATE) && damaged.is_empty(), "{intact:?} {damaged:?}");
         }
-        // These are what becomes of a panic in another thread.
+        // These errors come from a panic in another thread.
         Err(error @ (TrainError::Worker | TrainError::Data(DataError::Broken(_)))) => panic!("{error}"),
         Err(error) => message::check(&error, &[], data),
     }

@@ -6,10 +6,10 @@ use tallow::{Config, may_change};
 use tallow_model::ModelConfig;
 use tempfile::tempdir;
 
-/// What begins a line that is also given as `--set`.
+/// The start of a line that is also given as `--set`.
 const SET: &str = "#!";
 
-/// A config file. If it composes, it says the same when it is written and composed again.
+/// A config file. If it is valid, it means the same after it is written and composed again.
 ///
 /// # Panics
 /// When a promise is broken.

@@ -10,11 +10,12 @@ use tallow_data::{
 use tallow_text::{Kind, TextConfig, TextError, Tokenizers};
 use tempfile::tempdir;
 
-/// Text beyond this is not learned from: learning is not what is slow about reading.
+/// The most bytes of text to learn from: learning from more takes time and finds no more faults in reading.
 const MOST_TO_LEARN_FROM: usize = 2048;
 
-/// A parallel corpus: two files, or one TSV. What opens has as many source lines as target lines, which are those of
-/// the files; what the filters leave can be cut into batches; and a tokenizer can be learned from it.
+/// A parallel corpus: two files, or one TSV. An opened corpus has as many source lines as target lines, and they are
+/// the lines of the files. The pairs that the filters leave can be put into batches, and a tokenizer can be learned
+/// from them.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -52,7 +53,7 @@ pub fn corpora(data: &[u8]) {
     }
 }
 
-/// The lines are those of the files, if these are not compressed.
+/// Checks that the lines are those of the files, if the files are not compressed.
 fn check_lines(text: &ParallelText, rest: &[u8], is_tsv: bool) {
     const GZIP: &[u8] = b"\x1f\x8b";
     let is_same = |read: &[String], file: &[u8]| {
@@ -76,7 +77,7 @@ fn check_lines(text: &ParallelText, rest: &[u8], is_tsv: bool) {
     }
 }
 
-/// The corpus as bytes, filtered.
+/// Encodes the corpus as bytes and filters it.
 fn encode(text: &ParallelText, choice: u8, data: &[u8]) -> Option<Arc<Corpus>> {
     let config = config(choice);
     let bytes = |lines: &[&str]| -> Result<Vec<Vec<u32>>, DataError> {
@@ -115,7 +116,7 @@ fn config(choice: u8) -> DataConfig {
     }
 }
 
-/// Every pair is in a batch once, in an epoch and in validation.
+/// Checks that every pair is in exactly one batch, in an epoch and in validation.
 fn check_batches(corpus: Arc<Corpus>, choice: u8) {
     let config = config(choice);
     let everything: Vec<usize> = (0..corpus.len()).collect();
@@ -153,7 +154,7 @@ fn learn(text: &ParallelText, choice: u8, data: &[u8]) {
                 super::tokenizers::check_line(&tokenizers.source, line);
             }
         }
-        // There may be too many characters, or nothing to learn from; the file is not what is wrong then.
+        // There may be too many characters, or nothing to learn from; that is not a fault of the file.
         Err(error @ (TextError::VocabularyTooSmall { .. } | TextError::NoText | TextError::Learn(_))) => {
             message::check(&error, &[], data);
         }

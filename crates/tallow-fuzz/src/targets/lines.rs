@@ -10,11 +10,12 @@ use std::path::Path;
 use tallow_data::{Format, LineReader};
 use tallow_decode::{DecodeConfig, LongLines, Translator};
 
-/// Lines that are translated, and bytes that they may have: the translation of more says nothing new.
+/// The largest number of lines to translate, and their largest size in bytes. Translating more would find no more
+/// faults.
 const TRANSLATED: usize = 6;
 const LONGEST: usize = 512;
 
-/// A reader that hands out one byte at a time, as a slow pipe may.
+/// A reader that returns one byte at a time, as a slow pipe may.
 struct Slow<'a>(&'a [u8]);
 
 impl Read for Slow<'_> {
@@ -24,8 +25,8 @@ impl Read for Slow<'_> {
     }
 }
 
-/// Standard input. There is a line for each line, however its bytes arrive; and a translation for each, which is one
-/// line and the same when the line stands alone.
+/// Standard input. The number of lines does not depend on how the bytes arrive. Each line has one translation of one
+/// line, which is the same when the line stands alone.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -44,7 +45,7 @@ pub fn lines(data: &[u8]) {
     } else {
         read_all(input, data)
     };
-    // What came compressed from the fuzzer itself has no other reader here.
+    // There is no second reader for input that the fuzzer itself has compressed.
     let Some(read) = read else {
         let is_compressed = input.starts_with(b"\x1f\x8b") && compressed.is_none();
         assert!(is_compressed || Format::of(text).is_some(), "plain lines were refused");
@@ -55,7 +56,7 @@ pub fn lines(data: &[u8]) {
             .into_iter()
             .map(|line| String::from_utf8_lossy(line).into_owned())
             .collect();
-        // One byte of the magic number is text.
+        // The first byte of the magic number alone is text.
         assert_eq!(read, expected);
     }
     if choice & 4 > 0 {
@@ -63,7 +64,7 @@ pub fn lines(data: &[u8]) {
     }
 }
 
-/// All lines, or none if the input ends with an error.
+/// All lines, or `None` if the input ends with an error.
 fn read_all(reader: impl BufRead, data: &[u8]) -> Option<Vec<String>> {
     let name = Path::new("standard input");
     let refused = |error| {

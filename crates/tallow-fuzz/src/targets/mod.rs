@@ -21,17 +21,17 @@ use crate::PART;
 pub(crate) use models::FILES as MODEL_FILES;
 pub(crate) use tokenizers::FILES as TOKENIZER_FILES;
 
-/// The parts of an input: what stands before [`PART`] and what stands behind it.
+/// The two parts of an input: before and after [`PART`].
 fn parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let place = data.windows(PART.len()).position(|window| window == PART)?;
     Some((&data[..place], &data[place + PART.len()..]))
 }
 
-/// The lines of plain text by the rule of the head of `tallow-data/src/lines.rs`, in another way than it: ends at LF,
-/// one CR before it is not part of the line, nor is a byte order mark at the start of the file.
+/// The lines of plain text by the rules at the top of `tallow-data/src/lines.rs`, in a separate implementation: a line
+/// ends at LF, and neither one CR before it nor a byte order mark at the start of the file belongs to the line.
 fn plain_lines(text: &[u8]) -> Vec<&[u8]> {
     let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-    // What follows the last line feed is a line only if there is something.
+    // Text after the last line feed is a line only if it is not empty.
     lines.pop_if(|last| last.is_empty());
     for (number, line) in lines.iter_mut().enumerate() {
         *line = line.strip_suffix(b"\r").unwrap_or(line);

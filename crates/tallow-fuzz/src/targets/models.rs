@@ -9,8 +9,8 @@ use tallow_decode::{DecodeError, Translator};
 use tallow_model::{Opened, WEIGHTS_FILE, verify};
 use tempfile::tempdir;
 
-/// What an input may be, by its first byte. `pytorch_model.bin` replaces `model.safetensors`; `config.toml` makes the
-/// directory the best model of a run.
+/// The file that an input replaces, chosen by its first byte. `pytorch_model.bin` replaces `model.safetensors`;
+/// `config.toml` makes the directory the best model of a run.
 pub(crate) const FILES: [&str; 6] = [
     "config.json",
     "generation_config.json",
@@ -23,8 +23,8 @@ pub(crate) const FILES: [&str; 6] = [
 /// Lines to translate.
 const LINES: [&str; 3] = ["one red cat", "", "the Äpfel \u{1f600}"];
 
-/// A model directory of which one file is given. What opens can be looked over, translated with, saved and opened
-/// again.
+/// A model directory in which one file is replaced. A model that opens can be verified, used for translation, saved and
+/// opened again.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -62,7 +62,7 @@ pub fn models(data: &[u8]) {
     let is_sound = checks.iter().all(|check| check.faults.is_empty());
     let model = opened.for_inference().expect("a model that has opened");
     let mut config = decode;
-    // What was asked for is allowed; here it would only take long.
+    // The given settings are allowed, but would take long here.
     (config.beam, config.n_best) = (config.beam.min(3), 1);
     (config.max_length, config.min_length) = (config.max_length.min(4), 1);
     config.max_source_length = config.max_source_length.min(12);
@@ -72,7 +72,7 @@ pub fn models(data: &[u8]) {
     {
         Ok(translator) => match translator.translate(&LINES, 0) {
             Ok(translations) => assert_eq!(translations.len(), LINES.len()),
-            // Numbers that are finite may still be too large to add up.
+            // Finite numbers may still be too large to add.
             Err(error @ (DecodeError::NotFinite | DecodeError::Text(_))) => message::check(&error, &[], data),
             Err(error) if !is_sound || opened.architecture.model.max_positions < 12 => {
                 message::check(&error, &[], data)
@@ -84,7 +84,7 @@ pub fn models(data: &[u8]) {
     check_copy(&opened, &place.path().join("copy"));
 }
 
-/// What is saved is what was opened.
+/// Checks that the saved model equals the opened one.
 fn check_copy(opened: &Opened, copy: &Path) {
     let Opened {
         architecture,

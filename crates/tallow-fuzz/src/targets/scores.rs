@@ -7,11 +7,10 @@ use tallow_data::read_lines;
 use tallow_score::{Bleu, Chrf, Score, ScoreError, Ter, Tokenization, exact_match, to_json_text, to_text};
 use tempfile::tempdir;
 
-/// What rounding may add to a score of 100.
+/// The largest effect of rounding on a score of 100.
 const ROUNDING: f64 = 1e-6;
 
-/// Hypotheses and references. Scores are numbers within their bounds, and those of the references themselves are
-/// perfect.
+/// Hypotheses and references. Scores are within their bounds, and the references themselves score perfectly.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -47,7 +46,7 @@ pub fn scores(data: &[u8]) {
     }
     if !references.is_empty() {
         check_perfect(&options, &references);
-        // The other lines as a second reference do no harm to what equals the first.
+        // If the hypotheses equal the first reference, a second one does not lower the score.
         if hypotheses.len() == references.len() {
             let both = [hypotheses.clone(), references];
             let exact = exact_match(&hypotheses, &both).expect("a share");
@@ -61,7 +60,7 @@ pub fn scores(data: &[u8]) {
     }
 }
 
-/// The metrics with the options that the command line offers.
+/// The metrics with the options of the command line.
 struct Options {
     bleu: Bleu,
     chrf: Chrf,
@@ -114,7 +113,7 @@ fn check(score: &Score) {
     assert!((0.0..=most).contains(&score.score), "{}: {}", score.name, score.score);
 }
 
-/// Lines scored against themselves.
+/// Scores lines against themselves.
 fn check_perfect(options: &Options, lines: &[String]) {
     let references = vec![lines.to_vec()];
     let scores = options
@@ -123,7 +122,7 @@ fn check_perfect(options: &Options, lines: &[String]) {
     let [bleu, chrf, ter] = [&scores[0], &scores[1], &scores[2]];
     scores.iter().for_each(check);
     let is_perfect = |score: &Score| (score.score - 100.0).abs() <= ROUNDING;
-    // Where there is no sequence of four tokens, BLEU has nothing to count and is 0.
+    // Without a sequence of four tokens, BLEU has nothing to count and is 0.
     let tallow_score::Statistics::Bleu(counts) = &bleu.statistics else {
         panic!("not the counts of BLEU")
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use tallow_text::{TextError, Tokenizer, Tokenizers};
 use tempfile::tempdir;
 
-/// What an input may be, by its first byte; `*.spm` is both models.
+/// The file that an input replaces, chosen by its first byte; `*.spm` stands for both models.
 pub(crate) const FILES: [&str; 9] = [
     "tokenizer.json",
     "source.spm",
@@ -20,7 +20,7 @@ pub(crate) const FILES: [&str; 9] = [
     "tokenizer.target.json",
 ];
 
-/// Text of every sort, to be encoded.
+/// Texts of every kind to encode.
 const LINES: [&str; 6] = [
     "",
     "one red cat",
@@ -30,11 +30,11 @@ const LINES: [&str; 6] = [
     "\0\t\r>>de<< zzz",
 ];
 
-/// Of an input, so much is encoded as text.
+/// The number of bytes of an input that are also encoded as text.
 const ENCODED: usize = 200;
 
-/// One file of a tokenizer; the others are valid. What opens encodes and decodes, and is the same when it is saved and
-/// opened again.
+/// One file of a tokenizer; the others are valid. A tokenizer that opens can encode and decode, and is the same after
+/// it is saved and opened again.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -62,7 +62,7 @@ pub fn tokenizers(data: &[u8]) {
     check_copy(&opened, place.path(), &text, data);
 }
 
-/// Writes a tokenizer of which one file is given.
+/// Writes a tokenizer in which one file is replaced.
 fn write_tokenizer(directory: &Path, name: &str, contents: &[u8]) {
     if name.starts_with("tokenizer") && name != "tokenizer_config.json" {
         let json = valid().source.to_json().unwrap_or_default().as_bytes();
@@ -88,7 +88,7 @@ fn check_ids(tokenizer: &Tokenizer) {
     }
     assert_eq!(tokenizer.pad_id() as usize + 1, size, "<pad> is the last piece");
     assert_eq!(tokenizer.piece(size as u32), None);
-    // Every piece can be decoded by itself; a translation may consist of any.
+    // Every piece can be decoded alone, because a translation may consist of any piece.
     for id in (0..size as u32).filter(|id| tokenizer.piece(*id).is_some()).take(64) {
         if let Err(error) = tokenizer.decode(&[id]) {
             message::check(&error, &[], &[]);
@@ -100,7 +100,7 @@ fn check_ids(tokenizer: &Tokenizer) {
     ));
 }
 
-/// A line has ids of the vocabulary, among which are neither the end nor the padding.
+/// Checks that a line is encoded as ids of the vocabulary, without end and padding.
 pub(crate) fn check_line(tokenizer: &Tokenizer, line: &str) {
     let ids = match tokenizer.encode(line) {
         Ok(ids) => ids,
@@ -118,7 +118,7 @@ pub(crate) fn check_line(tokenizer: &Tokenizer, line: &str) {
     }
 }
 
-/// What is saved is what was opened.
+/// Checks that the saved tokenizers equal the opened ones.
 fn check_copy(opened: &Tokenizers, place: &Path, text: &str, data: &[u8]) {
     let [copy, marian] = ["copy", "marian"].map(|name| place.join(name));
     create_dir(&copy).expect("a place");

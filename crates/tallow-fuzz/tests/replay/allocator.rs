@@ -1,4 +1,4 @@
-//! How much memory is in use.
+//! Measures how much memory is in use.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,13 +21,13 @@ fn subtract(bytes: usize) {
     IN_USE.fetch_sub(bytes, Ordering::Relaxed);
 }
 
-// To see every allocation, of libraries too, an allocator must be implemented, and that trait is unsafe.
+// Only an allocator sees every allocation, including those of libraries, and its trait is unsafe.
 #[allow(unsafe_code)]
-// SAFETY: every call is handed to the system's allocator as it came; the counters do not allocate.
+// SAFETY: every call is passed unchanged to the system's allocator, and the counters do not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
-        // SAFETY: what holds for the caller's layout holds for this one.
+        // SAFETY: the caller's layout is passed on unchanged.
         unsafe { System.alloc(layout) }
     }
 
@@ -39,12 +39,12 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         subtract(layout.size());
-        // SAFETY: the pointer came from the system's allocator, with this layout.
+        // SAFETY: the pointer came from the system's allocator with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both may exist while one is copied to the other.
+        // Both blocks may exist while one is copied to the other.
         add(size);
         subtract(layout.size());
         // SAFETY: as for `dealloc`; the size is the caller's.
@@ -52,7 +52,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Does something, and returns how much memory was in use meanwhile beyond what was in use before, at most.
+/// Does some work. Returns its result and the largest amount of memory that was in use meanwhile, beyond the amount
+/// before.
 pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = IN_USE.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);

@@ -1,8 +1,8 @@
-//! Replays the seeds of every target and mutations of them, and watches how much memory each takes.
+//! Replays the seeds of every target and mutations of them, and measures the memory that each input needs.
 //!
-//! `cargo test -p tallow-fuzz -- --nocapture` says how many inputs each target has seen. An input that fails is written
-//! to the folder that the message names.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers outside of test functions.
+//! `cargo test -p tallow-fuzz -- --nocapture` prints how many inputs each target has processed. An input that fails is
+//! written to the folder that the message names.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // For helpers outside of test functions.
 
 mod allocator;
 mod mutator;
@@ -16,14 +16,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use tallow_fuzz::{TARGETS, Target};
 
-/// Mutations of each seed.
+/// The number of mutations of each seed.
 const MUTATIONS: u64 = 16;
 
-/// Seeds longer than this are replayed, but have fewer mutations.
+/// Longer seeds are replayed with fewer mutations.
 const LONG: usize = 16 << 10;
 
-/// The most bytes that may be in use for an input of so many: the fixed part is for buffers, and for parameters and
-/// tables whose size a config may choose within its limits.
+/// The largest amount of memory, in bytes, for an input of this many bytes. The fixed part is for buffers, and for
+/// parameters and tables whose size a config may choose within its limits.
 fn most_memory(input: usize) -> usize {
     (32 << 20) + 256 * input
 }
@@ -45,9 +45,9 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// Hands an input to a target and returns the most memory that was in use meanwhile.
+/// Gives an input to a target and returns the largest amount of memory that was in use meanwhile.
 fn try_input(target: (&str, Target), input: &[u8], name: &str) -> usize {
-    // What fails is kept for whoever looks into it.
+    // An input that fails is kept for later examination.
     let keep = || {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(target.0);
         create_dir_all(&folder).unwrap();
@@ -77,7 +77,7 @@ fn replay(name: &str) {
     let target = *TARGETS.iter().find(|(other, _)| *other == name).unwrap();
     let seeds = seeds(name);
     let begin = Instant::now();
-    // What is made once is not what an input takes.
+    // Values that are made only once do not count as memory of an input.
     target.1(&seeds[0].1);
     let (mut inputs, mut most) = (0, 0);
     for (index, (seed, bytes)) in seeds.iter().enumerate() {
@@ -144,7 +144,7 @@ fn every_target_has_a_test_and_seeds() {
     }
 }
 
-/// `cargo test -p tallow-fuzz -- --ignored` writes the seeds that are valid files anew, after a change of a format.
+/// `cargo test -p tallow-fuzz -- --ignored` rewrites the seeds that are valid files, after a change of a format.
 #[test]
 #[ignore = "writes files"]
 fn write_valid_seeds() {

@@ -1,4 +1,4 @@
-//! Small changes of an input, the same in every run.
+//! Small changes to an input, the same in every run.
 
 use tallow_ops::{Key, Purpose};
 
@@ -20,7 +20,7 @@ const NUMBERS: [u64; 14] = [
     u64::MAX,
 ];
 
-/// What may stand in a text in place of a number or a word.
+/// Replacements for a number or a word in a text.
 const WORDS: [&str; 14] = [
     "-1",
     "0",
@@ -45,7 +45,7 @@ pub(crate) struct Mutator {
 }
 
 impl Mutator {
-    /// The mutator of the mutation of this number of a seed.
+    /// The mutator for one mutation of a seed, given by its number.
     pub(crate) fn new(target: &str, seed: &str, number: u64) -> Self {
         let key = Key::new(1, Purpose::Mutations)
             .fold_name(target)
@@ -54,7 +54,7 @@ impl Mutator {
         Self { key, drawn: 0 }
     }
 
-    /// A number below `end`, which counts as 1 if it is 0.
+    /// A number below `end`; an `end` of 0 counts as 1.
     fn below(&mut self, end: usize) -> usize {
         let [low, high, ..] = self.key.words(self.drawn, 0, 0);
         self.drawn += 1;
@@ -62,7 +62,7 @@ impl Mutator {
         (drawn % end.max(1) as u64) as usize
     }
 
-    /// A stretch of so many bytes, not longer than `longest`.
+    /// A random range within this many bytes, at most `longest` long.
     fn stretch(&mut self, length: usize, longest: usize) -> std::ops::Range<usize> {
         let start = self.below(length + 1);
         let end = (start + 1 + self.below(longest)).min(length);
@@ -105,7 +105,7 @@ impl Mutator {
                 let repeated = input[stretch.clone()].repeat(1 + self.below(40));
                 input.splice(stretch.end..stretch.end, repeated);
             }
-            // The beginning of this one and the end of the other.
+            // The beginning of this input and the end of the other.
             6 => {
                 input.truncate(self.below(length));
                 input.extend(&other[self.below(other.len() + 1)..]);
