@@ -6,7 +6,7 @@ use tallow_decode::DecodeConfig;
 use tallow_model::Initialisation;
 use tallow_ops::Compute;
 
-/// How the learning rate changes over updates, after a linear warmup.
+/// The course of the learning rate after a linear warmup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
@@ -19,42 +19,42 @@ pub enum Schedule {
     Cosine,
     /// A straight line from the learning rate down to the minimum at the last update.
     Linear,
-    /// The learning rate throughout.
+    /// A constant learning rate.
     Constant,
 }
 
-/// Which optimizer.
+/// The optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerKind {
-    /// Adam; weight decay is added to the gradient.
+    /// Adam, with weight decay added to the gradient.
     #[default]
     Adam,
-    /// AdamW; weight decay shrinks the weights directly.
+    /// AdamW: weight decay shrinks the weights directly.
     #[serde(rename = "adamw")]
     AdamW,
 }
 
-/// What products of matrices are computed in while training. Weights, moments, sums, softmax, normalisation and loss
-/// are f32 in any case.
+/// The number format of matrix products in training. Weights, moments, sums, softmax, normalisation and loss are always
+/// f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ComputeKind {
     /// 32-bit floating point.
     #[default]
     F32,
-    /// The accuracy of f32 from factors in three parts of bfloat16 each, where the processor has a unit that may be
-    /// faster at that; f32 otherwise.
+    /// The accuracy of f32, computed from factors split into three parts of bfloat16 each, if the processor has a unit
+    /// that may be faster at that; otherwise f32.
     Bf16x3,
-    /// bfloat16 where the processor has a unit for it that is faster; f32 otherwise.
+    /// bfloat16, if the processor has a unit that is faster at that; otherwise f32.
     Bf16,
 }
 
 impl ComputeKind {
-    /// All of them, the most exact first.
+    /// All kinds, the most exact first.
     pub const ALL: [Self; 3] = [Self::F32, Self::Bf16x3, Self::Bf16];
 
-    /// Its name in a config.
+    /// The name in a config.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -74,44 +74,45 @@ impl From<ComputeKind> for Compute {
     }
 }
 
-/// What to do when too many updates in a row had no finite loss or gradient.
+/// The reaction to divergence: too many updates in a row without a finite loss or gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDivergence {
     /// End with an error; the run can be resumed.
     #[default]
     Stop,
-    /// Go on from the last good checkpoint with a lower learning rate.
+    /// Return to the last good checkpoint and continue with a lower learning rate.
     GoBack,
 }
 
-/// Whether a number is finite in the 32 bits that weights are updated in.
+/// Whether a number is finite in 32 bits, the format in which weights are updated.
 fn fits(value: f64) -> bool {
     (value as f32).is_finite()
 }
 
-/// A weight of R-Drop above this is taken for a mistake; the paper has 0.5 to 5.
+/// A larger weight of R-Drop is taken for a mistake; the paper uses 0.5 to 5.
 const MOST_R_DROP: f64 = 1000.0;
 
-/// How to train: the `[train]` section.
+/// The settings of training: the `[train]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// How the weights of matrices begin: `xavier` or `scaled-residual`. Default `scaled-residual`.
+    /// The initialisation of weight matrices: `xavier` or `scaled-residual`. Default `scaled-residual`.
     pub initialisation: Initialisation,
-    /// Training ends after this many updates. Default 10000.
+    /// The number of updates after which training ends. Default 10000.
     pub max_updates: u64,
-    /// Training ends after this many passes over the corpus; 0: no limit. Default 0.
+    /// The number of passes over the corpus after which training ends; 0: no limit. Default 0.
     pub max_epochs: u64,
     /// `adam` or `adamw`. Default `adam`.
     pub optimizer: OptimizerKind,
-    /// The highest learning rate; with `noam`, the factor in front of its formula. Default 2e-3; configs follow the width.
+    /// The highest learning rate; with `noam`, the factor in front of its formula. Default 2e-3; in configs it depends
+    /// on the width.
     pub learning_rate: f64,
-    /// Where `cosine` and `linear` end. Default 0.
+    /// The last learning rate of `cosine` and `linear`. Default 0.
     pub min_learning_rate: f64,
     /// `inverse-sqrt`, `noam`, `cosine`, `linear` or `constant`. Default `cosine`.
     pub schedule: Schedule,
-    /// Updates over which the learning rate rises from 0. Default 500; configs of short runs have less.
+    /// Updates over which the learning rate rises from 0. Default 500; in configs of short runs fewer.
     pub warmup_updates: u64,
     /// Adam's decay of the mean of gradients. Default 0.9.
     pub beta1: f64,
@@ -121,25 +122,26 @@ pub struct TrainConfig {
     pub epsilon: f64,
     /// Weight decay. Default 0.
     pub weight_decay: f64,
-    /// Probability that the training target spreads over all pieces. Default 0.1.
+    /// The share of the target probability that is spread over all pieces. Default 0.1.
     pub label_smoothing: f64,
-    /// R-Drop (Liang et al. 2021): every sentence passes twice under different dropout, and this is the weight of the
-    /// passes' disagreement, the paper's alpha. An update takes twice as long. 0: each passes once. Default 0.
+    /// The weight of R-Drop (Liang et al. 2021), the paper's alpha. Every sentence passes twice under different
+    /// dropout, and this weight multiplies the difference of the two passes. An update takes twice as long. 0: one
+    /// pass. Default 0.
     pub r_drop: f64,
-    /// Gradients whose global norm is greater are scaled down to it; 0: never. Default 1.0.
+    /// The largest global norm of the gradients; larger gradients are scaled down to it. 0: no limit. Default 1.0.
     pub clip_norm: f64,
-    /// Updates without a finite loss and gradient are left out; so many in a row are divergence. Default 10.
+    /// Updates without a finite loss and gradient are skipped. This many in a row count as divergence. Default 10.
     pub max_skipped: u64,
-    /// What divergence leads to: `stop` or `go-back`. Default `stop`.
+    /// The reaction to divergence: `stop` or `go-back`. Default `stop`.
     pub on_divergence: OnDivergence,
-    /// What the learning rate is multiplied by whenever a run goes back. Default 0.5.
+    /// The factor on the learning rate each time a run goes back. Default 0.5.
     pub back_off: f64,
-    /// Batches whose gradients are added up for one update. Default 1.
+    /// The number of batches whose gradients are added for one update. Default 1.
     pub accumulate: u64,
-    /// What products of matrices are computed in: `f32`, `bf16x3` or `bf16`. Default `f32`.
+    /// The number format of matrix products: `f32`, `bf16x3` or `bf16`. Default `f32`.
     pub compute: ComputeKind,
-    /// Decay of an exponential moving average of the weights, which then is what is validated and kept as the best
-    /// model; 0: none. Default 0.
+    /// The decay of an exponential moving average of the weights. If there is one, it is validated and kept as the best
+    /// model. 0: none. Default 0.
     pub ema_decay: f64,
     /// Updates between validations. Default 500.
     pub validate_every: u64,
@@ -147,24 +149,25 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Updates between lines of the training log. Default 10.
     pub log_every: u64,
-    /// What is best: `loss`, `perplexity`, or a metric: `bleu`, `chrf`, `ter` or `exact-match`. Default `bleu`.
+    /// The measure of the best model: `loss`, `perplexity`, or a metric: `bleu`, `chrf`, `ter` or `exact-match`.
+    /// Default `bleu`.
     pub metric: Measure,
-    /// Training ends after this many validations without a better metric; 0: never. Default 10.
+    /// The number of validations without a better metric after which training ends; 0: no limit. Default 10.
     pub patience: u64,
-    /// Best checkpoints that are kept. Default 1.
+    /// The number of best checkpoints to keep. Default 1.
     pub keep_best: usize,
-    /// Most recent checkpoints that are kept. Default 3.
+    /// The number of most recent checkpoints to keep. Default 3.
     pub keep_last: usize,
     /// At the end, the average of this many most recent checkpoints is validated and becomes the best model if it is
     /// better; 0: none. At most `keep_last`. Default 0.
     pub average_last: usize,
-    /// Hypotheses kept while translating for validation; 1 is greedy. Default 1.
+    /// The number of hypotheses in the beam when translating for validation; 1 is greedy. Default 1.
     pub valid_beam: usize,
-    /// Sample translations reported at each validation. Default 3.
+    /// The number of sample translations shown at each validation. Default 3.
     pub samples: usize,
-    /// Threads that share an update by sentences: `auto` or a number. Default `auto`.
+    /// The number of threads that share the sentences of an update: `auto` or a number. Default `auto`.
     pub workers: Workers,
-    /// Threads inside each operation of a worker. Default 1.
+    /// The number of threads inside each operation of a worker. Default 1.
     pub threads_per_worker: usize,
 }
 
@@ -209,7 +212,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// How the gradient of an update is computed by this many workers.
+    /// The options for computing the gradient of an update with this many workers.
     pub(crate) fn gradient_options(&self, seed: u64, update: u64, workers: usize) -> GradientOptions {
         GradientOptions {
             label_smoothing: self.label_smoothing,
@@ -224,7 +227,7 @@ impl TrainConfig {
         }
     }
 
-    /// How validation searches, where a model is searched in this way otherwise.
+    /// The search settings of validation for a model with these settings.
     pub fn valid_search(&self, decode: &DecodeConfig) -> DecodeConfig {
         DecodeConfig {
             beam: self.valid_beam.max(1),
@@ -234,7 +237,7 @@ impl TrainConfig {
         }
     }
 
-    /// Every fault of the section, each beginning with the key's path; empty if there is none.
+    /// Every fault of the section, each beginning with the path of its key; empty if there is none.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let counts = [
@@ -282,8 +285,8 @@ impl TrainConfig {
                 ));
             }
         }
-        // A smaller one is zero in 32 bits, or on its way there: the step of a weight that has had no gradient is zero
-        // divided by it.
+        // A smaller epsilon is zero or nearly zero in 32 bits. The step of a weight that has had no gradient is zero
+        // divided by epsilon.
         if !fits(self.epsilon) || self.epsilon < f64::from(f32::MIN_POSITIVE) {
             faults.push(format!(
                 "train.epsilon: {} is not a number of at least 1.2e-38; weights without a gradient would be divided by zero. \
@@ -426,7 +429,7 @@ mod tests {
             );
             assert_eq!(faults(schedule, 1e-3), "");
         }
-        // Where nothing falls to it, it means nothing.
+        // These schedules do not fall, so the minimum has no meaning.
         for schedule in [Schedule::InverseSqrt, Schedule::Noam, Schedule::Constant] {
             assert_eq!(faults(schedule, 0.5), "");
         }
