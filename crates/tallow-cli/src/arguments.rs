@@ -227,7 +227,7 @@ pub(crate) struct MetricArguments {
     /// Scores to compute, separated by commas
     #[arg(long, short, value_parser = metric(), value_delimiter = ',', default_values = ["bleu", "chrf"])]
     pub(crate) metrics: Vec<&'static dyn Metric>,
-    /// How BLEU splits lines into tokens; default: the setting of the model's run, or 13a
+    /// How BLEU cuts lines into tokens; default: the setting of the model's run, or 13a
     #[arg(long, value_enum)]
     pub(crate) tokenize: Option<TokenizationName>,
     /// Ignore case (TER always ignores it, unless --ter-case-sensitive)

@@ -14,7 +14,7 @@ fn script(shell: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Asks bash to complete the last of these words, split as bash splits a line.
+/// Asks bash to complete the last of these words, divided as bash divides a line.
 fn bash(at: &Path, words: &[&str]) -> Option<Vec<String>> {
     let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
     let [.., before, last] = words else { panic!("{words:?}") };

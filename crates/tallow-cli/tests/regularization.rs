@@ -1,4 +1,4 @@
-//! The keys against overfitting on small data take effect: they change the splits, passes and initial weights of a run.
+//! The keys against overfitting on small data take effect: they change the cuts, passes and initial weights of a run.
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
 
 use serde_json::Value;
@@ -58,7 +58,7 @@ fn what_the_config_asks_for_happens() {
     assert_eq!(plain.len(), 3);
     assert!(plain.iter().all(|(_, tokens)| *tokens == plain[0].1), "{plain:?}");
 
-    // Every epoch has other splits, which are longer than the usual ones.
+    // Every epoch has other cuts, which are longer than the usual ones.
     for change in [
         &["text.bpe_dropout=0.3"][..],
         &["text.kind=\"unigram\"", "text.unigram_alpha=0.2"],

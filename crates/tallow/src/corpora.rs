@@ -38,13 +38,13 @@ fn without_empty<'a>(tokenizer: &Tokenizer, lines: &[&'a str]) -> Vec<&'a str> {
     lines.iter().map(line).collect()
 }
 
-/// The number of pairs to check before training: random splits of their text must decode to the same text.
+/// The number of pairs to check before training: random cuts of their text must decode to the same text.
 const LINES_TO_TRY: usize = 200;
 
-/// Text to train on. If the config asks for it, every epoch splits it into pieces anew.
+/// Text to train on. If the config asks for it, every epoch cuts it into pieces anew.
 ///
 /// # Errors
-/// As for [`encode`], and when the tokenizer cannot split text at random.
+/// As for [`encode`], and when the tokenizer cannot cut text at random.
 pub fn training_corpus(config: &Config, texts: &[ParallelText], tokenizers: &Tokenizers) -> Result<Corpus> {
     let samplers = tokenizers.samplers(&config.text)?;
     let corpus = encode(texts, tokenizers, &config.data.filters())?;

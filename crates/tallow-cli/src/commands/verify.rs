@@ -148,9 +148,9 @@ fn special_pieces(tokenizers: &Tokenizers, architecture: &Architecture) -> Vec<S
     faults
 }
 
-/// Lines with language tags that the vocabulary has learned but splits, so that it has pieces such as `▁>>deu<`. Newer
+/// Lines with language tags that the vocabulary has learned but cuts, so that it has pieces such as `▁>>deu<`. Newer
 /// versions of Tallow detect tags and make them pieces of their own. In older vocabularies they are text, which other
-/// programs split in another way.
+/// programs cut in another way.
 fn cut_tags(tokenizer: &Tokenizer) -> Vec<String> {
     let pieces = (0..tokenizer.vocabulary_size() as u32).filter_map(|id| tokenizer.piece(id));
     let line = |piece: &str| {

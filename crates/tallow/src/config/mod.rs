@@ -558,7 +558,7 @@ mod tests {
         ] {
             assert!(error.contains(part), "{error}");
         }
-        // A config may say how training sentences are split; the kind of vocabulary comes from the model.
+        // A config may say how training sentences are cut; the kind of vocabulary comes from the model.
         for set in ["text.bpe_dropout=0.1", "text.unigram_alpha=0.2"] {
             assert!(compose(&text, &[set]).unwrap().with_model_of(&init).is_ok());
         }
