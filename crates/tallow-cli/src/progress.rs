@@ -254,7 +254,7 @@ impl Observer for Progress {
                 let warning = warning();
                 let since = last_sound.map_or(String::new(), |sound| format!(" since update {sound}"));
                 self.say(&format!(
-                    "{warning} update {update} gets no checkpoint: the loss is absurd or not finite{since}. Until it is not, no \
+                    "{warning} update {update} gets no checkpoint: the loss is far too large or not finite{since}. Until it is normal again, no \
                      regular checkpoint is written, and the best model stays"
                 ));
             }

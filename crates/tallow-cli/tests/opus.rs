@@ -419,7 +419,11 @@ fn the_hub() {
     let nobody = "http://127.0.0.1:9";
     let output = run("some/model", &[], nobody, "");
     assert_eq!(text(&output), local);
-    assert!(said(&output).contains("using what the cache has"), "{}", said(&output));
+    assert!(
+        said(&output).contains("using the files of its cache"),
+        "{}",
+        said(&output)
+    );
     let output = printed(
         at,
         &[

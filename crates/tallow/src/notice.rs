@@ -131,7 +131,7 @@ impl fmt::Display for Notice {
             Self::Waiting(file) => write!(f, "{file}: waiting for another process that fetches it"),
             Self::FromCache { model, reason } => write!(
                 f,
-                "{model}: nothing comes from the Hub ({reason}); using what the cache has"
+                "{model}: the Hub sends nothing ({reason}); using the files of its cache"
             ),
             Self::Note(note) => write!(f, "note: {note}"),
             Self::Warning(warning) => f.write_str(warning),

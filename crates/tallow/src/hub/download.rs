@@ -106,7 +106,8 @@ impl<'a> Client<'a> {
                     return Err(error).with_context(unwritable);
                 }
                 (ApiError::IoError(_), _) => {
-                    return Err(error).context("the connection broke off; what is here is kept, try again");
+                    return Err(error)
+                        .context("the connection broke off; the part that has arrived is kept, try again");
                 }
                 (ApiError::InvalidResume, _) | (_, Some(NOTHING_LEFT)) => {
                     if !self.discards_part(&asked.url(file), cache)? {
@@ -170,7 +171,7 @@ impl<'a> Client<'a> {
                 "{name} is gated: its conditions have to be accepted at {endpoint}/{name} first (status {status}). {way_out}"
             ),
             (401 | 403, _) => format!(
-                "{name} is private, gated, or misspelled: the Hub shows it to nobody without leave (status {status}). {way_out}"
+                "{name} is private, gated, or misspelled: the Hub does not show it without permission (status {status}). {way_out}"
             ),
             (404, _) => format!("there is no {name} at revision {revision:?}, or it is private. {way_out}"),
             _ => format!("the Hub answers with status {status}; try again later"),

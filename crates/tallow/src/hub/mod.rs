@@ -150,7 +150,7 @@ impl Reference {
                 }
                 None => {
                     return Err(error.context(format!(
-                        "{} is neither a path here nor a model that the Hugging Face Hub gives",
+                        "{} is neither a path on this machine nor a model that the Hugging Face Hub provides",
                         self.name
                     )));
                 }
@@ -185,7 +185,7 @@ impl Reference {
         // The present commit of the branch, for later use without a network.
         if let Err(error) = cache.note(&info.sha) {
             listener.notice(&Notice::Note(format!(
-                "{} cannot be written ({error}); what {:?} is now will not be known there without the network",
+                "{} cannot be written ({error}); without the network, the present commit of {:?} will not be found there",
                 cache.folder().display(),
                 self.revision
             )));

@@ -445,7 +445,7 @@ fn tell_resuming(run: &RunDirectory, update: u64, changes: Vec<String>, listener
     });
     if concerns_best {
         listener.notice(&Notice::Note(format!(
-            "{best} says what it was written with until a better model replaces it. What has changed since in [card] and \
+            "{best} keeps the settings that it was written with until a better model replaces it. Later changes of [card] and \
              [data] can be put into {best}/{CARD_FILE} by hand; `tallow export` writes the present [decode]",
             best = run.best().display()
         )));
