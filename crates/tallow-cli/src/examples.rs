@@ -5,10 +5,10 @@ EXAMPLES
   tallow train configs/numbers-en-de.toml
   tallow train configs/numbers-en-de.toml --set train.max_updates=100 --set name=short
   tallow train configs/numbers-en-de.toml --resume      # after Ctrl-C
-  tallow train my-texts.toml --set init=Helsinki-NLP/opus-mt-en-de      # goes on from another model
+  tallow train my-texts.toml --set init=Helsinki-NLP/opus-mt-en-de      # begins with another model
 
 Ctrl-C finishes the update, writes a checkpoint and exits with code 130; a second one stops at once.
-The run lies in runs/<name>: best/ is the best model, metrics.jsonl the log, events/ is for TensorBoard.";
+The run is in runs/<name>: best/ is the best model, metrics.jsonl the log, events/ is for TensorBoard.";
 
 pub(crate) const TRANSLATE_EXAMPLES: &str = "\
 EXAMPLES
@@ -19,7 +19,7 @@ EXAMPLES
   tallow translate Helsinki-NLP/opus-mt-en-de < test.en
 
 MODEL is a run (its best model), a checkpoint, a model directory, or owner/name on the Hugging Face Hub, also as
-owner/name@revision. What has been fetched lies in the Hub's cache (HF_HUB_CACHE, or below HF_HOME); HF_TOKEN opens private
+owner/name@revision. Fetched files are in the Hub's cache (HF_HUB_CACHE, or in HF_HOME); HF_TOKEN gives access to private
 models.
 Every input line gives one output line. From a terminal, each line is translated when you press Enter.";
 
@@ -49,11 +49,11 @@ EXAMPLES
   tallow check configs/multi30k-en-de.toml --resume --updates 120 --kills 30
 
 Without --resume: reports on the corpora (alignment, encoding, duplicates, overlap, lengths, unknown pieces), on the model
-(parameters, memory, time to expect) and on proofs of training on the model and data themselves. Every line says ok, look
-(worth a look), or FAULTY and what to do. Nothing is trained that stays.
+(parameters, memory, expected time) and on proofs of training with this model and data. Every line says ok, look
+(worth a look), or FAULTY and what to do. No trained model is kept.
 
---resume trains for some updates twice: once at a stretch, and once killed (SIGKILL) at random moments and resumed after
-each. Weights, optimizer state, metrics.jsonl and the best model must be the same, byte by byte. That is promised on the CPU.
+--resume trains for some updates twice: once without interruption, and once killed (SIGKILL) at random moments and resumed
+after each. Weights, optimizer state, metrics.jsonl and the best model must be the same, byte by byte, on the CPU.
 
 The exit code is 1 if anything is FAULTY.";
 
@@ -83,10 +83,10 @@ EXAMPLES
   tallow chart runs/numbers-en-de --output course.svg
   tallow chart runs/a runs/b --metric chrf > both.svg
 
-The picture is drawn from metrics.jsonl, also while a run goes on.";
+The picture is drawn from metrics.jsonl, also while a run is training.";
 
 pub(crate) const COMPLETION_EXAMPLES: &str = "\
 EXAMPLES
   tallow completions bash > ~/.local/share/bash-completion/completions/tallow
   tallow completions zsh > ~/.zfunc/_tallow
-Those for bash, zsh and fish know the keys of --set, and propose configs and directories of models.";
+The scripts for bash, zsh and fish know the keys of --set, and propose configs and directories of models.";
