@@ -4,6 +4,7 @@ use crate::Result;
 use crate::config::Config;
 use crate::hub::Reference;
 use crate::humanize::thousands;
+use crate::run_record::{DataRecord, InitRecord, PairCounts, RunRecord};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ const USE: [&str; 2] = ["<!-- use -->", "<!-- end of use -->"];
 /// When the config cannot be written as TOML.
 pub fn of_run(
     config: &Config,
-    record: &Value,
+    record: &RunRecord,
     architecture: &Architecture,
     params: &Params,
     tokenizers: &Tokenizers,
@@ -302,16 +303,17 @@ With CTranslate2, by way of `tallow export . --form marian --output DIRECTORY` a
     text
 }
 
-fn data(record: &Value) -> Result<String> {
+fn data(record: &RunRecord) -> Result<String> {
     let mut text = "\n## Data\n\n| part | file | SHA-256 of its plain text |\n|---|---|---|\n".to_string();
-    for file in record["data"].as_array().into_iter().flatten() {
-        let field = |key: &str| file[key].as_str().unwrap_or_default();
-        let path = Path::new(field("path"));
+    for DataRecord { part, path, sha256 } in &record.data {
         let name = in_a_cell(&path.file_name().unwrap_or_default().to_string_lossy());
-        writeln!(text, "| {} | {name} | `{}` |", field("part"), field("sha256"))?;
+        writeln!(text, "| {part} | {name} | `{sha256}` |")?;
     }
-    let count = |part| Some(format!("{} in {part}", thousands(record["pairs"][part].as_f64()?)));
-    let counts: Vec<String> = ["train", "valid", "test"].into_iter().filter_map(count).collect();
+    let PairCounts { train, valid, test } = record.pairs;
+    let counts: Vec<String> = [("train", train), ("valid", valid), ("test", test)]
+        .into_iter()
+        .filter_map(|(part, count)| Some(format!("{} in {part}", thousands(count? as f64))))
+        .collect();
     if !counts.is_empty() {
         writeln!(text, "\nPairs of sentences: {}.", counts.join(", "))?;
     }
@@ -332,9 +334,9 @@ struct Begun<'a> {
 }
 
 /// The model that a run began with, according to the run's record.
-fn begun_with(record: &Value) -> Option<Begun<'_>> {
-    let model = record["init"]["model"].as_str()?;
-    let commit = record["init"]["commit"].as_str();
+fn begun_with(record: &RunRecord) -> Option<Begun<'_>> {
+    let InitRecord { model, commit, .. } = record.init.as_ref()?;
+    let commit = commit.as_deref();
     Some(Begun {
         model: without_place(model, commit),
         commit,
@@ -344,7 +346,7 @@ fn begun_with(record: &Value) -> Option<Begun<'_>> {
 
 /// The training part of a card: the config, without the places of files and without the section `[card]`, which the
 /// card shows already.
-fn training(config: &Config, record: &Value) -> Result<String> {
+fn training(config: &Config, record: &RunRecord) -> Result<String> {
     let name = |path: &PathBuf| PathBuf::from(path.file_name().unwrap_or_default());
     let corpus = |corpus: &CorpusFiles| CorpusFiles {
         source: corpus.source.as_ref().map(name),
@@ -357,7 +359,7 @@ fn training(config: &Config, record: &Value) -> Result<String> {
         init: config
             .init
             .as_deref()
-            .map(|model| without_place(model, record["init"]["commit"].as_str())),
+            .map(|model| without_place(model, record.init.as_ref().and_then(|init| init.commit.as_deref()))),
         text: TextConfig {
             path: config.text.path.as_ref().map(name),
             ..config.text.clone()
@@ -391,7 +393,7 @@ fn without_place(model: &str, commit: Option<&str>) -> String {
     }
 }
 
-fn licence(config: &Config, record: &Value) -> String {
+fn licence(config: &Config, record: &RunRecord) -> String {
     let model = match &config.card.license {
         Some(license) => format!("The model is under {license}."),
         None => "No licence has been chosen for this model.".to_string(),
@@ -408,7 +410,6 @@ fn licence(config: &Config, record: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn config(source: &str, target: &str) -> Config {
         Config {
@@ -429,7 +430,7 @@ mod tests {
         config.data.test = Some(CorpusFiles::tsv("../secret/test.tsv"));
         config.text.path = Some("/home/me/vocabulary".into());
         config.card.notes = Some("```\nnot the end\n```".into());
-        let text = training(&config, &Value::Null).unwrap();
+        let text = training(&config, &RunRecord::default()).unwrap();
         for place in ["home", "secret", "not the end"] {
             assert!(!text.contains(place), "{text}");
         }
@@ -438,15 +439,23 @@ mod tests {
         }
         // The fence must be longer than any fence inside it.
         config.init = Some("a/```b".into());
-        let text = training(&config, &Value::Null).unwrap();
+        let text = training(&config, &RunRecord::default()).unwrap();
         assert!(text.contains("\n````toml\n") && text.ends_with("\n````\n"), "{text}");
     }
 
     #[test]
     fn what_a_run_began_with() {
-        assert!(begun_with(&json!({ "init": null })).is_none());
+        assert!(begun_with(&RunRecord::default()).is_none());
+        let record = |model: &str, commit: Option<&str>| RunRecord {
+            init: Some(InitRecord {
+                model: model.to_owned(),
+                commit: commit.map(str::to_owned),
+                ..InitRecord::default()
+            }),
+            ..RunRecord::default()
+        };
         let of = |model: &str, commit: Option<&str>| {
-            let record = json!({ "init": { "model": model, "commit": commit } });
+            let record = record(model, commit);
             let Begun { model, on_the_hub, .. } = begun_with(&record).unwrap();
             (model, on_the_hub)
         };
@@ -456,7 +465,7 @@ mod tests {
         for name in ["owner/name", "owner/name@refs/pr/3"] {
             assert_eq!(of(name, Some("c0ffee")), (name.into(), Some("owner/name".into())));
         }
-        let record = json!({ "init": { "model": "owner/name", "commit": "c0ffee" } });
+        let record = record("owner/name", Some("c0ffee"));
         let text = data(&record).unwrap();
         assert!(
             text.contains("the weights of `owner/name` at commit `c0ffee`."),

@@ -1,13 +1,13 @@
 //! The model that training begins with: a new or an existing one.
 
+use crate::Result;
 use crate::config::Config;
 use crate::error::{WithContext, bail};
 use crate::hub::Hub;
 use crate::notice::{Listener, Notice};
+use crate::run_record::InitRecord;
 use crate::saved_model::SavedModel;
-use crate::{Result, record};
 use candle_core::{DType, Device, Tensor};
-use serde_json::Value;
 use std::path::PathBuf;
 use tallow_model::{Architecture, Opened, Params};
 use tallow_text::Tokenizers;
@@ -20,7 +20,7 @@ pub struct Initial {
     /// The tokenizers of the model.
     pub tokenizers: Tokenizers,
     /// The entry about the model in the run's record.
-    pub record: Value,
+    pub record: InitRecord,
     directory: PathBuf,
 }
 
@@ -36,7 +36,7 @@ impl Initial {
         Ok(Self {
             opened,
             tokenizers,
-            record: record::init(name, &saved)?,
+            record: InitRecord::of(name, &saved)?,
             directory: saved.directory,
         })
     }

@@ -1,22 +1,16 @@
-//! `run.json`: the inputs and the results of a run.
+//! The fingerprint of a run, and the time and memory that it takes.
 
 use crate::Result;
 use crate::config::{Composed, Config, Origin};
 use crate::error::WithContext;
 use crate::humanize::{duration, memory};
-use crate::saved_model::SavedModel;
-use serde_json::{Value, json};
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use tallow_data::{Corpus, FileRecord};
-use tallow_model::{CONFIG_FILE, MarianFiles, PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
+use std::path::Path;
+use tallow_data::Corpus;
 use tallow_ops::Compute;
 use tallow_text::Tokenizers;
-use tallow_train::{Fingerprint, TimingLine, read_log, sha256};
-
-/// The version of the file format.
-const VERSION: u64 = 1;
+use tallow_train::{Fingerprint, TimingLine, read_log};
 
 /// The properties that a resumed run must share with its checkpoint: seed, text, tokenizers, config and machine.
 ///
@@ -185,75 +179,6 @@ pub(crate) fn spent(path: &Path, seconds: f64, peak_bytes: Option<u64>) -> Resul
         processes: processes.len() + killed,
         killed,
     })
-}
-
-/// The model that a run begins with: its name, its commit if it came from the Hub, and the hashes of its files.
-pub(crate) fn init(name: &str, saved: &SavedModel) -> Result<Value> {
-    let mut hashes = serde_json::Map::new();
-    let mut files: Vec<String> = [CONFIG_FILE]
-        .into_iter()
-        .chain(WEIGHTS_FILES)
-        .map(str::to_owned)
-        .collect();
-    for index in [WEIGHTS_INDEX_FILE, PYTORCH_INDEX_FILE] {
-        // Unused files need not be sound.
-        files.extend(shard_names(&saved.directory.join(index)).unwrap_or_default());
-    }
-    let mut paths: Vec<PathBuf> = files.into_iter().map(|file| saved.directory.join(file)).collect();
-    if MarianFiles::are_at(&saved.directory) {
-        let found = MarianFiles::find(&saved.directory)?;
-        paths = [vec![found.weights], found.vocabularies.into()].concat();
-    }
-    for path in paths.into_iter().filter(|path| path.exists()) {
-        let digest = sha256(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        hashes.insert(name, digest.into());
-    }
-    Ok(json!({ "model": name, "commit": saved.commit, "sha256": hashes }))
-}
-
-/// The model that a run began with, according to its record.
-pub(crate) fn recorded_init(path: &Path) -> Value {
-    read(path)["init"].clone()
-}
-
-/// The record of a run, or null if it is missing or unreadable.
-pub fn read(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
-}
-
-/// The record of a run. `files` are the files that the run read, each with its purpose. `pairs` holds the number of
-/// pairs of each part. `init` is the model that the run began with.
-pub(crate) fn of_run(
-    fingerprint: &Fingerprint,
-    files: &[(&'static str, FileRecord)],
-    pairs: &Value,
-    init: &Value,
-) -> Value {
-    let files: Vec<Value> = files
-        .iter()
-        .map(|(part, file)| json!({ "part": part, "path": file.path, "sha256": file.sha256 }))
-        .collect();
-    json!({
-        "version": VERSION,
-        "tallow": env!("CARGO_PKG_VERSION"),
-        "seed": fingerprint.seed,
-        "workers": fingerprint.workers,
-        "instruction_set": fingerprint.instruction_set,
-        "init": init,
-        "data": files,
-        "pairs": pairs,
-        "tokenizers_sha256": fingerprint.tokenizers,
-        "results": null,
-    })
-}
-
-/// Writes the record of a run.
-pub(crate) fn write(path: &Path, record: &Value) -> Result<()> {
-    let aside = path.with_extension("json.partial");
-    std::fs::write(&aside, format!("{record:#}\n")).with_context(|| format!("cannot write {}", aside.display()))?;
-    std::fs::rename(&aside, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

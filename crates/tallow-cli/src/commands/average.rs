@@ -14,7 +14,7 @@ use tallow::Config;
 use tallow::SavedModel;
 use tallow::corpora::validation_set;
 use tallow::humanize::counted;
-use tallow::{card, record};
+use tallow::{RunRecord, card};
 use tallow_data::ParallelText;
 use tallow_model::Opened;
 use tallow_text::Tokenizers;
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     tokenizers.save_all(&arguments.output)?;
     let card = match (&saved[0].config, &saved[0].run) {
         (Some(config), Some(run)) if is_one_run => {
-            let record = record::read(&run.record());
+            let record = RunRecord::read(&run.record());
             card::of_run(config, &record, &mean.architecture, &mean.params, &tokenizers)?
         }
         _ => ModelCard::default(),
@@ -126,13 +126,14 @@ fn validated<'a>(
 ) -> Result<(Validation, &'a Config)> {
     let files = config.data.valid.as_ref().context("the run has no data.valid")?;
     let text = ParallelText::open(files).context("data.valid of the run cannot be read")?;
-    let record = record::read(&run.record());
-    let recorded = record["data"].as_array().into_iter().flatten();
-    let recorded: Vec<&str> = recorded
-        .filter(|file| file["part"] == "valid")
-        .filter_map(|file| file["sha256"].as_str())
+    let record = RunRecord::read(&run.record());
+    let recorded: Vec<&String> = record
+        .data
+        .iter()
+        .filter(|file| file.part == "valid")
+        .map(|file| &file.sha256)
         .collect();
-    let is_same = text.files.iter().map(|file| &file.sha256).eq(&recorded);
+    let is_same = text.files.iter().map(|file| &file.sha256).eq(recorded.iter().copied());
     if !recorded.is_empty() && !is_same {
         eprintln!("note: data.valid is not the text that the run began with; its scores are others");
     }

@@ -9,12 +9,12 @@ use crate::hub::Hub;
 use crate::initial::Initial;
 use crate::notice::{Listener, Notice};
 use crate::record::TimeSpent;
+use crate::run_record::{BestRecord, PairCounts, Results, RunRecord, TestRecord};
 use crate::vocabulary::{open_or_learn, rewritten_references};
 use crate::{Error, Result, card, check_workers, corpora, initial, record, workers};
 use candle_core::Device;
 use place::{clear, place_to_begin, refuse_other_pairs, write_config};
 pub use place::{has_results, may_change};
-use serde_json::{Value, json};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -154,21 +154,21 @@ impl Training {
             .transpose()?;
         let architecture = initial::architecture(&config, &tokenizers)?;
         let begun_with = match (&init, resume_from) {
-            (Some(init), _) => init.record.clone(),
-            (None, Some(_)) => record::recorded_init(&run.record()),
-            (None, None) => Value::Null,
+            (Some(init), _) => Some(init.record.clone()),
+            (None, Some(_)) => RunRecord::read(&run.record()).init,
+            (None, None) => None,
         };
         let (params, logits_bias) = initial::weights(&config, init, &architecture, &device)?;
         let workers = workers(&config, &device, params.elements());
         let valid_corpus = valid.as_ref().map(|set| &set.corpus);
         let fingerprint = record::fingerprint(&config, &corpus, valid_corpus, &tokenizers, workers)?;
         let files = files(&corpus, valid_corpus, texts.test.as_ref());
-        let pairs = json!({
-            "train": corpus.len(),
-            "valid": valid_corpus.map(Corpus::len),
-            "test": texts.test.as_ref().map(|text| text.source.len()),
-        });
-        let record = record::of_run(&fingerprint, &files, &pairs, &begun_with);
+        let pairs = PairCounts {
+            train: Some(corpus.len()),
+            valid: valid_corpus.map(Corpus::len),
+            test: texts.test.as_ref().map(|text| text.source.len()),
+        };
+        let record = RunRecord::new(&fingerprint, &files, pairs, begun_with);
         if resume_from.is_none() {
             if let Some(reason) = tokenizers.why_not_marian_tokenizer() {
                 listener.notice(&Notice::Note(format!(
@@ -178,7 +178,7 @@ impl Training {
             must_be_finite(&params)?;
             clear(&run)?;
             // The config is written last, because it makes the directory that of a run.
-            record::write(&run.record(), &record)?;
+            record.write(&run.record())?;
             tokenizers.save(run.path())?;
             write_config(&run, &config)?;
         }
@@ -234,7 +234,7 @@ pub struct ReadyTraining {
     run: RunDirectory,
     device: Device,
     workers: usize,
-    record: Value,
+    record: RunRecord,
     test: Option<ParallelText>,
     begin: Instant,
     /// Held until training has ended.
@@ -320,21 +320,27 @@ impl ReadyTraining {
 
     /// Scores the test set and completes the record.
     fn finish(&mut self, outcome: &Outcome, listener: &dyn Listener) -> Result<Option<TestScores>> {
-        let best = outcome
-            .best
-            .map(|(update, value)| json!({ "update": update, "metric": outcome.metric, "value": value }));
-        let mut results = json!({
-            "update": outcome.update, "best": best, "skipped": outcome.skipped, "setbacks": outcome.setbacks
+        let best = outcome.best.map(|(update, value)| BestRecord {
+            update,
+            metric: outcome.metric,
+            value: value.is_finite().then_some(value),
         });
+        let mut results = Results {
+            update: outcome.update,
+            best,
+            skipped: outcome.skipped,
+            setbacks: outcome.setbacks,
+            test: None,
+        };
         let translations = self.run.test_translations();
         let mut test = None;
         if let Some(text) = self.test.take() {
             let found = test::score(&self.config, text, &self.run, &self.device, self.workers, listener)?;
-            let name = translations.file_name().map(|name| name.to_string_lossy());
-            results["test"] = json!({
-                "scores": tallow_score::to_json(&found.scores, 4),
-                "exact_match": found.exact_match,
-                "translations": name
+            let name = translations.file_name().map(|name| name.to_string_lossy().into_owned());
+            results.test = Some(TestRecord {
+                scores: tallow_score::to_json(&found.scores, 4),
+                exact_match: found.exact_match,
+                translations: name,
             });
             if !card::add_scores(&self.config, &self.run.best(), &found.scores, found.exact_match)? {
                 listener.notice(&Notice::Note(format!(
@@ -348,8 +354,8 @@ impl ReadyTraining {
             // Translations of a test set that the config no longer names would be taken for current ones.
             std::fs::remove_file(&translations).with_context(|| format!("cannot remove {}", translations.display()))?;
         }
-        self.record["results"] = results;
-        record::write(&self.run.record(), &self.record)?;
+        self.record.results = Some(results);
+        self.record.write(&self.run.record())?;
         Ok(test)
     }
 }

@@ -4,7 +4,7 @@ use super::Begin;
 use crate::config::Config;
 use crate::error::{WithContext, bail};
 use crate::notice::{Listener, Notice};
-use crate::{Result, record};
+use crate::{Result, RunRecord};
 use std::path::{Path, PathBuf};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
@@ -52,8 +52,8 @@ pub(super) fn place_to_begin(run: &RunDirectory, how: Begin, listener: &dyn List
 /// Refuses to resume a run if its text, tokenizer and filters are unchanged but give a different number of pairs: its
 /// cursor would point to another pair.
 pub(super) fn refuse_other_pairs(run: &RunDirectory, found: usize) -> Result<()> {
-    match record::read(&run.record())["pairs"]["train"].as_u64() {
-        Some(before) if before != found as u64 => bail!(
+    match RunRecord::read(&run.record()).pairs.train {
+        Some(before) if before != found => bail!(
             "{}: this run has {before} training pairs, and its text makes {found} of them now: it was begun by a version of Tallow \
              that kept other lines, such as those of characters without width, control characters or a language tag alone. \
              Finish it with that version, or begin a new run with another `name` or `output`",
