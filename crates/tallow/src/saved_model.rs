@@ -13,6 +13,9 @@ use tallow_model::{CONFIG_FILE, MarianFiles, Opened, read_json};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
+/// The search settings that a model directory recommends to every program.
+const GENERATION_FILE: &str = "generation_config.json";
+
 /// A model directory and the run that it belongs to.
 #[derive(Debug)]
 pub struct SavedModel {
@@ -37,12 +40,14 @@ impl SavedModel {
         if !path.exists() {
             if let Some(reference) = Reference::parse(name) {
                 let fetched = reference.fetch(Wanted::Model, hub, listener)?;
-                return Ok(Self {
+                let saved = Self {
                     directory: fetched.folder,
                     config: None,
                     run: None,
                     commit: Some(fetched.commit),
-                });
+                };
+                saved.tell_damaged_recommendations(listener);
+                return Ok(saved);
             }
             bail!("{name}: there is no such run, checkpoint or model directory, and it is no name on the Hub either");
         }
@@ -109,12 +114,31 @@ impl SavedModel {
             let ancestors: Vec<PathBuf> = path.ancestors().skip(1).take(2).map(PathBuf::from).collect();
             ancestors.into_iter().map(RunDirectory::new).find(RunDirectory::is_run)
         });
-        Ok(Self {
+        let saved = Self {
             directory: path.to_path_buf(),
             config: run.as_ref().map(run_config).transpose()?,
             run,
             commit: None,
-        })
+        };
+        saved.tell_damaged_recommendations(listener);
+        Ok(saved)
+    }
+
+    /// Tells of recommended search settings that cannot be read. They are no reason not to translate.
+    fn tell_damaged_recommendations(&self, listener: &dyn Listener) {
+        let path = self.directory.join(GENERATION_FILE);
+        // A model of a run searches as the run's config says.
+        if self.config.is_some() || !path.exists() {
+            return;
+        }
+        let fault = match read_json(&path) {
+            Ok(contents) if contents.is_object() => return,
+            Ok(_) => format!("{}: it is no JSON object", path.display()),
+            Err(error) => error.to_string(),
+        };
+        listener.notice(&Notice::Note(format!(
+            "{fault}; the search settings that this file recommends are not used"
+        )));
     }
 
     /// A translator on the CPU with as many threads as there are cores. It uses the model's recommended search
@@ -165,7 +189,7 @@ impl SavedModel {
             return files.map(|files| DecodeConfig::of_marian(&files)).unwrap_or_default();
         }
         let read = |name: &str| -> Value { read_json(&self.directory.join(name)).unwrap_or_default() };
-        let files = ["generation_config.json", CONFIG_FILE].map(read);
+        let files = [GENERATION_FILE, CONFIG_FILE].map(read);
         let value = |key: &str| files.iter().map(|file| &file[key]).find(|value| !value.is_null());
         let size = |key: &str| value(key)?.as_u64().and_then(|n| usize::try_from(n).ok());
         let number = |key: &str| value(key).and_then(Value::as_f64);
@@ -187,4 +211,63 @@ impl SavedModel {
 
 fn run_config(run: &RunDirectory) -> Result<Config> {
     Config::of_run(&run.config()).with_context(|| format!("{}: the run's config", run.path().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use tallow_train::{Event, Observer};
+
+    /// Remembers what it is told.
+    #[derive(Default)]
+    struct Memory(RefCell<Vec<String>>);
+
+    impl Observer for Memory {
+        fn observe(&self, _: &Event) {}
+    }
+
+    impl Listener for Memory {
+        fn notice(&self, notice: &Notice) {
+            self.0.borrow_mut().push(notice.to_string());
+        }
+    }
+
+    #[test]
+    fn damaged_recommendations_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(GENERATION_FILE);
+        std::fs::write(folder.path().join(CONFIG_FILE), r#"{"num_beams": 3}"#).unwrap();
+        let found = |contents: Option<&str>| {
+            match contents {
+                Some(contents) => std::fs::write(&path, contents).unwrap(),
+                None => std::fs::remove_file(&path).unwrap_or_default(),
+            }
+            let memory = Memory::default();
+            let saved = SavedModel::at(folder.path(), &memory).unwrap();
+            (saved.decode_config().beam, memory.0.into_inner())
+        };
+        assert_eq!(found(None), (3, Vec::new()));
+        assert_eq!(found(Some(r#"{"num_beams": 5}"#)), (5, Vec::new()));
+        for (damaged, reason) in [
+            ("", "it is empty"),
+            ("{\"num_beams\": 5", "cut off"),
+            ("[5]", "no JSON object"),
+        ] {
+            let (beam, told) = found(Some(damaged));
+            assert_eq!((beam, told.len()), (3, 1), "{damaged}: {told:?}");
+            let begins = format!("note: {}: ", path.display());
+            assert!(told[0].starts_with(&begins) && told[0].contains(reason), "{told:?}");
+        }
+        // The config of its run counts, whatever the file says.
+        let saved = SavedModel {
+            directory: folder.path().to_path_buf(),
+            config: Some(Config::default()),
+            run: None,
+            commit: None,
+        };
+        let memory = Memory::default();
+        saved.tell_damaged_recommendations(&memory);
+        assert!(memory.0.into_inner().is_empty());
+    }
 }
