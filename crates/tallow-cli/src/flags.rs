@@ -4,6 +4,7 @@ use crate::arguments::Arguments;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
+use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
 use tallow::config::keys_of;
 use tallow::config::{Synonym, synonym};
@@ -144,17 +145,26 @@ fn tip_of_key(synonym: &Synonym, takes_config: bool, has: impl Fn(&str) -> bool)
 }
 
 /// A whole number that is not negative.
-pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse()
-        .map_err(|_| "it takes a whole number, 0 or more".to_owned())
+pub(crate) fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| expected::<T>(0, &error))
 }
 
 /// A whole number of at least 1.
-pub(crate) fn at_least_one<T: FromStr + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
-    text.parse()
-        .ok()
-        .filter(|number| *number >= T::from(1))
-        .ok_or_else(|| "it takes a whole number, 1 or more".to_owned())
+pub(crate) fn at_least_one<T: FromStr<Err = ParseIntError> + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
+    match text.parse() {
+        Ok(number) if number >= T::from(1) => Ok(number),
+        Ok(_) => Err("it takes a whole number, 1 or more".to_owned()),
+        Err(error) => Err(expected::<T>(1, &error)),
+    }
+}
+
+/// Says which values of an unsigned type are allowed, after one that was not.
+fn expected<T>(least: u8, error: &ParseIntError) -> String {
+    if *error.kind() == IntErrorKind::PosOverflow {
+        let greatest = u128::MAX >> (u128::BITS as usize - 8 * size_of::<T>());
+        return format!("the greatest value is {greatest}");
+    }
+    format!("it takes a whole number, {least} or more")
 }
 
 /// A number. Its key decides later whether it makes sense.
@@ -268,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn negative_numbers_are_values() {
+    fn numbers_out_of_range() {
         for (typed, reason) in [
             ("translate m --beam -1", "whole number, 0 or more"),
             ("translate m --workers 0", "whole number, 1 or more"),
@@ -280,6 +290,19 @@ mod tests {
         ] {
             let said = error(&format!("tallow {typed}"));
             assert!(said.contains(reason) && !said.contains("-- -"), "{typed}: {said}");
+        }
+        for (typed, greatest) in [
+            ("score x --width 300", u64::from(u8::MAX)),
+            ("toy copy -o x --maximum 9999999999", u64::from(u32::MAX)),
+            ("toy copy -o x --seed 99999999999999999999", u64::MAX),
+            ("average m --last 99999999999999999999 -o x", usize::MAX as u64),
+            ("translate m --workers 99999999999999999999", usize::MAX as u64),
+        ] {
+            let said = error(&format!("tallow {typed}"));
+            assert!(
+                said.contains(&format!("the greatest value is {greatest}\n")),
+                "{typed}: {said}"
+            );
         }
         // The search checks the range later, together with its other settings.
         let typed = "tallow translate m --length-penalty -1".split(' ').map(OsString::from);

@@ -278,6 +278,10 @@ fn search_settings() {
         &error(&["--set", "decode.bean=2"]),
         &["--set decode.bean: unknown key; did you mean decode.beam?"],
     );
+    assert_says(
+        &error(&["--set", "decode.lr=1"]),
+        &["there is train.learning_rate, but only keys of [decode] can be set here"],
+    );
     assert_says(&error(&["--set", "beam=2"]), &["only keys of [decode]"]);
     assert_says(&error(&["--set", "decode.beam"]), &["decode.key=value"]);
     // A negative number is a value. The message says why it is wrong.

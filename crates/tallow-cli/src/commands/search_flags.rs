@@ -7,7 +7,7 @@ use candle_core::Device;
 use serde::Deserialize;
 use tallow::SavedModel;
 use tallow::config::keys_of;
-use tallow::config::{parse_value, unknown_in};
+use tallow::config::{parse_value, unknown_where_only};
 use tallow_decode::DecodeConfig;
 use toml::{Table, Value};
 
@@ -91,7 +91,7 @@ impl SearchArguments {
             };
             let known = keys_of::<DecodeConfig>();
             if !known.contains(&key) {
-                return format!("--set {}", unknown_in("decode", key, known));
+                return format!("--set {}", unknown_where_only("decode", key, known));
             }
             let alone = Table::from_iter([(key.to_owned(), parse_value(value))]);
             if let Err(error) = DecodeConfig::deserialize(Value::Table(alone)) {

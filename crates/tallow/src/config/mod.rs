@@ -9,7 +9,7 @@ use crate::error::{WithContext, bail};
 use crate::{Error, Result};
 pub use keys::{keys_of, nearest};
 use overlay::{assign, faults_of, merge};
-pub use overlay::{parse_value, unknown_in};
+pub use overlay::{parse_value, unknown_where_only};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 pub use synonyms::{Synonym, synonym};

@@ -83,8 +83,21 @@ pub(super) fn faults_of(table: &Table) -> Vec<String> {
 }
 
 /// The fault of a key that is not in its section, with a suggestion.
-pub fn unknown_in(section: &str, key: &str, keys: &[&str]) -> String {
+fn unknown_in(section: &str, key: &str, keys: &[&str]) -> String {
     unknown(&format!("{section}.{key}"), &qualified(section, keys))
+}
+
+/// [`unknown_in`] for a place where only keys of this section can be set. A suggestion from elsewhere says so.
+pub fn unknown_where_only(section: &str, key: &str, keys: &[&str]) -> String {
+    let fault = unknown_in(section, key, keys);
+    let suggestion = fault
+        .rsplit_once("unknown key; ")
+        .map_or("", |(_, suggestion)| suggestion);
+    // Notes and mistyped keys of the section say enough.
+    if suggestion.starts_with("there ") && !suggestion.contains(&format!("{section}.")) {
+        return format!("{fault}, but only keys of [{section}] can be set here");
+    }
+    fault
 }
 
 fn qualified(section: &str, keys: &[&str]) -> Vec<String> {
@@ -198,6 +211,32 @@ mod tests {
             ("[decode]\nx = 6", "decode.x: unknown key; FORMAT.md lists all keys"),
         ] {
             assert_eq!(faults(key), [suggestion], "{key}");
+        }
+    }
+
+    #[test]
+    fn a_place_for_one_section() {
+        for (key, expected) in [
+            (
+                "lr",
+                "there is train.learning_rate, but only keys of [decode] can be set here",
+            ),
+            ("seed", "there is seed, but only keys of [decode] can be set here"),
+            (
+                "d_model",
+                "there is model.d_model, but only keys of [decode] can be set here",
+            ),
+            (
+                "num_beams",
+                "there is decode.beam; train.valid_beam is that of validations",
+            ),
+            ("bean", "did you mean decode.beam?"),
+            ("x", "FORMAT.md lists all keys"),
+        ] {
+            assert_eq!(
+                unknown_where_only("decode", key, &["beam"]),
+                format!("decode.{key}: unknown key; {expected}")
+            );
         }
     }
 
