@@ -34,6 +34,12 @@
 //! ```
 //!
 //! A [`Translator`] owns its model, so a server can hold it. Both programs are in `examples/`, where they are tested.
+//!
+//! # Threads and memory
+//!
+//! Training and translation use one worker for each core. Candle would add threads inside every operation, which then
+//! wait for each other. A program gets the speed of the command line if `RAYON_NUM_THREADS=1` and
+//! `CANDLE_NUM_THREADS=1` are set before its first tensor, and if its allocator keeps freed memory, as mimalloc does.
 
 /// The Rust of the README compiles.
 #[cfg(doctest)]
