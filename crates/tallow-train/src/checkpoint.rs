@@ -39,7 +39,7 @@ pub struct Checkpoint<'a> {
 ///
 /// # Errors
 /// When the file is missing, damaged, or has another version of the format.
-pub(crate) fn read_state(directory: &Path) -> Result<TrainState, TrainError> {
+pub fn read_state(directory: &Path) -> Result<TrainState, TrainError> {
     let path = directory.join(STATE).join(STATE_FILE);
     let text = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
     let state: TrainState = serde_json::from_str(&text).map_err(|error| damaged(&path, &error))?;

@@ -98,6 +98,12 @@ pub fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_mat
         in_a_cell(&name),
         config.decode.summary()
     );
+    if scores.is_empty() {
+        writeln!(
+            head,
+            "    - type: exact_match\n      value: {exact_match:.2}\n      name: exact match"
+        )?;
+    }
     for score in scores {
         let json = to_json(std::slice::from_ref(score), 2);
         let (name, value) = (json["name"].as_str().unwrap_or_default(), &json["score"]);

@@ -29,9 +29,8 @@ impl Course {
     /// # Errors
     /// When the log cannot be read, or is empty.
     pub fn of_run(run: &RunDirectory, score: &'static dyn Metric) -> Result<Self> {
-        let name = run.path().file_name().unwrap_or_default();
         let mut course = Self {
-            name: name.to_string_lossy().into_owned(),
+            name: run.path().display().to_string(),
             ..Self::default()
         };
         for line in read_log::<MetricsLine>(&run.metrics())? {
@@ -118,12 +117,14 @@ impl Panel {
             )?;
             writeln!(
                 svg,
-                r#"<text class="value" x="{:.0}" y="{:.1}">{value}</text>"#,
+                r#"<text class="value" x="{:.0}" y="{:.1}">{}</text>"#,
                 self.left - 8.0,
-                y + 4.0
+                y + 4.0,
+                label(value)
             )?;
         }
-        for update in round_values((0.0, self.updates as f64)) {
+        let updates = round_values((0.0, self.updates as f64));
+        for update in updates.into_iter().filter(|update| update.fract() == 0.0) {
             let x = self.x(update as u64);
             writeln!(
                 svg,
@@ -173,7 +174,18 @@ fn round_values((least, most): (f64, f64)) -> Vec<f64> {
     (first..=last).map(|i| (i as f64 * step * 1e6).round() / 1e6).collect()
 }
 
+/// A value beside its line: short, whatever it is.
+fn label(value: f64) -> String {
+    if value.abs() < 1e6 {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
+}
+
+/// Text in XML, which allows no control characters.
 fn escaped(text: &str) -> String {
+    let text = text.replace(char::is_control, "\u{fffd}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -223,12 +235,19 @@ fn draw(courses: &[Course], score: &str, svg: &mut String) -> std::fmt::Result {
     let last = |points: &[Point]| points.last().map_or(0, |point| point.0);
     let updates = courses
         .iter()
-        .map(|course| last(&course.training_loss).max(last(&course.score)))
+        .map(|course| last(&course.training_loss).max(last(&course.validation_loss)))
         .max();
     let losses = courses
         .iter()
         .flat_map(|course| course.training_loss.iter().chain(&course.validation_loss));
-    let (_, most_loss) = limits(losses.map(|point| point.1));
+    // Losses above twice that of the beginning come from divergence. They would flatten everything else.
+    let first = courses
+        .iter()
+        .filter_map(|course| course.training_loss.first())
+        .map(|point| point.1)
+        .filter(|loss| loss.is_finite());
+    let usual = 2.0 * first.fold(0.5, f64::max);
+    let (_, most_loss) = limits(losses.map(|point| point.1).filter(|loss| *loss <= usual));
     let scores = courses.iter().flat_map(|course| &course.score);
     let (_, most_score) = limits(scores.map(|point| point.1));
     let panel = |left: f64, most: f64| Panel {
@@ -237,7 +256,7 @@ fn draw(courses: &[Course], score: &str, svg: &mut String) -> std::fmt::Result {
         width: 360.0,
         height: HEIGHT,
         updates: updates.unwrap_or(1),
-        values: (0.0, most * 1.02),
+        values: (0.0, most.max(1e-3) * 1.02),
     };
     let (loss, of_score) = (panel(50.0, most_loss), panel(490.0, most_score.max(1.0)));
     writeln!(
@@ -288,6 +307,32 @@ mod tests {
             round_values((0.0, 6000.0)),
             [0.0, 1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0]
         );
+    }
+
+    /// Logs of damaged or diverged runs are drawn, too.
+    #[test]
+    fn odd_losses() {
+        let draw = |losses: &[f64]| {
+            let course = Course {
+                training_loss: (1..).zip(losses.iter().copied()).collect(),
+                ..Course::default()
+            };
+            svg(&[course], BLEU)
+        };
+        assert!(draw(&[-1.0]).ends_with("</svg>\n"));
+        for losses in [&[5.0, 1e30, 3.0][..], &[5.0, f64::MAX, f64::MAX]] {
+            let picture = draw(losses);
+            assert!(picture.contains(">5<") || picture.contains(">4<"), "{picture}");
+            assert!(!picture.contains("inf") && !picture.contains("00000000"), "{picture}");
+        }
+        // Every update is named once.
+        let picture = draw(&[3.0, 2.0, 1.0]);
+        let names: Vec<&str> = picture
+            .lines()
+            .filter(|line| line.contains("class=\"update\""))
+            .collect();
+        assert_eq!(names.len(), 2 * 4, "{names:?}");
+        assert!(!escaped("a\u{1}b").contains('\u{1}'));
     }
 
     #[test]

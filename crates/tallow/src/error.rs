@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error. Its text says what is wrong and, if possible, how to solve it. Causes that the text leaves out are in its
 /// [`source`](std::error::Error::source).
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting that was not understood, or settings that contradict each other.
@@ -92,6 +92,13 @@ pub enum Error {
     /// Text could not be formatted.
     #[error(transparent)]
     Format(#[from] fmt::Error),
+}
+
+/// The text with its causes: this is what a `main` that returns an error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.whole())
+    }
 }
 
 /// A request to the Hugging Face Hub failed.
@@ -188,5 +195,6 @@ mod tests {
         let error = Error::from(cause).context("a/b: no room").context("cannot save");
         assert_eq!(error.whole(), "cannot save: a/b: no room");
         assert!(matches!(error.root(), Error::Io(_)));
+        assert_eq!(format!("{error:?}"), error.whole());
     }
 }

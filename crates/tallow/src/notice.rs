@@ -1,5 +1,6 @@
 //! Messages that are worth showing, but are not errors.
 
+use crate::TestScores;
 use crate::humanize::{agreeing, duration, thousands};
 use std::fmt;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ pub enum Notice {
         /// Differences between then and now, each as one line.
         changes: Vec<String>,
     },
+    /// The best model was scored on the test set.
+    Tested(TestScores),
     /// Training has ended.
     Ended {
         /// The reason.
@@ -104,6 +107,7 @@ impl fmt::Display for Notice {
                 write!(f, "{pairs} training pairs, {source} source and {target} target tokens")
             }
             Self::NotUsed(fault) => write!(f, "not used: {fault}"),
+            Self::Tested(test) => write!(f, "test set, {} lines, beam {}:", test.lines, test.beam),
             Self::NothingSaved(path) => {
                 write!(f, "{}: nothing had been saved; beginning anew", path.display())
             }

@@ -52,32 +52,26 @@ pub fn fingerprint(
 
 /// Values for keys that did not exist yet when older runs began, where those runs did not behave like today's default.
 fn before_there_were(config: &Config) -> Vec<(String, String)> {
+    let mut before = vec![("train.initialisation".to_owned(), "\"xavier\"".to_owned())];
     // Older versions learned vocabularies from untrimmed lines. The key does not affect vocabularies from elsewhere.
-    let is_learned = config.text.learns() && config.init.is_none();
-    Vec::from_iter(is_learned.then(|| ("text.trim".to_owned(), "false".to_owned())))
+    if config.text.learns() && config.init.is_none() {
+        before.push(("text.trim".to_owned(), "false".to_owned()));
+    }
+    before
 }
 
-/// For keys that nobody has set, takes the values from the config that the run has written, because the defaults may
-/// have been different in the version that began the run.
+/// For keys that nobody has set, takes the values that a run began with, because the defaults may have been different in
+/// the version that began it. `began_with` is the config in the checkpoint to resume from.
 ///
 /// # Errors
 /// When the config cannot be written as TOML.
-pub(crate) fn keep_what_a_run_began_with(composed: &mut Composed, written: &Path) -> Result<()> {
-    // Without that config, the comparison with the checkpoint finds the differences.
-    let text = std::fs::read_to_string(written).unwrap_or_default();
-    let Ok(table) = toml::from_str::<toml::Table>(&text) else {
-        return Ok(());
-    };
-    composed.keep_defaults_of(&table)?;
-    // The vocabulary is learned. If the run began before this key existed, it does not trim, although its config does
-    // not say so.
-    let is_told = composed.origin(Some("text"), "trim") != Origin::Default;
-    if !is_told
-        && !before_there_were(&composed.config).is_empty()
-        && let Some(section) = table.get("text").and_then(toml::Value::as_table)
-    {
-        let trim = section.get("trim").and_then(toml::Value::as_bool);
-        composed.config.text.trim = trim.unwrap_or(false);
+pub(crate) fn keep_what_a_run_began_with(composed: &mut Composed, began_with: &[(String, String)]) -> Result<()> {
+    composed.keep_defaults_of(began_with)?;
+    let is_learned = composed.config.text.learns() && composed.config.init.is_none();
+    if is_learned && composed.origin(Some("text"), "trim") == Origin::Default {
+        // A run from before this key existed does not trim.
+        let trim = began_with.iter().find(|(key, _)| key == "text.trim");
+        composed.config.text.trim = trim.is_some_and(|(_, value)| value == "true");
     }
     Ok(())
 }

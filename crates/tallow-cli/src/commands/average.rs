@@ -16,6 +16,7 @@ use tallow::corpora::validation_set;
 use tallow::humanize::counted;
 use tallow::{RunRecord, card};
 use tallow_data::ParallelText;
+use tallow_decode::open_tokenizers;
 use tallow_model::Opened;
 use tallow_text::Tokenizers;
 use tallow_train::{ModelCard, RunDirectory, Validation, average};
@@ -40,9 +41,15 @@ pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
         .collect::<Result<Vec<_>, _>>()?;
     // A run among several models stands for its best model.
     let directories: Vec<&PathBuf> = saved.iter().map(|saved| &saved.directory).collect();
-    let tokenizers = Tokenizers::open(directories[0])?;
+    let open = |directory: &Path| -> Result<Tokenizers> {
+        Ok(open_tokenizers(
+            directory,
+            &tallow_model::read_architecture(directory)?,
+        )?)
+    };
+    let tokenizers = open(directories[0])?;
     for directory in &directories[1..] {
-        let other = Tokenizers::open(directory)?;
+        let other = open(directory)?;
         if (other.source.sha256(), other.target.sha256()) != (tokenizers.source.sha256(), tokenizers.target.sha256()) {
             bail!(
                 "{} and {} have different tokenizers",

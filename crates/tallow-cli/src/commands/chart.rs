@@ -13,6 +13,7 @@ pub(crate) fn run(arguments: ChartArguments) -> Result<ExitCode> {
     if let Some(other) = runs.iter().find(|run| !run.metrics().is_file()) {
         bail!("{}: no run has logged anything here", other.path().display());
     }
+    let is_asked_for = arguments.metric.is_some();
     let score = match arguments.metric {
         Some(metric) => metric,
         None => score_of(&runs[0])?,
@@ -21,6 +22,9 @@ pub(crate) fn run(arguments: ChartArguments) -> Result<ExitCode> {
         .iter()
         .map(|run| Course::of_run(run, score))
         .collect::<Result<Vec<_>, _>>()?;
+    if courses.iter().all(|course| course.score.is_empty()) && is_asked_for {
+        bail!("no validation of these runs has measured {}", score.name());
+    }
     let picture = svg(&courses, score);
     if arguments.output == Path::new("-") {
         write!(stdout(), "{picture}")?;

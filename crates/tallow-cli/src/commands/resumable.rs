@@ -5,8 +5,8 @@ use crate::commands::train::resume_command;
 use anyhow::{Error, anyhow};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use tallow::Config;
 use tallow::config::parse_value;
+use tallow::{Composed, Config};
 use tallow_train::RunDirectory;
 use toml::Value;
 
@@ -19,12 +19,12 @@ const MOST_CHANGES: usize = 3;
 const LONGEST_CHANGE: usize = 60;
 
 /// The error that there is no run to resume. It lists other runs, with a command for each.
-pub(super) fn no_run(named: &Path, config: &Config, arguments: &TrainArguments) -> Error {
+pub(super) fn no_run(named: &Path, given: &Composed, arguments: &TrainArguments) -> Error {
     let mut message = format!(
         "{}: there is no run to resume; leave out --resume to begin",
         named.display()
     );
-    let found = candidates(named, config, &arguments.config.config);
+    let found = candidates(named, &given.config, &arguments.config.config);
     let mut others = found.iter();
     // Checksums take time, so only the runs that are shown are checked.
     let usable = others
@@ -35,7 +35,7 @@ pub(super) fn no_run(named: &Path, config: &Config, arguments: &TrainArguments) 
         message += ". These runs beside it are saved, the newest first; go on with one of them by";
     }
     for (candidate, update) in shown {
-        let command = candidate.command(config, arguments);
+        let command = candidate.command(given, arguments);
         message += &format!("\n  {command}      # update {update}");
     }
     match others.len() {
@@ -94,7 +94,7 @@ impl Candidate {
 
     /// The command that resumes this run unchanged. It uses the given config with settings for the differences. If
     /// there are many differences, it uses the config that the run has saved.
-    fn command(&self, given: &Config, arguments: &TrainArguments) -> String {
+    fn command(&self, given: &Composed, arguments: &TrainArguments) -> String {
         let typed = &arguments.config;
         let is_place = |set: &&String| ["name", "output"].contains(&key_of(set));
         let kept: Vec<String> = typed.set.iter().filter(|set| !is_place(set)).cloned().collect();
@@ -104,7 +104,7 @@ impl Candidate {
         };
         let is_own = set.is_empty() && config != typed.config;
         if !is_own || self.config.run_directory() != self.path {
-            set.extend(self.place(given.output.is_some() || is_own));
+            set.extend(self.place(given.config.output.is_some() || is_own));
         }
         resume_command(&ConfigArguments { config, set }, arguments)
     }
@@ -121,13 +121,16 @@ impl Candidate {
     }
 
     /// The differences between this run and the given config, as settings. `None` if these would be many or long.
-    fn changes(&self, given: &Config, set: &[String]) -> Option<Vec<String>> {
-        let (ours, theirs) = (self.config.flat().ok()?, given.flat().ok()?);
+    fn changes(&self, given: &Composed, set: &[String]) -> Option<Vec<String>> {
+        let (ours, theirs) = (self.config.flat().ok()?, given.config.flat().ok()?);
         let is_compared = |key: &str| {
             // Only the run's config has the shape of the model of `init`.
-            let is_of_init = given.init.is_some() && key.starts_with("model.");
+            let is_of_init = given.config.init.is_some() && key.starts_with("model.");
             let is_set = set.iter().any(|set| key_of(set) == key);
-            !(is_of_init || is_set || ["name", "output"].contains(&key))
+            let is_kept = key
+                .split_once('.')
+                .is_some_and(|(section, key)| given.is_kept(section, key));
+            !(is_of_init || is_set || is_kept || ["name", "output"].contains(&key))
         };
         let value =
             |of: &[(String, String)], key: &str| of.iter().find(|(known, _)| known == key).map(|(_, v)| v.clone());

@@ -6,17 +6,20 @@ use crate::hub::hub;
 use crate::progress::Progress;
 use crate::{INTERRUPTED, threads};
 use anyhow::{Context, Result, anyhow};
-use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tallow::{Begin, Config, DeviceChoice, Ending, Error, TestScores, Training};
+use tallow::{Begin, Config, DeviceChoice, Ending, Error, Training};
 
 pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
-    let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
+    let (file, set) = (&arguments.config.config, &arguments.config.set);
+    let composed = match arguments.resume {
+        true => Config::compose_for_resume(file, set)?,
+        false => Config::compose(file, set)?,
+    };
     threads::set_operation_threads(composed.config.train.threads_per_worker);
     threads::keep_freed_memory();
-    let config = composed.config.clone();
+    let given = composed.clone();
     let begin = match (arguments.resume, arguments.overwrite) {
         (true, _) => Begin::Resume,
         (false, true) => Begin::Overwrite,
@@ -29,7 +32,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         .profile(arguments.profile);
     let progress = Progress::new();
     let ready = match training.prepare(&progress) {
-        Err(Error::NoRun { path }) => return Err(no_run(&path, &config, &arguments)),
+        Err(Error::NoRun { path }) => return Err(no_run(&path, &given, &arguments)),
         ready => ready?,
     };
     let stop = stop_at_signals()?;
@@ -53,22 +56,12 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         );
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    if let Some(test) = &trained.test {
-        print_test(test)?;
-    }
     eprintln!(
         "{}. Translate with\n  tallow translate {}",
         trained.spent,
         trained.run.path().display()
     );
     Ok(ExitCode::SUCCESS)
-}
-
-fn print_test(test: &TestScores) -> Result<()> {
-    eprintln!("test set, {} lines, beam {}:", test.lines, test.beam);
-    writeln!(stdout(), "{}", tallow_score::to_text(&test.scores, 1))?;
-    writeln!(stdout(), "exact match = {:.1} %", test.exact_match)?;
-    Ok(())
 }
 
 /// The command that resumes the run of a config, with the given flags for device and Hub.

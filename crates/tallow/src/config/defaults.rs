@@ -2,7 +2,7 @@
 //!
 //! `docs/defaults.md` has the measurements behind them.
 
-use super::{Composed, Config, Origin};
+use super::{Composed, Config, Origin, parse_value};
 use crate::Result;
 use tallow_train::Schedule;
 use toml::{Table, Value};
@@ -91,28 +91,53 @@ impl Composed {
         }
     }
 
-    /// For keys that nobody has set, takes the values from the config that the run has written, because today's
-    /// defaults may be different.
+    /// For keys that nobody has set, takes the values that a run began with, because today's defaults may be different.
+    /// `began_with` holds keys as `section.key` with their values. A key that it lacks did not exist when the run began:
+    /// the run had the earlier default.
+    ///
+    /// A learning rate is not taken over if only one of both schedules is `noam`, which has a factor in its place.
     ///
     /// # Errors
     /// When the config cannot be written as TOML.
-    pub(crate) fn keep_defaults_of(&mut self, written: &Table) -> Result<()> {
+    pub(crate) fn keep_defaults_of(&mut self, began_with: &[(String, String)]) -> Result<()> {
+        let value = |section: &str, key: &str, before: &str| {
+            let name = format!("{section}.{key}");
+            let found = began_with.iter().find(|(known, _)| *known == name);
+            parse_value(found.map_or(before, |(_, value)| value))
+        };
         let mut table = Table::try_from(&self.config)?;
-        for Default { section, key, .. } in &DEFAULTS {
-            let value = |table: &Table| table.get(*section).and_then(Value::as_table)?.get(*key).cloned();
-            if self.origin(Some(section), key) == Origin::Default
-                && let Some(value) = value(written)
-                && let Some(Value::Table(section)) = table.get_mut(*section)
+        for Default {
+            section, key, before, ..
+        } in &DEFAULTS
+        {
+            if self.is_kept(section, key)
+                && *key != "learning_rate"
+                && let Some(Value::Table(section_table)) = table.get_mut(*section)
             {
-                section.insert((*key).to_owned(), value);
+                section_table.insert((*key).to_owned(), value(section, key, before));
             }
         }
-        // The written config may come from another version and be unreadable here. Then today's defaults stay, and the
+        // The values may come from another version and be unreadable here. Then today's defaults stay, and the
         // comparison with the checkpoint decides.
         if let Ok(config) = table.try_into() {
             self.config = config;
         }
+        let noam = Value::String("noam".to_owned());
+        let was_noam = value("train", "schedule", "\"inverse-sqrt\"") == noam;
+        let is_noam = self.config.train.schedule == Schedule::Noam;
+        if self.is_kept("train", "learning_rate") {
+            match value("train", "learning_rate", "0.001").as_float() {
+                Some(rate) if was_noam == is_noam => self.config.train.learning_rate = rate,
+                _ => self.fit_defaults(),
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a resumed run keeps its own value of a key.
+    pub fn is_kept(&self, section: &str, key: &str) -> bool {
+        let is_listed = |default: &Default| default.section == section && default.key == key;
+        DEFAULTS.iter().any(is_listed) && self.origin(Some(section), key) == Origin::Default
     }
 
     /// A remark to print beside a default: the value that it depends on, and the earlier default.
@@ -170,16 +195,33 @@ mod tests {
 
     #[test]
     fn a_run_keeps_the_defaults_that_it_began_with() {
-        let written = toml::from_str("[train]\nschedule = \"inverse-sqrt\"\nwarmup_updates = 1000\nseed = 3").unwrap();
-        let mut composed = compose("[train]\nwarmup_updates = 20");
-        composed.keep_defaults_of(&written).unwrap();
-        let train = &composed.config.train;
-        assert_eq!(train.schedule, tallow_train::Schedule::InverseSqrt);
-        assert_eq!((train.warmup_updates, train.learning_rate), (20, 2e-3));
-        // A value that only another version knows.
-        composed
-            .keep_defaults_of(&toml::from_str("[train]\nschedule = \"wavy\"").unwrap())
-            .unwrap();
-        assert_eq!(composed.config.train.schedule, tallow_train::Schedule::InverseSqrt);
+        let kept = |text: &str, began_with: &[(&str, &str)]| {
+            let mut composed = compose(text);
+            let began_with: Vec<(String, String)> = began_with
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
+            composed.keep_defaults_of(&began_with).unwrap();
+            composed.config.train
+        };
+        let run = [
+            ("train.initialisation", "\"xavier\""),
+            ("train.schedule", "\"inverse-sqrt\""),
+            ("train.warmup_updates", "1000"),
+            ("train.learning_rate", "0.003"),
+        ];
+        let train = kept("[train]\nwarmup_updates = 20", &run);
+        assert_eq!(train.schedule, Schedule::InverseSqrt);
+        assert_eq!((train.warmup_updates, train.learning_rate), (20, 3e-3));
+        // A run from before a key existed.
+        let train = kept("", &run[1..]);
+        assert_eq!(train.initialisation, tallow_model::Initialisation::Xavier);
+        // The factor of noam is no rate, and a rate is no factor.
+        let noam = [("train.schedule", "\"noam\""), ("train.learning_rate", "1.0")];
+        assert_eq!(kept("", &noam).learning_rate, 1.0);
+        assert_eq!(kept("[train]\nschedule = \"cosine\"", &noam).learning_rate, 2e-3);
+        assert_eq!(kept("[train]\nschedule = \"noam\"", &run).learning_rate, 1.0);
+        // A word of another version.
+        assert_eq!(kept("", &[("train.schedule", "\"wavy\"")]).schedule, Schedule::Cosine);
     }
 }

@@ -142,6 +142,20 @@ impl Config {
         Self::layer(file, set, &path.display().to_string(), stem.unwrap_or_default())
     }
 
+    /// Does the same for a run that is to be resumed. The values of `[train]` are not checked yet, because the run has
+    /// some of them: [`Training::prepare`](crate::Training::prepare) checks them together.
+    ///
+    /// # Errors
+    /// As [`Self::compose`].
+    pub fn compose_for_resume<S: AsRef<str>>(path: impl AsRef<Path>, set: &[S]) -> Result<Composed> {
+        let path = path.as_ref();
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = path.display().to_string();
+        let composed = Self::merge(Self::read(path)?, set, &name, stem.unwrap_or_default())?;
+        composed.config.refuse_faults_outside_training(&name)?;
+        Ok(composed)
+    }
+
     /// Reads the config of a run in order to use its model. Values that only training needs are not checked: the config
     /// may come from a version that allowed more.
     ///
@@ -150,12 +164,16 @@ impl Config {
     pub fn of_run(path: &Path) -> Result<Self> {
         let (name, file) = (path.display().to_string(), Self::read(path)?);
         let config = Self::merge::<&str>(file, &[], &name, String::new())?.config;
+        config.refuse_faults_outside_training(&name)?;
+        Ok(config)
+    }
+
+    fn refuse_faults_outside_training(&self, name: &str) -> Result<()> {
         let checked = Self {
             train: TrainConfig::default(),
-            ..config.clone()
+            ..self.clone()
         };
-        checked.refuse_faults(&name)?;
-        Ok(config)
+        checked.refuse_faults(name)
     }
 
     fn read(path: &Path) -> Result<Table> {
@@ -314,6 +332,11 @@ impl Config {
 }
 
 impl Composed {
+    /// Refuses values that make no sense, alone or together.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.config.refuse_faults(&self.name)
+    }
+
     /// The config of a run that begins with a model of this shape. Of the keys of `[model]`, only the rates of dropout
     /// may differ from those of the model.
     ///

@@ -23,7 +23,7 @@ use std::time::Instant;
 use tallow_data::{Corpus, FileRecord, ParallelText};
 use tallow_score::Score;
 use tallow_text::Tokenizers;
-use tallow_train::{CARD_FILE, Ending, Outcome, RunDirectory, Trainer, TrainerParts, must_be_finite};
+use tallow_train::{CARD_FILE, Ending, Outcome, RunDirectory, Trainer, TrainerParts, must_be_finite, read_state};
 
 /// The treatment of a run that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -107,6 +107,10 @@ impl Training {
             begin: how,
             profile,
         } = self;
+        // The values that a run keeps are known once its checkpoint is found.
+        if how != Begin::Resume {
+            composed.check()?;
+        }
         check_workers(&composed.config, &device)?;
         let missing = composed.config.data.missing_files();
         if !missing.is_empty() {
@@ -122,9 +126,11 @@ impl Training {
         std::fs::create_dir_all(run.path()).with_context(|| format!("cannot make {}", run.path().display()))?;
         let lock = run.lock()?;
         let resume_from = place_to_begin(&run, how, listener)?;
-        if resume_from.is_some() {
-            record::keep_what_a_run_began_with(&mut composed, &run.config())?;
+        if let Some(update) = resume_from {
+            let state = read_state(&run.checkpoint(update))?;
+            record::keep_what_a_run_began_with(&mut composed, &state.fingerprint.config)?;
         }
+        composed.check()?;
         let init = match &composed.config.init {
             Some(name) if resume_from.is_none() => Some(Initial::open(name, &hub, &device, listener)?),
             _ => None,
@@ -257,7 +263,7 @@ pub struct Trained {
 }
 
 /// The results of the best model on the test set.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TestScores {
     /// The number of lines in the test set.
     pub lines: usize,
@@ -336,6 +342,8 @@ impl ReadyTraining {
         let mut test = None;
         if let Some(text) = self.test.take() {
             let found = test::score(&self.config, text, &self.run, &self.device, self.workers, listener)?;
+            // Told before anything is written: no full disk can take them away.
+            listener.notice(&Notice::Tested(found.clone()));
             let name = translations.file_name().map(|name| name.to_string_lossy().into_owned());
             results.test = Some(TestRecord {
                 scores: tallow_score::to_json(&found.scores, 4),
