@@ -1,38 +1,29 @@
 //! The sublayer of attention to the encoder's output.
 
-use super::{Gradients, Parameters, rows, rows_of_block, tensor};
+use super::frame::{Block, Frame, Kept};
+use super::{rows, tensor};
 use crate::Sentences;
 use crate::attention::{Attention, Sides};
-use crate::product::Engine;
 use crate::saved::Saved;
 use crate::sublayer::AttentionSublayerOptions;
 use crate::sublayer::connection::RowConnection;
-use crate::sublayer::layout::CrossAttentionLayout;
+use crate::sublayer::layout::{CrossAttentionLayout, Place};
 use crate::values::{Values, slice};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use std::ops::Range;
 
 /// See [`crate::cross_attention_sublayer`].
 pub(in crate::sublayer) struct CrossAttention {
-    layout: CrossAttentionLayout,
+    frame: Frame<Projections>,
+    /// The map of the memory.
+    kv: Place,
     sentences: Sentences,
     memory_sentences: Sentences,
     attention: Attention,
-    connection: RowConnection,
-    engine: Engine,
-    with_gradient: bool,
-    kept: Saved<KeptCrossAttention>,
 }
 
-/// Values that the backward pass needs.
-#[derive(Default)]
-struct KeptCrossAttention {
-    /// The input of the first map, if it differs from `x`.
-    input: Vec<f32>,
+struct Projections {
     q: Vec<f32>,
     kv: Vec<f32>,
-    context: Vec<f32>,
-    y: Vec<f32>,
 }
 
 impl CrossAttention {
@@ -44,65 +35,41 @@ impl CrossAttention {
         with_gradient: bool,
     ) -> Self {
         Self {
-            layout,
+            frame: Frame {
+                connection: RowConnection::new(&options.connection, layout.width),
+                norm: layout.norm(),
+                first: layout.q(),
+                last: layout.output(),
+                engine: options.compute.engine(),
+                with_gradient,
+                kept: Saved::none(),
+            },
+            kv: layout.kv(),
             sentences: sentences.clone(),
             memory_sentences: memory_sentences.clone(),
             attention: Attention::new(options.heads, options.scale, false, options.weights_dropout),
-            connection: RowConnection::new(&options.connection, layout.width),
-            engine: options.compute.engine(),
-            with_gradient,
-            kept: Saved::none(),
         }
     }
 
-    /// The blocks: runs of sentences.
-    fn blocks(&self) -> Vec<Range<usize>> {
-        let limit = rows_of_block(self.engine, self.layout.q().outputs + self.layout.kv().outputs);
-        self.sentences.runs(&self.memory_sentences, limit)
+    fn blocks(&self) -> Vec<Block<Sides<'_>>> {
+        let widest = self.frame.first.outputs + self.kv.outputs;
+        self.frame.blocks([&self.sentences, &self.memory_sentences], widest)
     }
 
-    fn sides(&self, block: &Range<usize>) -> Sides<'_> {
-        Sides {
-            queries: &self.sentences,
-            keys: &self.memory_sentences,
-            sentences: block.clone(),
-            width: self.layout.width,
-        }
-    }
-
-    fn run(&self, x: &[f32], memory: &[f32], values: &[f32]) -> (Vec<f32>, KeptCrossAttention) {
-        let parameters = Parameters {
-            values,
-            engine: self.engine,
+    fn run(&self, x: &[f32], memory: &[f32], values: &[f32]) -> (Vec<f32>, Kept<Projections>) {
+        let blocks = self.blocks();
+        let kv_map = self.frame.parameters(values).map(self.kv, blocks.len());
+        let own = Projections {
+            q: self.frame.buffer(x.len()),
+            kv: self.frame.buffer(2 * memory.len()),
         };
-        let (blocks, width, norm) = (self.blocks(), self.layout.width, &values[self.layout.norm()]);
-        let q_map = parameters.map(self.layout.q(), blocks.len());
-        let kv_map = parameters.map(self.layout.kv(), blocks.len());
-        let output_map = parameters.map(self.layout.output(), blocks.len());
-        let (mut result, mut kept) = (Vec::with_capacity(x.len()), KeptCrossAttention::default());
-        if self.with_gradient {
-            kept.q.reserve_exact(x.len());
-            kept.kv.reserve_exact(2 * memory.len());
-            kept.context.reserve_exact(x.len());
-            kept.y.reserve_exact(x.len());
-            if self.connection.enters_normalised() {
-                kept.input.reserve_exact(x.len());
-            }
-        }
-        for block in &blocks {
-            let of_block = self.sentences.rows_of(block);
-            let x = rows(x, &of_block, width);
-            let input = self.connection.enter(x, norm, &mut kept.input);
-            let q = q_map.append(input, &mut kept.q);
-            let memory = rows(memory, &self.memory_sentences.rows_of(block), width);
-            let kv = kv_map.append(memory, &mut kept.kv);
-            let so_far = kept.context.len();
-            self.attention
-                .cross_attention((q, kv), self.sides(block), &mut kept.context);
-            let y = output_map.append(&kept.context[so_far..], &mut kept.y);
-            self.connection.leave(of_block.start, (x, y), norm, &mut result);
-        }
-        (result, kept)
+        self.frame
+            .forward((x, values), &blocks, own, |block, (map, input), own, context| {
+                let q = map.append(input, &mut own.q);
+                let of_memory = self.memory_sentences.rows_of(&block.own.sentences);
+                let kv = kv_map.append(rows(memory, &of_memory, self.kv.inputs), &mut own.kv);
+                self.attention.cross_attention((q, kv), block.own.clone(), context);
+            })
     }
 }
 
@@ -121,11 +88,8 @@ impl CustomOp3 for CrossAttention {
         of_packed: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, memory) = (slice(x, of_x)?, slice(memory, of_memory)?);
-        let (result, kept) = self.run(x, memory, slice(packed, of_packed)?);
-        if self.with_gradient {
-            self.kept.put(kept);
-        }
-        Ok((CpuStorage::F32(result), of_x.shape().clone()))
+        let passed = self.run(x, memory, slice(packed, of_packed)?);
+        Ok((self.frame.keep(passed), of_x.shape().clone()))
     }
 
     fn bwd(
@@ -136,41 +100,25 @@ impl CustomOp3 for CrossAttention {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = gradient.contiguous()?;
-        let (x_values, memory_values) = (Values::of(x)?, Values::of(memory)?);
-        let (values, gradient) = (Values::of(packed)?, Values::of(&gradient)?);
-        let kept = self
-            .kept
-            .take()
-            .unwrap_or_else(|| self.run(&x_values, &memory_values, &values).1);
-        let parameters = Parameters {
-            values: &values,
-            engine: self.engine,
-        };
-        let (blocks, width) = (self.blocks(), self.layout.width);
-        let output_back = parameters.back(self.layout.output(), blocks.len());
-        let kv_back = parameters.back(self.layout.kv(), blocks.len());
-        let q_back = parameters.back(self.layout.q(), blocks.len());
-        let mut gradients = Gradients::new(parameters, &self.connection, self.layout.norm(), (x, packed));
-        let mut d_memory = Vec::with_capacity(memory_values.len());
-        let (mut dy, mut d_context, mut dq, mut d_kv) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for block in &blocks {
-            let of_block = self.sentences.rows_of(block);
-            let of_memory = self.memory_sentences.rows_of(block);
-            let of_width = |values| rows(values, &of_block, width);
-            let x = of_width(&x_values);
-            gradients.leave(of_block.start, (x, of_width(&kept.y)), of_width(&gradient), &mut dy);
-            gradients.add_parameters(output_back.place, of_width(&kept.context), &dy);
-            d_context.clear();
-            output_back.append(&dy, &mut d_context);
-            let sources = (of_width(&kept.q), rows(&kept.kv, &of_memory, 2 * width));
-            self.attention
-                .cross_attention_backward(sources, &d_context, self.sides(block), (&mut dq, &mut d_kv));
-            gradients.add_parameters(kv_back.place, rows(&memory_values, &of_memory, width), &d_kv);
-            kv_back.append(&d_kv, &mut d_memory);
-            gradients.enter(&q_back, (x, &kept.input, &of_block), &dq);
-        }
-        let (dx, d_packed) = gradients.finish(x, packed)?;
+        let (x_values, memory_values, values) = (Values::of(x)?, Values::of(memory)?, Values::of(packed)?);
+        let kept = self.frame.kept.take();
+        let kept = kept.unwrap_or_else(|| self.run(&x_values, &memory_values, &values).1);
+        let (inputs, blocks) = ([(x, &*x_values), (packed, &*values)], self.blocks());
+        let kv_back = self.frame.parameters(&values).back(self.kv, blocks.len());
+        let (mut d_memory, mut d_kv) = (Vec::with_capacity(memory_values.len()), Vec::new());
+        let (dx, d_packed) = self
+            .frame
+            .backward(inputs, gradient, &blocks, &kept, |step, gradients| {
+                let sides = step.block.own.clone();
+                let of_memory = self.memory_sentences.rows_of(&sides.sentences);
+                let q = rows(&step.kept.q, &step.block.rows, self.frame.first.outputs);
+                let kv = rows(&step.kept.kv, &of_memory, self.kv.outputs);
+                self.attention
+                    .cross_attention_backward((q, kv), step.d_inner, sides, (&mut *step.d_first, &mut d_kv));
+                gradients.add_parameters(self.kv, rows(&memory_values, &of_memory, self.kv.inputs), &d_kv);
+                kv_back.append(&d_kv, &mut d_memory);
+                step.d_first
+            })?;
         Ok((dx, tensor(d_memory, memory)?, d_packed))
     }
 }

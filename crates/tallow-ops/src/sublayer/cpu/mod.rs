@@ -6,6 +6,7 @@
 
 mod cross_attention;
 mod feed_forward;
+mod frame;
 mod self_attention;
 
 pub(super) use cross_attention::CrossAttention;
