@@ -60,8 +60,8 @@ fn before_there_were(config: &Config) -> Vec<(String, String)> {
     before
 }
 
-/// For keys that nobody has set, takes the values that a run began with, because the defaults may have been different in
-/// the version that began it. `began_with` is the config in the checkpoint to resume from.
+/// For keys that nobody has set, takes the values that a run began with, because the defaults may have been different
+/// in the version that began it. `began_with` is the config in the checkpoint to resume from.
 ///
 /// # Errors
 /// When the config cannot be written as TOML.

@@ -92,8 +92,8 @@ impl Composed {
     }
 
     /// For keys that nobody has set, takes the values that a run began with, because today's defaults may be different.
-    /// `began_with` holds keys as `section.key` with their values. A key that it lacks did not exist when the run began:
-    /// the run had the earlier default.
+    /// `began_with` holds keys as `section.key` with their values. A key that it lacks did not exist when the run
+    /// began: the run had the earlier default.
     ///
     /// A learning rate is not taken over if only one of both schedules is `noam`, which has a factor in its place.
     ///
