@@ -209,7 +209,9 @@ impl InitRecord {
         let mut paths: Vec<PathBuf> = files.into_iter().map(|file| saved.directory.join(file)).collect();
         if MarianFiles::are_at(&saved.directory) {
             let found = MarianFiles::find(&saved.directory)?;
-            paths = [vec![found.weights], found.vocabularies.into()].concat();
+            // These cut lines where the vocabularies are lists of pieces.
+            let cutters = ["source.spm", "target.spm"].map(|name| found.weights.with_file_name(name));
+            paths = [vec![found.weights], found.vocabularies.into(), cutters.into()].concat();
         }
         for path in paths.into_iter().filter(|path| path.exists()) {
             let digest = sha256(&path).with_context(|| format!("cannot read {}", path.display()))?;
