@@ -139,6 +139,7 @@ fn help() {
         "verify",
         "export",
         "toy",
+        "chart",
         "completions",
     ] {
         let (code, long, _) = tallow(&root(), &[command, "--help"]);

@@ -97,6 +97,20 @@ fn numbers_that_were_never_seen() {
     let exact = record["results"]["test"]["exact_match"].as_f64().unwrap();
     assert!(exact >= 95.0, "{exact} % of unseen numbers are right\n{said}");
     assert_eq!(record["workers"], 2);
+    // The picture of the run shows the score that the config asks for.
+    let chart = tallow(at, &["chart", "runs/run"], "");
+    let picture = text(&chart.stdout);
+    assert!(
+        picture.starts_with("<svg ") && picture.contains("exact on the validation set"),
+        "{picture}"
+    );
+    let mut unmeasured = Command::new(env!("CARGO_BIN_EXE_tallow"));
+    unmeasured
+        .current_dir(at)
+        .args(["chart", "runs/run", "--metric", "ter"]);
+    let unmeasured = unmeasured.output().unwrap();
+    assert_eq!(unmeasured.status.code(), Some(1));
+    assert!(text(&unmeasured.stderr).contains("no validation of these runs has measured ter"));
     // The scored translations are saved, to be read and scored again.
     assert_eq!(record["results"]["test"]["translations"], "test.translations.txt");
     let translations = std::fs::read_to_string(at.join("runs/run/test.translations.txt")).unwrap();
