@@ -112,6 +112,28 @@ fn comments_and_documents_keep_to_120_columns() {
     assert!(long.is_empty(), "longer than 120 columns: {long:#?}");
 }
 
+/// Every link to a file leads to one, and no place is left to be filled in.
+#[test]
+fn links_lead_somewhere() {
+    let mut all = Vec::new();
+    files(&root(), &mut all);
+    let mut links = 0;
+    for path in all.iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(!text.contains("@@"), "{}: a placeholder", path.display());
+        for link in text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") || target.contains(char::is_whitespace) {
+                continue;
+            }
+            links += 1;
+            let to = path.with_file_name("").join(target);
+            assert!(to.exists(), "{}: {target} does not exist", path.display());
+        }
+    }
+    assert!(links > 20, "{links}");
+}
+
 #[test]
 fn shipped_configs_are_valid() {
     for entry in std::fs::read_dir(root().join("configs")).unwrap() {
