@@ -54,6 +54,7 @@ pub(crate) fn train_config(max_updates: u64) -> TrainConfig {
     TrainConfig {
         max_updates,
         learning_rate: 3e-3,
+        schedule: tallow_train::Schedule::InverseSqrt,
         warmup_updates: 20,
         validate_every: 20,
         checkpoint_every: 20,
