@@ -87,7 +87,8 @@ fn unknown_in(section: &str, key: &str, keys: &[&str]) -> String {
     unknown(&format!("{section}.{key}"), &qualified(section, keys))
 }
 
-/// [`unknown_in`] for a place where only keys of this section can be set. A suggestion from elsewhere says so.
+/// The fault of an unknown key, for a place where only keys of this section can be set. A suggestion from elsewhere
+/// says so.
 pub fn unknown_where_only(section: &str, key: &str, keys: &[&str]) -> String {
     let fault = unknown_in(section, key, keys);
     let suggestion = fault
