@@ -7,11 +7,11 @@ use crate::status_line::{Bar, Part, fit, status_line, terminal_width};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::cell::RefCell;
 use std::fmt::Write;
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write as _, stderr, stdout};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tallow::humanize::{duration, thousands};
-use tallow::{Listener, Notice};
+use tallow::{Listener, Notice, TestScores};
 use tallow_train::{Ending, Event, Measure, Observer, Validation};
 
 /// The interval between lines if there is no terminal.
@@ -29,6 +29,8 @@ pub(crate) struct Progress {
     terminal: bool,
     state: RefCell<State>,
     standing: Arc<Mutex<Standing>>,
+    /// The reason why scores could not be printed. A listener has nobody to return it to.
+    unprinted: RefCell<Option<std::io::Error>>,
 }
 
 /// Sums since the last line, and the times for the speed.
@@ -99,6 +101,7 @@ impl Progress {
                 begin: now,
             }),
             standing: Arc::default(),
+            unprinted: RefCell::default(),
         }
     }
 
@@ -108,6 +111,11 @@ impl Progress {
         } else {
             eprintln!("{line}")
         }
+    }
+
+    /// The error of standard output, if scores could not be printed.
+    pub(crate) fn take_output_error(&self) -> Option<std::io::Error> {
+        self.unprinted.take()
     }
 
     pub(crate) fn finish(&self) {
@@ -319,9 +327,24 @@ impl Listener for Progress {
                 self.finish();
                 say(notice);
             }
+            Notice::Tested(test) => {
+                say(notice);
+                if let Err(error) = print_scores(test) {
+                    self.unprinted.replace(Some(error));
+                }
+            }
             _ => say(notice),
         }
     }
+}
+
+/// Prints the scores of a test set. They are data, so on standard output.
+fn print_scores(test: &TestScores) -> std::io::Result<()> {
+    let mut out = stdout().lock();
+    if !test.scores.is_empty() {
+        writeln!(out, "{}", tallow_score::to_text(&test.scores, 1))?;
+    }
+    writeln!(out, "exact match = {:.1} %", test.exact_match)
 }
 
 pub(crate) fn describe(validation: &Validation, decides: Measure) -> String {

@@ -203,17 +203,9 @@ fn smooth(points: &[Point]) -> Vec<Point> {
         .collect()
 }
 
-fn limits(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (least, most) = values
-        .filter(|value| value.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
-            (least.min(value), most.max(value))
-        });
-    if least > most {
-        (0.0, 1.0)
-    } else {
-        (least, most.max(least + 1e-3))
-    }
+/// The greatest of some values, 0 if there is none. What is not finite does not count.
+fn greatest(values: impl Iterator<Item = f64>) -> f64 {
+    values.filter(|value| value.is_finite()).fold(0.0, f64::max)
 }
 
 /// The picture: on the left the losses of training (thin) and validation (with dots), on the right the validation
@@ -241,15 +233,16 @@ fn draw(courses: &[Course], score: &str, svg: &mut String) -> std::fmt::Result {
         .iter()
         .flat_map(|course| course.training_loss.iter().chain(&course.validation_loss));
     // Losses above twice that of the beginning come from divergence. They would flatten everything else.
-    let first = courses
-        .iter()
-        .filter_map(|course| course.training_loss.first())
-        .map(|point| point.1)
-        .filter(|loss| loss.is_finite());
-    let usual = 2.0 * first.fold(0.5, f64::max);
-    let (_, most_loss) = limits(losses.map(|point| point.1).filter(|loss| *loss <= usual));
+    let usual = 2.0
+        * greatest(
+            courses
+                .iter()
+                .filter_map(|course| Some(course.training_loss.first()?.1)),
+        )
+        .max(0.5);
+    let most_loss = greatest(losses.map(|point| point.1).filter(|loss| *loss <= usual));
     let scores = courses.iter().flat_map(|course| &course.score);
-    let (_, most_score) = limits(scores.map(|point| point.1));
+    let most_score = greatest(scores.map(|point| point.1));
     let panel = |left: f64, most: f64| Panel {
         left,
         top: 40.0,

@@ -61,7 +61,10 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         trained.spent,
         trained.run.path().display()
     );
-    Ok(ExitCode::SUCCESS)
+    match progress.take_output_error() {
+        Some(error) => Err(error).context("the scores cannot be printed"),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// The command that resumes the run of a config, with the given flags for device and Hub.

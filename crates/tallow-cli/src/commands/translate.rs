@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     };
     let mut reader = input(&arguments.input)?;
     let mut writer = BufWriter::new(stdout().lock());
-    let (mut shortcomings, mut first_line) = (TranslationWarnings::default(), 0u64);
+    let (mut warnings, mut first_line) = (TranslationWarnings::default(), 0u64);
     let (mut tokens, mut spent) = (0, Duration::ZERO);
     let is_to_terminal = stdout().is_terminal();
     // A user who types waits only for one line.
@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
         let translations = translator.translate(&block, first_line)?;
         spent += begin.elapsed();
         for translation in &translations {
-            shortcomings.count(translation);
+            warnings.count(translation);
             tokens += target_tokens(translation);
         }
         let mut write = || -> Result<()> {
@@ -99,10 +99,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     }
     activity.end();
     warn_of_repairs(&reader);
-    shortcomings
-        .lines(&config, &tokenizers)
-        .iter()
-        .for_each(|text| warn(text));
+    warnings.lines(&config, &tokenizers).iter().for_each(|text| warn(text));
     // Pipelines print no summary.
     if !from_terminal && stderr().is_terminal() {
         eprintln!("{}", summary(&saved.directory, first_line, config.beam, tokens, spent));

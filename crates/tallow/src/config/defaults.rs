@@ -60,16 +60,14 @@ const FINE_TUNING_RATE: f64 = 1e-4;
 fn learning_rate(d_model: usize) -> f64 {
     let rate = (0.512 / d_model.max(1) as f64).min(4e-3);
     let digits = 10f64.powf(rate.log10().floor() - 1.0);
-    // Goes through text: a product could differ in its last bits from the number that a person types.
-    format!("{:e}", (rate / digits).round() * digits)
-        .parse()
-        .map_or(rate, |rate: f64| (rate * 1e9).round() / 1e9)
+    // The last division gives the number that a person would type, to the bit.
+    ((rate / digits).round() * digits * 1e9).round() / 1e9
 }
 
 /// The warmup of a run with this number of updates. A faster rise would end on a plateau. A short run keeps half of its
 /// updates for the time after the warmup.
 fn warmup_updates(max_updates: u64) -> u64 {
-    (max_updates / 2).min(500)
+    (max_updates / 2).clamp(1, 500)
 }
 
 impl Composed {
@@ -77,17 +75,21 @@ impl Composed {
     pub(super) fn fit_defaults(&mut self) {
         let is_set = |key| self.origin(Some("train"), key) != Origin::Default;
         let [rate, warmup] = ["learning_rate", "warmup_updates"].map(is_set);
-        let train = &mut self.config.train;
         if !rate {
-            train.learning_rate = match (train.schedule, &self.config.init) {
-                // A factor: the paper's formula already contains the width.
-                (Schedule::Noam, _) => 1.0,
-                (_, Some(_)) => FINE_TUNING_RATE,
-                (_, None) => learning_rate(self.config.model.d_model),
-            };
+            self.config.train.learning_rate = self.fitting_rate();
         }
         if !warmup {
-            train.warmup_updates = warmup_updates(train.max_updates).max(1);
+            self.config.train.warmup_updates = warmup_updates(self.config.train.max_updates);
+        }
+    }
+
+    /// The learning rate that fits the other values.
+    fn fitting_rate(&self) -> f64 {
+        match (self.config.train.schedule, &self.config.init) {
+            // A factor: the paper's formula already contains the width.
+            (Schedule::Noam, _) => 1.0,
+            (_, Some(_)) => FINE_TUNING_RATE,
+            (_, None) => learning_rate(self.config.model.d_model),
         }
     }
 
@@ -100,21 +102,21 @@ impl Composed {
     /// # Errors
     /// When the config cannot be written as TOML.
     pub(crate) fn keep_defaults_of(&mut self, began_with: &[(String, String)]) -> Result<()> {
-        let value = |section: &str, key: &str, before: &str| {
-            let name = format!("{section}.{key}");
+        let value = |default: &Default| {
+            let name = format!("{}.{}", default.section, default.key);
             let found = began_with.iter().find(|(known, _)| *known == name);
-            parse_value(found.map_or(before, |(_, value)| value))
+            parse_value(found.map_or(default.before, |(_, value)| value))
         };
+        let noam = Value::String("noam".to_owned());
+        let was_noam = DEFAULTS
+            .iter()
+            .any(|default| default.key == "schedule" && value(default) == noam);
         let mut table = Table::try_from(&self.config)?;
-        for Default {
-            section, key, before, ..
-        } in &DEFAULTS
-        {
-            if self.is_kept(section, key)
-                && *key != "learning_rate"
-                && let Some(Value::Table(section_table)) = table.get_mut(*section)
+        for default in &DEFAULTS {
+            if self.is_kept(default.section, default.key)
+                && let Some(Value::Table(section)) = table.get_mut(default.section)
             {
-                section_table.insert((*key).to_owned(), value(section, key, before));
+                section.insert(default.key.to_owned(), value(default));
             }
         }
         // The values may come from another version and be unreadable here. Then today's defaults stay, and the
@@ -122,14 +124,9 @@ impl Composed {
         if let Ok(config) = table.try_into() {
             self.config = config;
         }
-        let noam = Value::String("noam".to_owned());
-        let was_noam = value("train", "schedule", "\"inverse-sqrt\"") == noam;
         let is_noam = self.config.train.schedule == Schedule::Noam;
-        if self.is_kept("train", "learning_rate") {
-            match value("train", "learning_rate", "0.001").as_float() {
-                Some(rate) if was_noam == is_noam => self.config.train.learning_rate = rate,
-                _ => self.fit_defaults(),
-            }
+        if self.is_kept("train", "learning_rate") && was_noam != is_noam {
+            self.config.train.learning_rate = self.fitting_rate();
         }
         Ok(())
     }
@@ -162,7 +159,7 @@ mod tests {
 
     #[test]
     fn warmups_follow_the_length() {
-        assert_eq!([1, 100, 999, 1000, 100_000].map(warmup_updates), [0, 50, 499, 500, 500]);
+        assert_eq!([1, 100, 999, 1000, 100_000].map(warmup_updates), [1, 50, 499, 500, 500]);
     }
 
     const DATA: &str = "[data]\ntrain = [{ source = \"a\", target = \"b\" }]\n";
@@ -220,7 +217,9 @@ mod tests {
         let noam = [("train.schedule", "\"noam\""), ("train.learning_rate", "1.0")];
         assert_eq!(kept("", &noam).learning_rate, 1.0);
         assert_eq!(kept("[train]\nschedule = \"cosine\"", &noam).learning_rate, 2e-3);
-        assert_eq!(kept("[train]\nschedule = \"noam\"", &run).learning_rate, 1.0);
+        let train = kept("[train]\nschedule = \"noam\"", &run);
+        // The warmup is the run's in any case.
+        assert_eq!((train.learning_rate, train.warmup_updates), (1.0, 1000));
         // A word of another version.
         assert_eq!(kept("", &[("train.schedule", "\"wavy\"")]).schedule, Schedule::Cosine);
     }

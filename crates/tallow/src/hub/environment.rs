@@ -54,6 +54,16 @@ impl fmt::Debug for Token {
 }
 
 impl Hub {
+    /// No connection to the Hub at all. A model or tokenizer that must come from it is an error.
+    pub fn none() -> Self {
+        Self::offline(PathBuf::new())
+    }
+
+    /// Whether there is no connection to the Hub.
+    pub(super) fn is_none(&self) -> bool {
+        self.offline && self.cache.as_os_str().is_empty()
+    }
+
     /// Uses no network, only files in a cache.
     pub fn offline(cache: impl Into<PathBuf>) -> Self {
         Self {

@@ -125,7 +125,7 @@ impl Reference {
     /// # Errors
     /// When the model is not available. The message gives the reason and a solution.
     pub fn fetch(&self, wanted: Wanted, hub: &Hub, listener: &dyn Listener) -> Result<Fetched> {
-        if hub.cache.as_os_str().is_empty() {
+        if hub.is_none() {
             bail!(
                 "{}: this model is on the Hugging Face Hub, and no way to the Hub was given",
                 self.name

@@ -16,7 +16,6 @@ use candle_core::Device;
 use place::{clear, place_to_begin, refuse_other_pairs, write_config};
 pub use place::{has_results, may_change};
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -54,7 +53,7 @@ impl Training {
         Self {
             config,
             device: Device::Cpu,
-            hub: Hub::offline(PathBuf::new()),
+            hub: Hub::none(),
             begin: Begin::New,
             profile: false,
         }
@@ -130,7 +129,9 @@ impl Training {
             let state = read_state(&run.checkpoint(update))?;
             record::keep_what_a_run_began_with(&mut composed, &state.fingerprint.config)?;
         }
-        composed.check()?;
+        if how == Begin::Resume {
+            composed.check()?;
+        }
         let init = match &composed.config.init {
             Some(name) if resume_from.is_none() => Some(Initial::open(name, &hub, &device, listener)?),
             _ => None,

@@ -3,8 +3,7 @@
 use crate::commands::check::{FEW, Report};
 use anyhow::Result;
 use tallow::Config;
-use tallow::humanize::thousands;
-use tallow::humanize::{agreeing, counted};
+use tallow::humanize::{agreeing, counted, thousands};
 use tallow_data::{Alignment, CorpusFiles, DataError, Overlap, ParallelText, Sides, Survey, Tally, read_lines};
 
 /// Shares above which an oddity counts as a fault: of pairs with broken characters, and of held-out pairs that are also
