@@ -2,7 +2,10 @@
 
 use crate::DecodeError;
 use candle_core::Tensor;
-use tallow_model::{Architecture, DecoderState, Pass, Tokens, Transformer};
+use tallow_model::{
+    Architecture, BestPieces, DecoderState, Pass, PreparedState, PreparedTransformer, RowRequest, Tokens, Transformer,
+};
+use tallow_ops::inference::best_of_logits;
 
 /// A model that predicts target tokens one by one: a Transformer, or an ensemble of several.
 ///
@@ -15,11 +18,11 @@ pub trait Autoregressive: Send + Sync {
     /// The vocabularies, the ids of special pieces and the limits of the model.
     fn architecture(&self) -> &Architecture;
 
-    /// Reads the source and returns the state before the first token, with `hypotheses` rows for each sentence.
+    /// Reads the source and returns the state before the first token, with one row for each sentence.
     ///
     /// # Errors
     /// When an id is outside the vocabulary or a sentence is longer than learned positions.
-    fn start(&self, source: &Tokens, hypotheses: usize) -> Result<Self::State, DecodeError>;
+    fn start(&self, source: &Tokens) -> Result<Self::State, DecodeError>;
 
     /// Feeds one token to every row and returns the logits of the next token, `[rows, v]`, `<pad>` included. The
     /// softmax of the logits over all pieces but `<pad>` is the distribution, so log-probabilities are valid logits
@@ -28,6 +31,29 @@ pub trait Autoregressive: Send + Sync {
     /// # Errors
     /// When the number of tokens differs from the number of rows.
     fn step(&self, last: &[u32], state: &mut Self::State) -> Result<Tensor, DecodeError>;
+
+    /// Feeds one token to every row and returns the `count` best next pieces of every row.
+    ///
+    /// The default implementation selects from the logits of [`Self::step`]. A model can do better, because it need not
+    /// store whole rows of logits.
+    ///
+    /// # Errors
+    /// When the number of tokens or requests differs from the number of rows, or a row has no finite scores.
+    fn best(
+        &self,
+        last: &[u32],
+        state: &mut Self::State,
+        count: usize,
+        requests: &[RowRequest],
+    ) -> Result<Vec<BestPieces>, DecodeError> {
+        let classes = self.architecture().classes();
+        all_finite(best_of_logits(&self.step(last, state)?, classes, count, requests)?)
+    }
+}
+
+/// The answers, if all rows have one.
+fn all_finite(rows: Vec<Option<BestPieces>>) -> Result<Vec<BestPieces>, DecodeError> {
+    rows.into_iter().map(|row| row.ok_or(DecodeError::NotFinite)).collect()
 }
 
 /// A decoding state that a search can reorder and shrink.
@@ -35,10 +61,11 @@ pub trait AutoregressiveState: Send {
     /// The number of sentences that are still being decoded.
     fn sentences(&self) -> usize;
 
-    /// Reorders the rows: the new row `i` continues the old row `rows[i]`. A row must stay within its sentence.
+    /// Chooses the rows that go on: the new row `i` continues the old row `rows[i]`. A row must stay within its
+    /// sentence. Every sentence gets the same number of rows, which may differ from that before.
     ///
     /// # Errors
-    /// When the number of `rows` differs from the number of rows of the state, or a row leaves its sentence.
+    /// When the rows do not divide among the sentences, or a row leaves its sentence.
     fn reorder(&mut self, rows: &[u32]) -> Result<(), DecodeError>;
 
     /// Keeps only the given sentences, in the given order.
@@ -55,8 +82,8 @@ impl Autoregressive for Transformer {
         self.architecture()
     }
 
-    fn start(&self, source: &Tokens, hypotheses: usize) -> Result<DecoderState, DecodeError> {
-        Ok(self.start(&self.encode(source, Pass::default())?, hypotheses)?)
+    fn start(&self, source: &Tokens) -> Result<DecoderState, DecodeError> {
+        Ok(self.start(&self.encode(source, Pass::default())?)?)
     }
 
     fn step(&self, last: &[u32], state: &mut DecoderState) -> Result<Tensor, DecodeError> {
@@ -65,6 +92,46 @@ impl Autoregressive for Transformer {
 }
 
 impl AutoregressiveState for DecoderState {
+    fn sentences(&self) -> usize {
+        self.sentences()
+    }
+
+    fn reorder(&mut self, rows: &[u32]) -> Result<(), DecodeError> {
+        Ok(self.reorder(rows)?)
+    }
+
+    fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError> {
+        Ok(self.keep(sentences)?)
+    }
+}
+
+impl Autoregressive for PreparedTransformer {
+    type State = PreparedState;
+
+    fn architecture(&self) -> &Architecture {
+        self.architecture()
+    }
+
+    fn start(&self, source: &Tokens) -> Result<PreparedState, DecodeError> {
+        Ok(self.start(source)?)
+    }
+
+    fn step(&self, last: &[u32], state: &mut PreparedState) -> Result<Tensor, DecodeError> {
+        Ok(self.step(last, state)?)
+    }
+
+    fn best(
+        &self,
+        last: &[u32],
+        state: &mut PreparedState,
+        count: usize,
+        requests: &[RowRequest],
+    ) -> Result<Vec<BestPieces>, DecodeError> {
+        all_finite(self.best(last, state, count, requests)?)
+    }
+}
+
+impl AutoregressiveState for PreparedState {
     fn sentences(&self) -> usize {
         self.sentences()
     }

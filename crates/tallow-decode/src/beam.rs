@@ -1,12 +1,11 @@
 //! Beam search.
 
-use crate::constraint::constrain;
-use crate::distribution::log_probabilities;
+use crate::constraint::forbidden;
 use crate::hypothesis::TextOf;
 use crate::{Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis};
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use tallow_model::Tokens;
+use tallow_model::{BestPieces, RowRequest, Tokens};
 
 /// A live hypothesis of a beam.
 #[derive(Clone, Debug)]
@@ -100,7 +99,7 @@ pub(crate) fn beam_search_of_texts<M: Autoregressive>(
     let eos = architecture.eos_id;
     let width = config.beam;
     let sentences = source.sentences.count();
-    let mut state = model.start(source, width)?;
+    let mut state = model.start(source)?;
     let root = Live {
         tokens: Vec::new(),
         token_log_probabilities: Vec::new(),
@@ -114,23 +113,30 @@ pub(crate) fn beam_search_of_texts<M: Autoregressive>(
             texts: HashMap::new(),
         })
         .collect();
-    let mut last = vec![architecture.target_pad_id(); sentences * width];
+    // Before the first token, a sentence has one row.
+    let mut rows = 1;
+    let mut last = vec![architecture.target_pad_id(); sentences];
     let mut results: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences];
     for length in 1..=config.max_length {
-        let logits = model.step(&last, &mut state)?;
-        let mut next = log_probabilities(&logits, architecture.classes())?.into_iter();
-        let mut parents: Vec<u32> = Vec::with_capacity(last.len());
+        let forbidden: Vec<Vec<u32>> = beams
+            .iter()
+            .flat_map(|beam| forbidden_in(beam, rows, eos, config))
+            .collect();
+        let requests: Vec<RowRequest> = forbidden.iter().map(|forbidden| request(forbidden, eos)).collect();
+        let mut next = model.best(&last, &mut state, 2 * width, &requests)?.into_iter();
+        let mut parents: Vec<u32> = Vec::with_capacity(beams.len() * width);
         last.clear();
         for (index, beam) in beams.iter_mut().enumerate() {
-            let rows: Vec<Vec<f32>> = next.by_ref().take(width).collect();
-            let chosen = advance(beam, rows, eos, length, config, text_of)?;
+            let found: Vec<BestPieces> = next.by_ref().take(rows).collect();
+            let chosen = advance(beam, found, eos, length, config, text_of)?;
             // A beam that is not full repeats its first row; the results of the repeated rows are never read.
             for row in 0..width {
                 let (parent, token) = chosen.get(row).copied().unwrap_or((0, eos));
-                parents.push((index * width + parent) as u32);
+                parents.push((index * rows + parent) as u32);
                 last.push(token);
             }
         }
+        rows = width;
         let open: Vec<u32> = (0..beams.len() as u32)
             .filter(|i| !is_done(&beams[*i as usize], length, config))
             .collect();
@@ -158,27 +164,48 @@ pub(crate) fn beam_search_of_texts<M: Autoregressive>(
     Ok(results)
 }
 
+/// The tokens that each row of a beam must not continue with.
+fn forbidden_in(beam: &Beam, rows: usize, eos: u32, config: &DecodeConfig) -> Vec<Vec<u32>> {
+    let of_live = beam.live.iter().map(|live| forbidden(&live.tokens, eos, config));
+    of_live.chain(std::iter::repeat(Vec::new())).take(rows).collect()
+}
+
+/// The question about a row. If everything else is forbidden, the sentence may end, so the probability of that is
+/// wanted.
+pub(crate) fn request(forbidden: &[u32], eos: u32) -> RowRequest<'_> {
+    RowRequest {
+        forbidden,
+        reported: (!forbidden.is_empty()).then_some(eos),
+    }
+}
+
+/// The pieces that may come next, best first: `</s>` if no other is possible.
+pub(crate) fn possible(found: BestPieces, eos: u32) -> Vec<(u32, f32)> {
+    match found.reported.filter(|eos| eos.is_finite()) {
+        Some(log_probability) if found.best.is_empty() => vec![(eos, log_probability)],
+        _ => found.best,
+    }
+}
+
 /// Takes one step in one beam and returns the parent and token of every live hypothesis.
 fn advance(
     beam: &mut Beam,
-    rows: Vec<Vec<f32>>,
+    rows: Vec<BestPieces>,
     eos: u32,
     length: usize,
     config: &DecodeConfig,
     text_of: Option<&TextOf>,
 ) -> Result<Vec<(usize, u32)>, DecodeError> {
     let mut candidates = Vec::new();
-    for (parent, (live, mut row)) in beam.live.iter().zip(rows).enumerate() {
-        constrain(&mut row, &live.tokens, eos, config);
-        best_of_row(&row, 2 * config.beam, |token, token_log_probability| {
-            let log_probability = live.log_probability + f64::from(token_log_probability);
+    for (parent, (live, found)) in beam.live.iter().zip(rows).enumerate() {
+        for (token, token_log_probability) in possible(found, eos) {
             candidates.push(Candidate {
                 parent,
                 token,
                 token_log_probability,
-                log_probability,
+                log_probability: live.log_probability + f64::from(token_log_probability),
             });
-        });
+        }
     }
     candidates.sort_by(Candidate::order);
     candidates.truncate(2 * config.beam);
@@ -214,19 +241,6 @@ fn advance(
     }
     beam.live = live;
     Ok(chosen)
-}
-
-/// Calls `found` with the `count` most probable tokens of a row, in no particular order.
-fn best_of_row(row: &[f32], count: usize, mut found: impl FnMut(u32, f32)) {
-    let mut tokens: Vec<u32> = (0..row.len() as u32)
-        .filter(|token| row[*token as usize].is_finite())
-        .collect();
-    let order = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
-    if tokens.len() > count {
-        tokens.select_nth_unstable_by(count - 1, order);
-        tokens.truncate(count);
-    }
-    tokens.into_iter().for_each(|token| found(token, row[token as usize]));
 }
 
 /// Whether a beam needs no further step.

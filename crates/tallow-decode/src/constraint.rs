@@ -2,11 +2,11 @@
 
 use crate::DecodeConfig;
 
-/// Sets the log-probability of every forbidden token to minus infinity.
+/// The tokens that must not come next. `</s>` is the last of them if the sentence is still too short.
 ///
-/// `tokens` are the hypothesis' tokens so far. If every other token is forbidden, `</s>` stays allowed, because a
-/// sentence must always be able to end.
-pub(crate) fn constrain(log_probabilities: &mut [f32], tokens: &[u32], eos_id: u32, config: &DecodeConfig) {
+/// `tokens` are the hypothesis' tokens so far.
+pub(crate) fn forbidden(tokens: &[u32], eos_id: u32, config: &DecodeConfig) -> Vec<u32> {
+    let mut forbidden = Vec::new();
     let size = config.no_repeat_ngram;
     if size > 0 && tokens.len() + 1 >= size {
         let start = &tokens[tokens.len() + 1 - size..];
@@ -14,19 +14,26 @@ pub(crate) fn constrain(log_probabilities: &mut [f32], tokens: &[u32], eos_id: u
             if let Some((last, rest)) = window.split_last()
                 && rest == start
             {
-                log_probabilities[*last as usize] = f32::NEG_INFINITY;
+                forbidden.push(*last);
             }
         }
     }
     if tokens.len() + 1 < config.min_length {
-        let eos = eos_id as usize;
-        let others = log_probabilities
-            .iter()
-            .enumerate()
-            .any(|(i, x)| i != eos && x.is_finite());
-        if others {
-            log_probabilities[eos] = f32::NEG_INFINITY;
-        }
+        forbidden.push(eos_id);
+    }
+    forbidden
+}
+
+/// Sets the log-probability of every forbidden token to minus infinity. If no other token is possible, `</s>` stays
+/// allowed, because a sentence must always be able to end.
+pub(crate) fn constrain(log_probabilities: &mut [f32], tokens: &[u32], eos_id: u32, config: &DecodeConfig) {
+    let forbidden = forbidden(tokens, eos_id, config);
+    let eos = log_probabilities[eos_id as usize];
+    for token in &forbidden {
+        log_probabilities[*token as usize] = f32::NEG_INFINITY;
+    }
+    if !forbidden.is_empty() && !log_probabilities.iter().any(|x| x.is_finite()) {
+        log_probabilities[eos_id as usize] = eos;
     }
 }
 

@@ -23,12 +23,6 @@ fn log_softmax(mut row: Vec<f32>) -> Result<Vec<f32>, DecodeError> {
     Ok(row)
 }
 
-/// The piece with the greatest value; the first of several equal ones.
-pub(crate) fn argmax(values: &[f32]) -> usize {
-    let better = |best: usize, i: usize| if values[i] > values[best] { i } else { best };
-    (0..values.len()).reduce(better).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,10 +37,5 @@ mod tests {
             log_softmax(vec![f32::INFINITY, 0.0]),
             Err(DecodeError::NotFinite)
         ));
-    }
-
-    #[test]
-    fn first_among_equals() {
-        assert_eq!(argmax(&[0.0, 2.0, 2.0, 1.0]), 1);
     }
 }

@@ -25,4 +25,5 @@ pub use marian::open_tokenizers;
 pub use sampling::{Choice, sample};
 pub use search::search;
 pub use source::{Part, says_nothing};
+pub use tallow_model::{BestPieces, RowRequest};
 pub use translator::{Alignment, Candidate, Translation, Translator, TranslatorBuilder};

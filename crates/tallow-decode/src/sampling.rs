@@ -1,11 +1,12 @@
 //! Greedy search and sampling: hypotheses are extended independently of each other.
 
-use crate::constraint::constrain;
-use crate::distribution::{argmax, log_probabilities};
+use crate::beam::{possible, request};
+use crate::constraint::{constrain, forbidden};
+use crate::distribution::log_probabilities;
 use crate::hypothesis::TextOf;
 use crate::{Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis};
 use std::collections::HashSet;
-use tallow_model::Tokens;
+use tallow_model::{RowRequest, Tokens};
 use tallow_ops::{Key, Purpose};
 
 /// The rule that chooses the next token.
@@ -49,7 +50,9 @@ pub fn sample<M: Autoregressive>(
     } else {
         config.n_best
     };
-    let mut state = model.start(source, samples)?;
+    let mut state = model.start(source)?;
+    let every_row = |sentence| std::iter::repeat_n(sentence as u32, samples);
+    state.reorder(&(0..sentences).flat_map(every_row).collect::<Vec<_>>())?;
     let mut done: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences];
     let new = |sentence, sample| Live {
         sentence,
@@ -65,31 +68,18 @@ pub fn sample<M: Autoregressive>(
         .collect();
     let mut last = vec![start; rows.len()];
     for length in 1..=config.max_length {
-        let logits = model.step(&last, &mut state)?;
-        for (row, mut next) in log_probabilities(&logits, architecture.classes())?
-            .into_iter()
-            .enumerate()
-        {
+        let chosen = choose(model, &last, &mut state, &rows, (config, choice, length))?;
+        for (row, (token, log_probability)) in chosen.into_iter().enumerate() {
             let Some(live) = &mut rows[row] else { continue };
-            constrain(&mut next, &live.tokens, eos, config);
-            let token = match choice {
-                Choice::Greedy => argmax(&next),
-                Choice::Random { seed, sentences } => {
-                    let key = Key::new(seed, Purpose::Sampling)
-                        .fold(sentences[live.sentence])
-                        .fold(live.sample as u64);
-                    draw(&next, config, key.fold(length as u64))
-                }
-            };
-            live.log_probabilities.push(next[token]);
-            last[row] = token as u32;
-            if token as u32 != eos {
-                live.tokens.push(token as u32);
+            live.log_probabilities.push(log_probability);
+            last[row] = token;
+            if token != eos {
+                live.tokens.push(token);
             }
-            if (token as u32 == eos || length == config.max_length)
+            if (token == eos || length == config.max_length)
                 && let Some(live) = rows[row].take()
             {
-                done[live.sentence].push(finish(live, token as u32 == eos, config));
+                done[live.sentence].push(finish(live, token == eos, config));
             }
         }
         let open: Vec<u32> = (0..state.sentences() as u32)
@@ -112,6 +102,38 @@ pub fn sample<M: Autoregressive>(
         hypotheses.sort_by(|a, b| b.score.total_cmp(&a.score));
     }
     Ok(done)
+}
+
+/// Feeds the last tokens to the model, and chooses the next token of every row, with its log-probability.
+fn choose<M: Autoregressive>(
+    model: &M,
+    last: &[u32],
+    state: &mut M::State,
+    rows: &[Option<Live>],
+    (config, choice, length): (&DecodeConfig, Choice, usize),
+) -> Result<Vec<(u32, f32)>, DecodeError> {
+    let architecture = model.architecture();
+    let eos = architecture.eos_id;
+    let Choice::Random { seed, sentences } = choice else {
+        let of_row = |row: &Option<Live>| row.as_ref().map(|live| forbidden(&live.tokens, eos, config));
+        let forbidden: Vec<Vec<u32>> = rows.iter().map(|row| of_row(row).unwrap_or_default()).collect();
+        let requests: Vec<RowRequest> = forbidden.iter().map(|forbidden| request(forbidden, eos)).collect();
+        let found = model.best(last, state, 1, &requests)?;
+        let first = |found| possible(found, eos).first().copied().ok_or(DecodeError::NotFinite);
+        return found.into_iter().map(first).collect();
+    };
+    let logits = model.step(last, state)?;
+    let next = log_probabilities(&logits, architecture.classes())?;
+    let draw = |(row, mut next): (&Option<Live>, Vec<f32>)| {
+        let Some(live) = row else { return (eos, 0.0) };
+        constrain(&mut next, &live.tokens, eos, config);
+        let key = Key::new(seed, Purpose::Sampling)
+            .fold(sentences[live.sentence])
+            .fold(live.sample as u64);
+        let token = draw(&next, config, key.fold(length as u64));
+        (token as u32, next[token])
+    };
+    Ok(rows.iter().zip(next).map(draw).collect())
 }
 
 /// The samples of each sentence without repeated texts. Samples are sorted best first, so the best of each text is

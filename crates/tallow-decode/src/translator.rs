@@ -7,7 +7,7 @@ use crate::{Autoregressive, DecodeConfig, DecodeError, Hypothesis, Part};
 use candle_core::Device;
 use std::sync::Arc;
 use tallow_data::in_order;
-use tallow_model::{AttentionRecord, Block, Pass, Tokens, Transformer};
+use tallow_model::{AttentionRecord, Block, Pass, PreparedTransformer, Tokens};
 use tallow_text::{Tokenizer, Tokenizers};
 
 /// One translation of a line.
@@ -64,7 +64,7 @@ pub struct Alignment {
 /// A model with its tokenizers, ready to translate lines. It owns its parts, is cheap to clone, and may be shared
 /// between threads.
 #[derive(Debug)]
-pub struct Translator<M = Transformer> {
+pub struct Translator<M = PreparedTransformer> {
     model: Arc<M>,
     tokenizers: Tokenizers,
     config: DecodeConfig,
@@ -357,8 +357,9 @@ impl Translator {
         let record = AttentionRecord::new();
         let source_tokens = Tokens::new(&[source], &self.device)?;
         let target_tokens = Tokens::new(&[input], &self.device)?;
-        let encoded = self.model.encode(&source_tokens, Pass::default())?;
-        self.model.decode(
+        let model = self.model.transformer();
+        let encoded = model.encode(&source_tokens, Pass::default())?;
+        model.decode(
             &target_tokens,
             &encoded,
             Pass {

@@ -9,7 +9,7 @@ use candle_core::Device;
 use specimen::{batch, model, sentence};
 use std::collections::HashSet;
 use tallow_decode::{DecodeConfig, DecodeError, Hypothesis, search};
-use tallow_model::{Initialisation, Params, Transformer};
+use tallow_model::{InferenceCompute, Initialisation, Params, Transformer};
 
 /// A greedy search, beam searches of two widths, and sampling.
 fn searches(base: &DecodeConfig) -> Vec<DecodeConfig> {
@@ -143,7 +143,10 @@ fn clear_errors() {
     .unwrap();
     let table = &params.get("model.shared.weight").unwrap().var;
     table.set(&(table.as_detached_tensor() * f64::NAN).unwrap()).unwrap();
-    let broken = Transformer::for_inference(model.architecture(), &params, None).unwrap();
+    let broken = Transformer::for_inference(model.architecture(), &params, None)
+        .unwrap()
+        .prepare(InferenceCompute::F32)
+        .unwrap();
     for config in searches(&DecodeConfig::default()) {
         let result = search(&broken, &source, &config, 0, &[0]);
         assert!(matches!(result, Err(DecodeError::NotFinite)), "{result:?}");

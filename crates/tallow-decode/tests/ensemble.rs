@@ -10,12 +10,12 @@ use specimen::{batch, model, sentence};
 use tallow_decode::{
     Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis, Translator, beam_search, search,
 };
-use tallow_model::{Architecture, DecoderState, Tokens, Transformer};
+use tallow_model::{Architecture, PreparedState, PreparedTransformer, Tokens};
 
 /// Models with one vocabulary. The probability of a piece is the mean over the models.
-struct Ensemble(Vec<Transformer>);
+struct Ensemble(Vec<PreparedTransformer>);
 
-struct States(Vec<DecoderState>);
+struct States(Vec<PreparedState>);
 
 impl Autoregressive for Ensemble {
     type State = States;
@@ -24,8 +24,8 @@ impl Autoregressive for Ensemble {
         self.0[0].architecture()
     }
 
-    fn start(&self, source: &Tokens, hypotheses: usize) -> Result<States, DecodeError> {
-        let start = |model| Autoregressive::start(model, source, hypotheses);
+    fn start(&self, source: &Tokens) -> Result<States, DecodeError> {
+        let start = |model| Autoregressive::start(model, source);
         Ok(States(self.0.iter().map(start).collect::<Result<_, _>>()?))
     }
 
@@ -116,7 +116,7 @@ fn models_vote() {
         }
         of_tokens
     };
-    let of_model = |model: &Transformer| probabilities(beam_search(model, &batch(&sources), &single).unwrap());
+    let of_model = |model: &PreparedTransformer| probabilities(beam_search(model, &batch(&sources), &single).unwrap());
     let (first, second) = (of_model(&one), of_model(&other));
     let both = probabilities(beam_search(&Ensemble(vec![one.clone(), other]), &batch(&sources), &single).unwrap());
     let is_near = |token: usize| (both[token] - (first[token] + second[token]) / 2.0).abs() < 1e-6;

@@ -9,7 +9,7 @@ use candle_core::{DType, Device};
 use specimen::{batch, model, model_of, sentence};
 use std::collections::HashMap;
 use tallow_decode::{DecodeConfig, Hypothesis, LengthNormalization, beam_search, search};
-use tallow_model::{Pass, Tokens, Transformer};
+use tallow_model::{Pass, PreparedTransformer, Tokens};
 
 /// `</s>`, `<unk>`, three words and `<pad>`.
 const VOCABULARY: usize = 6;
@@ -28,7 +28,7 @@ struct Sequence {
 
 /// All translations of a sentence: those that end within the maximum length, and those that are cut there. One pass
 /// with teacher forcing scores all of them, without cache or search.
-fn enumerate(model: &Transformer, source: &[u32]) -> Vec<Sequence> {
+fn enumerate(model: &PreparedTransformer, source: &[u32]) -> Vec<Sequence> {
     let words: Vec<u32> = (1..VOCABULARY as u32 - 1).collect();
     let mut prefixes: Vec<Vec<u32>> = vec![Vec::new()];
     let mut all = prefixes.clone();
@@ -41,10 +41,14 @@ fn enumerate(model: &Transformer, source: &[u32]) -> Vec<Sequence> {
     }
     let pad = model.architecture().target_pad_id();
     let inputs: Vec<Vec<u32>> = all.iter().map(|tokens| [&[pad], tokens.as_slice()].concat()).collect();
-    let encoded = model.encode(&batch(&vec![source; all.len()]), Pass::default()).unwrap();
+    let encoded = model
+        .transformer()
+        .encode(&batch(&vec![source; all.len()]), Pass::default())
+        .unwrap();
     let target = Tokens::new(&inputs, &Device::Cpu).unwrap();
     let logits = model
-        .logits(&model.decode(&target, &encoded, Pass::default()).unwrap())
+        .transformer()
+        .logits(&model.transformer().decode(&target, &encoded, Pass::default()).unwrap())
         .unwrap();
     let logits = logits.to_vec2::<f32>().unwrap();
     let rows: Vec<usize> = target.sentences.ranges().map(|range| range.start).collect();
@@ -218,14 +222,14 @@ fn a_beam_of_one_is_greedy() {
 }
 
 /// The most probable token at every step, by teacher forcing of the tokens found so far.
-fn step_by_step(model: &Transformer, source: &[u32], max_length: usize) -> Vec<u32> {
+fn step_by_step(model: &PreparedTransformer, source: &[u32], max_length: usize) -> Vec<u32> {
     let pad = model.architecture().target_pad_id();
-    let encoded = model.encode(&batch(&[source]), Pass::default()).unwrap();
+    let encoded = model.transformer().encode(&batch(&[source]), Pass::default()).unwrap();
     let mut input = vec![pad];
     for _ in 0..max_length {
         let target = Tokens::new(&[&input], &Device::Cpu).unwrap();
-        let hidden = model.decode(&target, &encoded, Pass::default()).unwrap();
-        let logits = model.logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
+        let hidden = model.transformer().decode(&target, &encoded, Pass::default()).unwrap();
+        let logits = model.transformer().logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
         let last = &logits[input.len() - 1];
         let best = (0..pad).max_by(|a, b| last[*a as usize].total_cmp(&last[*b as usize]));
         match best {

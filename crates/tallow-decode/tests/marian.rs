@@ -7,14 +7,14 @@ use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
 use tallow_decode::{DecodeConfig, Hypothesis, search};
-use tallow_model::{Tokens, Transformer, open};
+use tallow_model::{InferenceCompute, PreparedTransformer, Tokens, open};
 
 const BEAM: usize = 4;
 
 /// A fixture: the model, its source sentences and PyTorch's results.
 struct Case {
     name: &'static str,
-    model: Transformer,
+    model: PreparedTransformer,
     source: Tokens,
     expected: HashMap<String, Tensor>,
 }
@@ -35,7 +35,12 @@ impl Case {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tallow-model/tests/fixtures/marian");
         let directory = fixtures.join(name);
         let expected = candle_core::safetensors::load(directory.join("expected.safetensors"), &Device::Cpu).unwrap();
-        let model = open(&directory, &Device::Cpu).unwrap().for_inference().unwrap();
+        let model = open(&directory, &Device::Cpu)
+            .unwrap()
+            .for_inference()
+            .unwrap()
+            .prepare(InferenceCompute::F32)
+            .unwrap();
         let pad = model.architecture().source_pad_id();
         let rows: Vec<Vec<u32>> = expected["source"].to_dtype(DType::U32).unwrap().to_vec2().unwrap();
         let sentences: Vec<Vec<u32>> = rows

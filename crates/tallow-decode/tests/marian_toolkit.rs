@@ -6,7 +6,7 @@
 use candle_core::Device;
 use std::path::{Path, PathBuf};
 use tallow_decode::{DecodeConfig, Translation, Translator, open_tokenizers};
-use tallow_model::{LossOptions, Opened, Pass, Tokens, Transformer, open};
+use tallow_model::{InferenceCompute, LossOptions, Opened, Pass, Tokens, Transformer, open};
 use tallow_text::{Tokenizer, Tokenizers};
 
 const MODELS: [&str; 3] = ["post-norm", "pre-norm", "words"];
@@ -65,8 +65,8 @@ fn loss(model: &Transformer, tokenizers: &Tokenizers, lines: &[[String; 4]]) -> 
 fn losses_are_those_of_marian() {
     for name in MODELS {
         let (opened, tokenizers) = opened(name);
-        let model = opened.for_inference().unwrap();
-        let ours = loss(&model, &tokenizers, &lines(name));
+        let model = opened.for_inference().unwrap().prepare(InferenceCompute::F32).unwrap();
+        let ours = loss(model.transformer(), &tokenizers, &lines(name));
         let text = std::fs::read_to_string(fixture(name).join("loss.txt")).unwrap();
         let theirs: f64 = text.trim().parse().unwrap();
         assert!(
@@ -78,7 +78,7 @@ fn losses_are_those_of_marian() {
 
 fn translations(name: &str, lines: &[[String; 4]]) -> Vec<Translation> {
     let (opened, tokenizers) = opened(name);
-    let model = opened.for_inference().unwrap();
+    let model = opened.for_inference().unwrap().prepare(InferenceCompute::F32).unwrap();
     let config = DecodeConfig {
         beam: 4,
         ..DecodeConfig::default()

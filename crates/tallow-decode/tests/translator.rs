@@ -5,7 +5,10 @@
 
 use candle_core::{DType, Device, Tensor};
 use tallow_decode::{DecodeConfig, LongLines, Translation, Translator};
-use tallow_model::{Architecture, Initialisation, ModelConfig, Params, Positions, Tie, Transformer};
+use tallow_model::{
+    Architecture, InferenceCompute, Initialisation, ModelConfig, Params, Positions, PreparedTransformer, Tie,
+    Transformer,
+};
 use tallow_text::{Kind, TextConfig, Tokenizers};
 
 const LINES: [&str; 6] = [
@@ -32,7 +35,7 @@ fn subwords() -> Tokenizers {
 }
 
 /// An untrained model with a tokenizer's vocabulary. Each of the `favourite` pieces gets its bias on the logits.
-fn model(tokenizers: &Tokenizers, favourite: &[(&str, f32)]) -> Transformer {
+fn model(tokenizers: &Tokenizers, favourite: &[(&str, f32)]) -> PreparedTransformer {
     let vocabulary = tokenizers.target.vocabulary_size();
     let architecture = Architecture {
         model: ModelConfig {
@@ -55,7 +58,10 @@ fn model(tokenizers: &Tokenizers, favourite: &[(&str, f32)]) -> Transformer {
         bias[tokenizers.target.id(piece).unwrap() as usize] = *more;
     }
     let bias = Tensor::from_vec(bias, (1, vocabulary), &Device::Cpu).unwrap();
-    Transformer::for_inference(&architecture, &params, Some(bias)).unwrap()
+    Transformer::for_inference(&architecture, &params, Some(bias))
+        .unwrap()
+        .prepare(InferenceCompute::F32)
+        .unwrap()
 }
 
 fn config() -> DecodeConfig {
@@ -305,7 +311,10 @@ fn learned_positions() {
         ..usual.architecture().clone()
     };
     let params = Params::initialise(&architecture, Initialisation::Xavier, 3, DType::F32, &Device::Cpu).unwrap();
-    let model = Transformer::for_inference(&architecture, &params, None).unwrap();
+    let model = Transformer::for_inference(&architecture, &params, None)
+        .unwrap()
+        .prepare(InferenceCompute::F32)
+        .unwrap();
     let wide = config();
     let error = Translator::builder(model.clone(), tokenizers.clone())
         .config(wide.clone())
@@ -419,7 +428,10 @@ fn separate_vocabularies() {
         unk_id: tokenizers.target.unk_id(),
     };
     let params = Params::initialise(&architecture, Initialisation::Xavier, 1, DType::F32, &Device::Cpu).unwrap();
-    let model = Transformer::for_inference(&architecture, &params, None).unwrap();
+    let model = Transformer::for_inference(&architecture, &params, None)
+        .unwrap()
+        .prepare(InferenceCompute::F32)
+        .unwrap();
     let config = config();
     let translator = Translator::builder(model.clone(), tokenizers.clone())
         .config(config.clone())

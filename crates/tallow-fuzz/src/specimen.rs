@@ -11,7 +11,10 @@ use std::sync::{Arc, OnceLock};
 use tallow::Config;
 use tallow_data::{Corpus, DataConfig, Filters, ParallelText, ReadReport};
 use tallow_decode::DecodeConfig;
-use tallow_model::{Architecture, Initialisation, ModelConfig, Norm, Params, Positions, Transformer};
+use tallow_model::{
+    Architecture, InferenceCompute, Initialisation, ModelConfig, Norm, Params, Positions, PreparedTransformer,
+    Transformer,
+};
 use tallow_text::{Kind, TextConfig, Tokenizers};
 use tallow_train::{
     CHECKSUMS_FILE, Checkpoint, Ema, Fingerprint, ModelCard, Optimizer, RunDirectory, TrainConfig, TrainState,
@@ -197,11 +200,12 @@ fn other_model() -> ModelConfig {
 }
 
 /// A model to translate with.
-pub(crate) fn translation_model() -> (&'static Transformer, &'static Tokenizers) {
-    static MODEL: OnceLock<Transformer> = OnceLock::new();
+pub(crate) fn translation_model() -> (&'static PreparedTransformer, &'static Tokenizers) {
+    static MODEL: OnceLock<PreparedTransformer> = OnceLock::new();
     let model = MODEL.get_or_init(|| {
         let architecture = architecture(ModelConfig::default());
-        Transformer::for_inference(&architecture, &params(&architecture), None).expect("a model")
+        let model = Transformer::for_inference(&architecture, &params(&architecture), None).expect("a model");
+        model.prepare(InferenceCompute::F32).expect("a prepared model")
     });
     (model, tokenizers())
 }

@@ -14,9 +14,9 @@ use tallow_ops::{
 
 /// Settings of both kinds of attention.
 #[derive(Clone, Copy, Debug)]
-struct Settings {
-    heads: usize,
-    scale: f64,
+pub(crate) struct Settings {
+    pub(crate) heads: usize,
+    pub(crate) scale: f64,
     norm: Norm,
     rates: Rates,
 }
@@ -94,8 +94,8 @@ fn project(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, ModelEr
 pub(crate) struct SelfAttention {
     packed: Tensor,
     /// Views of the same parameters, for single positions.
-    parts: SelfAttentionParts,
-    settings: Settings,
+    pub(crate) parts: SelfAttentionParts,
+    pub(crate) settings: Settings,
     block: Block,
 }
 
@@ -148,8 +148,8 @@ impl SelfAttention {
 pub(crate) struct CrossAttention {
     packed: Tensor,
     /// Views of the same parameters, for single positions.
-    parts: CrossAttentionParts,
-    settings: Settings,
+    pub(crate) parts: CrossAttentionParts,
+    pub(crate) settings: Settings,
 }
 
 impl CrossAttention {

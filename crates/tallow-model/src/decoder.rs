@@ -12,17 +12,17 @@ use candle_core::Tensor;
 use tallow_ops::{AttentionMask, Compute, Sentences};
 
 #[derive(Clone, Debug)]
-struct DecoderLayer {
-    self_attention: SelfAttention,
-    cross_attention: CrossAttention,
-    feed_forward: FeedForward,
+pub(crate) struct DecoderLayer {
+    pub(crate) self_attention: SelfAttention,
+    pub(crate) cross_attention: CrossAttention,
+    pub(crate) feed_forward: FeedForward,
 }
 
 /// The decoder's layers.
 #[derive(Clone, Debug)]
 pub(crate) struct Decoder {
-    layers: Vec<DecoderLayer>,
-    last_norm: Option<Tensor>,
+    pub(crate) layers: Vec<DecoderLayer>,
+    pub(crate) last_norm: Option<Tensor>,
 }
 
 impl Decoder {
@@ -72,8 +72,8 @@ impl Decoder {
         finish(x, self.last_norm.as_ref())
     }
 
-    /// Makes the state before the first token, with `hypotheses` rows for each sentence.
-    pub(crate) fn start(&self, encoded: &Encoded, hypotheses: usize) -> Result<DecoderState, ModelError> {
+    /// Makes the state before the first token, with one row for each sentence.
+    pub(crate) fn start(&self, encoded: &Encoded) -> Result<DecoderState, ModelError> {
         let state = |layer: &DecoderLayer| {
             Ok(LayerState {
                 self_attention: SelfCache::default(),
@@ -88,7 +88,7 @@ impl Decoder {
             hidden.dtype(),
             hidden.device(),
         )?;
-        Ok(DecoderState::new(layers, mask, sentences.count(), hypotheses))
+        Ok(DecoderState::new(layers, mask, sentences.count()))
     }
 
     /// Computes the next position of every row.

@@ -11,8 +11,8 @@ use tallow_ops::{Sentences, layer_norm};
 /// The encoder's layers.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoder {
-    layers: Vec<(SelfAttention, FeedForward)>,
-    last_norm: Option<Tensor>,
+    pub(crate) layers: Vec<(SelfAttention, FeedForward)>,
+    pub(crate) last_norm: Option<Tensor>,
 }
 
 impl Encoder {

@@ -8,10 +8,10 @@ use tallow_ops::{Activation, FeedForwardOptions, feed_forward};
 /// x + W2 activation(W1 x + b1) + b2, with normalisation and dropout around it.
 #[derive(Clone, Debug)]
 pub(crate) struct FeedForward {
-    packed: Tensor,
-    inner: usize,
+    pub(crate) packed: Tensor,
+    pub(crate) inner: usize,
     norm: Norm,
-    activation: Activation,
+    pub(crate) activation: Activation,
     rates: Rates,
 }
 

@@ -72,13 +72,13 @@ pub struct DecoderState {
 }
 
 impl DecoderState {
-    pub(crate) fn new(layers: Vec<LayerState>, mask: AttentionMask, sentences: usize, hypotheses: usize) -> Self {
+    pub(crate) fn new(layers: Vec<LayerState>, mask: AttentionMask, sentences: usize) -> Self {
         Self {
             layers,
             mask,
             position: 0,
             sentences,
-            hypotheses,
+            hypotheses: 1,
         }
     }
 
@@ -97,22 +97,24 @@ impl DecoderState {
         self.position
     }
 
-    /// Reorders hypotheses: the new row `i` continues the old row `rows[i]`. A row must stay within its sentence.
+    /// Chooses the hypotheses that go on: the new row `i` continues the old row `rows[i]`. Every sentence gets the same
+    /// number of rows, which may differ from that before. A row must stay within its sentence.
     ///
     /// # Errors
-    /// When the number of `rows` differs from the number of rows of the state, or a row leaves its sentence.
+    /// When the rows do not divide among the sentences, or a row leaves its sentence.
     pub fn reorder(&mut self, rows: &[u32]) -> Result<(), ModelError> {
-        let stays = |(i, row): (usize, &u32)| *row as usize / self.hypotheses == i / self.hypotheses;
-        if rows.len() != self.rows() || !rows.iter().enumerate().all(stays) {
+        let hypotheses = rows.len() / self.sentences.max(1);
+        let stays = |(i, row): (usize, &u32)| *row as usize / self.hypotheses == i / hypotheses;
+        if hypotheses == 0 || rows.len() != hypotheses * self.sentences || !rows.iter().enumerate().all(stays) {
             return Err(ModelError::Batch(format!(
-                "rows {rows:?} do not reorder {} rows",
-                self.rows()
+                "rows {rows:?} do not continue {} rows of {} sentences",
+                self.rows(),
+                self.sentences
             )));
         }
-        if rows.iter().enumerate().all(|(i, row)| *row as usize == i) {
-            return Ok(());
-        }
-        self.select_rows(rows)
+        let is_same = rows.len() == self.rows() && rows.iter().enumerate().all(|(i, row)| *row as usize == i);
+        self.hypotheses = hypotheses;
+        if is_same { Ok(()) } else { self.select_rows(rows) }
     }
 
     /// Keeps only the given sentences, in the given order.

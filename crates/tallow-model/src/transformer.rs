@@ -7,7 +7,7 @@ use crate::position::{sinusoidal, sinusoidal_marian};
 use crate::record::AttentionRecord;
 use crate::state::DecoderState;
 use crate::sublayer::{LayerPass, Rates, Site, Weights};
-use crate::{Architecture, ModelError, Positions, Tie, Tokens};
+use crate::{Architecture, InferenceCompute, ModelError, Positions, PreparedTransformer, Tie, Tokens};
 use candle_core::Tensor;
 use tallow_ops::{Activation, Compute, CrossEntropyOptions, DropoutStream, Sentences, cross_entropy, embed, linear};
 
@@ -46,18 +46,18 @@ pub struct Encoded {
 
 /// The input side of a stack: its embedding table and its positions.
 #[derive(Clone, Debug)]
-struct Input {
-    table_vd: Tensor,
-    scale: f64,
-    kind: Positions,
+pub(crate) struct Input {
+    pub(crate) table_vd: Tensor,
+    pub(crate) scale: f64,
+    pub(crate) kind: Positions,
     /// Sinusoidal or learned positions, starting at 0: `[positions, d]`.
-    positions: Option<Tensor>,
+    pub(crate) positions: Option<Tensor>,
     dropout: f32,
     stack: u64,
 }
 
 /// Computed (not learned) positions, in the type and on the device of `like`.
-fn computed(
+pub(crate) fn computed(
     kind: Positions,
     (start, length, width): (usize, usize, usize),
     like: &Tensor,
@@ -100,7 +100,7 @@ impl Input {
 
     /// # Shapes
     /// `ids`: u32 `[n]`, the tokens of sentences whose first token has the position `start`; the result: `[n, d]`.
-    fn forward(
+    pub(crate) fn forward(
         &self,
         (ids, sentences): (&Tensor, &Sentences),
         start: usize,
@@ -144,13 +144,13 @@ impl Input {
 #[derive(Clone, Debug)]
 pub struct Transformer {
     architecture: Architecture,
-    source: Input,
-    target: Input,
-    encoder: Encoder,
-    decoder: Decoder,
-    output_vd: Tensor,
+    pub(crate) source: Input,
+    pub(crate) target: Input,
+    pub(crate) encoder: Encoder,
+    pub(crate) decoder: Decoder,
+    pub(crate) output_vd: Tensor,
     /// A constant added to the logits, `[1, v]`; only imported models have one that is not zero.
-    logits_bias: Option<Tensor>,
+    pub(crate) logits_bias: Option<Tensor>,
 }
 
 impl Transformer {
@@ -198,6 +198,14 @@ impl Transformer {
             logits_bias,
             architecture: architecture.clone(),
         })
+    }
+
+    /// Prepares the model for search: see [`PreparedTransformer`].
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn prepare(&self, compute: InferenceCompute) -> Result<PreparedTransformer, ModelError> {
+        PreparedTransformer::new(self.clone(), compute)
     }
 
     /// The architecture of the model.
@@ -278,12 +286,12 @@ impl Transformer {
         )?)
     }
 
-    /// Makes the decoder's state before the first token, with `hypotheses` rows for each sentence.
+    /// Makes the decoder's state before the first token, with one row for each sentence.
     ///
     /// # Errors
     /// Those of the tensor operations.
-    pub fn start(&self, encoded: &Encoded, hypotheses: usize) -> Result<DecoderState, ModelError> {
-        self.decoder.start(encoded, hypotheses)
+    pub fn start(&self, encoded: &Encoded) -> Result<DecoderState, ModelError> {
+        self.decoder.start(encoded)
     }
 
     /// Feeds one token to every row and returns the scores of the next token: `[rows, v]`.

@@ -39,6 +39,7 @@ mod embedding;
 mod exponential;
 mod gather;
 mod gradient;
+pub mod inference;
 #[cfg(test)]
 mod kernel_tests;
 mod layer_norm;

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use tallow_decode::{DecodeConfig, Translator};
+use tallow_model::InferenceCompute;
 use tallow_score::TER;
 use tallow_text::Tokenizers;
 use tallow_train::{
@@ -69,6 +70,7 @@ fn a_toy_is_learned() {
     let opened = tallow_model::open(&directory, &Device::Cpu).unwrap();
     let tokenizers = Tokenizers::open(&directory).unwrap();
     let model = opened.for_inference().unwrap();
+    let model = model.prepare(InferenceCompute::F32).unwrap();
     let config = DecodeConfig::default();
     let translator = Translator::builder(model.clone(), tokenizers.clone())
         .config(config.clone())

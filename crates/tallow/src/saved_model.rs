@@ -9,7 +9,7 @@ use candle_core::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tallow_decode::{DecodeConfig, Translator, open_tokenizers};
-use tallow_model::{CONFIG_FILE, MarianFiles, Opened, read_json};
+use tallow_model::{CONFIG_FILE, InferenceCompute, MarianFiles, Opened, read_json};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
@@ -148,7 +148,7 @@ impl SavedModel {
     /// When a file is missing or damaged, or the files do not belong together.
     pub fn translator(&self) -> Result<Translator> {
         let (opened, tokenizers) = self.open(&Device::Cpu)?;
-        let translator = Translator::builder(opened.for_inference()?, tokenizers)
+        let translator = Translator::builder(opened.for_inference()?.prepare(InferenceCompute::F32)?, tokenizers)
             .config(self.decode_config())
             .workers(crate::cores());
         Ok(translator.build()?)

@@ -17,6 +17,7 @@ use tallow::warnings::TranslationWarnings;
 use tallow::{Error, SavedModel};
 use tallow_data::{Corpus, CorpusFiles, DataError, Filters, ParallelText, read_lines};
 use tallow_decode::{Translation, Translator};
+use tallow_model::InferenceCompute;
 use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
 use tallow_train::perplexity;
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     let (opened, tokenizers) = saved.open(&device)?;
     let model = opened.for_inference()?;
     let workers = arguments.search.workers(&device);
-    let translator = Translator::builder(model.clone(), tokenizers.clone())
+    let translator = Translator::builder(model.prepare(InferenceCompute::F32)?, tokenizers.clone())
         .config(config.clone())
         .device(device.clone())
         .seed(arguments.search.seed)

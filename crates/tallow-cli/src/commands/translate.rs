@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tallow::SavedModel;
 use tallow::warnings::TranslationWarnings;
 use tallow_decode::{Translation, Translator};
+use tallow_model::InferenceCompute;
 
 /// The number of lines that are translated together: enough to sort them by length, few enough to hold in memory and to
 /// wait for.
@@ -32,7 +33,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let config = arguments.search.decode_config(&saved)?;
     let (opened, tokenizers) = saved.open(&device)?;
-    let model = opened.for_inference()?;
+    let model = opened.for_inference()?.prepare(InferenceCompute::F32)?;
     let (seed, workers) = (arguments.search.seed, arguments.search.workers(&device));
     let translator = Translator::builder(model.clone(), tokenizers.clone())
         .config(config.clone())

@@ -6,7 +6,7 @@ use candle_core::Device;
 use std::path::Path;
 use tallow::{Hub, SavedModel, Silent};
 use tallow_decode::{DecodeError, Translator};
-use tallow_model::{Opened, WEIGHTS_FILE, verify};
+use tallow_model::{InferenceCompute, Opened, WEIGHTS_FILE, verify};
 use tempfile::tempdir;
 
 /// The file that an input replaces, chosen by its first byte. `pytorch_model.bin` replaces `model.safetensors`;
@@ -61,6 +61,9 @@ pub fn models(data: &[u8]) {
     assert!(!checks.is_empty());
     let is_sound = checks.iter().all(|check| check.faults.is_empty());
     let model = opened.for_inference().expect("a model that has opened");
+    let model = model
+        .prepare(InferenceCompute::F32)
+        .expect("a model of contiguous tensors");
     let mut config = decode;
     // The given settings are allowed, but would take long here.
     (config.beam, config.n_best) = (config.beam.min(3), 1);

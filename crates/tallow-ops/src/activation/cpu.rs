@@ -11,7 +11,7 @@ impl Activation {
     }
 
     /// Applies the function to every value.
-    pub(crate) fn apply(self, values: &mut [f32]) {
+    pub fn apply(self, values: &mut [f32]) {
         match self {
             Self::None => {}
             Self::Relu => vectorized!({ values.iter_mut().for_each(|x| *x = relu(*x)) }),

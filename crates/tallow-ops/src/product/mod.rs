@@ -165,6 +165,17 @@ enum State<'a> {
     Tiles(tiles::Packed),
 }
 
+impl Prepared<'static> {
+    /// A right operand in packed form; `None` if the engine uses matrices as they are.
+    pub(crate) fn packed(engine: Engine, b: Matrix) -> Option<Self> {
+        match engine {
+            Engine::Gemm => None,
+            Engine::Panels(processor) => Some(Self(State::Panels(panels::Packed::new(processor, b)))),
+            Engine::Tiles(unit) => Some(Self(State::Tiles(tiles::Packed::new(unit, b)))),
+        }
+    }
+}
+
 impl<'a> Prepared<'a> {
     pub(crate) fn new(engine: Engine, b: Matrix<'a>) -> Self {
         Self(match engine {

@@ -4,7 +4,7 @@ use crate::{DropoutKey, GradientOptions, Optimizer, OptimizerKind, Schedule, Tra
 use candle_core::{Device, Tensor};
 use std::time::{Duration, Instant};
 use tallow_data::{Batch, Example};
-use tallow_model::{Architecture, DecoderState, ModelError, Params, Pass, Tokens, Transformer};
+use tallow_model::{Architecture, InferenceCompute, ModelError, Params, Pass, PreparedState, Tokens, Transformer};
 
 /// The numbers that proofs compare. Logits are indexed by sentence, position and piece.
 pub trait Subject {
@@ -35,7 +35,7 @@ pub trait Subject {
 }
 
 /// Tells a decoder's state which sentences stay, and in which order their rows are.
-pub type Rearrange<'a> = &'a mut dyn FnMut(&mut DecoderState, &[u32], &[u32]) -> Result<(), ModelError>;
+pub type Rearrange<'a> = &'a mut dyn FnMut(&mut PreparedState, &[u32], &[u32]) -> Result<(), ModelError>;
 
 /// A model at the beginning of a run.
 #[derive(Debug)]
@@ -78,10 +78,11 @@ impl ModelSubject<'_> {
     /// # Errors
     /// When the model fails.
     pub fn stepwise_with(&self, pairs: &[Example], rearrange: Rearrange) -> Result<Vec<Vec<Vec<f32>>>, TrainError> {
-        let model = self.for_inference()?;
+        let model = self.for_inference()?.prepare(InferenceCompute::F32)?;
         let sources: Vec<&[u32]> = pairs.iter().map(|pair| pair.source.as_slice()).collect();
-        let encoded = model.encode(&Tokens::new(&sources, self.device)?, Pass::default())?;
-        let mut state = model.start(&encoded, 2)?;
+        let mut state = model.start(&Tokens::new(&sources, self.device)?)?;
+        let twice: Vec<u32> = (0..pairs.len() as u32).flat_map(|pair| [pair, pair]).collect();
+        state.reorder(&twice)?;
         let mut found: Vec<Vec<Vec<f32>>> = vec![Vec::new(); pairs.len()];
         let mut alive: Vec<usize> = (0..pairs.len()).collect();
         for position in 0.. {

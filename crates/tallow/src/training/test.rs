@@ -9,6 +9,7 @@ use crate::warnings::TranslationWarnings;
 use candle_core::Device;
 use tallow_data::ParallelText;
 use tallow_decode::Translator;
+use tallow_model::InferenceCompute;
 use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
 use tallow_train::{RunDirectory, evaluate};
@@ -22,7 +23,9 @@ pub(super) fn score(
     workers: usize,
     listener: &dyn Listener,
 ) -> Result<TestScores> {
-    let model = tallow_model::open(&run.best(), device)?.for_inference()?;
+    let model = tallow_model::open(&run.best(), device)?
+        .for_inference()?
+        .prepare(InferenceCompute::F32)?;
     let decode = config.decode.without_failing();
     let translator = Translator::builder(model, Tokenizers::open(&run.best())?)
         .config(decode)

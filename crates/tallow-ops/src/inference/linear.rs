@@ -1,0 +1,126 @@
+//! Affine maps whose weights are packed once.
+
+use crate::Compute;
+use crate::product::{Engine, Into, Matrix, Prepared, append_product, new_product};
+use crate::values::Values;
+use candle_core::{Result, Tensor};
+
+/// The arithmetic of the products of a model that is prepared for inference. Softmax, normalisation, residuals and
+/// biases are f32 in all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum InferenceCompute {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+    /// Weights and activations rounded to bfloat16, if the processor has a unit for it; f32 otherwise.
+    Bf16,
+}
+
+/// y = x Wᵀ + b, with a weight in the form that its engine wants.
+pub struct PreparedLinear {
+    weight: Form,
+    bias: Option<Vec<f32>>,
+    inputs: usize,
+    outputs: usize,
+}
+
+enum Form {
+    /// Packed for kernels of this repository.
+    Packed(Prepared<'static>),
+    /// As it is, `[o, i]`, for the crate `gemm`.
+    Plain(Engine, Vec<f32>),
+}
+
+impl std::fmt::Debug for PreparedLinear {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "PreparedLinear({} -> {})", self.inputs, self.outputs)
+    }
+}
+
+/// Memory for rows of activations in the forms that weights need.
+#[derive(Debug, Default)]
+pub struct Scratch(());
+
+/// The left operand of products: rows of activations.
+#[derive(Debug)]
+pub struct InputRows<'a> {
+    values: &'a [f32],
+    width: usize,
+    _scratch: &'a mut Scratch,
+}
+
+impl<'a> InputRows<'a> {
+    /// Rows of `width` values.
+    pub fn new(values: &'a [f32], width: usize, scratch: &'a mut Scratch) -> Self {
+        Self {
+            values,
+            width,
+            _scratch: scratch,
+        }
+    }
+}
+
+impl PreparedLinear {
+    fn new(weight_oi: &[f32], bias: Option<&[f32]>, inputs: usize, compute: InferenceCompute) -> Self {
+        let outputs = weight_oi.len() / inputs.max(1);
+        assert_eq!(weight_oi.len(), outputs * inputs, "a weight of whole rows");
+        assert!(bias.is_none_or(|bias| bias.len() == outputs), "a bias for every output");
+        let engine = match compute {
+            InferenceCompute::F32 => Compute::F32,
+            InferenceCompute::Bf16 => Compute::Bf16,
+        }
+        .engine();
+        let matrix = Matrix::new(weight_oi, outputs, inputs).t();
+        let weight = match Prepared::packed(engine, matrix) {
+            Some(packed) => Form::Packed(packed),
+            None => Form::Plain(engine, weight_oi.to_vec()),
+        };
+        Self {
+            weight,
+            bias: bias.map(<[f32]>::to_vec),
+            inputs,
+            outputs,
+        }
+    }
+
+    /// Packs a weight that is a contiguous f32 tensor in main memory.
+    ///
+    /// # Shapes
+    /// `weight`: `[o, i]`; `bias`: `[o]`.
+    ///
+    /// # Errors
+    /// When a tensor is something else, or the shapes do not fit.
+    pub fn of(weight: &Tensor, bias: Option<&Tensor>, compute: InferenceCompute) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        if let Some(bias) = bias
+            && bias.dims() != [outputs]
+        {
+            candle_core::bail!("a bias {:?} for {outputs} outputs", bias.dims());
+        }
+        let bias = bias.map(Values::of).transpose()?;
+        Ok(Self::new(&Values::of(weight)?, bias.as_deref(), inputs, compute))
+    }
+
+    /// The width of the results.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Replaces `y` by the map of every row: `[n, o]`.
+    ///
+    /// # Panics
+    /// When the width of the rows differs from the inputs of the map.
+    pub fn apply(&self, x: &mut InputRows, y: &mut Vec<f32>) {
+        assert_eq!(x.width, self.inputs, "the width of the rows");
+        let into = self.bias.as_deref().map_or(Into::Set, Into::Bias);
+        let x = Matrix::new(x.values, x.values.len() / x.width.max(1), x.width);
+        y.clear();
+        match &self.weight {
+            Form::Packed(weight) => append_product(y, x, weight, into),
+            Form::Plain(engine, weight) => {
+                let weight = Matrix::new(weight, self.outputs, self.inputs).t();
+                *y = new_product(*engine, x, weight, into);
+            }
+        }
+    }
+}
