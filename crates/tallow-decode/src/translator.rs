@@ -357,7 +357,7 @@ impl Translator {
         let record = AttentionRecord::new();
         let source_tokens = Tokens::new(&[source], &self.device)?;
         let target_tokens = Tokens::new(&[input], &self.device)?;
-        let model = self.model.transformer();
+        let model = self.model.transformer()?;
         let encoded = model.encode(&source_tokens, Pass::default())?;
         model.decode(
             &target_tokens,

@@ -43,12 +43,20 @@ fn enumerate(model: &PreparedTransformer, source: &[u32]) -> Vec<Sequence> {
     let inputs: Vec<Vec<u32>> = all.iter().map(|tokens| [&[pad], tokens.as_slice()].concat()).collect();
     let encoded = model
         .transformer()
+        .unwrap()
         .encode(&batch(&vec![source; all.len()]), Pass::default())
         .unwrap();
     let target = Tokens::new(&inputs, &Device::Cpu).unwrap();
     let logits = model
         .transformer()
-        .logits(&model.transformer().decode(&target, &encoded, Pass::default()).unwrap())
+        .unwrap()
+        .logits(
+            &model
+                .transformer()
+                .unwrap()
+                .decode(&target, &encoded, Pass::default())
+                .unwrap(),
+        )
         .unwrap();
     let logits = logits.to_vec2::<f32>().unwrap();
     let rows: Vec<usize> = target.sentences.ranges().map(|range| range.start).collect();
@@ -224,12 +232,26 @@ fn a_beam_of_one_is_greedy() {
 /// The most probable token at every step, by teacher forcing of the tokens found so far.
 fn step_by_step(model: &PreparedTransformer, source: &[u32], max_length: usize) -> Vec<u32> {
     let pad = model.architecture().target_pad_id();
-    let encoded = model.transformer().encode(&batch(&[source]), Pass::default()).unwrap();
+    let encoded = model
+        .transformer()
+        .unwrap()
+        .encode(&batch(&[source]), Pass::default())
+        .unwrap();
     let mut input = vec![pad];
     for _ in 0..max_length {
         let target = Tokens::new(&[&input], &Device::Cpu).unwrap();
-        let hidden = model.transformer().decode(&target, &encoded, Pass::default()).unwrap();
-        let logits = model.transformer().logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
+        let hidden = model
+            .transformer()
+            .unwrap()
+            .decode(&target, &encoded, Pass::default())
+            .unwrap();
+        let logits = model
+            .transformer()
+            .unwrap()
+            .logits(&hidden)
+            .unwrap()
+            .to_vec2::<f32>()
+            .unwrap();
         let last = &logits[input.len() - 1];
         let best = (0..pad).max_by(|a, b| last[*a as usize].total_cmp(&last[*b as usize]));
         match best {

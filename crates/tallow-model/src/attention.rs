@@ -14,9 +14,9 @@ use tallow_ops::{
 
 /// Settings of both kinds of attention.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) heads: usize,
-    pub(crate) scale: f64,
+struct Settings {
+    heads: usize,
+    scale: f64,
     norm: Norm,
     rates: Rates,
 }
@@ -25,11 +25,7 @@ impl Settings {
     fn new(config: &ModelConfig, heads: usize) -> Self {
         Self {
             heads,
-            scale: if config.scale_attention {
-                ((config.d_model / heads) as f64).powf(-0.5)
-            } else {
-                1.0
-            },
+            scale: config.attention_scale(heads),
             norm: config.norm,
             rates: Rates::new(config),
         }
@@ -92,10 +88,10 @@ fn project(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, ModelEr
 /// Attention of a sequence to itself.
 #[derive(Clone, Debug)]
 pub(crate) struct SelfAttention {
-    packed: Tensor,
+    pub(crate) packed: Tensor,
     /// Views of the same parameters, for single positions.
-    pub(crate) parts: SelfAttentionParts,
-    pub(crate) settings: Settings,
+    parts: SelfAttentionParts,
+    settings: Settings,
     block: Block,
 }
 
@@ -146,10 +142,10 @@ impl SelfAttention {
 /// Attention of the decoder to the encoder's output.
 #[derive(Clone, Debug)]
 pub(crate) struct CrossAttention {
-    packed: Tensor,
+    pub(crate) packed: Tensor,
     /// Views of the same parameters, for single positions.
-    pub(crate) parts: CrossAttentionParts,
-    pub(crate) settings: Settings,
+    parts: CrossAttentionParts,
+    settings: Settings,
 }
 
 impl CrossAttention {

@@ -1,6 +1,7 @@
 //! The `[model]` section of a config.
 
 use serde::{Deserialize, Serialize, Serializer};
+use tallow_ops::Activation;
 
 /// The place of layer normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -53,6 +54,16 @@ pub enum ActivationKind {
     Gelu,
     /// x sigmoid(x), also called swish.
     Silu,
+}
+
+impl From<ActivationKind> for Activation {
+    fn from(kind: ActivationKind) -> Self {
+        match kind {
+            ActivationKind::Relu => Self::Relu,
+            ActivationKind::Gelu => Self::Gelu,
+            ActivationKind::Silu => Self::Silu,
+        }
+    }
 }
 
 /// The shape of the Transformer and its regularisation: the `[model]` section.
@@ -172,6 +183,15 @@ impl ModelConfig {
         }
         faults.dedup();
         faults
+    }
+
+    /// The factor of attention scores for a number of heads (section 3.2.1 of the paper).
+    pub(crate) fn attention_scale(&self, heads: usize) -> f64 {
+        if self.scale_attention {
+            ((self.d_model / heads) as f64).powf(-0.5)
+        } else {
+            1.0
+        }
     }
 
     /// The number of attention heads of the decoder.

@@ -6,7 +6,7 @@ use crate::formats::hugging_face::{
 };
 use crate::formats::marian::{self, MarianFiles, MarianModel};
 use crate::formats::weights::Weights;
-use crate::{Architecture, ModelError, Params, Transformer, read_json};
+use crate::{Architecture, InferenceCompute, ModelError, Params, PreparedTransformer, Transformer, read_json};
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
@@ -150,10 +150,27 @@ pub fn open(directory: &Path, device: &Device) -> Result<Opened, ModelError> {
     if MarianFiles::are_at(directory) {
         return MarianModel::read(&marian::weights(directory)?)?.open(device);
     }
-    Unopened::read(directory)?.open(device)
+    Unopened::read(directory)?.to_model(device)
+}
+
+/// Opens a model as [`open`] does and prepares it for search. On the CPU, the weights of a model directory are packed
+/// where they lie in the file, without a copy in between.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_prepared(
+    directory: &Path,
+    device: &Device,
+    compute: InferenceCompute,
+) -> Result<PreparedTransformer, ModelError> {
+    if device.is_cpu() && !MarianFiles::are_at(directory) {
+        return PreparedTransformer::of_files(Unopened::read(directory)?, compute);
+    }
+    open(directory, device)?.for_inference()?.prepare(compute)
 }
 
 /// The files of a model directory.
+#[derive(Debug)]
 pub(crate) struct Unopened {
     pub(crate) architecture: Architecture,
     pub(crate) weights: Weights,
@@ -177,15 +194,10 @@ impl Unopened {
     }
 
     /// Makes the model from the files.
-    pub(crate) fn open(self, device: &Device) -> Result<Opened, ModelError> {
-        let Self {
-            architecture,
-            weights,
-            weights_file,
-        } = self;
-        let tie = architecture.model.tie;
-        let params = Params::from_parts(&architecture, device, |name, _| {
-            Ok(weights.read(stored_name(name, &weights, tie))?)
+    pub(crate) fn to_model(&self, device: &Device) -> Result<Opened, ModelError> {
+        let (weights, tie) = (&self.weights, self.architecture.model.tie);
+        let params = Params::from_parts(&self.architecture, device, |name, _| {
+            Ok(weights.read(stored_name(name, weights, tie))?)
         })?;
         let is_zero = |bias: &Tensor| -> Result<bool, ModelError> {
             Ok(bias.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| *value == 0.0))
@@ -199,10 +211,10 @@ impl Unopened {
             _ => None,
         };
         Ok(Opened {
-            architecture,
+            architecture: self.architecture.clone(),
             params,
             logits_bias,
-            weights_file: weights_file.to_owned(),
+            weights_file: self.weights_file.to_owned(),
         })
     }
 }

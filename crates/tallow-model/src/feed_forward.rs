@@ -1,7 +1,7 @@
 //! The position-wise feed-forward sublayer (section 3.3 of the paper).
 
 use crate::sublayer::{LayerPass, Rates, Site, Weights, connection};
-use crate::{ActivationKind, ModelConfig, ModelError, Norm};
+use crate::{ModelConfig, ModelError, Norm};
 use candle_core::Tensor;
 use tallow_ops::{Activation, FeedForwardOptions, feed_forward};
 
@@ -9,9 +9,9 @@ use tallow_ops::{Activation, FeedForwardOptions, feed_forward};
 #[derive(Clone, Debug)]
 pub(crate) struct FeedForward {
     pub(crate) packed: Tensor,
-    pub(crate) inner: usize,
+    inner: usize,
     norm: Norm,
-    pub(crate) activation: Activation,
+    activation: Activation,
     rates: Rates,
 }
 
@@ -22,11 +22,7 @@ impl FeedForward {
             packed: weights.get(&format!("{prefix}.feed_forward"))?,
             inner,
             norm: config.norm,
-            activation: match config.activation {
-                ActivationKind::Relu => Activation::Relu,
-                ActivationKind::Gelu => Activation::Gelu,
-                ActivationKind::Silu => Activation::Silu,
-            },
+            activation: config.activation.into(),
             rates: Rates::new(config),
         })
     }

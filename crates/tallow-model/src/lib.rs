@@ -30,7 +30,7 @@ mod verify;
 
 pub use architecture::Architecture;
 pub use config::{ActivationKind, ModelConfig, Norm, Positions, Tie};
-pub use directory::{Opened, SearchSettings, open, read_architecture, save};
+pub use directory::{Opened, SearchSettings, open, open_prepared, read_architecture, save};
 pub use error::ModelError;
 pub use formats::hugging_face::{
     CONFIG_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, is_marian_mt,

@@ -32,12 +32,12 @@ pub fn sinusoidal_marian(start: usize, length: usize, width: usize, dtype: DType
 
 /// A table of sines and cosines whose frequencies fall from 1 by a factor of 10000 in `steps` steps.
 fn table((start, length, width): (usize, usize, usize), steps: f64, dtype: DType, device: &Device) -> Result<Tensor> {
-    let half = width / 2;
+    let periods: Vec<f64> = (0..width / 2).map(|i| 10_000f64.powf(i as f64 / steps)).collect();
     let mut values = Vec::with_capacity(length * width);
     for position in start..start + length {
-        let angle = |i: usize| position as f64 / 10_000f64.powf(i as f64 / steps);
-        values.extend((0..half).map(|i| angle(i).sin() as f32));
-        values.extend((0..half).map(|i| angle(i).cos() as f32));
+        let angle = |period: &f64| position as f64 / period;
+        values.extend(periods.iter().map(|period| angle(period).sin() as f32));
+        values.extend(periods.iter().map(|period| angle(period).cos() as f32));
     }
     Tensor::from_vec(values, (length, width), device)?.to_dtype(dtype)
 }

@@ -8,7 +8,7 @@ use crate::record::AttentionRecord;
 use crate::state::DecoderState;
 use crate::sublayer::{LayerPass, Rates, Site, Weights};
 use crate::{Architecture, InferenceCompute, ModelError, Positions, PreparedTransformer, Tie, Tokens};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use tallow_ops::{Activation, Compute, CrossEntropyOptions, DropoutStream, Sentences, cross_entropy, embed, linear};
 
 /// The number of sinusoidal positions computed in advance; longer sentences compute theirs.
@@ -48,26 +48,26 @@ pub struct Encoded {
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
     pub(crate) table_vd: Tensor,
-    pub(crate) scale: f64,
-    pub(crate) kind: Positions,
+    scale: f64,
+    kind: Positions,
     /// Sinusoidal or learned positions, starting at 0: `[positions, d]`.
     pub(crate) positions: Option<Tensor>,
     dropout: f32,
     stack: u64,
 }
 
-/// Computed (not learned) positions, in the type and on the device of `like`.
+/// Computed (not learned) positions.
 pub(crate) fn computed(
     kind: Positions,
     (start, length, width): (usize, usize, usize),
-    like: &Tensor,
+    (dtype, device): (DType, &Device),
 ) -> Result<Option<Tensor>, ModelError> {
     let of = match kind {
         Positions::Sinusoidal => sinusoidal,
         Positions::SinusoidalMarian => sinusoidal_marian,
         Positions::Learned | Positions::None => return Ok(None),
     };
-    Ok(Some(of(start, length, width, like.dtype(), like.device())?))
+    Ok(Some(of(start, length, width, dtype, device)?))
 }
 
 impl Input {
@@ -82,7 +82,10 @@ impl Input {
         let positions = match model.positions {
             Positions::None => None,
             Positions::Learned => Some(weights.get(&format!("model.{stack}.embed_positions.weight"))?),
-            kind => computed(kind, (0, READY_POSITIONS, model.d_model), &table_vd)?,
+            kind => {
+                let numbers = (table_vd.dtype(), table_vd.device());
+                computed(kind, (0, READY_POSITIONS, model.d_model), numbers)?
+            }
         };
         Ok(Self {
             table_vd,
@@ -100,7 +103,7 @@ impl Input {
 
     /// # Shapes
     /// `ids`: u32 `[n]`, the tokens of sentences whose first token has the position `start`; the result: `[n, d]`.
-    pub(crate) fn forward(
+    fn forward(
         &self,
         (ids, sentences): (&Tensor, &Sentences),
         start: usize,
@@ -110,7 +113,11 @@ impl Input {
         let positions = match &self.positions {
             None => None,
             Some(table) if start + length <= table.dim(0)? => Some(table.narrow(0, start, length)?),
-            Some(table) => match computed(self.kind, (start, length, table.dim(1)?), table)? {
+            Some(table) => match computed(
+                self.kind,
+                (start, length, table.dim(1)?),
+                (table.dtype(), table.device()),
+            )? {
                 Some(positions) => Some(positions),
                 None => {
                     return Err(ModelError::TooLong {

@@ -35,7 +35,7 @@ pub fn verify(directory: &Path) -> Vec<Check> {
     }
     let opened = Unopened::read(directory).and_then(|found| {
         let copies = contradictions(&found.weights, &found.architecture)?;
-        Ok((found.open(&Device::Cpu)?, copies))
+        Ok((found.to_model(&Device::Cpu)?, copies))
     });
     let (opened, (copies, contradictions)) = match opened {
         Ok(opened) => opened,

@@ -9,7 +9,7 @@ use candle_core::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tallow_decode::{DecodeConfig, Translator, open_tokenizers};
-use tallow_model::{CONFIG_FILE, InferenceCompute, MarianFiles, Opened, read_json};
+use tallow_model::{CONFIG_FILE, InferenceCompute, MarianFiles, Opened, PreparedTransformer, read_json};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
@@ -147,8 +147,8 @@ impl SavedModel {
     /// # Errors
     /// When a file is missing or damaged, or the files do not belong together.
     pub fn translator(&self) -> Result<Translator> {
-        let (opened, tokenizers) = self.open(&Device::Cpu)?;
-        let translator = Translator::builder(opened.for_inference()?.prepare(InferenceCompute::F32)?, tokenizers)
+        let (model, tokenizers) = self.open_prepared(&Device::Cpu, InferenceCompute::F32)?;
+        let translator = Translator::builder(model, tokenizers)
             .config(self.decode_config())
             .workers(crate::cores());
         Ok(translator.build()?)
@@ -162,6 +162,20 @@ impl SavedModel {
         let opened = tallow_model::open(&self.directory, device)?;
         let tokenizers = open_tokenizers(&self.directory, &opened.architecture)?;
         Ok((opened, tokenizers))
+    }
+
+    /// Opens the model, prepared for search, and its tokenizers.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn open_prepared(
+        &self,
+        device: &Device,
+        compute: InferenceCompute,
+    ) -> Result<(PreparedTransformer, Tokenizers)> {
+        let model = tallow_model::open_prepared(&self.directory, device, compute)?;
+        let tokenizers = open_tokenizers(&self.directory, model.architecture())?;
+        Ok((model, tokenizers))
     }
 
     /// The largest number of tokens in a sentence, if the model has learned its positions.

@@ -32,8 +32,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     let device = arguments.device.device.open()?;
     let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let config = arguments.search.decode_config(&saved)?;
-    let (opened, tokenizers) = saved.open(&device)?;
-    let model = opened.for_inference()?.prepare(InferenceCompute::F32)?;
+    let (model, tokenizers) = saved.open_prepared(&device, InferenceCompute::F32)?;
     let (seed, workers) = (arguments.search.seed, arguments.search.workers(&device));
     let translator = Translator::builder(model.clone(), tokenizers.clone())
         .config(config.clone())

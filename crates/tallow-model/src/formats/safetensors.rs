@@ -1,5 +1,6 @@
 //! Safetensors files.
 
+use super::bytes::FileBytes;
 use super::failed_download::failed_download;
 use super::weights::{Entry, Weights, contiguous};
 use candle_core::DType;
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 ///
 /// # Errors
 /// A description of the fault.
-pub(super) fn read(bytes: Vec<u8>) -> Result<Weights, String> {
+pub(super) fn read(bytes: FileBytes) -> Result<Weights, String> {
     // Checks the header against the length of the file, and every tensor against its shape.
     SafeTensors::deserialize(&bytes).map_err(|error| fault_of_safetensors(&bytes, &error))?;
     let (header, metadata) =

@@ -1,15 +1,17 @@
 //! Named tensors in the bytes of files of any format: their places and their numbers.
 //!
-//! A file is read as a whole. Opening it checks that every tensor lies inside the file, so no allocation is larger than
+//! Opening a file checks that every tensor lies inside the file, so no allocation is larger than
 //! the file, whatever sizes it claims. `directory.rs` checks that the tensors of a model do not share numbers.
 
+use super::bytes::FileBytes;
 use candle_core::{DType, Device, Tensor};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The tensors of one or several files.
 #[derive(Debug)]
 pub(crate) struct Weights {
-    files: Vec<Vec<u8>>,
+    files: Vec<FileBytes>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -40,7 +42,7 @@ pub(super) fn contiguous(shape: &[usize]) -> Vec<usize> {
 
 impl Weights {
     /// Makes weights of a file's bytes; `entries` gives the places of the tensors.
-    pub(super) fn new(bytes: Vec<u8>, entries: BTreeMap<String, Entry>) -> Self {
+    pub(super) fn new(bytes: FileBytes, entries: BTreeMap<String, Entry>) -> Self {
         Self {
             files: vec![bytes],
             entries,
@@ -80,7 +82,7 @@ impl Weights {
 
     /// The size of all files in bytes.
     pub(crate) fn file_size(&self) -> usize {
-        self.files.iter().map(Vec::len).sum()
+        self.files.iter().map(|file| file.len()).sum()
     }
 
     /// The type of the tensor of this name, if the tensor exists but cannot be read.
@@ -107,6 +109,28 @@ impl Weights {
             Tensor::from_raw_buffer(&gathered, dtype, &entry.shape, &Device::Cpu)?
         };
         tensor.to_dtype(DType::F32)
+    }
+
+    /// The numbers of a tensor, as f32: those in the file itself, if it has them in this form.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn values(&self, name: &str) -> Result<Cow<'_, [f32]>, candle_core::Error> {
+        if let Some(values) = self.entries.get(name).and_then(|entry| self.in_place(entry)) {
+            return Ok(Cow::Borrowed(values));
+        }
+        Ok(Cow::Owned(self.read(name)?.flatten_all()?.to_vec1()?))
+    }
+
+    /// The numbers of a contiguous f32 tensor in the file.
+    fn in_place(&self, entry: &Entry) -> Option<&[f32]> {
+        let is_plain = entry.dtype == Some(DType::F32) && entry.strides == contiguous(&entry.shape);
+        let size = size_of::<f32>() * entry.shape.iter().product::<usize>();
+        let bytes = self.files[entry.file].get(entry.start..)?.get(..size)?;
+        if !is_plain || cfg!(target_endian = "big") {
+            return None;
+        }
+        bytemuck::try_cast_slice(bytes).ok()
     }
 }
 

@@ -1,16 +1,13 @@
 //! The sublayers on plain rows, with packed weights.
 
 use super::state::{Buffers, SelfCache};
-use crate::attention::{CrossAttention, SelfAttention, Settings};
-use crate::feed_forward::FeedForward;
 use crate::sublayer::EPSILON;
-use crate::{ModelError, Norm};
-use candle_core::Tensor;
+use crate::{ModelConfig, Norm};
 use tallow_ops::inference::{
     DecodingAttention, InferenceCompute, InputRows, PreparedLinear, add, add_and_normalise, attend_sentences,
     normalise_rows,
 };
-use tallow_ops::{Activation, FeedForwardParts, Sentences};
+use tallow_ops::{Activation, Sentences};
 
 /// A residual connection with its normalisation.
 #[derive(Debug)]
@@ -20,11 +17,11 @@ struct Connection {
 }
 
 impl Connection {
-    fn of(norm: Norm, scale_shift: &Tensor) -> Result<Self, ModelError> {
-        Ok(Self {
+    fn new(norm: Norm, scale_shift: &[f32]) -> Self {
+        Self {
             norm,
-            scale_shift: values(scale_shift)?,
-        })
+            scale_shift: scale_shift.to_vec(),
+        }
     }
 
     /// The input of the sublayer's function: `x` itself, or `x` normalised, in `input`.
@@ -49,31 +46,41 @@ impl Connection {
     }
 }
 
-/// The normalisation after the last layer, which only pre-norm models have.
-#[derive(Debug)]
-pub(super) struct LastNorm(Option<Vec<f32>>);
+/// Cuts consecutive parts of the given lengths.
+///
+/// # Panics
+/// When there are too few values; the inventory of parameters has fixed their number.
+fn cut<const N: usize>(mut packed: &[f32], lengths: [usize; N]) -> [&[f32]; N] {
+    lengths.map(|length| {
+        let (part, rest) = packed.split_at(length);
+        packed = rest;
+        part
+    })
+}
 
-impl LastNorm {
-    pub(super) fn of(scale_shift: Option<&Tensor>) -> Result<Self, ModelError> {
-        Ok(Self(scale_shift.map(values).transpose()?))
-    }
+/// The shape of attention.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heads {
+    width: usize,
+    count: usize,
+    scale: f64,
+}
 
-    pub(super) fn apply(&self, x: &mut [f32]) {
-        if let Some(scale_shift) = &self.0 {
-            normalise_rows(x, scale_shift, EPSILON as f32);
+impl Heads {
+    pub(super) fn new(model: &ModelConfig, count: usize) -> Self {
+        Self {
+            width: model.d_model,
+            count,
+            scale: model.attention_scale(count),
         }
     }
-}
 
-fn values(x: &Tensor) -> Result<Vec<f32>, ModelError> {
-    Ok(x.flatten_all()?.to_vec1()?)
-}
-
-fn decoding(settings: Settings, width: usize) -> DecodingAttention {
-    DecodingAttention {
-        width,
-        heads: settings.heads,
-        scale: settings.scale as f32,
+    fn decoding(self) -> DecodingAttention {
+        DecodingAttention {
+            width: self.width,
+            heads: self.count,
+            scale: self.scale as f32,
+        }
     }
 }
 
@@ -83,20 +90,20 @@ pub(super) struct PreparedSelfAttention {
     qkv: PreparedLinear,
     output: PreparedLinear,
     connection: Connection,
-    settings: Settings,
-    width: usize,
+    heads: Heads,
 }
 
 impl PreparedSelfAttention {
-    pub(super) fn of(layer: &SelfAttention, norm: Norm, compute: InferenceCompute) -> Result<Self, ModelError> {
-        let parts = &layer.parts;
-        Ok(Self {
-            qkv: PreparedLinear::of(&parts.qkv_weight, Some(&parts.qkv_bias), compute)?,
-            output: PreparedLinear::of(&parts.output_weight, Some(&parts.output_bias), compute)?,
-            connection: Connection::of(norm, &parts.norm)?,
-            settings: layer.settings,
-            width: parts.output_weight.dim(0)?,
-        })
+    /// Packs the parameters of a sublayer.
+    pub(super) fn new(packed: &[f32], norm: Norm, heads: Heads, compute: InferenceCompute) -> Self {
+        let d = heads.width;
+        let [qkv, qkv_bias, output, output_bias, scale_shift] = cut(packed, [3 * d * d, 3 * d, d * d, d, 2 * d]);
+        Self {
+            qkv: PreparedLinear::new(qkv, Some(qkv_bias), d, compute),
+            output: PreparedLinear::new(output, Some(output_bias), d, compute),
+            connection: Connection::new(norm, scale_shift),
+            heads,
+        }
     }
 
     /// Replaces the rows of whole sentences, each token of which sees all others.
@@ -109,9 +116,10 @@ impl PreparedSelfAttention {
             rows,
         } = buffers;
         let input = self.connection.enter(x, input);
-        self.qkv.apply(&mut InputRows::new(input, self.width, rows), wide);
-        attend_sentences(wide, sentences, self.settings.heads, self.settings.scale, context);
-        self.output.apply(&mut InputRows::new(context, self.width, rows), y);
+        self.qkv.apply(&mut InputRows::new(input, self.heads.width, rows), wide);
+        attend_sentences(wide, sentences, self.heads.count, self.heads.scale, context);
+        self.output
+            .apply(&mut InputRows::new(context, self.heads.width, rows), y);
         self.connection.leave(x, y);
     }
 
@@ -125,11 +133,12 @@ impl PreparedSelfAttention {
             rows,
         } = buffers;
         let input = self.connection.enter(x, input);
-        self.qkv.apply(&mut InputRows::new(input, self.width, rows), wide);
-        cache.append(wide, self.width);
-        let attention = decoding(self.settings, self.width);
-        attention.to_hypotheses((wide, 3 * self.width), cache.blocks(), slots, context);
-        self.output.apply(&mut InputRows::new(context, self.width, rows), y);
+        self.qkv.apply(&mut InputRows::new(input, self.heads.width, rows), wide);
+        cache.append(wide, self.heads.width);
+        let attention = self.heads.decoding();
+        attention.to_hypotheses((wide, 3 * self.heads.width), cache.blocks(), slots, context);
+        self.output
+            .apply(&mut InputRows::new(context, self.heads.width, rows), y);
         self.connection.leave(x, y);
     }
 }
@@ -141,28 +150,31 @@ pub(super) struct PreparedCrossAttention {
     kv: PreparedLinear,
     output: PreparedLinear,
     connection: Connection,
-    settings: Settings,
-    width: usize,
+    heads: Heads,
 }
 
 impl PreparedCrossAttention {
-    pub(super) fn of(layer: &CrossAttention, norm: Norm, compute: InferenceCompute) -> Result<Self, ModelError> {
-        let parts = &layer.parts;
-        Ok(Self {
-            q: PreparedLinear::of(&parts.q_weight, Some(&parts.q_bias), compute)?,
-            kv: PreparedLinear::of(&parts.kv_weight, Some(&parts.kv_bias), compute)?,
-            output: PreparedLinear::of(&parts.output_weight, Some(&parts.output_bias), compute)?,
-            connection: Connection::of(norm, &parts.norm)?,
-            settings: layer.settings,
-            width: parts.output_weight.dim(0)?,
-        })
+    /// Packs the parameters of a sublayer.
+    pub(super) fn new(packed: &[f32], norm: Norm, heads: Heads, compute: InferenceCompute) -> Self {
+        let d = heads.width;
+        let lengths = [d * d, d, 2 * d * d, 2 * d, d * d, d, 2 * d];
+        let [q, q_bias, kv, kv_bias, output, output_bias, scale_shift] = cut(packed, lengths);
+        Self {
+            q: PreparedLinear::new(q, Some(q_bias), d, compute),
+            kv: PreparedLinear::new(kv, Some(kv_bias), d, compute),
+            output: PreparedLinear::new(output, Some(output_bias), d, compute),
+            connection: Connection::new(norm, scale_shift),
+            heads,
+        }
     }
 
     /// The keys and values of the encoder's output: `[n, 2 d]`.
     pub(super) fn memory(&self, encoded: &[f32], buffers: &mut Buffers) -> Vec<f32> {
         let mut memory = Vec::new();
-        self.kv
-            .apply(&mut InputRows::new(encoded, self.width, &mut buffers.rows), &mut memory);
+        self.kv.apply(
+            &mut InputRows::new(encoded, self.heads.width, &mut buffers.rows),
+            &mut memory,
+        );
         memory
     }
 
@@ -176,9 +188,10 @@ impl PreparedCrossAttention {
             rows,
         } = buffers;
         let input = self.connection.enter(x, input);
-        self.q.apply(&mut InputRows::new(input, self.width, rows), wide);
-        decoding(self.settings, self.width).to_memory(wide, memory, sources, context);
-        self.output.apply(&mut InputRows::new(context, self.width, rows), y);
+        self.q.apply(&mut InputRows::new(input, self.heads.width, rows), wide);
+        self.heads.decoding().to_memory(wide, memory, sources, context);
+        self.output
+            .apply(&mut InputRows::new(context, self.heads.width, rows), y);
         self.connection.leave(x, y);
     }
 }
@@ -194,20 +207,17 @@ pub(super) struct PreparedFeedForward {
 }
 
 impl PreparedFeedForward {
-    pub(super) fn of(
-        layer: &FeedForward,
-        norm: Norm,
-        width: usize,
-        compute: InferenceCompute,
-    ) -> Result<Self, ModelError> {
-        let parts = FeedForwardParts::of(&layer.packed, width, layer.inner)?;
-        Ok(Self {
-            inner: PreparedLinear::of(&parts.inner_weight, Some(&parts.inner_bias), compute)?,
-            outer: PreparedLinear::of(&parts.outer_weight, Some(&parts.outer_bias), compute)?,
-            activation: layer.activation,
-            connection: Connection::of(norm, &parts.norm)?,
-            width,
-        })
+    /// Packs the parameters of a sublayer; `inner` is the width between its two maps.
+    pub(super) fn new(packed: &[f32], model: &ModelConfig, inner: usize, compute: InferenceCompute) -> Self {
+        let d = model.d_model;
+        let [up, up_bias, down, down_bias, scale_shift] = cut(packed, [inner * d, inner, d * inner, d, 2 * d]);
+        Self {
+            inner: PreparedLinear::new(up, Some(up_bias), d, compute),
+            outer: PreparedLinear::new(down, Some(down_bias), inner, compute),
+            activation: model.activation.into(),
+            connection: Connection::new(model.norm, scale_shift),
+            width: d,
+        }
     }
 
     /// Replaces every row.
@@ -221,5 +231,17 @@ impl PreparedFeedForward {
         self.outer
             .apply(&mut InputRows::new(wide, self.inner.outputs(), rows), y);
         self.connection.leave(x, y);
+    }
+}
+
+/// The normalisation after the last layer, which only pre-norm models have.
+#[derive(Debug)]
+pub(super) struct LastNorm(pub(super) Option<Vec<f32>>);
+
+impl LastNorm {
+    pub(super) fn apply(&self, x: &mut [f32]) {
+        if let Some(scale_shift) = &self.0 {
+            normalise_rows(x, scale_shift, EPSILON as f32);
+        }
     }
 }

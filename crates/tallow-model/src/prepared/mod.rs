@@ -4,8 +4,10 @@
 //! states to hidden states in buffers that live as long as the batch. The forms are read-only, so threads can share a
 //! model.
 
+mod embedding;
 mod layers;
 mod model;
+mod parameters;
 mod state;
 
 pub use model::{PreparedState, PreparedTransformer};

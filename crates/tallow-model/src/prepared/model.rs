@@ -1,12 +1,14 @@
 //! The prepared model and its state.
 
-use super::layers::{LastNorm, PreparedCrossAttention, PreparedFeedForward, PreparedSelfAttention};
+use super::embedding::Embedding;
+use super::layers::{Heads, LastNorm, PreparedCrossAttention, PreparedFeedForward, PreparedSelfAttention};
+use super::parameters::{self, Parameters};
 use super::state::{Buffers, LayerState, PackedState, SelfCache};
-use crate::transformer::Input;
-use crate::{Architecture, DecoderState, ModelError, Pass, Tokens, Transformer};
+use crate::directory::Unopened;
+use crate::{Architecture, DecoderState, ModelError, Norm, Pass, Tokens, Transformer};
 use candle_core::{DType, Device, Tensor};
-use std::sync::Arc;
-use tallow_ops::Sentences;
+use std::sync::{Arc, OnceLock};
+
 use tallow_ops::inference::{
     BestOfRows, BestPieces, InferenceCompute, InputRows, PreparedLinear, RowRequest, best_of_logits,
 };
@@ -19,14 +21,46 @@ const BLOCK: usize = 512;
 /// runs Candle's operations, in f32. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PreparedTransformer {
-    transformer: Transformer,
-    packed: Option<Arc<Packed>>,
+    architecture: Architecture,
+    engine: Engine,
+    origin: Arc<Origin>,
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    Packed(Arc<Packed>),
+    /// Candle's operations.
+    Tensors,
+}
+
+/// The model that was prepared.
+#[derive(Debug)]
+enum Origin {
+    Model(Transformer),
+    /// Files, and the model once it has been needed.
+    Files(Arc<Unopened>, OnceLock<Transformer>),
+}
+
+impl Origin {
+    fn model(&self) -> Result<&Transformer, ModelError> {
+        match self {
+            Self::Model(model) => Ok(model),
+            Self::Files(files, opened) => {
+                if opened.get().is_none() {
+                    let model = files.to_model(&Device::Cpu)?.for_inference()?;
+                    // Another thread may have been faster; the models are the same.
+                    drop(opened.set(model));
+                }
+                opened.get().ok_or_else(foreign)
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Packed {
-    source: Input,
-    target: Input,
+    source: Embedding,
+    target: Embedding,
     encoder: Vec<(PreparedSelfAttention, PreparedFeedForward)>,
     encoder_norm: LastNorm,
     decoder: Vec<(PreparedSelfAttention, PreparedCrossAttention, PreparedFeedForward)>,
@@ -54,24 +88,46 @@ impl PreparedTransformer {
     ///
     /// # Errors
     /// Those of the tensor operations.
-    pub fn new(transformer: Transformer, compute: InferenceCompute) -> Result<Self, ModelError> {
-        let table = &transformer.output_vd;
-        let packed = if table.device().is_cpu() && table.dtype() == DType::F32 {
-            Some(Arc::new(Packed::of(&transformer, compute)?))
+    pub fn new(model: Transformer, compute: InferenceCompute) -> Result<Self, ModelError> {
+        let architecture = model.architecture().clone();
+        let table = &model.output_vd;
+        let engine = if table.device().is_cpu() && table.dtype() == DType::F32 {
+            let parameters = Parameters::of_model(&model);
+            Engine::Packed(Arc::new(Packed::of(&architecture, &parameters, compute)?))
         } else {
-            None
+            Engine::Tensors
         };
-        Ok(Self { transformer, packed })
+        Ok(Self {
+            architecture,
+            engine,
+            origin: Arc::new(Origin::Model(model)),
+        })
     }
 
-    /// The model itself.
-    pub fn transformer(&self) -> &Transformer {
-        &self.transformer
+    /// Prepares the model of files, for the CPU. The weights go from the files to their packed forms without a copy in
+    /// between.
+    pub(crate) fn of_files(files: Unopened, compute: InferenceCompute) -> Result<Self, ModelError> {
+        let files = Arc::new(files);
+        let parameters = Parameters::of_files(files.clone());
+        let packed = Packed::of(&files.architecture, &parameters, compute)?;
+        Ok(Self {
+            architecture: files.architecture.clone(),
+            engine: Engine::Packed(Arc::new(packed)),
+            origin: Arc::new(Origin::Files(files, OnceLock::new())),
+        })
+    }
+
+    /// The model itself, in f32 and not packed: for passes over whole targets, and to record attention.
+    ///
+    /// # Errors
+    /// When the model was prepared from files and these can no longer be read.
+    pub fn transformer(&self) -> Result<&Transformer, ModelError> {
+        self.origin.model()
     }
 
     /// The architecture of the model.
     pub fn architecture(&self) -> &Architecture {
-        self.transformer.architecture()
+        &self.architecture
     }
 
     /// Reads the source and makes the decoder's state before the first token, with one row for each sentence.
@@ -79,11 +135,11 @@ impl PreparedTransformer {
     /// # Errors
     /// When an id is outside the vocabulary or a sentence is longer than the learned positions.
     pub fn start(&self, source: &Tokens) -> Result<PreparedState, ModelError> {
-        Ok(PreparedState(match &self.packed {
-            Some(packed) => State::Packed(packed.start(source)?),
-            None => {
-                let encoded = self.transformer.encode(source, Pass::default())?;
-                State::Tensors(self.transformer.start(&encoded)?)
+        Ok(PreparedState(match &self.engine {
+            Engine::Packed(packed) => State::Packed(packed.start(source)?),
+            Engine::Tensors => {
+                let model = self.transformer()?;
+                State::Tensors(model.start(&model.encode(source, Pass::default())?)?)
             }
         }))
     }
@@ -93,12 +149,12 @@ impl PreparedTransformer {
     /// # Errors
     /// When the number of tokens differs from the number of rows, or an id is outside the vocabulary.
     pub fn step(&self, tokens: &[u32], state: &mut PreparedState) -> Result<Tensor, ModelError> {
-        match (&mut state.0, &self.packed) {
-            (State::Packed(state), Some(packed)) => {
+        match (&mut state.0, &self.engine) {
+            (State::Packed(state), Engine::Packed(packed)) => {
                 packed.step(tokens, state)?;
                 packed.logits(state, self.architecture().target_vocabulary)
             }
-            (State::Tensors(state), _) => self.transformer.step(tokens, state),
+            (State::Tensors(state), Engine::Tensors) => self.transformer()?.step(tokens, state),
             _ => Err(foreign()),
         }
     }
@@ -123,22 +179,18 @@ impl PreparedTransformer {
             )));
         }
         let classes = self.architecture().classes();
-        match (&mut state.0, &self.packed) {
-            (State::Packed(state), Some(packed)) => {
+        match (&mut state.0, &self.engine) {
+            (State::Packed(state), Engine::Packed(packed)) => {
                 packed.step(tokens, state)?;
                 Ok(packed.best(state, classes, count, requests))
             }
-            (State::Tensors(state), _) => {
-                let logits = self.transformer.step(tokens, state)?;
+            (State::Tensors(state), Engine::Tensors) => {
+                let logits = self.transformer()?.step(tokens, state)?;
                 Ok(best_of_logits(&logits, classes, count, requests)?)
             }
             _ => Err(foreign()),
         }
     }
-}
-
-fn rows_of(x: &Tensor) -> Result<Vec<f32>, ModelError> {
-    Ok(x.flatten_all()?.to_vec1()?)
 }
 
 fn foreign() -> ModelError {
@@ -186,38 +238,47 @@ impl PreparedState {
 }
 
 impl Packed {
-    fn of(transformer: &Transformer, compute: InferenceCompute) -> Result<Self, ModelError> {
-        let model = &transformer.architecture().model;
+    fn of(architecture: &Architecture, parameters: &Parameters, compute: InferenceCompute) -> Result<Self, ModelError> {
+        let model = &architecture.model;
         let (norm, width) = (model.norm, model.d_model);
-        let encoder = transformer.encoder.layers.iter().map(|(attention, feed_forward)| {
+        let heads = Heads::new(model, model.heads);
+        let encoder = (0..model.encoder_layers).map(|number| {
+            let get = |name: &str| parameters.get(&format!("model.encoder.layers.{number}.{name}"));
             Ok((
-                PreparedSelfAttention::of(attention, norm, compute)?,
-                PreparedFeedForward::of(feed_forward, norm, width, compute)?,
+                PreparedSelfAttention::new(&get("self_attn")?, norm, heads, compute),
+                PreparedFeedForward::new(&get("feed_forward")?, model, model.feed_forward, compute),
             ))
         });
-        let decoder = transformer.decoder.layers.iter().map(|layer| {
+        let heads = Heads::new(model, model.decoder_heads());
+        let decoder = (0..model.decoder_layers).map(|number| {
+            let get = |name: &str| parameters.get(&format!("model.decoder.layers.{number}.{name}"));
             Ok((
-                PreparedSelfAttention::of(&layer.self_attention, norm, compute)?,
-                PreparedCrossAttention::of(&layer.cross_attention, norm, compute)?,
-                PreparedFeedForward::of(&layer.feed_forward, norm, width, compute)?,
+                PreparedSelfAttention::new(&get("self_attn")?, norm, heads, compute),
+                PreparedCrossAttention::new(&get("encoder_attn")?, norm, heads, compute),
+                PreparedFeedForward::new(&get("feed_forward")?, model, model.decoder_feed_forward(), compute),
             ))
         });
-        let pieces = transformer.output_vd.dim(0)?;
-        let bias = transformer.logits_bias.as_ref().map(Tensor::flatten_all).transpose()?;
-        let output = (0..pieces).step_by(BLOCK).map(|first| {
-            let count = BLOCK.min(pieces - first);
-            let weight = transformer.output_vd.narrow(0, first, count)?;
-            let bias = bias.as_ref().map(|bias| bias.narrow(0, first, count)).transpose()?;
-            Ok(PreparedLinear::of(&weight, bias.as_ref(), compute)?)
-        });
+        let last_norm = |stack: &str| match norm {
+            Norm::Post => Ok(LastNorm(None)),
+            Norm::Pre => Ok::<_, ModelError>(LastNorm(Some(parameters.get(&format!("model.{stack}.layer_norm"))?))),
+        };
+        let bias = parameters.logits_bias()?;
+        let output = |weight: &[f32]| {
+            let block = |(number, weight): (usize, &[f32])| {
+                let (first, count) = (number * BLOCK, weight.len() / width);
+                let bias = bias.as_ref().map(|bias| &bias[first..first + count]);
+                PreparedLinear::new(weight, bias, width, compute)
+            };
+            weight.chunks(BLOCK * width).enumerate().map(block).collect()
+        };
         Ok(Self {
-            source: transformer.source.clone(),
-            target: transformer.target.clone(),
+            source: Embedding::of(parameters, architecture, "encoder")?,
+            target: Embedding::of(parameters, architecture, "decoder")?,
             encoder: encoder.collect::<Result<_, ModelError>>()?,
-            encoder_norm: LastNorm::of(transformer.encoder.last_norm.as_ref())?,
+            encoder_norm: last_norm("encoder")?,
             decoder: decoder.collect::<Result<_, ModelError>>()?,
-            decoder_norm: LastNorm::of(transformer.decoder.last_norm.as_ref())?,
-            output: output.collect::<Result<_, ModelError>>()?,
+            decoder_norm: last_norm("decoder")?,
+            output: parameters.table(&parameters::output(architecture))?.with(output)?,
             width,
         })
     }
@@ -225,7 +286,10 @@ impl Packed {
     fn start(&self, source: &Tokens) -> Result<PackedState, ModelError> {
         let sentences = &source.sentences;
         let mut buffers = Buffers::default();
-        let mut x = rows_of(&self.source.forward((&source.ids, sentences), 0, None)?)?;
+        let mut x = Vec::new();
+        let positions = sentences.lengths().iter().flat_map(|length| 0..*length);
+        self.source
+            .embed(source.ids.to_vec1::<u32>()?.into_iter().zip(positions), &mut x)?;
         for (attention, feed_forward) in &self.encoder {
             attention.encode(&mut x, sentences, &mut buffers);
             feed_forward.apply(&mut x, &mut buffers);
@@ -256,9 +320,9 @@ impl Packed {
                 state.slots.len()
             )));
         }
-        let singles = Sentences::new(&vec![1; tokens.len()])?;
-        let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
-        state.x = rows_of(&self.target.forward((&ids, &singles), state.position, None)?)?;
+        let position = state.position;
+        self.target
+            .embed(tokens.iter().map(|token| (*token, position)), &mut state.x)?;
         for (row, slots) in state.slots.iter_mut().enumerate() {
             slots.push(row as u32);
         }

@@ -2,8 +2,6 @@
 
 use crate::Compute;
 use crate::product::{Engine, Into, Matrix, Prepared, append_product, new_product};
-use crate::values::Values;
-use candle_core::{Result, Tensor};
 
 /// The arithmetic of the products of a model that is prepared for inference. Softmax, normalisation, residuals and
 /// biases are f32 in all of them.
@@ -61,7 +59,14 @@ impl<'a> InputRows<'a> {
 }
 
 impl PreparedLinear {
-    fn new(weight_oi: &[f32], bias: Option<&[f32]>, inputs: usize, compute: InferenceCompute) -> Self {
+    /// Packs a weight.
+    ///
+    /// # Shapes
+    /// `weight_oi`: `[o, i]` with `i` = `inputs`; `bias`: `[o]`.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    pub fn new(weight_oi: &[f32], bias: Option<&[f32]>, inputs: usize, compute: InferenceCompute) -> Self {
         let outputs = weight_oi.len() / inputs.max(1);
         assert_eq!(weight_oi.len(), outputs * inputs, "a weight of whole rows");
         assert!(bias.is_none_or(|bias| bias.len() == outputs), "a bias for every output");
@@ -81,24 +86,6 @@ impl PreparedLinear {
             inputs,
             outputs,
         }
-    }
-
-    /// Packs a weight that is a contiguous f32 tensor in main memory.
-    ///
-    /// # Shapes
-    /// `weight`: `[o, i]`; `bias`: `[o]`.
-    ///
-    /// # Errors
-    /// When a tensor is something else, or the shapes do not fit.
-    pub fn of(weight: &Tensor, bias: Option<&Tensor>, compute: InferenceCompute) -> Result<Self> {
-        let (outputs, inputs) = weight.dims2()?;
-        if let Some(bias) = bias
-            && bias.dims() != [outputs]
-        {
-            candle_core::bail!("a bias {:?} for {outputs} outputs", bias.dims());
-        }
-        let bias = bias.map(Values::of).transpose()?;
-        Ok(Self::new(&Values::of(weight)?, bias.as_deref(), inputs, compute))
     }
 
     /// The width of the results.

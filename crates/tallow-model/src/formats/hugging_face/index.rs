@@ -3,6 +3,7 @@
 
 use super::{PYTORCH_FILE, WEIGHTS_FILE};
 use crate::directory::{file_error, shortened};
+use crate::formats::bytes::FileBytes;
 use crate::formats::weights::Weights;
 use crate::formats::{pytorch, safetensors};
 use crate::{ModelError, read_json};
@@ -18,7 +19,7 @@ pub const PYTORCH_INDEX_FILE: &str = "pytorch_model.bin.index.json";
 pub const WEIGHTS_FILES: [&str; 4] = [WEIGHTS_FILE, WEIGHTS_INDEX_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE];
 
 /// A function that reads the bytes of a file.
-type Read = fn(Vec<u8>) -> Result<Weights, String>;
+type Read = fn(FileBytes) -> Result<Weights, String>;
 
 /// The weights of a directory, and the name of their file or index.
 ///
@@ -39,7 +40,7 @@ pub(crate) fn read_weights(directory: &Path) -> Result<(Weights, &'static str), 
 }
 
 fn of_file(path: &Path, read: Read) -> Result<Weights, ModelError> {
-    let bytes = std::fs::read(path).map_err(file_error(path))?;
+    let bytes = FileBytes::open(path).map_err(file_error(path))?;
     read(bytes).map_err(|reason| ModelError::Damaged {
         path: path.to_path_buf(),
         reason,

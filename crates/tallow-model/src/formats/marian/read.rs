@@ -5,6 +5,7 @@ use super::npy;
 use super::options::{self, Model};
 use crate::directory::{file_error, shortened};
 use crate::formats::archive;
+use crate::formats::bytes::FileBytes;
 use crate::formats::failed_download::failed_download;
 use crate::formats::weights::Weights;
 use crate::inventory::inventory;
@@ -47,7 +48,7 @@ impl MarianModel {
     /// When it is damaged, when its options are not supported, and when a tensor is missing, misshapen or surplus; all
     /// faults are listed.
     pub(crate) fn read(path: &Path) -> Result<Self, ModelError> {
-        let bytes = std::fs::read(path).map_err(file_error(path))?;
+        let bytes = FileBytes::open(path).map_err(file_error(path))?;
         let damaged = |reason: String| ModelError::Damaged {
             path: path.to_path_buf(),
             reason,
@@ -205,7 +206,7 @@ impl Layout {
 }
 
 /// Reads the tensors of a file and the text of its options.
-fn weights_and_options(bytes: Vec<u8>) -> Result<(Weights, String), String> {
+fn weights_and_options(bytes: FileBytes) -> Result<(Weights, String), String> {
     if let Some(other) = failed_download(&bytes) {
         return Err(other.to_owned());
     }

@@ -4,6 +4,7 @@
 mod pickle;
 
 use super::archive;
+use super::bytes::FileBytes;
 use super::failed_download::failed_download;
 use super::weights::{Entry, Weights, contiguous};
 use candle_core::DType;
@@ -25,7 +26,7 @@ type Storages = HashMap<String, (usize, usize)>;
 ///
 /// # Errors
 /// A description of the fault.
-pub(super) fn read(bytes: Vec<u8>) -> Result<Weights, String> {
+pub(super) fn read(bytes: FileBytes) -> Result<Weights, String> {
     let entries = entries(&bytes).map_err(|fault| failed_download(&bytes).map_or(fault, str::to_owned))?;
     Ok(Weights::new(bytes, entries))
 }
