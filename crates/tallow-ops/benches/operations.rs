@@ -52,8 +52,8 @@ fn main() -> Result<()> {
         Compute::Bf16.unit_name().unwrap_or("the same, in f32"),
     );
     println!(
-        "{:<30}{:>11}{:>11}{:>11}{:>11}{:>11}",
-        "forward + backward", "kernel ms", "baseline", "reference", "ratio", "of limit"
+        "{:<30}{:>11}{:>11}{:>11}{:>11}{:>11}{:>11}",
+        "forward + backward", "kernel ms", "AVX2", "baseline", "reference", "ratio", "of limit"
     );
     for case in cases()? {
         if filter.as_ref().is_none_or(|filter| case.name.contains(filter.as_str())) {
@@ -152,9 +152,9 @@ impl Case {
     }
 
     fn run(&self, machine: &Machine) -> Result<()> {
-        let mut times = [Vec::new(), Vec::new(), Vec::new()];
+        let mut times = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
-            for (path, times) in [Path::Fast, Path::Baseline, Path::Reference]
+            for (path, times) in [Path::Fast, Path::Avx2, Path::Baseline, Path::Reference]
                 .into_iter()
                 .zip(&mut times)
             {
@@ -163,7 +163,7 @@ impl Case {
                 times.push(begin.elapsed().as_secs_f64());
             }
         }
-        let [fast, baseline, reference] = times.map(|mut times| {
+        let [fast, avx2, baseline, reference] = times.map(|mut times| {
             times.sort_by(f64::total_cmp);
             times[times.len() / 2]
         });
@@ -171,9 +171,10 @@ impl Case {
         let bytes = (3 * self.values * size_of::<f32>()) as f64;
         let limit = (self.flops / machine.flops).max(bytes / machine.bytes);
         println!(
-            "{:<30}{:>11.2}{:>11.2}{:>11.2}{:>11.1}{:>9.0} %",
+            "{:<30}{:>11.2}{:>11.2}{:>11.2}{:>11.2}{:>11.1}{:>9.0} %",
             self.name,
             1e3 * fast,
+            1e3 * avx2,
             1e3 * baseline,
             1e3 * reference,
             reference / fast,

@@ -20,7 +20,7 @@ impl Backend {
     pub(crate) fn of(operands: &[&Tensor]) -> Self {
         let is_in_memory = |x: &&Tensor| x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous();
         match path() {
-            Path::Fast | Path::Baseline if operands.iter().all(is_in_memory) => Self::Cpu,
+            Path::Fast | Path::Avx2 | Path::Baseline if operands.iter().all(is_in_memory) => Self::Cpu,
             _ => Self::Reference,
         }
     }

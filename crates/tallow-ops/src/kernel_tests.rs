@@ -17,8 +17,8 @@ fn random(seed: u64, shape: &[usize]) -> Var {
     Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
 }
 
-/// Runs an operation in f64, where only references run, and in f32, where kernels run (with the machine's instructions
-/// and with the baseline's). Compares the results, and the gradients of a random weighting of them.
+/// Runs an operation in f64, where only references run, and in f32, where kernels run (with the machine's instructions,
+/// with AVX2, and with the baseline's). Compares the results, and the gradients of a random weighting of them.
 fn compare(inputs: &[Var], operation: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
     compare_to(3e-6, inputs, operation)
 }
@@ -44,16 +44,15 @@ fn compare_to(tolerance: f64, inputs: &[Var], operation: impl Fn(&[Tensor]) -> R
             .collect()
     };
     let reference = run(DType::F64)?;
-    let kernels = [Path::Fast, Path::Baseline].map(|path| with_path(path, || run(DType::F32)));
-    let [fast, baseline] = kernels;
-    let pairs = reference
-        .iter()
-        .chain(&reference)
-        .zip(fast?.into_iter().chain(baseline?));
-    for (reference, kernel) in pairs {
-        let scale = reference.abs()?.max(0)?.to_scalar::<f64>()?.max(1.0);
-        let difference = (reference - kernel)?.abs()?.max(0)?.to_scalar::<f64>()?;
-        assert!(difference <= tolerance * scale, "{difference} at a scale of {scale}");
+    for path in Path::KERNELS {
+        for (reference, kernel) in reference.iter().zip(with_path(path, || run(DType::F32))?) {
+            let scale = reference.abs()?.max(0)?.to_scalar::<f64>()?.max(1.0);
+            let difference = (reference - kernel)?.abs()?.max(0)?.to_scalar::<f64>()?;
+            assert!(
+                difference <= tolerance * scale,
+                "{difference} at a scale of {scale}, {path:?}"
+            );
+        }
     }
     Ok(())
 }
@@ -240,12 +239,18 @@ fn rows_of_sublayers_are_alone() -> Result<()> {
                 cross_attention_sublayer((&x, &single), (&memory, &several), &attention, attend)?.to_vec2()?,
             ])
         };
-        for compute in [Compute::F32, Compute::Bf16x3, Compute::Bf16] {
-            let all = run(50, compute, true)?;
+        for (path, compute) in [
+            (Path::Fast, Compute::F32),
+            (Path::Avx2, Compute::F32),
+            (Path::Baseline, Compute::F32),
+            (Path::Fast, Compute::Bf16x3),
+            (Path::Fast, Compute::Bf16),
+        ] {
+            let all = with_path(path, || run(50, compute, true))?;
             for (count, tracked) in [(1, true), (2, true), (8, false), (24, true), (50, false)] {
-                let some = run(count, compute, tracked)?;
+                let some = with_path(path, || run(count, compute, tracked))?;
                 for (what, (some, all)) in some.iter().zip(&all).enumerate() {
-                    let what = format!("sublayer {what} in {compute:?}, {count} sentences of width {d}");
+                    let what = format!("sublayer {what} in {compute:?}, {path:?}, {count} sentences of width {d}");
                     assert_eq!(some[..], all[..some.len()], "{what}");
                 }
             }

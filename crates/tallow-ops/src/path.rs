@@ -8,11 +8,19 @@ use std::cell::Cell;
 pub enum Path {
     /// The kernels, with the widest vector instructions of the machine.
     Fast,
+    /// The same kernels with no instructions wider than AVX2 and FMA, as on the many processors that have these but not
+    /// AVX-512. The same as [`Path::Fast`] on a processor without them.
+    Avx2,
     /// The same kernels with the instructions that every processor of the target has, as on a machine without wider
     /// ones. (The crate `gemm`, which then computes the larger products, still chooses its own instructions.)
     Baseline,
     /// Candle's operations; tests compare the kernels with them.
     Reference,
+}
+
+impl Path {
+    /// The paths through the kernels.
+    pub const KERNELS: [Self; 3] = [Self::Fast, Self::Avx2, Self::Baseline];
 }
 
 thread_local! {
@@ -44,6 +52,8 @@ pub(crate) fn path() -> Path {
 pub(crate) fn arch() -> Arch {
     match path() {
         Path::Baseline => Arch::Scalar,
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => pulp::x86::V3::try_new().map_or_else(Arch::new, Arch::V3),
         _ => Arch::new(),
     }
 }

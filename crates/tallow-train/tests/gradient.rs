@@ -241,8 +241,8 @@ fn an_empty_batch() {
     assert!(result.is_err());
 }
 
-/// In every architecture, the gradient of the whole model is the same from three sources: kernels with the machine's
-/// instructions, kernels with the baseline instructions, and Candle's operations.
+/// In every architecture, the gradient of the whole model is the same from four sources: kernels with the machine's
+/// instructions, with AVX2 and with the baseline instructions, and Candle's operations.
 #[test]
 fn every_path_gives_the_same_gradient() {
     for (norm, activation) in [
@@ -257,7 +257,7 @@ fn every_path_gives_the_same_gradient() {
         let setting = Setting { params, model };
         let run = |path| with_path(path, || setting.gradients(&batch(), Some(KEY), 1));
         let reference = run(Path::Reference);
-        for path in [Path::Fast, Path::Baseline] {
+        for path in Path::KERNELS {
             assert_near(&format!("{path:?}, {norm:?}, {activation:?}"), &run(path), &reference);
         }
     }

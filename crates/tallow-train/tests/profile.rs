@@ -47,7 +47,7 @@ fn operations_of_updates() {
     assert_eq!((profile.updates, profile.workers), (5, 2));
     let total: f64 = profile.shares.iter().map(|share| share.time.as_secs_f64()).sum();
     assert!(total <= profile.seconds * profile.workers as f64, "{profile:?}");
-    let packs = tallow_ops::instruction_set().contains("avx512");
+    let packs = tallow_ops::instruction_set().contains("avx");
     for share in &profile.shares {
         let expected = share.name != "products: packing" || packs;
         assert_eq!(share.calls > 0, expected, "{share:?}");

@@ -122,11 +122,17 @@ mod tests {
             );
             let bias = random(key.fold(3), (1, outputs))?.squeeze(0)?;
             for (bias, activation) in [(None, Activation::None), (Some(&bias), Activation::Relu)] {
-                let run = |x: &Tensor| linear(x, &weight, bias, activation, Compute::F32)?.to_vec2::<f32>();
-                let all = run(&x)?;
-                for count in [1, 2, 3, 5, 8, 17] {
-                    let some = run(&x.narrow(0, 1, count)?)?;
-                    assert_eq!(some, all[1..1 + count], "{count} of {rows} rows, {inputs} to {outputs}");
+                for path in crate::Path::KERNELS {
+                    let run = |x: &Tensor| {
+                        let y = crate::with_path(path, || linear(x, &weight, bias, activation, Compute::F32));
+                        y?.to_vec2::<f32>()
+                    };
+                    let all = run(&x)?;
+                    for count in [1, 2, 3, 5, 8, 17] {
+                        let some = run(&x.narrow(0, 1, count)?)?;
+                        let what = format!("{count} of {rows} rows, {inputs} to {outputs}, {path:?}");
+                        assert_eq!(some, all[1..1 + count], "{what}");
+                    }
                 }
             }
         }

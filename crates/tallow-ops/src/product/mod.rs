@@ -1,5 +1,5 @@
-//! Matrix products in main memory, with checked slices. Products in f32 use Tallow's kernels for AVX-512, and the crate
-//! `gemm` on other processors. Products with factors in bf16 use the processor's units for bf16.
+//! Matrix products in main memory, with checked slices. Products in f32 use Tallow's kernels for AVX-512 or AVX2,
+//! and the crate `gemm` on other processors. Products with factors in bf16 use the processor's units for bf16.
 
 #[cfg_attr(not(target_arch = "x86_64"), path = "panels/absent.rs")]
 mod panels;
@@ -11,6 +11,7 @@ mod transpose;
 use crate::path::{Path, path};
 use crate::profile::{Operation, Span, span_of};
 use gemm::Parallelism;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 pub(crate) use small::{Left, Right, small_product};
@@ -34,11 +35,14 @@ impl Compute {
     pub(crate) fn engine(self) -> Engine {
         /// One engine for each kind of arithmetic.
         static DETECTED: OnceLock<[Engine; 3]> = OnceLock::new();
-        if path() == Path::Baseline {
-            return Engine::Gemm;
+        let panels = |processor: Option<panels::Processor>| processor.map_or(Engine::Gemm, Engine::Panels);
+        match path() {
+            Path::Baseline => return Engine::Gemm,
+            Path::Avx2 => return panels(panels::Processor::avx2()),
+            Path::Fast | Path::Reference => {}
         }
         let [f32, parts, bf16] = DETECTED.get_or_init(|| {
-            let f32 = panels::Avx512::detect().map_or(Engine::Gemm, Engine::Panels);
+            let f32 = panels(panels::Processor::detect());
             let tiles = |factors| tiles::Unit::detect(factors).map_or(f32, Engine::Tiles);
             [f32, tiles(tiles::Factors::Parts), tiles(tiles::Factors::Rounded)]
         });
@@ -64,7 +68,7 @@ pub(crate) enum Engine {
     /// The crate `gemm`, in f32.
     Gemm,
     /// Tallow's kernels, in f32.
-    Panels(panels::Avx512),
+    Panels(panels::Processor),
     /// Tiles of bf16.
     Tiles(tiles::Unit),
 }
@@ -114,6 +118,11 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// `count` columns starting at `first`, which exist.
+    fn some_columns(self, first: usize, count: usize) -> Self {
+        self.t().some_rows(first, count).t()
+    }
+
     /// The transposed matrix, on the same values.
     pub(crate) fn t(self) -> Self {
         Self {
@@ -154,6 +163,10 @@ fn reach(rows: usize, columns: usize, stride: usize) -> usize {
         (rows - 1) * stride + columns
     }
 }
+
+/// The multiple at which [`product_prepared_columns`] begins: no form of an operand has blocks of columns that go beyond
+/// one.
+pub(crate) const COLUMNS: usize = 64;
 
 /// A right operand that is prepared once and used in several products.
 pub(crate) struct Prepared<'a>(State<'a>);
@@ -198,8 +211,8 @@ impl<'a> Prepared<'a> {
     fn operand(&self) -> Operand<'_> {
         match &self.0 {
             State::Fresh(operand) => *operand,
-            State::Panels(packed) => Operand::Panels(panels::Right::Packed(packed)),
-            State::Tiles(packed) => Operand::Tiles(tiles::Right::Packed(packed)),
+            State::Panels(packed) => Operand::Panels(panels::Right::packed(packed)),
+            State::Tiles(packed) => Operand::Tiles(tiles::Right::packed(packed)),
         }
     }
 }
@@ -219,6 +232,15 @@ impl<'a> Operand<'a> {
             Self::Gemm(b) => (b.rows, b.columns),
             Self::Panels(b) => b.shape(),
             Self::Tiles(b) => b.shape(),
+        }
+    }
+
+    /// Some of its columns, which exist; the first is a multiple of [`COLUMNS`].
+    fn some_columns(self, first: usize, count: usize) -> Self {
+        match self {
+            Self::Gemm(b) => Self::Gemm(b.some_columns(first, count)),
+            Self::Panels(b) => Self::Panels(b.some_columns(first, count)),
+            Self::Tiles(b) => Self::Tiles(b.some_columns(first, count)),
         }
     }
 
@@ -244,6 +266,22 @@ pub(crate) fn product(engine: Engine, output: Output, a: Matrix, b: Matrix, into
 /// [`product`] with a prepared right operand.
 pub(crate) fn product_prepared(output: Output, a: Matrix, b: &Prepared, into: Into) {
     product_of(output, a, b.operand(), into);
+}
+
+/// [`product_prepared`] over some columns of the right operand. The output holds only these columns, and so does a bias.
+/// With Tallow's kernels, they equal those of the whole product, to the bit.
+///
+/// # Panics
+/// As for [`product`], or when the first column is not a multiple of [`COLUMNS`], or the last does not exist.
+#[allow(dead_code, reason = "for output layers that are computed block by block")]
+pub(crate) fn product_prepared_columns(output: Output, a: Matrix, b: &Prepared, columns: Range<usize>, into: Into) {
+    let b = b.operand();
+    let all = b.shape().1;
+    assert!(
+        columns.start.is_multiple_of(COLUMNS) && columns.start <= columns.end && columns.end <= all,
+        "columns {columns:?} of {all}, from a multiple of {COLUMNS}"
+    );
+    product_of(output, a, b.some_columns(columns.start, columns.len()), into);
 }
 
 #[allow(unsafe_code)]
@@ -445,11 +483,20 @@ mod tests {
 
     /// The engines for products in f32 on this machine.
     fn engines() -> Vec<Engine> {
-        let own = panels::Avx512::detect();
-        if own.is_none() {
-            println!("without the kernels in AVX-512, which this machine has not");
+        let mut engines = own_engines();
+        engines.push(Engine::Gemm);
+        engines
+    }
+
+    /// Those of them that are Tallow's kernels: in AVX2, and the widest ones.
+    fn own_engines() -> Vec<Engine> {
+        let processors = [panels::Processor::avx2(), panels::Processor::detect()];
+        let mut engines: Vec<Engine> = processors.into_iter().flatten().map(Engine::Panels).collect();
+        engines.dedup_by_key(|engine| format!("{engine:?}"));
+        if engines.len() < 2 {
+            println!("without the kernels in AVX2 or AVX-512: this machine has not both");
         }
-        own.map(Engine::Panels).into_iter().chain([Engine::Gemm]).collect()
+        engines
     }
 
     /// All engines and layouts, with and without prepared right operands, with gaps between rows, on odd shapes and on
@@ -517,17 +564,22 @@ mod tests {
         let (rows, inner, columns) = (290, 300, 600);
         let (a_values, b_values) = (values(rows * inner, 1), values(inner * columns, 2));
         let bias = values(columns, 3);
-        for engine in engines()
-            .into_iter()
-            .filter(|engine| matches!(engine, Engine::Panels(_)))
-        {
+        for engine in own_engines() {
             let run = |first: usize, count: usize, taken: usize| {
                 let a = Matrix::new(&a_values, rows, inner).some_rows(first, count);
                 let b = Matrix::with_stride(&b_values, inner, taken, columns);
                 new_product(engine, a, b, Into::Bias(&bias[..taken]))
             };
             let all = run(0, rows, columns);
-            for (first, count, taken) in [(0, 1, 600), (13, 2, 1), (28, 15, 33), (285, 5, 513)] {
+            for (first, count, taken) in [
+                (0, 1, 600),
+                (13, 2, 1),
+                (28, 15, 33),
+                (285, 5, 513),
+                (4, 7, 255),
+                (9, 9, 17),
+                (100, 8, 257),
+            ] {
                 let some = run(first, count, taken);
                 for (row, some) in some.chunks_exact(taken).enumerate() {
                     assert_eq!(some, &all[(first + row) * columns..][..taken]);
@@ -558,8 +610,9 @@ mod tests {
             Matrix::new(&b_turned, columns, inner).t(),
         ];
         let pools = [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
-        let own = [Compute::F32, Compute::Bf16x3, Compute::Bf16].map(Compute::engine);
-        for engine in own.into_iter().filter(|engine| !matches!(engine, Engine::Gemm)) {
+        let tiles = [Compute::Bf16x3, Compute::Bf16].map(Compute::engine);
+        let tiles = tiles.into_iter().filter(|engine| matches!(engine, Engine::Tiles(_)));
+        for engine in own_engines().into_iter().chain(tiles) {
             let mut expected = None;
             for case in 0..16 {
                 let (pool, prepared) = (&pools[case & 1], case & 2 != 0);
@@ -581,6 +634,89 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The kernels for every processor give the same bits.
+    #[test]
+    fn processors_change_nothing() {
+        let (rows, inner, columns) = (45, 600, 75);
+        let (a_values, b_values) = (values(rows * inner, 1), values(inner * columns, 2));
+        let (a, b) = (
+            Matrix::new(&a_values, rows, inner),
+            Matrix::new(&b_values, inner, columns),
+        );
+        let results: Vec<_> = own_engines()
+            .into_iter()
+            .map(|engine| new_product(engine, a, b, Into::Set))
+            .collect();
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    /// A product over some columns equals these columns of the whole product, to the bit, in every engine. (That is
+    /// not certain with `gemm`, so that engine gets a tolerance.)
+    #[test]
+    fn columns_of_a_prepared_operand() {
+        let (rows, inner, columns) = (37, 300, 700);
+        let a_values = values(rows * inner, 1);
+        let b_values = values(inner * columns, 2);
+        let bias = values(columns, 3);
+        let a = Matrix::new(&a_values, rows, inner);
+        let rights = [
+            Matrix::new(&b_values, inner, columns),
+            Matrix::new(&b_values, columns, inner).t(),
+        ];
+        let tiles = [Compute::Bf16x3, Compute::Bf16].map(Compute::engine);
+        let tiles = tiles.into_iter().filter(|engine| matches!(engine, Engine::Tiles(_)));
+        for (engine, b) in engines()
+            .into_iter()
+            .chain(tiles)
+            .flat_map(|engine| rights.map(|b| (engine, b)))
+        {
+            for prepared in [Prepared::new(engine, b), Prepared::for_uses(engine, b, 1)] {
+                let mut whole = Vec::new();
+                append_product(&mut whole, a, &prepared, Into::Bias(&bias));
+                for range in [0..700, 0..64, 64..65, 128..640, 512..700, 576..603, 640..700, 64..64] {
+                    let stride = range.len() + 3;
+                    for into in [Into::Bias(&bias[range.clone()]), Into::Add, Into::Set] {
+                        let mut some = vec![0.5f32; rows * stride];
+                        if into == Into::Add {
+                            let rows = some.chunks_exact_mut(stride);
+                            rows.for_each(|row| row[..range.len()].copy_from_slice(&bias[range.clone()]));
+                        }
+                        let output = Output {
+                            values: &mut some,
+                            stride,
+                        };
+                        product_prepared_columns(output, a, &prepared, range.clone(), into);
+                        for (some, whole) in some.chunks_exact(stride).zip(whole.chunks_exact(columns)) {
+                            let (some, gap) = some.split_at(range.len());
+                            assert_eq!(gap, [0.5; 3]);
+                            for (j, (some, whole)) in some.iter().zip(&whole[range.clone()]).enumerate() {
+                                let bias = if into == Into::Set { bias[range.start + j] } else { 0.0 };
+                                let same = match engine {
+                                    Engine::Gemm => (some + bias - whole).abs() < 1e-4,
+                                    _ if into == Into::Set => (some + bias - whole).abs() < 1e-4,
+                                    _ => some.to_bits() == whole.to_bits(),
+                                };
+                                assert!(same, "{engine:?}, {range:?}, {into:?}: {some} {whole}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "columns 32..64 of 70, from a multiple of 64")]
+    fn columns_begin_at_a_multiple() {
+        let (x, mut y) = ([0f32; 70], [0f32; 32]);
+        let b = Prepared::new(Compute::F32.engine(), Matrix::new(&x, 1, 70));
+        let output = Output {
+            values: &mut y,
+            stride: 32,
+        };
+        product_prepared_columns(output, Matrix::new(&[1.0], 1, 1), &b, 32..64, Into::Set);
     }
 
     #[test]

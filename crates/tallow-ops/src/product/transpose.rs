@@ -1,7 +1,7 @@
 //! The transpose of small matrices, such as the keys and values of attention.
 
 use super::Matrix;
-use super::panels::Avx512;
+use super::panels::Processor;
 use crate::path::{Path, path};
 use crate::rows::LANES;
 
@@ -10,7 +10,12 @@ use crate::rows::LANES;
 pub(crate) fn transpose(m: Matrix, into: &mut Vec<f32>) {
     let padded = m.rows.next_multiple_of(LANES);
     into.resize(m.columns * padded, 0.0);
-    match Avx512::detect().filter(|_| path() != Path::Baseline) {
+    let processor = match path() {
+        Path::Baseline => None,
+        Path::Avx2 => Processor::avx2(),
+        Path::Fast | Path::Reference => Processor::detect(),
+    };
+    match processor {
         Some(processor) => processor.transpose(m, into, padded),
         None => by_blocks(m, into, padded),
     }
@@ -41,7 +46,7 @@ mod tests {
     use super::*;
     use crate::with_path;
 
-    /// On both paths, in memory that held other values before.
+    /// On every path, in memory that held other values before.
     #[test]
     fn equals_the_definition() {
         for (rows, columns, gap) in [
@@ -54,7 +59,7 @@ mod tests {
             (3, 0, 1),
         ] {
             let values: Vec<f32> = (0..rows * (columns + gap)).map(|i| i as f32 + 1.0).collect();
-            for path in [Path::Fast, Path::Baseline] {
+            for path in Path::KERNELS {
                 let mut into = vec![7.0; 90];
                 with_path(path, || {
                     transpose(Matrix::with_stride(&values, rows, columns, columns + gap), &mut into);

@@ -211,7 +211,7 @@ mod tests {
                     let bits = key.words(first + i as u32, row, sentence)[w] >> (16 * h) & 0xffff;
                     *factor = if bits < u32::from(threshold) { 0.0 } else { 1.25 };
                 }
-                for path in [crate::Path::Fast, crate::Path::Baseline] {
+                for path in crate::Path::KERNELS {
                     let mut factors = [7f32; 8 * WIDE];
                     crate::with_path(path, || {
                         key.fill_mask((first, row, sentence), (threshold, 1.25), &mut factors)

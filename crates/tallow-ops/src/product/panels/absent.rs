@@ -1,16 +1,21 @@
-//! Substitutes for processors without AVX-512: no value of these types can exist.
+//! Substitutes for processors without kernels: no value of these types can exist.
 #![allow(unsafe_code)]
 
 use crate::product::{Into, Matrix};
 use std::convert::Infallible;
 
-/// A processor with AVX-512.
+/// A processor for which there are kernels.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(Infallible);
+pub(crate) struct Processor(Infallible);
 
-impl Avx512 {
-    /// This machine's processor, if it has AVX-512.
+impl Processor {
+    /// This machine's processor, with the widest of its vectors.
     pub(crate) fn detect() -> Option<Self> {
+        None
+    }
+
+    /// This machine's processor, if it has AVX2 and FMA.
+    pub(crate) fn avx2() -> Option<Self> {
         None
     }
 
@@ -22,10 +27,10 @@ impl Avx512 {
 
 /// A right operand in panels.
 #[derive(Debug)]
-pub(crate) struct Packed(Avx512);
+pub(crate) struct Packed(Processor);
 
 impl Packed {
-    pub(crate) fn new(processor: Avx512, _: Matrix) -> Self {
+    pub(crate) fn new(processor: Processor, _: Matrix) -> Self {
         Self(processor)
     }
 }
@@ -37,10 +42,20 @@ pub(crate) enum Right<'a> {
     Packed(&'a Packed),
     /// It is packed piece by piece.
     #[allow(dead_code, reason = "the kernel that reads it is not compiled here")]
-    Fresh(Avx512, Matrix<'a>),
+    Fresh(Processor, Matrix<'a>),
 }
 
-impl Right<'_> {
+impl<'a> Right<'a> {
+    /// All of a packed operand.
+    pub(crate) fn packed(packed: &'a Packed) -> Self {
+        Self::Packed(packed)
+    }
+
+    /// Some of its columns.
+    pub(crate) fn some_columns(self, _: usize, _: usize) -> Self {
+        self
+    }
+
     /// Its rows and columns.
     pub(crate) fn shape(self) -> (usize, usize) {
         match self {

@@ -49,7 +49,17 @@ pub(crate) enum Right<'a> {
     Fresh(Unit, Matrix<'a>),
 }
 
-impl Right<'_> {
+impl<'a> Right<'a> {
+    /// All of a packed operand.
+    pub(crate) fn packed(packed: &'a Packed) -> Self {
+        Self::Packed(packed)
+    }
+
+    /// Some of its columns.
+    pub(crate) fn some_columns(self, _: usize, _: usize) -> Self {
+        self
+    }
+
     /// Its rows and columns.
     pub(crate) fn shape(self) -> (usize, usize) {
         match self {

@@ -214,18 +214,31 @@ impl Packed {
 /// A right operand.
 #[derive(Clone, Copy)]
 pub(crate) enum Right<'a> {
-    /// It has been packed before.
-    Packed(&'a Packed),
+    /// It has been packed before. A product takes some of its columns: the number of the first, and how many.
+    Packed(&'a Packed, (usize, usize)),
     /// It is packed piece by piece.
     Fresh(Unit, Matrix<'a>),
 }
 
-impl Right<'_> {
+impl<'a> Right<'a> {
+    /// All of a packed operand.
+    pub(crate) fn packed(packed: &'a Packed) -> Self {
+        Self::Packed(packed, (0, packed.columns))
+    }
+
     /// Its rows and columns.
     pub(crate) fn shape(self) -> (usize, usize) {
         match self {
-            Self::Packed(packed) => (packed.inner, packed.columns),
+            Self::Packed(packed, (_, columns)) => (packed.inner, columns),
             Self::Fresh(_, b) => (b.rows, b.columns),
+        }
+    }
+
+    /// Some of its columns, which exist; the first is a multiple of [`COLUMNS`](super::COLUMNS).
+    pub(crate) fn some_columns(self, first: usize, count: usize) -> Self {
+        match self {
+            Self::Packed(packed, (start, _)) => Self::Packed(packed, (start + first, count)),
+            Self::Fresh(unit, b) => Self::Fresh(unit, b.some_columns(first, count)),
         }
     }
 }
@@ -264,9 +277,10 @@ fn grown(tiles: &mut Vec<Tile>, count: usize) -> &mut [Tile] {
 /// # Panics
 /// When the inner dimensions of the operands differ.
 pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Right, into: Into) {
-    let (unit, inner, columns) = match b {
-        Right::Packed(packed) => (packed.unit, packed.inner, packed.columns),
-        Right::Fresh(unit, b) => (unit, b.rows, b.columns),
+    let (inner, columns) = b.shape();
+    let unit = match b {
+        Right::Packed(packed, _) => packed.unit,
+        Right::Fresh(unit, _) => unit,
     };
     assert_eq!(a.columns, inner, "the inner dimensions of a product differ");
     let into = Initial { into, unit };
@@ -286,7 +300,7 @@ pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Righ
                 Initial { into: Into::Add, unit }
             };
             let of_b = match b {
-                Right::Packed(packed) => packed.piece(&depth),
+                Right::Packed(packed, (start, _)) => &packed.piece(&depth)[start / TILE * strip..],
                 Right::Fresh(_, b) => {
                     let of_b = grown(of_b, strips(columns) * strip);
                     pack(unit.parts(), b.t(), 0, depth.clone(), Strip::Columns, of_b);
@@ -448,7 +462,7 @@ mod tests {
                 let stride = columns + 2;
                 let packed = Packed::new(unit, b);
                 let right = if prepared {
-                    Right::Packed(&packed)
+                    Right::packed(&packed)
                 } else {
                     Right::Fresh(unit, b)
                 };
