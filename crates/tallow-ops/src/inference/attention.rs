@@ -3,7 +3,9 @@
 use crate::Sentences;
 use crate::attention::{Attention, Sides};
 use crate::exponential::exp_nonpositive;
+use crate::path::arch;
 use crate::rows::{LANES, total};
+use pulp::{Simd, WithSimd};
 
 /// Attention of single queries to keys and values in memory, for a decoder's step.
 ///
@@ -19,44 +21,6 @@ pub struct DecodingAttention {
 }
 
 impl DecodingAttention {
-    /// Appends the context of one query. `row(i)` returns the keys and values of the `i`-th of `count` tokens;
-    /// `weights` is scratch memory.
-    #[inline(always)]
-    fn attend<'a>(
-        &self,
-        q: &[f32],
-        count: usize,
-        row: impl Fn(usize) -> &'a [f32],
-        weights: &mut Vec<f32>,
-        context: &mut [f32],
-    ) {
-        let (heads, width) = (self.heads, self.width / self.heads);
-        let stride = count.next_multiple_of(LANES);
-        weights.clear();
-        weights.resize(heads * stride, f32::NEG_INFINITY);
-        for token in 0..count {
-            let keys = &row(token)[..self.width];
-            for (head, (q, k)) in q.chunks_exact(width).zip(keys.chunks_exact(width)).enumerate() {
-                weights[head * stride + token] = dot(q, k) * self.scale;
-            }
-        }
-        for weights in weights.chunks_exact_mut(stride) {
-            softmax(weights);
-        }
-        context.fill(0.0);
-        for token in 0..count {
-            let values = &row(token)[self.width..];
-            for (head, (sum, v)) in context
-                .chunks_exact_mut(width)
-                .zip(values.chunks_exact(width))
-                .enumerate()
-            {
-                let weight = weights[head * stride + token];
-                sum.iter_mut().zip(v).for_each(|(sum, v)| *sum += weight * v);
-            }
-        }
-    }
-
     /// Attention of every query to the tokens of its own hypothesis.
     ///
     /// # Shapes
@@ -72,17 +36,9 @@ impl DecodingAttention {
         slots: &[Vec<u32>],
         context: &mut Vec<f32>,
     ) {
-        let (positions, rows) = (blocks.len(), queries.len() / stride);
-        context.resize(rows * self.width, 0.0);
         let size = 2 * self.width;
-        vectorized!({
-            let mut weights = Vec::new();
-            let queries = queries.chunks_exact(stride).zip(slots);
-            for ((query, slots), context) in queries.zip(context.chunks_exact_mut(self.width)) {
-                let row = |i: usize| &blocks[i][slots[i] as usize * size..][..size];
-                self.attend(&query[..self.width], positions, row, &mut weights, context);
-            }
-        });
+        let tokens = |query: usize, i: usize| &blocks[i][slots[query][i] as usize * size..][..size];
+        self.run(queries, stride, |_| blocks.len(), tokens, context);
     }
 
     /// Attention of every query to the source of its sentence.
@@ -94,18 +50,116 @@ impl DecodingAttention {
     /// # Panics
     /// When a range lies outside the memory.
     pub fn to_memory(&self, queries: &[f32], memory: &[f32], sources: &[(usize, usize)], context: &mut Vec<f32>) {
-        context.resize(queries.len(), 0.0);
         let size = 2 * self.width;
-        vectorized!({
-            let mut weights = Vec::new();
-            let rows = queries
-                .chunks_exact(self.width)
-                .zip(context.chunks_exact_mut(self.width));
-            for ((query, context), (first, count)) in rows.zip(sources) {
-                let rows = &memory[first * size..(first + count) * size];
-                self.attend(query, *count, |i| &rows[i * size..][..size], &mut weights, context);
-            }
+        let tokens = |query: usize, i: usize| &memory[(sources[query].0 + i) * size..][..size];
+        self.run(queries, self.width, |query| sources[query].1, tokens, context);
+    }
+
+    fn run<'a>(
+        &self,
+        queries: &[f32],
+        stride: usize,
+        count: impl Fn(usize) -> usize,
+        tokens: impl Fn(usize, usize) -> &'a [f32],
+        context: &mut Vec<f32>,
+    ) {
+        context.clear();
+        context.resize(queries.len() / stride * self.width, 0.0);
+        arch().dispatch(Run {
+            attention: *self,
+            queries,
+            stride,
+            count,
+            tokens,
+            context,
         });
+    }
+}
+
+/// The attention of several queries. `tokens(query, i)` returns the keys and values of the `i`-th of the `count(query)`
+/// tokens that a query sees.
+struct Run<'c, 'q, N, T> {
+    attention: DecodingAttention,
+    queries: &'q [f32],
+    stride: usize,
+    count: N,
+    tokens: T,
+    context: &'c mut [f32],
+}
+
+/// Vectors of the context that are summed in registers at a time.
+const SUMS: usize = 4;
+
+impl<'a, N: Fn(usize) -> usize, T: Fn(usize, usize) -> &'a [f32]> WithSimd for Run<'_, '_, N, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let DecodingAttention { width, heads, scale } = self.attention;
+        let of_head = width / heads;
+        let (mut weights, mut rows) = (Vec::new(), Vec::new());
+        let queries = self.queries.chunks_exact(self.stride);
+        for (number, (query, context)) in queries.zip(self.context.chunks_exact_mut(width)).enumerate() {
+            let count = (self.count)(number);
+            rows.clear();
+            rows.extend((0..count).map(|token| (self.tokens)(number, token)));
+            let padded = count.next_multiple_of(LANES);
+            weights.clear();
+            weights.resize(heads * padded, f32::NEG_INFINITY);
+            for (token, row) in rows.iter().enumerate() {
+                let both = query[..width]
+                    .chunks_exact(of_head)
+                    .zip(row[..width].chunks_exact(of_head));
+                for (head, (q, k)) in both.enumerate() {
+                    weights[head * padded + token] = dot(simd, q, k) * scale;
+                }
+            }
+            let each_head = weights.chunks_exact_mut(padded).zip(context.chunks_exact_mut(of_head));
+            for (head, (weights, context)) in each_head.enumerate() {
+                softmax(weights);
+                let values = |token: usize| &rows[token][width + head * of_head..][..of_head];
+                weighted_sum(simd, &weights[..count], values, context);
+            }
+        }
+    }
+}
+
+/// The dot product of two rows. The order of additions depends only on their length and on the width of vectors.
+#[inline(always)]
+fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
+    let mut sum = simd.splat_f32s(0.0);
+    for (a, b) in a.iter().zip(b) {
+        sum = simd.mul_add_e_f32s(*a, *b, sum);
+    }
+    let rest = a_rest.iter().zip(b_rest).fold(0.0, |sum, (a, b)| sum + a * b);
+    simd.reduce_sum_f32s(sum) + rest
+}
+
+/// The sum of values by their weights.
+#[inline(always)]
+fn weighted_sum<'a, S: Simd>(simd: S, weights: &[f32], values: impl Fn(usize) -> &'a [f32], sum: &mut [f32]) {
+    let (sums, rest) = S::as_mut_simd_f32s(sum);
+    let whole = sums.len() * S::F32_LANES;
+    for (group, sums) in sums.chunks_mut(SUMS).enumerate() {
+        let mut registers = [simd.splat_f32s(0.0); SUMS];
+        for (token, weight) in weights.iter().enumerate() {
+            let weight = simd.splat_f32s(*weight);
+            let (values, _) = S::as_simd_f32s(values(token));
+            for (register, value) in registers.iter_mut().zip(&values[group * SUMS..]).take(sums.len()) {
+                *register = simd.mul_add_e_f32s(weight, *value, *register);
+            }
+        }
+        sums.iter_mut()
+            .zip(registers)
+            .for_each(|(sum, register)| *sum = register);
+    }
+    for (i, sum) in rest.iter_mut().enumerate() {
+        let products = weights
+            .iter()
+            .enumerate()
+            .map(|(token, weight)| weight * values(token)[whole + i]);
+        *sum = products.fold(0.0, |sum, product| sum + product);
     }
 }
 
@@ -122,23 +176,6 @@ pub fn attend_sentences(qkv: &[f32], sentences: &Sentences, heads: usize, scale:
     };
     context.clear();
     Attention::new(heads, scale, false, None).self_attention(qkv, sides, context);
-}
-
-/// The dot product of two rows. The order of additions depends only on their length.
-#[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let (rest_a, rest_b) = (a.remainder(), b.remainder());
-    for (a, b) in a.zip(b) {
-        for i in 0..LANES {
-            lanes[i] += a[i] * b[i];
-        }
-    }
-    for (lane, (a, b)) in lanes.iter_mut().zip(rest_a.iter().zip(rest_b)) {
-        *lane += a * b;
-    }
-    total(lanes)
 }
 
 /// Softmax of a row of whole vectors, whose unused elements are minus infinity.
@@ -162,5 +199,85 @@ fn softmax(row: &mut [f32]) {
     let share = 1.0 / total(sums);
     for x in chunks.as_flattened_mut() {
         *x *= share;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Path, with_path};
+
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let key = crate::Key::new(seed, crate::Purpose::Initialisation);
+        key.normal(count).into_iter().map(|x| x as f32).collect()
+    }
+
+    /// The context of one query by its definition, in f64.
+    fn by_definition(attention: DecodingAttention, q: &[f32], rows: &[&[f32]]) -> Vec<f64> {
+        let DecodingAttention { width, heads, scale } = attention;
+        let of_head = width / heads;
+        let mut context = vec![0.0; width];
+        for head in 0..heads {
+            let columns = head * of_head..(head + 1) * of_head;
+            let score = |row: &&[f32]| -> f64 {
+                let products = columns.clone().map(|i| f64::from(q[i]) * f64::from(row[i]));
+                (products.sum::<f64>() * f64::from(scale)).exp()
+            };
+            let scores: Vec<f64> = rows.iter().map(score).collect();
+            for i in columns.clone() {
+                let products = scores
+                    .iter()
+                    .zip(rows)
+                    .map(|(score, row)| score * f64::from(row[width + i]));
+                context[i] = products.sum::<f64>() / scores.iter().sum::<f64>();
+            }
+        }
+        context
+    }
+
+    #[test]
+    fn equals_the_definition() {
+        for (width, heads) in [(64, 1), (64, 2), (256, 4), (36, 3), (10, 2), (7, 7)] {
+            let attention = DecodingAttention {
+                width,
+                heads,
+                scale: 0.3,
+            };
+            let (queries, positions, size) = (3, 19, 2 * width);
+            let q = values(queries * (width + 5), 1);
+            let blocks: Vec<Vec<f32>> = (0..positions).map(|i| values(4 * size, 2 + i)).collect();
+            let slots: Vec<Vec<u32>> = (0..queries as u32)
+                .map(|query| (0..positions as u32).map(|i| (query + i) % 4).collect())
+                .collect();
+            let memory = values(30 * size, 99);
+            let sources = [(0, 1), (1, 16), (5, 25)];
+            for path in Path::KERNELS {
+                let (mut to_hypotheses, mut to_memory) = (Vec::new(), vec![7.0; 3]);
+                with_path(path, || {
+                    attention.to_hypotheses((&q, width + 5), &blocks, &slots, &mut to_hypotheses);
+                    let plain: Vec<f32> = q.chunks_exact(width + 5).flat_map(|q| &q[..width]).copied().collect();
+                    attention.to_memory(&plain, &memory, &sources, &mut to_memory);
+                });
+                for query in 0..queries {
+                    let own = &q[query * (width + 5)..][..width];
+                    let of_hypothesis: Vec<&[f32]> = blocks
+                        .iter()
+                        .zip(&slots[query])
+                        .map(|(block, slot)| &block[*slot as usize * size..][..size])
+                        .collect();
+                    let (first, count) = sources[query];
+                    let of_sentence: Vec<&[f32]> = memory.chunks_exact(size).skip(first).take(count).collect();
+                    for (got, rows) in [(&to_hypotheses, of_hypothesis), (&to_memory, of_sentence)] {
+                        let got = &got[query * width..][..width];
+                        for (got, expected) in got.iter().zip(by_definition(attention, own, &rows)) {
+                            assert!(
+                                (f64::from(*got) - expected).abs() < 1e-5,
+                                "{path:?} {width} {got} {expected}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
     }
 }
