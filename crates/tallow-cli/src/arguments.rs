@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use tallow::DeviceChoice;
 use tallow_data::toy::Toy;
+use tallow_decode::DecodeCompute;
 use tallow_score::{METRICS, Metric};
 
 /// Trains, evaluates and runs Transformer translation models.
@@ -165,9 +166,20 @@ pub(crate) struct SearchArguments {
     /// Set any other key of the decode section, as decode.key=value
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Number format of matrix products, on the CPU
+    #[arg(long, value_name = "FORMAT", value_parser = decode_compute())]
+    pub(crate) compute: Option<DecodeCompute>,
     /// Threads that translate a batch each; default: one for each core
     #[arg(long, value_parser = at_least_one::<usize>)]
     pub(crate) workers: Option<usize>,
+}
+
+/// A number format by its name in configs.
+fn decode_compute() -> impl TypedValueParser<Value = DecodeCompute> {
+    PossibleValuesParser::new(DecodeCompute::ALL.map(DecodeCompute::name)).map(|name| {
+        let is_called = |compute: &DecodeCompute| compute.name() == name;
+        DecodeCompute::ALL.into_iter().find(is_called).unwrap_or_default()
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

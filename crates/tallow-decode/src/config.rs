@@ -1,7 +1,7 @@
 //! The `[decode]` section of a config.
 
 use serde::{Deserialize, Serialize};
-use tallow_model::SearchSettings;
+use tallow_model::{InferenceCompute, SearchSettings};
 
 /// The normalisation of a hypothesis' score by its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,6 +25,43 @@ pub enum LongLines {
     Truncate,
     /// Ends with an error.
     Fail,
+}
+
+/// The number format of matrix products while translating. Softmax, normalisation, residuals and scores are always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecodeCompute {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+    /// bfloat16, if the processor has a unit that is faster at that; otherwise f32.
+    Bf16,
+    /// 8-bit integers: weights with a scale for each output, activations with a scale for each row.
+    Int8,
+}
+
+impl DecodeCompute {
+    /// All formats, the most exact first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Int8];
+
+    /// The name in a config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+impl From<DecodeCompute> for InferenceCompute {
+    fn from(compute: DecodeCompute) -> Self {
+        match compute {
+            DecodeCompute::F32 => Self::F32,
+            DecodeCompute::Bf16 => Self::Bf16,
+            DecodeCompute::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// Search settings: the `[decode]` section.
@@ -68,6 +105,8 @@ pub struct DecodeConfig {
     pub long_lines: LongLines,
     /// The size limit of a worker's batch: padded source tokens times hypotheses. Default 2048.
     pub batch_tokens: usize,
+    /// The number format of matrix products: `f32`, `bf16` or `int8`. Only the CPU has the latter two. Default `f32`.
+    pub compute: DecodeCompute,
 }
 
 impl Default for DecodeConfig {
@@ -90,6 +129,7 @@ impl Default for DecodeConfig {
             max_source_length: 512,
             long_lines: LongLines::Split,
             batch_tokens: 2048,
+            compute: DecodeCompute::F32,
         }
     }
 }
@@ -279,6 +319,13 @@ mod tests {
             ..DecodeConfig::default()
         };
         assert_eq!(none.score(-8.0, 7), -8.0);
+    }
+
+    #[test]
+    fn computes_are_called_what_configs_call_them() {
+        for compute in DecodeCompute::ALL {
+            assert_eq!(serde_json::to_value(compute).unwrap(), compute.name());
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod translator;
 
 pub use autoregressive::{Autoregressive, AutoregressiveState};
 pub use beam::beam_search;
-pub use config::{DecodeConfig, LengthNormalization, LongLines};
+pub use config::{DecodeCompute, DecodeConfig, LengthNormalization, LongLines};
 pub use error::DecodeError;
 pub use hypothesis::Hypothesis;
 pub use marian::open_tokenizers;

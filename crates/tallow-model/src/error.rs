@@ -54,6 +54,9 @@ pub enum ModelError {
     /// The parts of a batch do not fit each other.
     #[error("{0}")]
     Batch(String),
+    /// A device does not have this number format.
+    #[error("only the CPU computes in {0:?}; a GPU computes in f32")]
+    Compute(tallow_ops::inference::InferenceCompute),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

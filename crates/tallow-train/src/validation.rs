@@ -4,7 +4,7 @@ use crate::{Measure, TrainError};
 use candle_core::Device;
 use tallow_data::{Corpus, fixed_batches, in_order};
 use tallow_decode::{DecodeConfig, DecodeError, Translation, Translator};
-use tallow_model::{InferenceCompute, LossOptions, Pass, Tokens, Transformer};
+use tallow_model::{LossOptions, Pass, Tokens, Transformer};
 use tallow_score::{Metric, Score, ScoreConfig};
 use tallow_text::Tokenizers;
 
@@ -92,7 +92,7 @@ impl ValidationSet {
         device: &Device,
     ) -> Result<Validation, TrainError> {
         let (nats, tokens) = perplexity(model, &self.corpus, self.batch_tokens, workers, device)?;
-        let translator = Translator::builder(model.prepare(InferenceCompute::F32)?, tokenizers.clone())
+        let translator = Translator::builder(model.prepare(decode.compute.into())?, tokenizers.clone())
             .config(decode.clone())
             .device(device.clone())
             .seed(0)

@@ -147,9 +147,10 @@ impl SavedModel {
     /// # Errors
     /// When a file is missing or damaged, or the files do not belong together.
     pub fn translator(&self) -> Result<Translator> {
-        let (model, tokenizers) = self.open_prepared(&Device::Cpu, InferenceCompute::F32)?;
+        let config = self.decode_config();
+        let (model, tokenizers) = self.open_prepared(&Device::Cpu, config.compute.into())?;
         let translator = Translator::builder(model, tokenizers)
-            .config(self.decode_config())
+            .config(config)
             .workers(crate::cores());
         Ok(translator.build()?)
     }

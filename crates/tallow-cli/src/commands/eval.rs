@@ -17,7 +17,6 @@ use tallow::warnings::TranslationWarnings;
 use tallow::{Error, SavedModel};
 use tallow_data::{Corpus, CorpusFiles, DataError, Filters, ParallelText, read_lines};
 use tallow_decode::{Translation, Translator};
-use tallow_model::InferenceCompute;
 use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
 use tallow_train::perplexity;
@@ -39,7 +38,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     let (opened, tokenizers) = saved.open(&device)?;
     let model = opened.for_inference()?;
     let workers = arguments.search.workers(&device);
-    let translator = Translator::builder(model.prepare(InferenceCompute::F32)?, tokenizers.clone())
+    let translator = Translator::builder(model.prepare(config.compute.into())?, tokenizers.clone())
         .config(config.clone())
         .device(device.clone())
         .seed(arguments.search.seed)

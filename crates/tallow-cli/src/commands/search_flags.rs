@@ -37,6 +37,7 @@ impl SearchArguments {
         config.length_penalty = self.length_penalty.unwrap_or(config.length_penalty);
         config.temperature = self.temperature.unwrap_or(config.temperature);
         config.top_p = self.top_p.unwrap_or(config.top_p);
+        config.compute = self.compute.unwrap_or(config.compute);
         config.distinct |= self.distinct;
         config.sample |= self.sample || self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some();
         if self.n_best.is_some_and(|n| n > config.beam) && self.beam.is_none() && !config.sample {

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use tallow::SavedModel;
 use tallow::warnings::TranslationWarnings;
 use tallow_decode::{Translation, Translator};
-use tallow_model::InferenceCompute;
 
 /// The number of lines that are translated together: enough to sort them by length, few enough to hold in memory and to
 /// wait for.
@@ -32,7 +31,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     let device = arguments.device.device.open()?;
     let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let config = arguments.search.decode_config(&saved)?;
-    let (model, tokenizers) = saved.open_prepared(&device, InferenceCompute::F32)?;
+    let (model, tokenizers) = saved.open_prepared(&device, config.compute.into())?;
     let (seed, workers) = (arguments.search.seed, arguments.search.workers(&device));
     let translator = Translator::builder(model.clone(), tokenizers.clone())
         .config(config.clone())

@@ -87,15 +87,17 @@ impl PreparedTransformer {
     /// Prepares a model. Later changes of its parameters have no effect.
     ///
     /// # Errors
-    /// Those of the tensor operations.
+    /// When the model is not in f32 on the CPU and `compute` is another format than f32.
     pub fn new(model: Transformer, compute: InferenceCompute) -> Result<Self, ModelError> {
         let architecture = model.architecture().clone();
         let table = &model.output_vd;
         let engine = if table.device().is_cpu() && table.dtype() == DType::F32 {
             let parameters = Parameters::of_model(&model);
             Engine::Packed(Arc::new(Packed::of(&architecture, &parameters, compute)?))
-        } else {
+        } else if compute == InferenceCompute::F32 {
             Engine::Tensors
+        } else {
+            return Err(ModelError::Compute(compute));
         };
         Ok(Self {
             architecture,

@@ -1,7 +1,7 @@
 //! Affine maps whose weights are packed once.
 
 use crate::Compute;
-use crate::product::{Engine, Into, Matrix, Prepared, append_product, new_product};
+use crate::product::{Engine, Into, Matrix, Prepared, append_product, int8, new_product};
 
 /// The arithmetic of the products of a model that is prepared for inference. Softmax, normalisation, residuals and
 /// biases are f32 in all of them.
@@ -12,6 +12,9 @@ pub enum InferenceCompute {
     F32,
     /// Weights and activations rounded to bfloat16, if the processor has a unit for it; f32 otherwise.
     Bf16,
+    /// Weights rounded to 8-bit integers with a scale for each output, activations with a scale for each row, and exact
+    /// sums: the same bits on every processor.
+    Int8,
 }
 
 /// y = x Wᵀ + b, with a weight in the form that its engine wants.
@@ -27,6 +30,18 @@ enum Form {
     Packed(Prepared<'static>),
     /// As it is, `[o, i]`, for the crate `gemm`.
     Plain(Engine, Vec<f32>),
+    /// In 8-bit integers.
+    Int8(int8::Weights),
+}
+
+impl Form {
+    fn of_floats(compute: Compute, weight_oi: &[f32], (outputs, inputs): (usize, usize)) -> Self {
+        let engine = compute.engine();
+        match Prepared::packed(engine, Matrix::new(weight_oi, outputs, inputs).t()) {
+            Some(packed) => Self::Packed(packed),
+            None => Self::Plain(engine, weight_oi.to_vec()),
+        }
+    }
 }
 
 impl std::fmt::Debug for PreparedLinear {
@@ -35,16 +50,18 @@ impl std::fmt::Debug for PreparedLinear {
     }
 }
 
-/// Memory for rows of activations in the forms that weights need.
+/// Memory for rows of activations in 8-bit integers.
 #[derive(Debug, Default)]
-pub struct Scratch(());
+pub struct Scratch(int8::Rows);
 
 /// The left operand of products: rows of activations.
 #[derive(Debug)]
 pub struct InputRows<'a> {
     values: &'a [f32],
     width: usize,
-    _scratch: &'a mut Scratch,
+    scratch: &'a mut Scratch,
+    /// Whether `scratch` holds these rows.
+    is_rounded: bool,
 }
 
 impl<'a> InputRows<'a> {
@@ -53,8 +70,18 @@ impl<'a> InputRows<'a> {
         Self {
             values,
             width,
-            _scratch: scratch,
+            scratch,
+            is_rounded: false,
         }
+    }
+
+    /// The rows in 8-bit integers, which are rounded only once.
+    fn rounded(&mut self) -> &int8::Rows {
+        if !self.is_rounded {
+            self.scratch.0.quantise(self.values, self.width);
+            self.is_rounded = true;
+        }
+        &self.scratch.0
     }
 }
 
@@ -70,15 +97,10 @@ impl PreparedLinear {
         let outputs = weight_oi.len() / inputs.max(1);
         assert_eq!(weight_oi.len(), outputs * inputs, "a weight of whole rows");
         assert!(bias.is_none_or(|bias| bias.len() == outputs), "a bias for every output");
-        let engine = match compute {
-            InferenceCompute::F32 => Compute::F32,
-            InferenceCompute::Bf16 => Compute::Bf16,
-        }
-        .engine();
-        let matrix = Matrix::new(weight_oi, outputs, inputs).t();
-        let weight = match Prepared::packed(engine, matrix) {
-            Some(packed) => Form::Packed(packed),
-            None => Form::Plain(engine, weight_oi.to_vec()),
+        let weight = match compute {
+            InferenceCompute::F32 => Form::of_floats(Compute::F32, weight_oi, (outputs, inputs)),
+            InferenceCompute::Bf16 => Form::of_floats(Compute::Bf16, weight_oi, (outputs, inputs)),
+            InferenceCompute::Int8 => Form::Int8(int8::Weights::quantise(weight_oi, outputs, inputs)),
         };
         Self {
             weight,
@@ -99,15 +121,17 @@ impl PreparedLinear {
     /// When the width of the rows differs from the inputs of the map.
     pub fn apply(&self, x: &mut InputRows, y: &mut Vec<f32>) {
         assert_eq!(x.width, self.inputs, "the width of the rows");
-        let into = self.bias.as_deref().map_or(Into::Set, Into::Bias);
-        let x = Matrix::new(x.values, x.values.len() / x.width.max(1), x.width);
         y.clear();
+        let bias = self.bias.as_deref();
+        let into = bias.map_or(Into::Set, Into::Bias);
+        let floats = Matrix::new(x.values, x.values.len() / x.width.max(1), x.width);
         match &self.weight {
-            Form::Packed(weight) => append_product(y, x, weight, into),
+            Form::Packed(weight) => append_product(y, floats, weight, into),
             Form::Plain(engine, weight) => {
                 let weight = Matrix::new(weight, self.outputs, self.inputs).t();
-                *y = new_product(*engine, x, weight, into);
+                *y = new_product(*engine, floats, weight, into);
             }
+            Form::Int8(weights) => int8::append_product(y, x.rounded(), weights, bias),
         }
     }
 }

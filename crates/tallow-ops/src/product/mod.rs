@@ -1,6 +1,7 @@
 //! Matrix products in main memory, with checked slices. Products in f32 use Tallow's kernels for AVX-512 or AVX2,
 //! and the crate `gemm` on other processors. Products with factors in bf16 use the processor's units for bf16.
 
+pub(crate) mod int8;
 #[cfg_attr(not(target_arch = "x86_64"), path = "panels/absent.rs")]
 mod panels;
 mod small;

@@ -9,7 +9,6 @@ use crate::warnings::TranslationWarnings;
 use candle_core::Device;
 use tallow_data::ParallelText;
 use tallow_decode::Translator;
-use tallow_model::InferenceCompute;
 use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
 use tallow_train::{RunDirectory, evaluate};
@@ -23,10 +22,8 @@ pub(super) fn score(
     workers: usize,
     listener: &dyn Listener,
 ) -> Result<TestScores> {
-    let model = tallow_model::open(&run.best(), device)?
-        .for_inference()?
-        .prepare(InferenceCompute::F32)?;
     let decode = config.decode.without_failing();
+    let model = tallow_model::open_prepared(&run.best(), device, decode.compute.into())?;
     let translator = Translator::builder(model, Tokenizers::open(&run.best())?)
         .config(decode)
         .device(device.clone())

@@ -1,0 +1,80 @@
+//! The rounding of numbers to whole numbers from -127 to 127, times a scale.
+
+use super::BLOCK;
+
+/// The greatest number. -128 is not used, so that the range is symmetric.
+const GREATEST: f32 = 127.0;
+
+/// 1.5 · 2^23: adding it to a small number rounds that to the nearest whole number, or the even one of two equally near
+/// ones, which is then in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// The blocks of a row, the last of which is padded with zeros.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks<'a> {
+    whole: &'a [[f32; BLOCK]],
+    last: Option<[f32; BLOCK]>,
+}
+
+impl<'a> Blocks<'a> {
+    #[inline(always)]
+    pub(super) fn of(row: &'a [f32]) -> Self {
+        let (whole, rest) = row.as_chunks();
+        let mut last = [0.0; BLOCK];
+        last[..rest.len()].copy_from_slice(rest);
+        Self {
+            whole,
+            last: (!rest.is_empty()).then_some(last),
+        }
+    }
+
+    /// The scale of the row: its greatest absolute value divided by 127. It is NaN if a value is NaN or infinite, so
+    /// that products show it. It is zero if the quotient is too small for a normal number; then all values count as
+    /// zero.
+    #[inline(always)]
+    pub(super) fn scale(&self) -> f32 {
+        const WITHOUT_SIGN: u32 = 0x7fff_ffff;
+        // The bits of numbers without their signs are in the order of the numbers; those of infinity and NaN are
+        // greater.
+        let mut lanes = [0; BLOCK];
+        for block in self.whole.iter().chain(&self.last) {
+            for (lane, x) in lanes.iter_mut().zip(block) {
+                *lane = std::cmp::max(*lane, x.to_bits() & WITHOUT_SIGN);
+            }
+        }
+        let mut greatest = 0;
+        for lane in lanes {
+            greatest = std::cmp::max(greatest, lane);
+        }
+        let greatest = f32::from_bits(greatest);
+        let scale = greatest / GREATEST;
+        if !greatest.is_finite() {
+            f32::NAN
+        } else if scale.is_normal() {
+            scale
+        } else {
+            0.0
+        }
+    }
+
+    /// Rounds the quotients of the values and their scale, and stores `form` of each. Without a scale all are zero.
+    #[inline(always)]
+    pub(super) fn round<'b, T: 'b>(
+        &self,
+        scale: f32,
+        form: impl Fn(i8) -> T,
+        places: impl Iterator<Item = &'b mut [T; BLOCK]>,
+    ) {
+        for (values, place) in self.whole.iter().chain(&self.last).zip(places) {
+            if scale > 0.0 {
+                for (place, x) in place.iter_mut().zip(values) {
+                    *place = form((x / scale + ROUND).to_bits() as i8);
+                }
+            } else {
+                for place in place {
+                    *place = form(0);
+                }
+            }
+        }
+    }
+}
