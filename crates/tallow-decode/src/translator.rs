@@ -10,6 +10,13 @@ use tallow_data::in_order;
 use tallow_model::{AttentionRecord, Block, Pass, PreparedTransformer, Tokens};
 use tallow_text::{Tokenizer, Tokenizers};
 
+/// Batches for each worker, if there are enough sentences. Sentences of equal length take different time, so the last
+/// batches of the workers end at different times.
+const SHARES: usize = 3;
+
+/// The number of rows from which a batch is worth its reading of all weights.
+const LEAST_ROWS: usize = 32;
+
 /// One translation of a line.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -280,20 +287,31 @@ impl<M: Autoregressive> Translator<M> {
         })
     }
 
-    /// Groups sentences of similar length into batches within the token limit, longest first.
+    /// Groups sentences of similar length into batches of similar size within the token limit, longest first. There are
+    /// as many for each worker, so that no worker waits long for the last batch of another.
     fn batches(&self, encoded: &[&[u32]]) -> Vec<Vec<usize>> {
         let rows = if self.config.sample {
             self.config.n_best
         } else {
             self.config.beam
         };
+        let limit = self.config.batch_tokens;
         let mut order: Vec<usize> = (0..encoded.len()).collect();
         order.sort_by_key(|i| (std::cmp::Reverse(encoded[*i].len()), *i));
+        let all: usize = encoded.iter().map(|sentence| sentence.len() * rows).sum();
+        // Several batches for each worker, unless they would have so few rows that reading the weights takes the time.
+        let several = (SHARES * self.workers).min(encoded.len() * rows / LEAST_ROWS);
+        let count = all.div_ceil(limit).max(several).next_multiple_of(self.workers);
         let mut batches: Vec<Vec<usize>> = Vec::new();
+        let mut so_far = 0;
         for line in order {
+            // The batch in which the first token of this line lies if the tokens of all lines are divided evenly.
+            let own = so_far * count / all.max(1);
+            so_far += encoded[line].len() * rows;
+            let batches_so_far = batches.len();
             match batches.last_mut() {
                 // The first line of a batch is its longest.
-                Some(batch) if (batch.len() + 1) * encoded[batch[0]].len() * rows <= self.config.batch_tokens => {
+                Some(batch) if (batch.len() + 1) * encoded[batch[0]].len() * rows <= limit && own < batches_so_far => {
                     batch.push(line);
                 }
                 _ => batches.push(vec![line]),

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use std::sync::{Arc, OnceLock};
 
 use tallow_ops::inference::{
-    BestOfRows, BestPieces, InferenceCompute, InputRows, PreparedLinear, RowRequest, best_of_logits,
+    BestOfRows, BestPieces, InferenceCompute, InputRows, PreparedLinear, RowRequest, best_of_logits, in_parallel,
 };
 
 /// The number of pieces whose logits are computed at a time. The logits of a block stay in the second-level cache until
@@ -243,8 +243,9 @@ impl Packed {
     fn of(architecture: &Architecture, parameters: &Parameters, compute: InferenceCompute) -> Result<Self, ModelError> {
         let model = &architecture.model;
         let (norm, width) = (model.norm, model.d_model);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let heads = Heads::new(model, model.heads);
-        let encoder = (0..model.encoder_layers).map(|number| {
+        let encoder = in_parallel(threads, model.encoder_layers, |number| {
             let get = |name: &str| parameters.get(&format!("model.encoder.layers.{number}.{name}"));
             Ok((
                 PreparedSelfAttention::new(&get("self_attn")?, norm, heads, compute),
@@ -252,7 +253,7 @@ impl Packed {
             ))
         });
         let heads = Heads::new(model, model.decoder_heads());
-        let decoder = (0..model.decoder_layers).map(|number| {
+        let decoder = in_parallel(threads, model.decoder_layers, |number| {
             let get = |name: &str| parameters.get(&format!("model.decoder.layers.{number}.{name}"));
             Ok((
                 PreparedSelfAttention::new(&get("self_attn")?, norm, heads, compute),
@@ -266,19 +267,19 @@ impl Packed {
         };
         let bias = parameters.logits_bias()?;
         let output = |weight: &[f32]| {
-            let block = |(number, weight): (usize, &[f32])| {
-                let (first, count) = (number * BLOCK, weight.len() / width);
+            let blocks: Vec<&[f32]> = weight.chunks(BLOCK * width).collect();
+            in_parallel(threads, blocks.len(), |number| {
+                let (first, count) = (number * BLOCK, blocks[number].len() / width);
                 let bias = bias.as_ref().map(|bias| &bias[first..first + count]);
-                PreparedLinear::new(weight, bias, width, compute)
-            };
-            weight.chunks(BLOCK * width).enumerate().map(block).collect()
+                PreparedLinear::new(blocks[number], bias, width, compute)
+            })
         };
         Ok(Self {
             source: Embedding::of(parameters, architecture, "encoder")?,
             target: Embedding::of(parameters, architecture, "decoder")?,
-            encoder: encoder.collect::<Result<_, ModelError>>()?,
+            encoder: encoder.into_iter().collect::<Result<_, ModelError>>()?,
             encoder_norm: last_norm("encoder")?,
-            decoder: decoder.collect::<Result<_, ModelError>>()?,
+            decoder: decoder.into_iter().collect::<Result<_, ModelError>>()?,
             decoder_norm: last_norm("decoder")?,
             output: parameters.table(&parameters::output(architecture))?.with(output)?,
             width,

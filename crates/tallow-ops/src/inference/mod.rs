@@ -9,10 +9,12 @@ mod attention;
 mod best;
 mod linear;
 mod normalisation;
+mod parallel;
 mod values;
 
 pub use attention::{DecodingAttention, attend_sentences};
 pub use best::{BestOfRows, BestPieces, RowRequest, best_of_logits};
 pub use linear::{InferenceCompute, InputRows, PreparedLinear, Scratch};
 pub use normalisation::{add, add_and_normalise, normalise_rows};
+pub use parallel::in_parallel;
 pub use values::with_values;
