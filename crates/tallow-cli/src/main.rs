@@ -19,11 +19,13 @@ mod progress;
 mod status_line;
 mod threads;
 mod usage;
+mod ways_out;
 
 use arguments::Command;
 use colour::{Stream, Tone};
 use std::process::ExitCode;
 use usage::is_wrong_usage;
+use ways_out::way_out;
 
 /// The system's allocator returns large buffers to the kernel and gets them back page by page. This one keeps them,
 /// which doubles the speed of operations with large results.
@@ -47,7 +49,12 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{} {}", Stream::Error.paint(Tone::Bad, "error:"), message(&error));
+            let way_out = way_out(&error).unwrap_or_default();
+            eprintln!(
+                "{} {}{way_out}",
+                Stream::Error.paint(Tone::Bad, "error:"),
+                message(&error)
+            );
             if is_wrong_usage(&error) {
                 ExitCode::from(WRONG_USAGE)
             } else {

@@ -287,6 +287,7 @@ impl DecodeConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::de::IntoDeserializer;
 
     #[test]
     fn scores() {
@@ -324,7 +325,9 @@ mod tests {
     #[test]
     fn computes_are_called_what_configs_call_them() {
         for compute in DecodeCompute::ALL {
-            assert_eq!(serde_json::to_value(compute).unwrap(), compute.name());
+            let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+                compute.name().into_deserializer();
+            assert_eq!(DecodeCompute::deserialize(name), Ok(compute));
         }
     }
 

@@ -30,10 +30,7 @@ pub enum TrainError {
         reason: String,
     },
     /// Another process trains in the same directory.
-    #[error(
-        "{path}: another process is training here; wait for it to end, or give this run another name with \
-         --set name=..."
-    )]
+    #[error("{path}: another process is training here; wait for it to end, or give this run another `name`")]
     Locked {
         /// The directory of the run.
         path: PathBuf,

@@ -49,5 +49,5 @@ pub use run_directory::RunDirectory;
 pub use selection::Selection;
 pub use state::{Fingerprint, TrainState};
 pub use trainer::{Ending, Outcome, Trainer, TrainerParts};
-pub use validation::{Evaluation, Validation, ValidationSet, evaluate, perplexity};
+pub use validation::{EVALUATED_LINES, Evaluation, Validation, ValidationSet, evaluate, perplexity};
 pub use workers::Workers;

@@ -99,7 +99,14 @@ impl ValidationSet {
             .workers(workers)
             .build()?;
         let references = std::slice::from_ref(&self.target);
-        let evaluation = match evaluate(&translator, &self.source, references, &self.metrics, &self.score) {
+        let evaluation = match evaluate(
+            &translator,
+            &self.source,
+            references,
+            &self.metrics,
+            &self.score,
+            |_| {},
+        ) {
             Ok(evaluation) => evaluation,
             Err(TrainError::Decode(DecodeError::NotFinite)) => {
                 return Ok(Validation::of_broken_model(&self.metrics));
@@ -146,7 +153,11 @@ impl Evaluation {
     }
 }
 
-/// Translates a set and scores the translations. `references[r][i]` is the `r`-th reference of line `i`.
+/// Lines that [`evaluate`] translates between two reports of its progress. Batches are best filled from many lines.
+pub const EVALUATED_LINES: usize = 4096;
+
+/// Translates a set and scores the translations. `references[r][i]` is the `r`-th reference of line `i`. `progress`
+/// gets the translations so far, after every [`EVALUATED_LINES`] lines and at the end.
 ///
 /// # Errors
 /// When the search fails, or a metric cannot be computed.
@@ -156,9 +167,15 @@ pub fn evaluate(
     references: &[Vec<String>],
     metrics: &[&'static dyn Metric],
     score: &ScoreConfig,
+    mut progress: impl FnMut(&[Translation]),
 ) -> Result<Evaluation, TrainError> {
+    let mut translations = Vec::with_capacity(source.len());
+    for block in source.chunks(EVALUATED_LINES) {
+        translations.extend(translator.translate(block, translations.len() as u64)?);
+        progress(&translations);
+    }
     let mut evaluation = Evaluation {
-        translations: translator.translate(source, 0)?,
+        translations,
         scores: Vec::new(),
     };
     let hypotheses = evaluation.hypotheses();

@@ -269,7 +269,7 @@ fn what_is_not_finite_is_not_saved() {
             let error = trainer.run(&Silent, &AtomicBool::new(false)).unwrap_err();
             assert!(matches!(error, TrainError::Diverged { update: 1, .. }), "{error}");
             let error = error.to_string();
-            for part in [part, "its weights of model.", "--overwrite"] {
+            for part in [part, "its weights of model.", "begin anew in place of this run"] {
                 assert!(error.contains(part), "{part} is not in: {error}");
             }
             assert!(files_of(place.path()).is_empty());

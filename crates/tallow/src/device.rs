@@ -1,7 +1,7 @@
 //! The choice of a device.
 
+use crate::Error;
 use crate::Result;
-use crate::error::bail;
 use candle_core::Device;
 use std::fmt;
 use std::str::FromStr;
@@ -47,17 +47,20 @@ impl DeviceChoice {
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(_) if !cfg!(feature = "cuda") => bail!(
-                "this binary was built without CUDA: build it with `--features cuda` (scripts/cuda-build.sh does so on \
-                 any machine), or use --device cpu"
-            ),
+            Self::Cuda(_) if !cfg!(feature = "cuda") => Err(Error::NoDevice(
+                "this program was built without CUDA: build it with the feature `cuda` (scripts/cuda-build.sh does so on \
+                 any machine)"
+                    .into(),
+            )),
             Self::Cuda(number) => match Device::new_cuda(number) {
                 Ok(device) => Ok(device),
                 Err(error) => {
                     // The lines after the first say where in Candle it happened.
                     let error = error.to_string();
                     let reason = error.lines().next().unwrap_or_default();
-                    bail!("CUDA device {number} cannot be used: {reason}. Is its driver installed? Or use --device cpu")
+                    Err(Error::NoDevice(format!(
+                        "CUDA device {number} cannot be used: {reason}. Is its driver installed?"
+                    )))
                 }
             },
         }

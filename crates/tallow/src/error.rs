@@ -29,10 +29,51 @@ pub enum Error {
         faults: Vec<String>,
     },
     /// There is no run to resume.
-    #[error("{}: there is no run to resume; leave out --resume to begin", path.display())]
+    #[error("{}: there is no run to resume", path.display())]
     NoRun {
         /// The place that was searched.
         path: PathBuf,
+    },
+    /// A new run would replace another. Resume that one, replace it ([`Begin`](crate::Begin)), or give the new one
+    /// another name.
+    #[error("{}: there is a run already", path.display())]
+    RunExists {
+        /// The run.
+        path: PathBuf,
+    },
+    /// A run has a best model, but nothing to resume from. Begin another run with this model by `init`, or replace it.
+    #[error("{}: this run has a best model, but no checkpoint to resume from", path.display())]
+    NoCheckpoint {
+        /// The run.
+        path: PathBuf,
+    },
+    /// No checkpoint of a run can be used. Replace the run.
+    #[error("{}: every checkpoint is damaged or led to divergence:\n  {}", path.display(), faults.join("\n  "))]
+    DamagedCheckpoints {
+        /// The run.
+        path: PathBuf,
+        /// The fault of each checkpoint.
+        faults: Vec<String>,
+    },
+    /// A directory for a run has a config that no run has written. Give the run another `output`.
+    #[error("{}: there is a config.toml that no run has written (without run.json)", path.display())]
+    ForeignConfig {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A device cannot be used. The CPU always can.
+    #[error("{0}")]
+    NoDevice(String),
+    /// A model is not in the cache of the Hub, and it must not be fetched.
+    #[error(
+        "{model} is not in the cache of the Hugging Face Hub, or not all of it: {} was looked for, and the Hub is not to \
+         be asked", folder.display()
+    )]
+    Offline {
+        /// The model and its revision.
+        model: String,
+        /// The folder that was searched.
+        folder: PathBuf,
     },
     /// Training failed, but the run has a checkpoint.
     #[error("the run is saved up to update {update}; once the fault is mended, resume it")]

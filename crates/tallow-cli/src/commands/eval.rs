@@ -2,7 +2,7 @@
 
 use crate::activity::{Activity, summary};
 use crate::arguments::EvalArguments;
-use crate::commands::translate::{BLOCK_LINES, target_tokens};
+use crate::commands::translate::target_tokens;
 use crate::hub::hub;
 use crate::notices::{PrintNotices, warn};
 use crate::threads;
@@ -10,16 +10,16 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tallow::corpora::encode;
 use tallow::humanize::{counted, thousands};
 use tallow::warnings::TranslationWarnings;
 use tallow::{Error, SavedModel};
 use tallow_data::{Corpus, CorpusFiles, DataError, Filters, ParallelText, read_lines};
-use tallow_decode::{Translation, Translator};
-use tallow_score::EXACT_MATCH;
+use tallow_decode::Translator;
+use tallow_score::{EXACT_MATCH, Score};
 use tallow_text::Tokenizers;
-use tallow_train::perplexity;
+use tallow_train::{EVALUATED_LINES, evaluate, perplexity};
 
 /// The number of padded tokens in a batch when perplexity is measured.
 const BATCH_TOKENS: usize = 4096;
@@ -45,9 +45,29 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         .workers(workers)
         .build()?;
     let mut activity = Activity::new(true);
-    let (translations, spent) = translate(&translator, &text.source, &mut activity)?;
-    let hypotheses: Vec<&str> = translations.iter().map(|translation| translation.text()).collect();
-    let warnings = TranslationWarnings::of(&translations).lines(&config, &tokenizers);
+    let begin = Instant::now();
+    let all = text.source.len();
+    if all > EVALUATED_LINES {
+        activity.begin("translating");
+        activity.count(0, Some(all as u64), "lines");
+    } else {
+        activity.begin(format!("translating {} lines", thousands(all as f64)));
+    }
+    let evaluation = evaluate(
+        &translator,
+        &text.source,
+        &references,
+        &arguments.metric.metrics,
+        &arguments.metric.score_config(&score),
+        |translations| {
+            activity.count(translations.len() as u64, Some(all as u64), "lines");
+            let tokens: usize = translations.iter().map(target_tokens).sum();
+            activity.speed(tokens as f64 / begin.elapsed().as_secs_f64());
+        },
+    )?;
+    let spent = begin.elapsed();
+    let (translations, hypotheses) = (&evaluation.translations, evaluation.hypotheses());
+    let warnings = TranslationWarnings::of(translations).lines(&config, &tokenizers);
     activity.aside(|| warnings.iter().for_each(|text| warn(text)));
     if let Some(path) = &arguments.output {
         let lines: String = hypotheses.iter().flat_map(|line| [line, "\n"]).collect();
@@ -69,7 +89,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     }
     let lines = hypotheses.len() as u64;
     eprintln!("{}", summary(&saved.directory, lines, config.beam, tokens, spent));
-    let scores = arguments.metric.scores(&score, &hypotheses, &references)?;
+    let scores: Vec<Score> = evaluation.scores.iter().map(|(_, score)| score.clone()).collect();
     let exact_match = tallow_score::exact_match(&hypotheses, &references)?;
     let is_told = arguments.metric.metrics.contains(&EXACT_MATCH);
     if arguments.metric.json {
@@ -92,31 +112,6 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Translates all lines and shows the progress. The blocks are large, because batches are best filled from many lines.
-/// The translation of a line does not depend on the lines beside it.
-fn translate(
-    translator: &Translator,
-    lines: &[String],
-    activity: &mut Activity,
-) -> Result<(Vec<Translation>, Duration)> {
-    let begin = Instant::now();
-    let mut translations = Vec::with_capacity(lines.len());
-    let all = lines.len() as u64;
-    if lines.len() > BLOCK_LINES {
-        activity.begin("translating");
-        activity.count(0, Some(all), "lines");
-    } else {
-        activity.begin(format!("translating {} lines", thousands(all as f64)));
-    }
-    for block in lines.chunks(BLOCK_LINES) {
-        translations.extend(translator.translate(block, translations.len() as u64)?);
-        activity.count(translations.len() as u64, Some(all), "lines");
-        let tokens: usize = translations.iter().map(target_tokens).sum();
-        activity.speed(tokens as f64 / begin.elapsed().as_secs_f64());
-    }
-    Ok((translations, begin.elapsed()))
 }
 
 /// The pairs whose perplexity can be measured, if there are any, and a message about the others: a model with learned

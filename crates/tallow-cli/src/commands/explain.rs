@@ -1,13 +1,14 @@
 //! `tallow explain`.
 
 use crate::arguments::ExplainArguments;
+use crate::ways_out::with_flags;
 use anyhow::Result;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use tallow::config::{Config, Origin};
 
 pub(crate) fn run(arguments: ExplainArguments) -> Result<ExitCode> {
-    let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
+    let composed = with_flags(Config::compose(&arguments.config.config, &arguments.config.set))?;
     let mut out = stdout().lock();
     let mut section = None;
     for (of, key, value) in composed.values()? {

@@ -4,6 +4,7 @@ use crate::arguments::{TokenizerCommand, TokenizerTrainArguments, TokenizerUseAr
 use crate::lines::{input, warn_of_repairs};
 use crate::notices::PrintNotices;
 use crate::threads;
+use crate::ways_out::with_flags;
 use anyhow::{Context, Result, bail};
 use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
@@ -24,7 +25,7 @@ pub(crate) fn run(command: TokenizerCommand) -> Result<ExitCode> {
 }
 
 fn train(arguments: &TokenizerTrainArguments) -> Result<()> {
-    let config = Config::compose(&arguments.config.config, &arguments.config.set)?.config;
+    let config = with_flags(Config::compose(&arguments.config.config, &arguments.config.set))?.config;
     if !config.text.learns() {
         bail!("text.path and text.hub name a tokenizer that exists; remove them to learn one");
     }

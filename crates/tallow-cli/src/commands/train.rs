@@ -4,6 +4,7 @@ use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::resumable::no_run;
 use crate::hub::hub;
 use crate::progress::Progress;
+use crate::ways_out::with_flags;
 use crate::{INTERRUPTED, threads};
 use anyhow::{Context, Result, anyhow};
 use std::process::ExitCode;
@@ -13,10 +14,10 @@ use tallow::{Begin, Config, DeviceChoice, Ending, Error, Training};
 
 pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let (file, set) = (&arguments.config.config, &arguments.config.set);
-    let composed = match arguments.resume {
-        true => Config::compose_for_resume(file, set)?,
-        false => Config::compose(file, set)?,
-    };
+    let composed = with_flags(match arguments.resume {
+        true => Config::compose_for_resume(file, set),
+        false => Config::compose(file, set),
+    })?;
     threads::set_operation_threads(composed.config.train.threads_per_worker);
     threads::keep_freed_memory();
     let given = composed.clone();

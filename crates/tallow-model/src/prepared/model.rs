@@ -79,7 +79,7 @@ pub struct PreparedState(State);
 
 #[derive(Debug)]
 enum State {
-    Packed(PackedState),
+    Packed(Box<PackedState>),
     Tensors(DecoderState),
 }
 
@@ -138,7 +138,7 @@ impl PreparedTransformer {
     /// When an id is outside the vocabulary or a sentence is longer than the learned positions.
     pub fn start(&self, source: &Tokens) -> Result<PreparedState, ModelError> {
         Ok(PreparedState(match &self.engine {
-            Engine::Packed(packed) => State::Packed(packed.start(source)?),
+            Engine::Packed(packed) => State::Packed(Box::new(packed.start(source)?)),
             Engine::Tensors => {
                 let model = self.transformer()?;
                 State::Tensors(model.start(&model.encode(source, Pass::default())?)?)

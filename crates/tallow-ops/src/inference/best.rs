@@ -157,14 +157,12 @@ impl Row {
     }
 
     fn finish(self) -> Option<BestPieces> {
-        let total = self.greatest + self.sum.ln();
+        let total = f64::from(self.greatest) + f64::from(self.sum).ln();
+        let log_probability = |logit: f32| (f64::from(logit) - total) as f32;
+        let named = |(piece, logit)| (piece, log_probability(logit));
         total.is_finite().then(|| BestPieces {
-            best: self
-                .best
-                .into_iter()
-                .map(|(piece, logit)| (piece, logit - total))
-                .collect(),
-            reported: self.reported.map(|logit| logit - total),
+            best: self.best.into_iter().map(named).collect(),
+            reported: self.reported.map(log_probability),
         })
     }
 }

@@ -17,6 +17,17 @@ pub enum InferenceCompute {
     Int8,
 }
 
+impl InferenceCompute {
+    /// The name of the instructions for such products on this machine; `None` if it computes them in f32 instead.
+    pub fn unit_name(self) -> Option<&'static str> {
+        match self {
+            Self::F32 => Some(crate::instruction_set()),
+            Self::Bf16 => Compute::Bf16.unit_name(),
+            Self::Int8 => Some(int8::unit_name()),
+        }
+    }
+}
+
 /// y = x Wᵀ + b, with a weight in the form that its engine wants.
 pub struct PreparedLinear {
     weight: Form,

@@ -165,8 +165,8 @@ fn reach(rows: usize, columns: usize, stride: usize) -> usize {
     }
 }
 
-/// The multiple at which [`product_prepared_columns`] begins: no form of an operand has blocks of columns that go beyond
-/// one.
+/// The multiple at which [`product_prepared_columns`] begins: no form of an operand has blocks of columns that go
+/// beyond one.
 pub(crate) const COLUMNS: usize = 64;
 
 /// A right operand that is prepared once and used in several products.
@@ -269,8 +269,8 @@ pub(crate) fn product_prepared(output: Output, a: Matrix, b: &Prepared, into: In
     product_of(output, a, b.operand(), into);
 }
 
-/// [`product_prepared`] over some columns of the right operand. The output holds only these columns, and so does a bias.
-/// With Tallow's kernels, they equal those of the whole product, to the bit.
+/// [`product_prepared`] over some columns of the right operand. The output holds only these columns, and so does a
+/// bias. With Tallow's kernels, they equal those of the whole product, to the bit.
 ///
 /// # Panics
 /// As for [`product`], or when the first column is not a multiple of [`COLUMNS`], or the last does not exist.

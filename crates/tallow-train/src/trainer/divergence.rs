@@ -189,7 +189,9 @@ impl Trainer {
         let mut advice = remedy(train, self.learning_rate());
         advice += &match &from {
             Ok(Some(from)) => format!(", and resume: the run goes on from its checkpoint of update {from}{again}"),
-            Ok(None) => ", and begin anew with --overwrite: no checkpoint is left that does not lead here".to_string(),
+            Ok(None) => {
+                ", and begin anew in place of this run: no checkpoint is left that does not lead here".to_string()
+            }
             // The disk may be full, for example. The divergence matters more than this error.
             Err(error) => format!(
                 ", remove the checkpoints from update {} on, which lead here and could not be marked ({error}), and resume{again}",

@@ -142,8 +142,16 @@ impl Composed {
         let found = DEFAULTS
             .iter()
             .find(|default| Some(default.section) == section && default.key == key)?;
-        let because = (found.because)(&self.config).map_or(String::new(), |because| format!("{because}; "));
-        Some(format!("{because}was {}", found.before))
+        let because = (found.because)(&self.config);
+        let is_same = self.value(found.section, found.key) == Some(parse_value(found.before));
+        let before = (!is_same).then(|| format!("was {}", found.before));
+        let remarks: Vec<String> = because.into_iter().chain(before).collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
+    }
+
+    fn value(&self, section: &str, key: &str) -> Option<Value> {
+        let table = Table::try_from(&self.config).ok()?;
+        table.get(section)?.get(key).cloned()
     }
 }
 
@@ -188,6 +196,18 @@ mod tests {
         assert_eq!(compose("init = \"a/b\"").config.train.learning_rate, FINE_TUNING_RATE);
         // A struct alone has the same defaults as an empty config.
         assert_eq!(compose("").config.train, tallow_train::TrainConfig::default());
+    }
+
+    #[test]
+    fn an_earlier_default_is_told_where_it_differs() {
+        let about = |text: &str, key: &str| compose(text).about_default(Some("train"), key);
+        let wide = "[model]\nd_model = 512";
+        assert_eq!(about(wide, "learning_rate").as_deref(), Some("for model.d_model = 512"));
+        let told = about("", "learning_rate").unwrap();
+        assert!(told.ends_with("; was 0.001"), "{told}");
+        assert_eq!(about("", "schedule").as_deref(), Some("was \"inverse-sqrt\""));
+        assert_eq!(about("[train]\nschedule = \"inverse-sqrt\"", "schedule"), None);
+        assert_eq!(about("", "max_updates"), None);
     }
 
     #[test]

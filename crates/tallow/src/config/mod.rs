@@ -10,8 +10,8 @@ use crate::error::WithContext;
 use crate::{Error, Result};
 pub use composed::{Composed, Effective, Origin};
 pub use keys::{keys_of, nearest};
+pub use overlay::{ASSIGNMENT, parse_value, unknown_where_only};
 use overlay::{assign, faults_of, merge};
-pub use overlay::{parse_value, unknown_where_only};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 pub use synonyms::{Synonym, synonym};
@@ -186,7 +186,7 @@ impl Config {
         faults.extend(
             faults_of(&command_line)
                 .into_iter()
-                .map(|fault| format!("--set {fault}")),
+                .map(|fault| format!("{ASSIGNMENT}{fault}")),
         );
         if !faults.is_empty() {
             let name = name.to_owned();
@@ -357,9 +357,9 @@ mod tests {
             "model.heads: invalid type",
             "model.learning_rate: unknown key; there is train.learning_rate",
             "train.schedule: unknown variant `wavy`",
-            "--set train.worker: unknown key; did you mean train.workers?",
-            "--set decode.beam: invalid type",
-            "--set nonsense: write it as section.key=value",
+            "assignment train.worker: unknown key; did you mean train.workers?",
+            "assignment decode.beam: invalid type",
+            "assignment nonsense: write it as section.key=value",
         ] {
             assert!(error.contains(part), "{part}\n{error}");
         }

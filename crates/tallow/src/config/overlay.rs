@@ -14,10 +14,13 @@ pub fn parse_value(text: &str) -> Value {
     parsed.unwrap_or_else(|| Value::String(text.to_string()))
 }
 
+/// The beginning of the faults of assignments, `section.key=value`, which tells them from those of the file.
+pub const ASSIGNMENT: &str = "assignment ";
+
 /// Puts `section.key=value` into a table. A value that is not valid TOML becomes a string.
 pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
     let Some((path, value)) = assignment.split_once('=') else {
-        return Err(format!("--set {assignment}: write it as section.key=value"));
+        return Err(format!("{ASSIGNMENT}{assignment}: write it as section.key=value"));
     };
     let (path, value) = (path.trim(), value.trim());
     let value = parse_value(value);
@@ -29,7 +32,7 @@ pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> 
             let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
             let Value::Table(section) = section else {
                 return Err(format!(
-                    "--set {path}: {path} is set twice, once as a value and once as a section"
+                    "{ASSIGNMENT}{path}: {path} is set twice, once as a value and once as a section"
                 ));
             };
             section.insert(key.to_string(), value);
@@ -193,7 +196,7 @@ mod tests {
             ),
             (
                 "[train]\ndevice = 6",
-                "train.device: unknown key; say --device cpu, cuda or cuda:N on the command line",
+                "train.device: unknown key; the device is an argument of the command, not part of a config",
             ),
             // Mistyped keys.
             (

@@ -158,7 +158,10 @@ mod tests {
                 "--mini-batch-words",
                 "there is data.batch_tokens; it counts tokens, padding included, not sentences",
             ),
-            ("train.device", "say --device cpu, cuda or cuda:N on the command line"),
+            (
+                "train.device",
+                "the device is an argument of the command, not part of a config",
+            ),
             ("train.early_stopping", "there is train.patience; it counts validations"),
         ] {
             assert_eq!(known_elsewhere(name).as_deref(), Some(expected), "{name}");

@@ -133,14 +133,9 @@ impl Reference {
         }
         let cache = CachedModel::new(&hub.cache, self.at(&self.revision));
         if hub.offline {
-            return self.cached(wanted, &cache).with_context(|| {
-                format!(
-                    "{} at revision {:?} is not in the cache of the Hugging Face Hub, or not all of it: {} was looked for; \
-                     without --offline and HF_HUB_OFFLINE it would be fetched",
-                    self.name,
-                    self.revision,
-                    cache.folder().display()
-                )
+            return self.cached(wanted, &cache).ok_or_else(|| Error::Offline {
+                model: format!("{} at revision {:?}", self.name, self.revision),
+                folder: cache.folder().to_path_buf(),
             });
         }
         let mut client = Client::new(hub, listener)?;

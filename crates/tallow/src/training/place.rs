@@ -4,14 +4,14 @@ use super::Begin;
 use crate::config::Config;
 use crate::error::{WithContext, bail};
 use crate::notice::{Listener, Notice};
-use crate::{Result, RunRecord};
+use crate::{Error, Result, RunRecord};
 use std::path::{Path, PathBuf};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
 /// The update to resume from, or `None` to begin a new run. An error explains why neither is possible.
 pub(super) fn place_to_begin(run: &RunDirectory, how: Begin, listener: &dyn Listener) -> Result<Option<u64>> {
-    let path = run.path().display();
+    let path = run.path().to_path_buf();
     if how == Begin::Resume {
         run.recover()?;
         let (update, damaged) = run.intact_update()?;
@@ -22,29 +22,19 @@ pub(super) fn place_to_begin(run: &RunDirectory, how: Begin, listener: &dyn List
             return Ok(Some(update));
         }
         if !damaged.is_empty() {
-            bail!(
-                "{path}: every checkpoint is damaged or led to divergence; begin anew with --overwrite:\n  {}",
-                damaged.join("\n  ")
-            );
+            return Err(Error::DamagedCheckpoints { path, faults: damaged });
         }
         if has_results(run) {
-            bail!(
-                "{path}: this run has a best model, but no checkpoint to resume from. Begin another run with this model by \
-                 `init`, or replace it with --overwrite"
-            );
+            return Err(Error::NoCheckpoint { path });
         }
-        listener.notice(&Notice::NothingSaved(run.path().to_path_buf()));
+        listener.notice(&Notice::NothingSaved(path));
     } else if how == Begin::New && has_results(run) {
-        bail!(
-            "{path}: there is a run already. Continue it with --resume, replace it with --overwrite, or give this one \
-             another name with --set name=..."
-        );
+        return Err(Error::RunExists { path });
     }
     if run.config().exists() && !run.record().exists() {
-        bail!(
-            "{path}: there is a config.toml that no run has written (without run.json); give this run another place with \
-             --set output=..."
-        );
+        return Err(Error::ForeignConfig {
+            path: run.path().to_path_buf(),
+        });
     }
     Ok(None)
 }

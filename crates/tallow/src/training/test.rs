@@ -33,7 +33,7 @@ pub(super) fn score(
     let references = [text.target.clone()];
     let mut metrics = config.score.metrics(config.train.metric.metric());
     metrics.retain(|metric| *metric != EXACT_MATCH); // reported separately
-    let evaluation = evaluate(&translator, &text.source, &references, &metrics, &config.score)?;
+    let evaluation = evaluate(&translator, &text.source, &references, &metrics, &config.score, |_| {})?;
     let hypotheses = evaluation.hypotheses();
     let lines: String = hypotheses.iter().flat_map(|line| [*line, "\n"]).collect();
     write_text(&run.test_translations(), &lines)?;

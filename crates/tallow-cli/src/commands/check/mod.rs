@@ -11,6 +11,7 @@ use crate::colour::{Stream, Tone};
 use crate::hub::hub;
 use crate::notices::PrintNotices;
 use crate::threads;
+use crate::ways_out::with_flags;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -25,7 +26,7 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     if arguments.resume {
         return resume::run(arguments);
     }
-    let composed = Config::compose(&arguments.config.config, &arguments.config.set)?;
+    let composed = with_flags(Config::compose(&arguments.config.config, &arguments.config.set))?;
     threads::set_operation_threads(composed.config.train.threads_per_worker);
     threads::keep_freed_memory();
     let device = arguments.device.device.open()?;

@@ -5,6 +5,7 @@ use crate::activity::Activity;
 use crate::arguments::CheckArguments;
 use crate::commands::check::{Verdict, place_of};
 use crate::usage::wrong_usage;
+use crate::ways_out::with_flags;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,7 +33,7 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
             arguments.updates, arguments.kills
         )));
     }
-    let config = Config::compose(&arguments.config.config, &arguments.config.set)?.config;
+    let config = with_flags(Config::compose(&arguments.config.config, &arguments.config.set))?.config;
     if matches!(arguments.device.device, DeviceChoice::Cuda(_)) {
         eprintln!("note: exact resumption is promised on the CPU; a GPU adds up in no fixed order");
     }

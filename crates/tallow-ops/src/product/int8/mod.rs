@@ -2,8 +2,8 @@
 //!
 //! Weights are rounded to whole numbers from -127 to 127 with one scale for each output, and activations with one scale
 //! for each row (`values.rs`). Products of these numbers are summed in 32 bits, exactly, so every instruction set gives
-//! the same bits. An element of the result is `sum as f32 * (scale of the row * scale of the output)`, plus the bias; it
-//! depends only on its row and its column.
+//! the same bits. An element of the result is `sum as f32 * (scale of the row * scale of the output)`, plus the bias;
+//! it depends only on its row and its column.
 //!
 //! Weights are packed once, into panels of 32 columns, in steps of four values of the inner dimension, because the
 //! instructions for 8-bit products (VNNI) sum four neighbouring products in each 32-bit lane. The layout is the same
@@ -28,11 +28,11 @@ mod vnni256;
 mod vnni512;
 mod weights;
 
-use super::reach;
 pub(crate) use rows::Rows;
 use std::mem::MaybeUninit;
 use tile::{Block, Tile};
 use unit::Kernel;
+pub(crate) use unit::unit_name;
 pub(crate) use weights::Weights;
 
 /// The longest inner dimension. Longer sums of products of bytes could exceed 32 bits.
@@ -52,37 +52,20 @@ const _: () = {
     assert!(255 * 127 * MOST_INPUTS as i64 <= i32::MAX as i64);
 };
 
-/// Computes the product of `rows` and `weights`, plus a bias for each column. The rows of the output begin `stride`
-/// values apart; the values between them do not change.
+/// Appends the product of `rows` and `weights`, plus a bias for each column, to `values`; its memory is written once.
 ///
 /// # Panics
 /// When the shapes do not fit. The caller must check them first.
-pub(crate) fn product(output: &mut [f32], stride: usize, rows: &Rows, weights: &Weights, bias: Option<&[f32]>) {
-    // SAFETY: `f32` and `MaybeUninit<f32>` have the same layout, and only initialised values are written.
-    let output = unsafe { std::slice::from_raw_parts_mut(output.as_mut_ptr().cast(), output.len()) };
-    write(output, stride, rows, weights, bias);
-}
-
-/// Appends the product of `rows` and `weights` to `values`; its memory is written once.
-///
-/// # Panics
-/// As [`product`].
 pub(crate) fn append_product(values: &mut Vec<f32>, rows: &Rows, weights: &Weights, bias: Option<&[f32]>) {
     let (so_far, count) = (values.len(), rows.count() * weights.outputs());
     values.reserve(count);
-    write(
-        &mut values.spare_capacity_mut()[..count],
-        weights.outputs(),
-        rows,
-        weights,
-        bias,
-    );
+    write(&mut values.spare_capacity_mut()[..count], rows, weights, bias);
     // SAFETY: `write` has written every element of the product.
     unsafe { values.set_len(so_far + count) };
 }
 
 /// Writes every element of a product.
-fn write(output: &mut [MaybeUninit<f32>], stride: usize, rows: &Rows, weights: &Weights, bias: Option<&[f32]>) {
+fn write(output: &mut [MaybeUninit<f32>], rows: &Rows, weights: &Weights, bias: Option<&[f32]>) {
     let (count, columns) = (rows.count(), weights.outputs());
     assert_eq!(
         rows.width(),
@@ -95,17 +78,13 @@ fn write(output: &mut [MaybeUninit<f32>], stride: usize, rows: &Rows, weights: &
         let given = bias.len();
         assert_eq!(given, columns, "a bias of {given} values for {columns} columns");
     }
-    assert!(
-        reach(count, columns, stride) <= output.len(),
-        "a product of {count} x {columns} at a row stride of {stride} in {} values",
-        output.len()
-    );
+    assert_eq!(output.len(), count * columns, "room for the product");
     match rows.unit().kernel() {
-        Kernel::Bytes(kernel) => over_tiles((output, stride), rows, rows.bytes(), weights, bias, |tile| {
+        Kernel::Bytes(kernel) => over_tiles((output, columns), rows, rows.bytes(), weights, bias, |tile| {
             // SAFETY: the machine has the instructions of the rows' unit.
             unsafe { kernel(tile) };
         }),
-        Kernel::Words(kernel) => over_tiles((output, stride), rows, rows.words(), weights, bias, |tile| {
+        Kernel::Words(kernel) => over_tiles((output, columns), rows, rows.words(), weights, bias, |tile| {
             // SAFETY: the machine has the instructions of the rows' unit.
             unsafe { kernel(tile) };
         }),

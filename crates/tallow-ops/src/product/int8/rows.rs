@@ -65,15 +65,7 @@ impl Rows {
                 #[inline(always)]
                 |q| q.cast_unsigned() ^ 0x80,
             ),
-            Kernel::Words(_) => pack(
-                x,
-                width,
-                tiles,
-                scales,
-                &mut self.words,
-                #[inline(always)]
-                |q| i16::from(q),
-            ),
+            Kernel::Words(_) => pack(x, width, tiles, scales, &mut self.words, i16::from),
         }
     }
 

@@ -62,13 +62,6 @@ fn compare(x: &[f32], weight: &[f32], inputs: usize, what: &str) {
             append_product(&mut appended, &quantised, &again, bias);
             let what = format!("{what}: {rows} x {inputs} x {outputs} by {}", unit.name());
             assert_eq!(bits(&appended[1..]), expected, "{what}");
-            let stride = outputs + 3;
-            let mut output = vec![2.5; rows * stride];
-            product(&mut output, stride, &quantised, &weights, bias);
-            for (line, expected) in output.chunks(stride).zip(expected.chunks(outputs)) {
-                assert_eq!(bits(&line[..outputs]), expected, "{what}");
-                assert!(line[outputs..].iter().all(|x| *x == 2.5), "a gap of {what}");
-            }
         }
     }
 }

@@ -26,6 +26,11 @@ pub(super) enum Unit {
     Portable,
 }
 
+/// The name of the instructions for products of this thread.
+pub(crate) fn unit_name() -> &'static str {
+    Unit::current().name()
+}
+
 /// A function that computes a tile, by the form of its rows. Its precondition is that the machine has its instructions.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kernel {

@@ -77,6 +77,7 @@ impl Weights {
     }
 
     /// The rounded weights, of which every output has a row, and the scales of the outputs.
+    #[cfg(test)]
     pub(crate) fn to_parts(&self) -> (Vec<i8>, Vec<f32>) {
         let mut values_oi = Vec::with_capacity(self.outputs * self.inputs);
         for output in 0..self.outputs {

@@ -217,8 +217,8 @@ unsafe fn sums<const ROW: usize, const STEP: usize, const HEIGHT: usize, const R
     }
     for _ in 0..steps / (2 * LINE) {
         // Lines of the output go into the first-level cache. Lines of operands go into the second, because they are
-        // copied first. A whole piece of the inner dimension has time for eight lines of the output, and needs six. If these
-        // do not begin at cache lines, the tile before has touched the first ones.
+        // copied first. A whole piece of the inner dimension has time for eight lines of the output, and needs six. If
+        // these do not begin at cache lines, the tile before has touched the first ones.
         _mm_prefetch::<_MM_HINT_T0>(ahead.output.wrapping_add(PANEL - 1).cast());
         _mm_prefetch::<_MM_HINT_T1>(ahead.runs[0].cast());
         several_steps!(STEPS);

@@ -150,7 +150,8 @@ unsafe fn sums<const ROW: usize, const STEP: usize, const HEIGHT: usize>(
     }
     for _ in 0..steps / LANES {
         // Lines of the output go into the first-level cache. Lines of operands go into the second, because they are
-        // copied first. If rows of the output do not begin at cache lines, the tile before has touched their first ones.
+        // copied first. If rows of the output do not begin at cache lines, the tile before has touched their first
+        // ones.
         _mm_prefetch::<_MM_HINT_T0>(ahead.output.wrapping_add(LANES - 1).cast());
         several_steps!(STEPS);
         _mm_prefetch::<_MM_HINT_T0>(ahead.output.wrapping_add(PANEL - 1).cast());

@@ -421,8 +421,8 @@ impl Part<'_> {
     /// Computes the part for a left operand with contiguous rows: each slab is copied before its use.
     ///
     /// # Safety
-    /// The processor is of the kernels' kind; the panels hold this piece of these columns; the output holds its rows of `width`
-    /// values.
+    /// The processor is of the kernels' kind; the panels hold this piece of these columns; the output holds its rows of
+    /// `width` values.
     unsafe fn by_rows<K: Kernel>(&self, slab: &mut [f32]) {
         assert!(slab.len() >= K::SIZE, "room for a slab");
         let panels = self.width.div_ceil(K::PANEL);
@@ -509,8 +509,8 @@ impl Part<'_> {
         }
     }
 
-    /// Computes the tile of a slab, which holds `height` rows starting at `row`, and a panel with those that are computed
-    /// together with it.
+    /// Computes the tile of a slab, which holds `height` rows starting at `row`, and a panel with those that are
+    /// computed together with it.
     ///
     /// # Safety
     /// The processor is of the kernels' kind; slab and panels hold the steps of the piece; the output holds the tile.
