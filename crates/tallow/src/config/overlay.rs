@@ -196,7 +196,7 @@ mod tests {
             ),
             (
                 "[train]\ndevice = 6",
-                "train.device: unknown key; the device is an argument of the command, not part of a config",
+                "train.device: unknown key; say --device cpu, cuda or cuda:N on the command line",
             ),
             // Mistyped keys.
             (

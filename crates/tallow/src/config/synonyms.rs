@@ -158,10 +158,7 @@ mod tests {
                 "--mini-batch-words",
                 "there is data.batch_tokens; it counts tokens, padding included, not sentences",
             ),
-            (
-                "train.device",
-                "the device is an argument of the command, not part of a config",
-            ),
+            ("train.device", "say --device cpu, cuda or cuda:N on the command line"),
             ("train.early_stopping", "there is train.patience; it counts validations"),
         ] {
             assert_eq!(known_elsewhere(name).as_deref(), Some(expected), "{name}");
