@@ -20,7 +20,8 @@ pub(crate) fn set_operation_threads(count: usize) {
 }
 
 /// Lets the allocator keep freed memory instead of giving it back to the kernel after ten milliseconds. Every update
-/// needs the same buffers again, and the kernel would hand them out page by page, zeroed. The environment variable
+/// and every batch needs the same buffers again, and the kernel would hand them out page by page, zeroed. The
+/// environment variable
 /// `MIMALLOC_PURGE_DELAY` has precedence.
 pub(crate) fn keep_freed_memory() {
     /// `mi_option_purge_delay` of mimalloc 2 and 3, in milliseconds; -1 means never.

@@ -3,7 +3,7 @@
 use crate::hypothesis::TextOf;
 use crate::search::search_of_texts;
 use crate::source::{Reader, Source};
-use crate::{Autoregressive, DecodeConfig, DecodeError, Hypothesis, Part};
+use crate::{Autoregressive, DecodeCompute, DecodeConfig, DecodeError, Hypothesis, Part};
 use candle_core::Device;
 use std::sync::Arc;
 use tallow_data::in_order;
@@ -295,7 +295,12 @@ impl<M: Autoregressive> Translator<M> {
         } else {
             self.config.beam
         };
-        let limit = self.config.batch_tokens;
+        let limit = match self.config.compute {
+            // 8-bit weights are read so fast that few rows suffice, and the keys and values of few rows stay in a
+            // cache.
+            DecodeCompute::Int8 => self.config.batch_tokens.div_ceil(4),
+            DecodeCompute::F32 | DecodeCompute::Bf16 => self.config.batch_tokens,
+        };
         let mut order: Vec<usize> = (0..encoded.len()).collect();
         order.sort_by_key(|i| (std::cmp::Reverse(encoded[*i].len()), *i));
         let all: usize = encoded.iter().map(|sentence| sentence.len() * rows).sum();

@@ -25,6 +25,7 @@ const BLOCK_BYTES: usize = 16 << 20;
 
 pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
+    threads::keep_freed_memory();
     if arguments.attention && arguments.format != OutputFormat::Json {
         return Err(wrong_usage("--attention needs --format json"));
     }

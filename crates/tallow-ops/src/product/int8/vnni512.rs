@@ -93,13 +93,16 @@ fn sums<const HEIGHT: usize, const CHAINS: usize>(tile: &mut Tile<u8>) {
     };
     let (output, stride) = tile.place();
     let row_scales = tile.row_scales();
-    let mut totals = sums[0];
-    for chain in &sums[1..] {
-        for (total, sum) in totals.as_flattened_mut().iter_mut().zip(chain.as_flattened()) {
-            *total = _mm512_add_epi32(*total, *sum);
+    // Indices, because a copy of the sums would keep them in memory all the time.
+    #[allow(clippy::needless_range_loop)]
+    for chain in 1..CHAINS {
+        for row in 0..HEIGHT {
+            for half in 0..REGISTERS {
+                sums[0][row][half] = _mm512_add_epi32(sums[0][row][half], sums[chain][row][half]);
+            }
         }
     }
-    for (row, sums) in totals.iter().enumerate() {
+    for (row, sums) in sums[0].iter().enumerate() {
         // SAFETY: the tile has `HEIGHT` rows (asserted).
         let row_scale = _mm512_set1_ps(unsafe { *row_scales.get_unchecked(row) });
         for (half, sum) in sums.iter().enumerate() {
