@@ -8,7 +8,7 @@ mod specimen;
 use candle_core::DType;
 use specimen::{batch, model, model_of, sentence};
 use tallow_decode::{DecodeConfig, Hypothesis, search};
-use tallow_model::PreparedTransformer;
+use tallow_model::{InferenceCompute, PreparedTransformer};
 
 fn beam(beam: usize) -> DecodeConfig {
     DecodeConfig {
@@ -53,6 +53,20 @@ fn sources(model: &PreparedTransformer, seed: u64) -> Vec<Vec<u32>> {
     let lengths = [3, 11, 1, 6, 27, 6, 2, 14];
     let number = |(i, length): (usize, &usize)| sentence(model, 50 * seed + i as u64, *length);
     lengths.iter().enumerate().map(number).collect()
+}
+
+/// The same holds, to the bit, with products in other number formats.
+#[test]
+fn translations_belong_to_sentences_in_every_format() {
+    for compute in [InferenceCompute::Bf16, InferenceCompute::Int8] {
+        for seed in 0..3 {
+            let model = model(18, seed).transformer().unwrap().prepare(compute).unwrap();
+            for config in [beam(1), beam(4), sampling()] {
+                let what = format!("{compute:?}, model {seed}, {config:?}");
+                regroup(&what, &model, &sources(&model, seed), &config, 0.0);
+            }
+        }
+    }
 }
 
 /// A sentence has the same translation alone, with all others, in the opposite order and in halves, by greedy search,

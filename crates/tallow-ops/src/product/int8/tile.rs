@@ -20,6 +20,10 @@ pub(super) struct Panel<'a> {
     pub(super) steps: &'a [Step],
     pub(super) scales: &'a [f32; PANEL],
     /// The sums of the columns, times 128: what is too much in a sum if 128 has been added to every activation.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "only kernels in vectors need it")
+    )]
     pub(super) excess: &'a [i32; PANEL],
 }
 
@@ -83,6 +87,10 @@ impl<'a, T> Tile<'a, T> {
     }
 
     /// The number of steps of the inner dimension.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "only kernels in vectors need it")
+    )]
     pub(super) fn steps(&self) -> usize {
         self.panel.steps.len()
     }
@@ -98,6 +106,10 @@ impl<'a, T> Tile<'a, T> {
         self.row_scales
     }
 
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "only kernels in vectors need it")
+    )]
     pub(super) fn row_scale(&self, row: usize) -> f32 {
         self.row_scales[row]
     }
@@ -112,6 +124,10 @@ impl<'a, T> Tile<'a, T> {
 
     /// The place for its result: a pointer to the first value, and the distance between rows. Every value of the tile
     /// lies inside the output.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "only kernels in vectors need it")
+    )]
     pub(super) fn place(&mut self) -> (*mut f32, usize) {
         (self.output.as_mut_ptr().cast(), self.stride)
     }

@@ -46,6 +46,7 @@ pub(super) enum Kernel {
 
 impl Unit {
     /// Every unit of this machine, the fastest first.
+    #[allow(clippy::vec_init_then_push)] // Only some targets have more than one unit.
     pub(super) fn all() -> Vec<Self> {
         let mut units = Vec::new();
         #[cfg(target_arch = "x86_64")]
