@@ -8,6 +8,7 @@ mod step;
 
 pub(crate) use cpu::{Attention, Sides};
 pub use mask::AttentionMask;
+pub(crate) use softmax::softmax_vectors;
 
 use crate::backend::Backend;
 use crate::{Dropout, Sentences, dropout};

@@ -31,7 +31,7 @@ pub(super) fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
 /// # Panics
 /// When the length of the row is not a multiple of [`LANES`].
 #[inline(always)]
-pub(super) fn softmax_vectors(row: &mut [f32], seen: usize, scale: f32) {
+pub(crate) fn softmax_vectors(row: &mut [f32], seen: usize, scale: f32) {
     let (chunks, rest) = row.as_chunks_mut::<LANES>();
     assert!(rest.is_empty(), "rows of scores are whole vectors");
     let mut most = [f32::NEG_INFINITY; LANES];

@@ -1,10 +1,9 @@
 //! Attention of a decoder's newest tokens, and of whole sentences to themselves.
 
 use crate::Sentences;
-use crate::attention::{Attention, Sides};
-use crate::exponential::exp_nonpositive;
+use crate::attention::{Attention, Sides, softmax_vectors};
 use crate::path::arch;
-use crate::rows::{LANES, total};
+use crate::rows::LANES;
 use pulp::{Simd, WithSimd};
 
 /// Attention of single queries to keys and values in memory, for a decoder's step.
@@ -116,7 +115,7 @@ impl<'a, N: Fn(usize) -> usize, T: Fn(usize, usize) -> &'a [f32]> WithSimd for R
             }
             let each_head = weights.chunks_exact_mut(padded).zip(context.chunks_exact_mut(of_head));
             for (head, (weights, context)) in each_head.enumerate() {
-                softmax(weights);
+                softmax_vectors(weights, count, 1.0);
                 let values = |token: usize| &rows[token][width + head * of_head..][..of_head];
                 weighted_sum(simd, &weights[..count], values, context);
             }
@@ -176,30 +175,6 @@ pub fn attend_sentences(qkv: &[f32], sentences: &Sentences, heads: usize, scale:
     };
     context.clear();
     Attention::new(heads, scale, false, None).self_attention(qkv, sides, context);
-}
-
-/// Softmax of a row of whole vectors, whose unused elements are minus infinity.
-#[inline(always)]
-fn softmax(row: &mut [f32]) {
-    let (chunks, _) = row.as_chunks_mut::<LANES>();
-    let mut most = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks.iter() {
-        for (x, most) in chunk.iter().zip(&mut most) {
-            *most = if *x > *most { *x } else { *most };
-        }
-    }
-    let greatest = most.iter().fold(f32::NEG_INFINITY, |g, x| if *x > g { *x } else { g });
-    let mut sums = [0f32; LANES];
-    for chunk in chunks.iter_mut() {
-        for (x, sum) in chunk.iter_mut().zip(&mut sums) {
-            *x = exp_nonpositive(*x - greatest);
-            *sum += *x;
-        }
-    }
-    let share = 1.0 / total(sums);
-    for x in chunks.as_flattened_mut() {
-        *x *= share;
-    }
 }
 
 #[cfg(test)]

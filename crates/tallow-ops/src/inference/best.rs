@@ -2,7 +2,7 @@
 //! in blocks of columns. Whole rows of a large vocabulary need not be stored.
 
 use crate::exponential::exp_nonpositive;
-use crate::rows::{LANES, greatest, total};
+use crate::rows::{LANES, greatest, sum};
 use crate::values::Values;
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -126,7 +126,7 @@ impl Row {
         } else {
             self.greatest
         };
-        self.sum += sum_of_exponentials(logits, greatest);
+        self.sum += sum(logits, |x| exp_nonpositive(x - greatest));
     }
 
     /// Takes the logits above the threshold, in vectors, most of which hold none.
@@ -165,23 +165,6 @@ impl Row {
             reported: self.reported.map(log_probability),
         })
     }
-}
-
-/// The sum of e^(x - greatest) over a row. The order of additions depends only on the length of the row.
-#[inline(always)]
-fn sum_of_exponentials(row: &[f32], greatest: f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += exp_nonpositive(*x - greatest);
-        }
-    }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += exp_nonpositive(*x - greatest);
-    }
-    total(lanes)
 }
 
 #[cfg(test)]
