@@ -8,9 +8,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tallow::humanize::{duration, thousands};
+use tallow_decode::DecodeConfig;
 
 /// The interval between redraws of a moving line.
 const TICK: Duration = Duration::from_millis(120);
+
+/// Work that takes at least this long tells how much time is left.
+const LONG: Duration = Duration::from_secs(10);
 
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
@@ -51,6 +55,8 @@ struct Now {
     begin: Instant,
     /// The number of finished items, and the total number if it is known.
     count: Option<(u64, Option<u64>)>,
+    /// The number of items that were finished when the work began.
+    before: u64,
     /// The name of the counted items.
     unit: &'static str,
     tokens_per_second: Option<f64>,
@@ -62,6 +68,7 @@ impl Now {
             what,
             begin: Instant::now(),
             count: None,
+            before: 0,
             unit: "",
             tokens_per_second: None,
         }
@@ -90,7 +97,34 @@ impl Now {
             1..60 => parts.push(Part::new(2, 14, format!("{seconds} s"))),
             _ => parts.push(Part::new(2, 14, duration(seconds as f64))),
         }
+        if let Some(left) = self.seconds_left(elapsed) {
+            parts.push(Part::new(1, 16, format!("{} left", duration(left))));
+        }
         status_line(width, share.map(|share| Bar { share, weight: 1 }), &parts)
+    }
+
+    /// The time that the rest will take, if it is long enough to be worth telling.
+    fn seconds_left(&self, elapsed: Duration) -> Option<f64> {
+        let (done, all) = self.count?;
+        let fresh = done.checked_sub(self.before).filter(|fresh| *fresh > 0)?;
+        let left = elapsed.as_secs_f64() * all?.saturating_sub(done) as f64 / fresh as f64;
+        (elapsed + Duration::from_secs_f64(left) >= LONG && left >= 1.0).then_some(left)
+    }
+
+    /// The progress in words, for a line of its own.
+    fn told(&self, elapsed: Duration) -> Option<String> {
+        let (done, all) = self.count?;
+        let of_all = all.map_or(String::new(), |all| format!(" of {}", thousands(all as f64)));
+        let speed = (done - self.before) as f64 / elapsed.as_secs_f64().max(1e-3);
+        let left = self
+            .seconds_left(elapsed)
+            .map_or(String::new(), |left| format!(", {} left", duration(left)));
+        let unit = self.unit;
+        Some(format!(
+            "{}: {}{of_all} {unit}, {speed:.1} {unit}/s{left}",
+            self.what,
+            thousands(done as f64)
+        ))
     }
 }
 
@@ -149,9 +183,24 @@ impl Activity {
         eprint!("{line}");
     }
 
-    /// Shows how many items are done.
+    /// Shows how many items are done. The first count of a piece of work is the number that were done before it began.
     pub(crate) fn count(&self, done: u64, all: Option<u64>, unit: &'static str) {
-        self.change(|now| (now.count, now.unit) = (Some((done, all)), unit));
+        self.change(|now| {
+            if now.count.is_none() {
+                now.before = done;
+            }
+            (now.count, now.unit) = (Some((done, all)), unit);
+        });
+    }
+
+    /// Prints the progress as a line of its own, if no line can be redrawn.
+    pub(crate) fn tell_progress(&self) {
+        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.manner == Manner::Lines
+            && let Some(told) = now.told(now.begin.elapsed())
+        {
+            eprintln!("{told}");
+        }
     }
 
     pub(crate) fn speed(&self, tokens_per_second: f64) {
@@ -185,12 +234,13 @@ impl Drop for Activity {
 }
 
 /// A summary of a translation: its size and its speed.
-pub(crate) fn summary(model: &Path, lines: u64, beam: usize, tokens: usize, spent: Duration) -> String {
+pub(crate) fn summary(model: &Path, lines: u64, search: &DecodeConfig, tokens: usize, spent: Duration) -> String {
     let seconds = spent.as_secs_f64();
     let speed = if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
     format!(
-        "{}: {lines} lines, beam {beam}, {} tokens/s, {}",
+        "{}: {lines} lines, {}, {} tokens/s, {}",
         model.display(),
+        search.summary(),
         thousands(speed),
         duration(seconds)
     )
@@ -259,11 +309,19 @@ mod tests {
             "⠇ translating  8,192 lines  1,234 tok/s  1:25 min"
         );
         // The total number is known for a file. The widths are 13 + 18 + 12 + 14, and gaps of 2 beside the bar.
-        let file = now(Some((4096, Some(10_000))), Some(1234.0));
-        let bar = "██████░░░░░░░░░";
+        let file = Now {
+            before: 1000,
+            ..now(Some((4096, Some(10_000))), Some(1234.0))
+        };
+        // 3,096 lines took 25 s, so 5,904 take 47.7 s.
+        let told = "⠇ translating  4,096/10,000 lines  1,234 tok/s  25 s  48 s left";
+        assert_eq!(line(&file, 68, 25), told);
+        assert!(line(&file, 100, 25).ends_with(told));
+        let in_words = file.told(Duration::from_secs(25)).unwrap();
+        assert_eq!(in_words, "translating: 4,096 of 10,000 lines, 123.8 lines/s, 48 s left");
         assert_eq!(
-            line(&file, 80, 25),
-            format!("{bar}  ⠇ translating  4,096/10,000 lines  1,234 tok/s  25 s")
+            now(Some((8192, None)), None).told(Duration::from_secs(8)).unwrap(),
+            "translating: 8,192 lines, 1024.0 lines/s"
         );
         for width in 0..200 {
             assert!(console::measure_text_width(&line(&file, width, 100_000)) <= width);

@@ -17,6 +17,8 @@ EXAMPLES
   tallow translate runs/multi30k-en-de-plain --n-best 5 --format json < test.en
   tallow translate runs/multi30k-en-de-plain --sample --temperature 0.7 --seed 3 < test.en
   tallow translate Helsinki-NLP/opus-mt-en-de < test.en
+  tallow translate runs/a runs/b --input long.en --output long.de --resume
+  printf 'A dog runs.\\tEin\\tHund\\n' | tallow translate runs/multi30k-en-de --input-format tsv
 
 MODEL is a run (its best model), a checkpoint, a model directory, or owner/name on the Hugging Face Hub, also as
 owner/name@revision. Fetched files are in the Hub's cache (HF_HUB_CACHE, or in HF_HOME); HF_TOKEN gives access to private
@@ -36,6 +38,24 @@ EXAMPLES
   tallow score output.de --reference a.de --reference b.de --lowercase --tokenize intl --json
 
 The numbers are those of sacreBLEU 2.6 with the same settings; the signature names the settings.";
+
+pub(crate) const SHORTLIST_EXAMPLES: &str = "\
+EXAMPLES
+  tallow shortlist runs/multi30k-en-de --output en-de.shortlist
+  tallow shortlist Helsinki-NLP/opus-mt-en-de --source train.en --target train.de --output en-de.shortlist
+  tallow translate runs/multi30k-en-de --shortlist en-de.shortlist < test.en
+
+A sentence is then translated with the most frequent pieces, the most probable translations of its own pieces, and its
+own pieces if both sides have one vocabulary. The translations come from IBM model 1.";
+
+pub(crate) const SCORE_PAIRS_EXAMPLES: &str = "\
+EXAMPLES
+  tallow score-pairs runs/multi30k-en-de --source train.en --target train.de > scores
+  paste a.en a.de | tallow score-pairs runs/multi30k-en-de | cut -f1
+  tallow score-pairs MODEL OTHER --pairs pairs.tsv --format json
+
+The score is the log-probability (natural logarithm), normalised by length as in a search. Each token has the
+log-probability that a search for this translation would give it.";
 
 pub(crate) const AVERAGE_EXAMPLES: &str = "\
 EXAMPLES

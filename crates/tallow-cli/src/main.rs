@@ -13,9 +13,11 @@ mod examples;
 mod flags;
 mod hub;
 mod lines;
+mod models;
 mod notices;
 mod profile;
 mod progress;
+mod signals;
 mod status_line;
 mod threads;
 mod usage;
@@ -70,10 +72,12 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Translate(arguments) => commands::translate::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Score(arguments) => commands::score::run(arguments),
+        Command::ScorePairs(arguments) => commands::score_pairs::run(arguments),
         Command::Average(arguments) => commands::average::run(arguments),
         Command::Check(arguments) => commands::check::run(arguments),
         Command::Verify(arguments) => commands::verify::run(arguments),
         Command::Export(arguments) => commands::export::run(arguments),
+        Command::Shortlist(arguments) => commands::shortlist::run(arguments),
         Command::Tokenizer(arguments) => commands::tokenizer::run(arguments),
         Command::Toy(arguments) => commands::toy::run(arguments),
         Command::Chart(arguments) => commands::chart::run(arguments),

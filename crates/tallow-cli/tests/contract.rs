@@ -3,29 +3,11 @@
 // Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+mod small_model;
+
+use small_model::model;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// A small model with its tokenizer.
-fn model(at: &Path) {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let tokenizer = tests.join("../../tallow-text/tests/fixtures/marian/languages");
-    std::fs::create_dir(at.join("model")).unwrap();
-    for (folder, names) in [
-        (
-            tests.join("fixtures/opus/model"),
-            &["config.json", "generation_config.json", "model.safetensors"][..],
-        ),
-        (
-            tokenizer,
-            &["source.spm", "target.spm", "vocab.json", "tokenizer_config.json"],
-        ),
-    ] {
-        for name in names {
-            std::fs::copy(folder.join(name), at.join("model").join(name)).unwrap();
-        }
-    }
-}
 
 /// Lines to translate: all of Multi30k's test set if its place is known, otherwise some of the shipped corpus. Empty,
 /// blank and long lines are added.

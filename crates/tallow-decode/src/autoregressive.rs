@@ -2,6 +2,7 @@
 
 use crate::DecodeError;
 use candle_core::Tensor;
+use std::sync::Arc;
 use tallow_model::{
     Architecture, BestPieces, DecoderState, Pass, PreparedState, PreparedTransformer, RowRequest, Tokens, Transformer,
 };
@@ -23,6 +24,15 @@ pub trait Autoregressive: Send + Sync {
     /// # Errors
     /// When an id is outside the vocabulary or a sentence is longer than learned positions.
     fn start(&self, source: &Tokens) -> Result<Self::State, DecodeError>;
+
+    /// [`Self::start`] for sentences each of which may be translated with some pieces only, ascending. The
+    /// probabilities of a sentence are those among its own pieces.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`], and when the model cannot be restricted, as by default.
+    fn start_among(&self, _source: &Tokens, _candidates: &[Vec<u32>]) -> Result<Self::State, DecodeError> {
+        Err(DecodeError::NoShortlists)
+    }
 
     /// Feeds one token to every row and returns the logits of the next token, `[rows, v]`, `<pad>` included. The
     /// softmax of the logits over all pieces but `<pad>` is the distribution, so log-probabilities are valid logits
@@ -73,6 +83,20 @@ pub trait AutoregressiveState: Send {
     /// # Errors
     /// When a sentence is not in the state.
     fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError>;
+
+    /// Asks for the attention of the steps to come.
+    ///
+    /// # Errors
+    /// When the model records none, as by default.
+    fn record_attention(&mut self) -> Result<(), DecodeError> {
+        Err(DecodeError::NoAttention)
+    }
+
+    /// The attention of every row's newest token to the source tokens of its sentence, if it was asked for: the last
+    /// layer's cross-attention, the mean of its heads. Valid from a step until the rows change.
+    fn attention(&self) -> Option<Vec<Arc<[f32]>>> {
+        None
+    }
 }
 
 impl Autoregressive for Transformer {
@@ -103,6 +127,15 @@ impl AutoregressiveState for DecoderState {
     fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError> {
         Ok(self.keep(sentences)?)
     }
+
+    fn record_attention(&mut self) -> Result<(), DecodeError> {
+        self.record_attention();
+        Ok(())
+    }
+
+    fn attention(&self) -> Option<Vec<Arc<[f32]>>> {
+        Some(self.attention()?.iter().map(|row| row.as_slice().into()).collect())
+    }
 }
 
 impl Autoregressive for PreparedTransformer {
@@ -114,6 +147,10 @@ impl Autoregressive for PreparedTransformer {
 
     fn start(&self, source: &Tokens) -> Result<PreparedState, DecodeError> {
         Ok(self.start(source)?)
+    }
+
+    fn start_among(&self, source: &Tokens, candidates: &[Vec<u32>]) -> Result<PreparedState, DecodeError> {
+        Ok(self.start_among(source, candidates)?)
     }
 
     fn step(&self, last: &[u32], state: &mut PreparedState) -> Result<Tensor, DecodeError> {
@@ -142,5 +179,14 @@ impl AutoregressiveState for PreparedState {
 
     fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError> {
         Ok(self.keep(sentences)?)
+    }
+
+    fn record_attention(&mut self) -> Result<(), DecodeError> {
+        self.record_attention();
+        Ok(())
+    }
+
+    fn attention(&self) -> Option<Vec<Arc<[f32]>>> {
+        Some(self.attention()?.iter().map(|row| row.as_slice().into()).collect())
     }
 }

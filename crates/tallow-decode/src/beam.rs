@@ -1,11 +1,14 @@
 //! Beam search.
 
-use crate::constraint::forbidden;
 use crate::hypothesis::TextOf;
-use crate::{Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis};
+use crate::phrases::{Phrases, Progress};
+use crate::rules::{RowRules, Rules};
+use crate::search::Search;
+use crate::{Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis, SentenceRequest};
 use std::cmp::Ordering;
-use std::collections::HashMap;
-use tallow_model::{BestPieces, RowRequest, Tokens};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tallow_model::{BestPieces, Tokens};
 
 /// A live hypothesis of a beam.
 #[derive(Clone, Debug)]
@@ -13,18 +16,30 @@ struct Live {
     tokens: Vec<u32>,
     token_log_probabilities: Vec<f32>,
     log_probability: f64,
+    /// What the rules of the search add to the log-probability when hypotheses are compared.
+    adjustment: f64,
+    progress: Progress,
+    /// For each token, the attention of the step that chose it, if the search records it.
+    attention: Vec<Arc<[f32]>>,
 }
 
-/// The beam of one sentence.
-struct Beam {
-    sentence: usize,
+/// A group of hypotheses that compete with each other.
+#[derive(Default)]
+struct Group {
     live: Vec<Live>,
     finished: Vec<Hypothesis>,
     /// The index in `finished` of each text, if hypotheses are compared by text.
     texts: HashMap<String, usize>,
 }
 
-impl Beam {
+/// The beam of one sentence.
+struct Beam<'a> {
+    sentence: usize,
+    rules: Rules<'a>,
+    groups: Vec<Group>,
+}
+
+impl Group {
     /// Adds a hypothesis to the finished ones. If several have the same text, only the best one is kept.
     fn finish(&mut self, ended: Hypothesis, text_of: Option<&TextOf>) -> Result<(), DecodeError> {
         if let Some(text_of) = text_of {
@@ -55,13 +70,16 @@ struct Candidate {
     token: u32,
     token_log_probability: f32,
     log_probability: f64,
+    adjustment: f64,
+    /// The number by which the continuations of a group are compared.
+    standing: f64,
 }
 
 impl Candidate {
     /// Best first; among equals the better parent, then the smaller token, so that ties never depend on chance.
     fn order(&self, other: &Self) -> Ordering {
-        let by_score = other.log_probability.total_cmp(&self.log_probability);
-        by_score
+        let by_standing = other.standing.total_cmp(&self.standing);
+        by_standing
             .then(self.parent.cmp(&other.parent))
             .then(self.token.cmp(&other.token))
     }
@@ -78,6 +96,14 @@ impl Candidate {
 ///   ahead of the best of them.
 /// - The maximum length is reached. Live hypotheses are then cut.
 ///
+/// With `groups`, the beam is divided into groups that search one after another (diverse beam search, Vijayakumar et
+/// al. 2018): a continuation loses `diversity` for each hypothesis of an earlier group that has chosen the same token
+/// in this step. This influences only the choice; scores are those of the model.
+///
+/// If a translation must contain phrases, the places of the beam are dealt out, one after another, to hypotheses that
+/// lack none of their tokens, that lack all, that lack one, two and so on, so that none of these kinds crowds out the
+/// others (dynamic beam allocation, Post and Vilar 2018, in another order).
+///
 /// # Errors
 /// When the model fails or its scores are not finite.
 pub fn beam_search<M: Autoregressive>(
@@ -85,60 +111,72 @@ pub fn beam_search<M: Autoregressive>(
     source: &Tokens,
     config: &DecodeConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
-    beam_search_of_texts(model, source, config, None)
+    let numbers: Vec<u64> = (0..source.sentences.count() as u64).collect();
+    let requests: Vec<SentenceRequest> = numbers.into_iter().map(SentenceRequest::numbered).collect();
+    search_beams(model, source, &Search::new(config), &requests)
 }
 
-/// [`beam_search`] in which hypotheses with the same text count as one.
-pub(crate) fn beam_search_of_texts<M: Autoregressive>(
+/// [`beam_search`] with the requests of each sentence.
+pub(crate) fn search_beams<M: Autoregressive>(
     model: &M,
     source: &Tokens,
-    config: &DecodeConfig,
-    text_of: Option<&TextOf>,
+    search: &Search,
+    requests: &[SentenceRequest],
 ) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
     let architecture = model.architecture();
-    let eos = architecture.eos_id;
+    let (config, eos, text_of) = (search.config, architecture.eos_id, search.text_of);
     let width = config.beam;
     let sentences = source.sentences.count();
-    let mut state = model.start(source)?;
-    let root = Live {
-        tokens: Vec::new(),
-        token_log_probabilities: Vec::new(),
-        log_probability: 0.0,
-    };
+    let mut state = search.start(model, source, requests)?;
     let mut beams: Vec<Beam> = (0..sentences)
-        .map(|sentence| Beam {
-            sentence,
-            live: vec![root.clone()],
-            finished: Vec::new(),
-            texts: HashMap::new(),
+        .map(|sentence| {
+            let length = source.sentences.lengths()[sentence];
+            let rules = search.rules(eos, length, &requests[sentence]);
+            let root = Live {
+                tokens: Vec::new(),
+                token_log_probabilities: Vec::new(),
+                log_probability: 0.0,
+                adjustment: 0.0,
+                progress: rules.phrases.start(),
+                attention: Vec::new(),
+            };
+            let group = || Group {
+                live: vec![root.clone()],
+                ..Group::default()
+            };
+            Beam {
+                sentence,
+                rules,
+                groups: (0..config.groups).map(|_| group()).collect(),
+            }
         })
         .collect();
-    // Before the first token, a sentence has one row.
+    // Before the first token, a sentence has one row, which all groups share.
     let mut rows = 1;
     let mut last = vec![architecture.target_pad_id(); sentences];
     let mut results: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences];
-    for length in 1..=config.max_length {
-        let forbidden: Vec<Vec<u32>> = beams
-            .iter()
-            .flat_map(|beam| forbidden_in(beam, rows, eos, config))
-            .collect();
-        let requests: Vec<RowRequest> = forbidden.iter().map(|forbidden| request(forbidden, eos)).collect();
-        let mut next = model.best(&last, &mut state, 2 * width, &requests)?.into_iter();
+    for length in 1.. {
+        let rules: Vec<RowRules> = beams.iter().flat_map(|beam| beam.rows(rows)).collect();
+        let asked: Vec<_> = rules.iter().map(RowRules::request).collect();
+        let found = model.best(&last, &mut state, 2 * width, &asked)?;
+        let attention = state.attention();
         let mut parents: Vec<u32> = Vec::with_capacity(beams.len() * width);
         last.clear();
         for (index, beam) in beams.iter_mut().enumerate() {
-            let found: Vec<BestPieces> = next.by_ref().take(rows).collect();
-            let chosen = advance(beam, found, eos, length, config, text_of)?;
-            // A beam that is not full repeats its first row; the results of the repeated rows are never read.
-            for row in 0..width {
-                let (parent, token) = chosen.get(row).copied().unwrap_or((0, eos));
+            let own = index * rows..(index + 1) * rows;
+            let of_rows = Rows {
+                found: &found[own.clone()],
+                rules: &rules[own.clone()],
+                attention: attention.as_ref().map(|rows| &rows[own]),
+            };
+            for (parent, token) in beam.advance(&of_rows, length, text_of)? {
                 parents.push((index * rows + parent) as u32);
                 last.push(token);
             }
         }
         rows = width;
         let open: Vec<u32> = (0..beams.len() as u32)
-            .filter(|i| !is_done(&beams[*i as usize], length, config))
+            .filter(|i| !beams[*i as usize].is_done(length))
             .collect();
         state.reorder(&parents)?;
         if open.len() < beams.len() {
@@ -152,7 +190,7 @@ pub(crate) fn beam_search_of_texts<M: Autoregressive>(
                 .partition(|(i, _)| open.binary_search(&(*i as u32)).is_ok());
             for (_, beam) in done {
                 let sentence = beam.sentence;
-                results[sentence] = best(beam, config, text_of)?;
+                results[sentence] = beam.best(text_of)?;
             }
             beams = still.into_iter().map(|(_, beam)| beam).collect();
             if beams.is_empty() {
@@ -164,119 +202,231 @@ pub(crate) fn beam_search_of_texts<M: Autoregressive>(
     Ok(results)
 }
 
-/// The tokens that each row of a beam must not continue with.
-fn forbidden_in(beam: &Beam, rows: usize, eos: u32, config: &DecodeConfig) -> Vec<Vec<u32>> {
-    let of_live = beam.live.iter().map(|live| forbidden(&live.tokens, eos, config));
-    of_live.chain(std::iter::repeat(Vec::new())).take(rows).collect()
+/// What the model has said about the rows of one beam.
+struct Rows<'a> {
+    found: &'a [BestPieces],
+    rules: &'a [RowRules],
+    /// For each row, the attention to the source tokens.
+    attention: Option<&'a [Arc<[f32]>]>,
 }
 
-/// The question about a row. If everything else is forbidden, the sentence may end, so the probability of that is
-/// wanted.
-pub(crate) fn request(forbidden: &[u32], eos: u32) -> RowRequest<'_> {
-    RowRequest {
-        forbidden,
-        reported: (!forbidden.is_empty()).then_some(eos),
+impl Beam<'_> {
+    /// The hypotheses of each group.
+    fn size(&self) -> usize {
+        self.rules.config.beam / self.groups.len()
     }
-}
 
-/// The pieces that may come next, best first: `</s>` if no other is possible.
-pub(crate) fn possible(found: BestPieces, eos: u32) -> Vec<(u32, f32)> {
-    match found.reported.filter(|eos| eos.is_finite()) {
-        Some(log_probability) if found.best.is_empty() => vec![(eos, log_probability)],
-        _ => found.best,
+    /// The row of a group's hypothesis, if the beam has this many rows.
+    fn row_of(&self, group: usize, parent: usize, rows: usize) -> usize {
+        if rows == 1 { 0 } else { group * self.size() + parent }
     }
-}
 
-/// Takes one step in one beam and returns the parent and token of every live hypothesis.
-fn advance(
-    beam: &mut Beam,
-    rows: Vec<BestPieces>,
-    eos: u32,
-    length: usize,
-    config: &DecodeConfig,
-    text_of: Option<&TextOf>,
-) -> Result<Vec<(usize, u32)>, DecodeError> {
-    let mut candidates = Vec::new();
-    for (parent, (live, found)) in beam.live.iter().zip(rows).enumerate() {
-        for (token, token_log_probability) in possible(found, eos) {
-            candidates.push(Candidate {
-                parent,
-                token,
-                token_log_probability,
-                log_probability: live.log_probability + f64::from(token_log_probability),
-            });
-        }
-    }
-    candidates.sort_by(Candidate::order);
-    candidates.truncate(2 * config.beam);
-    let mut live = Vec::with_capacity(config.beam);
-    let mut chosen = Vec::with_capacity(config.beam);
-    for (rank, candidate) in candidates.into_iter().enumerate() {
-        let parent = &beam.live[candidate.parent];
-        let mut token_log_probabilities = parent.token_log_probabilities.clone();
-        token_log_probabilities.push(candidate.token_log_probability);
-        let mut tokens = parent.tokens.clone();
-        if candidate.token == eos {
-            if rank < config.beam {
-                let score = config.score(candidate.log_probability, length);
-                let log_probability = candidate.log_probability;
-                let ended = Hypothesis {
-                    tokens,
-                    token_log_probabilities,
-                    log_probability,
-                    score,
-                    finished: true,
-                };
-                beam.finish(ended, text_of)?;
+    /// The rules for each row. Rows without a hypothesis have none.
+    fn rows(&self, rows: usize) -> Vec<RowRules> {
+        let mut rules = vec![RowRules::default(); rows];
+        for (number, group) in self.groups.iter().enumerate() {
+            for (parent, live) in group.live.iter().enumerate() {
+                rules[self.row_of(number, parent, rows)] = self.rules.row(&live.tokens, &live.progress);
             }
-        } else if live.len() < config.beam {
-            tokens.push(candidate.token);
-            live.push(Live {
-                tokens,
-                token_log_probabilities,
-                log_probability: candidate.log_probability,
-            });
-            chosen.push((candidate.parent, candidate.token));
         }
+        rules
     }
-    beam.live = live;
-    Ok(chosen)
+
+    /// Takes one step in all groups, and returns the row and the token that each of the next rows continues.
+    fn advance(
+        &mut self,
+        rows: &Rows,
+        length: usize,
+        text_of: Option<&TextOf>,
+    ) -> Result<Vec<(usize, u32)>, DecodeError> {
+        let size = self.size();
+        // How often earlier groups have chosen each token.
+        let mut chosen: HashMap<u32, usize> = HashMap::new();
+        let mut next = Vec::with_capacity(self.rules.config.beam);
+        for number in 0..self.groups.len() {
+            let continued = self.advance_group(number, rows, length, &chosen, text_of)?;
+            for row in 0..size {
+                // A group that is not full repeats its first row; the results of the repeated rows are never read.
+                let (parent, token) = continued.get(row).copied().unwrap_or((0, self.rules.eos));
+                next.push((self.row_of(number, parent, rows.found.len()), token));
+            }
+            for (_, token) in continued {
+                *chosen.entry(token).or_default() += 1;
+            }
+        }
+        Ok(next)
+    }
+
+    /// Takes one step in a group, and returns the parent and the token of every live hypothesis.
+    fn advance_group(
+        &mut self,
+        number: usize,
+        rows: &Rows,
+        length: usize,
+        chosen: &HashMap<u32, usize>,
+        text_of: Option<&TextOf>,
+    ) -> Result<Vec<(usize, u32)>, DecodeError> {
+        let size = self.size();
+        let mut group = std::mem::take(&mut self.groups[number]);
+        let rules = &self.rules;
+        let (mut candidates, mut crowded) = (Vec::new(), Vec::new());
+        for (parent, live) in group.live.iter_mut().enumerate() {
+            let row = self.row_of(number, parent, rows.found.len());
+            if let Some(attention) = rows.attention {
+                live.attention.push(attention[row].clone());
+            }
+            for next in rows.rules[row].possible(&rows.found[row]) {
+                let log_probability = live.log_probability + f64::from(next.log_probability);
+                let adjustment = live.adjustment + next.adjustment;
+                let rivals = chosen.get(&next.token).copied().unwrap_or(0) as f64;
+                let candidate = Candidate {
+                    parent,
+                    token: next.token,
+                    token_log_probability: next.log_probability,
+                    log_probability,
+                    adjustment,
+                    standing: log_probability + adjustment - rules.config.diversity * rivals,
+                };
+                match rules.leaves_room(live.tokens.len(), &live.progress, next.token) {
+                    true => candidates.push(candidate),
+                    false => crowded.push(candidate),
+                }
+            }
+        }
+        if candidates.is_empty() {
+            // Phrases that end within each other can leave no way to all of them. Something must be the result.
+            candidates = crowded;
+        }
+        candidates.sort_by(Candidate::order);
+        if rules.phrases.is_empty() {
+            candidates.truncate(2 * size);
+        }
+        let (ends, others): (Vec<_>, Vec<_>) = candidates
+            .into_iter()
+            .enumerate()
+            .partition(|(_, candidate)| candidate.token == rules.eos);
+        for (rank, candidate) in ends {
+            let parent = &group.live[candidate.parent];
+            // Before all phrases are there, nothing can end.
+            let before = &others[..others.partition_point(|(other, _)| *other < rank)];
+            let rivals = before
+                .iter()
+                .filter(|(_, other)| rules.is_complete(&group.live[other.parent].progress, other.token));
+            if rivals.count() + (rank - before.len()) < size {
+                let mut token_log_probabilities = parent.token_log_probabilities.clone();
+                token_log_probabilities.push(candidate.token_log_probability);
+                let total = candidate.log_probability + candidate.adjustment;
+                let ended = Hypothesis {
+                    tokens: parent.tokens.clone(),
+                    token_log_probabilities,
+                    log_probability: candidate.log_probability,
+                    score: rules.score(total, length, &parent.attention),
+                    finished: true,
+                    attention: parent.attention.clone(),
+                };
+                group.finish(ended, text_of)?;
+            }
+        }
+        let others: Vec<Candidate> = others.into_iter().map(|(_, candidate)| candidate).collect();
+        let mut live = Vec::with_capacity(size);
+        let mut continued = Vec::with_capacity(size);
+        for candidate in choose(&rules.phrases, &group.live, others, size) {
+            let parent = &group.live[candidate.parent];
+            let mut next = parent.clone();
+            next.tokens.push(candidate.token);
+            next.token_log_probabilities.push(candidate.token_log_probability);
+            next.log_probability = candidate.log_probability;
+            next.adjustment = candidate.adjustment;
+            next.progress = rules.phrases.advance(&parent.progress, candidate.token);
+            live.push(next);
+            continued.push((candidate.parent, candidate.token));
+        }
+        group.live = live;
+        if is_done(&group, rules, size, self.groups.len(), length) {
+            // Only hypotheses that were cut are still of interest.
+            group.live.retain(|live| live.tokens.len() >= rules.limit);
+        }
+        self.groups[number] = group;
+        Ok(continued)
+    }
+
+    /// Whether no group needs a further step.
+    fn is_done(&self, length: usize) -> bool {
+        length >= self.rules.limit || self.groups.iter().all(|group| group.live.is_empty())
+    }
+
+    /// The best hypotheses of a beam that is done, finished ones and those cut at the maximum length.
+    fn best(self, text_of: Option<&TextOf>) -> Result<Vec<Hypothesis>, DecodeError> {
+        let rules = self.rules;
+        let several = self.groups.len() > 1;
+        let mut all = Group::default();
+        for mut group in self.groups {
+            for live in group.live {
+                let total = live.log_probability + live.adjustment;
+                group.finished.push(Hypothesis {
+                    score: rules.score(total, live.tokens.len(), &live.attention),
+                    tokens: live.tokens,
+                    token_log_probabilities: live.token_log_probabilities,
+                    log_probability: live.log_probability,
+                    finished: false,
+                    attention: live.attention,
+                });
+            }
+            for hypothesis in group.finished {
+                // Groups may have found the same.
+                let is_known = several && all.finished.iter().any(|other| other.tokens == hypothesis.tokens);
+                if !is_known {
+                    all.finish(hypothesis, text_of)?;
+                }
+            }
+        }
+        all.finished.sort_by(best_first);
+        all.finished.truncate(rules.config.n_best);
+        Ok(all.finished)
+    }
 }
 
-/// Whether a beam needs no further step.
-fn is_done(beam: &Beam, length: usize, config: &DecodeConfig) -> bool {
-    if length >= config.max_length || beam.live.is_empty() {
+/// Chooses the continuations that stay alive, of candidates that are sorted best first.
+fn choose(phrases: &Phrases, live: &[Live], mut candidates: Vec<Candidate>, size: usize) -> Vec<Candidate> {
+    if phrases.is_empty() {
+        candidates.truncate(size);
+        return candidates;
+    }
+    // Candidates by the number of phrase tokens that they lack.
+    let mut kinds: Vec<VecDeque<usize>> = vec![VecDeque::new(); phrases.tokens() + 1];
+    for (number, candidate) in candidates.iter().enumerate() {
+        let progress = phrases.advance(&live[candidate.parent].progress, candidate.token);
+        kinds[phrases.missing(&progress)].push_back(number);
+    }
+    // First those that lack nothing, then those that lack all, so that a phrase can still come in a better place.
+    kinds[1..].rotate_right(1);
+    let mut chosen = Vec::with_capacity(size);
+    while chosen.len() < size && kinds.iter().any(|kind| !kind.is_empty()) {
+        chosen.extend(kinds.iter_mut().filter_map(VecDeque::pop_front));
+    }
+    chosen.truncate(size);
+    chosen.sort_unstable();
+    chosen.into_iter().map(|number| candidates[number]).collect()
+}
+
+/// Whether a group of `size` hypotheses, one of `groups`, needs no further step.
+fn is_done(group: &Group, rules: &Rules, size: usize, groups: usize, length: usize) -> bool {
+    if length >= rules.limit || group.live.is_empty() {
         return true;
     }
+    let config = rules.config;
+    let wanted = config.n_best.div_ceil(groups);
     // Log-probabilities only fall, and a score is best at one of the two ends of the lengths that remain.
-    let now = |live: &Live| config.score(live.log_probability, length + 1);
-    let hope = |live: &Live| now(live).max(config.score(live.log_probability, config.max_length));
+    let now = |live: &Live| config.score(live.log_probability + live.adjustment, length + 1);
+    let hope = |live: &Live| now(live).max(config.score(live.log_probability + live.adjustment, rules.limit));
     let beaten = |best: &dyn Fn(&Live) -> f64| {
-        let best = beam.live.iter().map(best).fold(f64::NEG_INFINITY, f64::max);
-        beam.finished.iter().filter(|finished| finished.score >= best).count() >= config.n_best
+        let best = group.live.iter().map(best).fold(f64::NEG_INFINITY, f64::max);
+        group.finished.iter().filter(|finished| finished.score >= best).count() >= wanted
     };
     // Enough finished hypotheses alone are not a good reason to stop: under label smoothing an early `</s>` is as
     // probable as any other wrong token, and would end the search while the right hypothesis is alive and far ahead.
-    let enough = beam.finished.len() as f64 >= (config.beam as f64 * config.patience).max(config.n_best as f64);
+    let enough = group.finished.len() as f64 >= (size as f64 * config.patience).max(wanted as f64);
     // A beam of one is greedy search, which ends with its first `</s>`.
-    let early = config.early_stopping || config.beam == 1;
+    let early = config.early_stopping || size == 1;
     beaten(&hope) || (enough && (early || beaten(&now)))
-}
-
-/// The best hypotheses of a beam that is done, finished ones and those cut at the maximum length.
-fn best(mut beam: Beam, config: &DecodeConfig, text_of: Option<&TextOf>) -> Result<Vec<Hypothesis>, DecodeError> {
-    let live = std::mem::take(&mut beam.live);
-    for live in live.into_iter().filter(|live| live.tokens.len() >= config.max_length) {
-        let cut = Hypothesis {
-            score: config.score(live.log_probability, live.tokens.len()),
-            tokens: live.tokens,
-            token_log_probabilities: live.token_log_probabilities,
-            log_probability: live.log_probability,
-            finished: false,
-        };
-        beam.finish(cut, text_of)?;
-    }
-    beam.finished.sort_by(best_first);
-    beam.finished.truncate(config.n_best);
-    Ok(beam.finished)
 }

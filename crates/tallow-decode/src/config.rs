@@ -1,68 +1,9 @@
 //! The `[decode]` section of a config.
 
+use crate::{DecodeCompute, LengthNormalization, LongLines, UnknownPieces, Utility};
 use serde::{Deserialize, Serialize};
-use tallow_model::{InferenceCompute, SearchSettings};
-
-/// The normalisation of a hypothesis' score by its length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LengthNormalization {
-    /// log p / length^penalty, as Hugging Face, Marian and CTranslate2 do.
-    #[default]
-    Plain,
-    /// log p / ((5 + length) / 6)^penalty (Wu et al. 2016, equation 14).
-    Wu,
-}
-
-/// The treatment of a line that is longer than [`DecodeConfig::max_source_length`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LongLines {
-    /// Translates the sentences of the line one by one.
-    #[default]
-    Split,
-    /// Translates the beginning of the line.
-    Truncate,
-    /// Ends with an error.
-    Fail,
-}
-
-/// The number format of matrix products while translating. Softmax, normalisation, residuals and scores are always f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DecodeCompute {
-    /// 32-bit floating point.
-    #[default]
-    F32,
-    /// bfloat16, if the processor has a unit that is faster at that; otherwise f32.
-    Bf16,
-    /// 8-bit integers: weights with a scale for each output, activations with a scale for each row.
-    Int8,
-}
-
-impl DecodeCompute {
-    /// All formats, the most exact first.
-    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Int8];
-
-    /// The name in a config.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-        }
-    }
-}
-
-impl From<DecodeCompute> for InferenceCompute {
-    fn from(compute: DecodeCompute) -> Self {
-        match compute {
-            DecodeCompute::F32 => Self::F32,
-            DecodeCompute::Bf16 => Self::Bf16,
-            DecodeCompute::Int8 => Self::Int8,
-        }
-    }
-}
+use std::path::PathBuf;
+use tallow_model::SearchSettings;
 
 /// Search settings: the `[decode]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +17,8 @@ pub struct DecodeConfig {
     pub length_normalization: LengthNormalization,
     /// Maximum number of target tokens, `</s>` included; longer translations are cut. Default 100.
     pub max_length: usize,
+    /// Maximum number of target tokens for each source token, `</s>` included; 0 sets no such limit. Default 0.
+    pub max_length_factor: f64,
     /// Minimum number of target tokens, `</s>` included. Default 1.
     pub min_length: usize,
     /// A sentence is done once `beam * patience` hypotheses, but at least `n_best`, are finished (Kasai et al. 2022)
@@ -91,6 +34,22 @@ pub struct DecodeConfig {
     pub distinct: bool,
     /// No sequence of this many tokens occurs twice in a translation; 0 allows all. Default 0.
     pub no_repeat_ngram: usize,
+    /// The factor of the log-probability of a token that the hypothesis contains already; above 1, it becomes less
+    /// probable (after Keskar et al. 2019). Default 1.0.
+    pub repetition_penalty: f64,
+    /// The weight of the logarithm of the attention that source tokens lack, in the score of a hypothesis (Wu et al.
+    /// 2016, equation 14). Default 0.
+    pub coverage_penalty: f64,
+    /// Groups into which the beam is divided, to search for different translations (diverse beam search, Vijayakumar et
+    /// al. 2018). Default 1.
+    pub groups: usize,
+    /// What a continuation loses for each hypothesis of an earlier group that chose the same token in the same step.
+    /// Default 0.5.
+    pub diversity: f64,
+    /// Texts that no translation contains, cut into pieces as the target vocabulary does. Default none.
+    pub forbid: Vec<String>,
+    /// The treatment of `<unk>`: `allow`, `forbid` or `copy`. Default `allow`.
+    pub unknown: UnknownPieces,
     /// Draws tokens at random instead of searching for the best. Default false.
     pub sample: bool,
     /// The divisor of logits before sampling. Default 1.0.
@@ -99,12 +58,22 @@ pub struct DecodeConfig {
     pub top_k: usize,
     /// Samples among the fewest most probable pieces whose probabilities reach this sum; 1 means all. Default 1.0.
     pub top_p: f64,
+    /// Minimum-Bayes-risk decoding: draws `mbr_samples` samples, and returns those with the greatest mean utility among
+    /// all of them. `none`, `chrf` or `bleu`. Default `none`.
+    pub mbr: Utility,
+    /// The number of samples of a sentence in minimum-Bayes-risk decoding. Default 32.
+    pub mbr_samples: usize,
     /// Maximum number of source tokens, `</s>` included. Default 512.
     pub max_source_length: usize,
+    /// Translates the sentences of every line one by one, and not only those of longer lines. Default false.
+    pub split_sentences: bool,
     /// The treatment of longer lines: `split`, `truncate` or `fail`. Default `split`.
     pub long_lines: LongLines,
     /// The size limit of a worker's batch: padded source tokens times hypotheses. Default 2048.
     pub batch_tokens: usize,
+    /// A file of `tallow shortlist`: every sentence is translated with its pieces only. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortlist: Option<PathBuf>,
     /// The number format of matrix products: `f32`, `bf16` or `int8`. Only the CPU has the latter two. Default `f32`.
     pub compute: DecodeCompute,
 }
@@ -116,19 +85,30 @@ impl Default for DecodeConfig {
             length_penalty: 1.0,
             length_normalization: LengthNormalization::Plain,
             max_length: 100,
+            max_length_factor: 0.0,
             min_length: 1,
             patience: 1.0,
             early_stopping: false,
             n_best: 1,
             distinct: false,
             no_repeat_ngram: 0,
+            repetition_penalty: 1.0,
+            coverage_penalty: 0.0,
+            groups: 1,
+            diversity: 0.5,
+            forbid: Vec::new(),
+            unknown: UnknownPieces::Allow,
             sample: false,
             temperature: 1.0,
             top_k: 0,
             top_p: 1.0,
+            mbr: Utility::None,
+            mbr_samples: 32,
             max_source_length: 512,
+            split_sentences: false,
             long_lines: LongLines::Split,
             batch_tokens: 2048,
+            shortlist: None,
             compute: DecodeCompute::F32,
         }
     }
@@ -138,7 +118,9 @@ impl DecodeConfig {
     /// All faults of the section, each beginning with the key's path; empty if there is none.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let of_beam = if self.sample {
+        let of_beam = if self.mbr != Utility::None {
+            (self.mbr_samples.max(1), "decode.mbr_samples = ")
+        } else if self.sample {
             (1 << 10, "")
         } else {
             (self.beam.max(1), "decode.beam = ")
@@ -153,6 +135,7 @@ impl DecodeConfig {
                 (self.max_length.max(1), "decode.max_length = "),
             ),
             ("n_best", self.n_best, 1, of_beam),
+            ("mbr_samples", self.mbr_samples, 1, (1 << 10, "")),
             ("max_source_length", self.max_source_length, 2, (1 << 16, "")),
             ("batch_tokens", self.batch_tokens, 1, (1 << 24, "")),
         ];
@@ -163,28 +146,40 @@ impl DecodeConfig {
                 ));
             }
         }
-        if !(0.0..=10.0).contains(&self.length_penalty) {
+        // The least and the greatest value, and whether the least one is excluded.
+        let numbers = [
+            ("length_penalty", self.length_penalty, (0.0, 10.0), false),
+            ("max_length_factor", self.max_length_factor, (0.0, 1000.0), false),
+            ("patience", self.patience, (0.0, 1000.0), true),
+            ("repetition_penalty", self.repetition_penalty, (0.0, 100.0), true),
+            ("coverage_penalty", self.coverage_penalty, (0.0, 100.0), false),
+            ("diversity", self.diversity, (0.0, 100.0), false),
+            ("top_p", self.top_p, (0.0, 1.0), true),
+        ];
+        for (key, value, (least, most), excludes_least) in numbers {
+            if !(least..=most).contains(&value) || (excludes_least && value == least) {
+                let excluded = if excludes_least { " (excluded)" } else { "" };
+                faults.push(format!(
+                    "decode.{key}: {value} is not between {least}{excluded} and {most}"
+                ));
+            }
+        }
+        if self.groups == 0 || !self.beam.is_multiple_of(self.groups) {
             faults.push(format!(
-                "decode.length_penalty: {} is not between 0 and 10",
-                self.length_penalty
+                "decode.groups: decode.beam = {} cannot be divided into {} groups of equal size",
+                self.beam, self.groups
             ));
         }
-        if !(0.0..=1000.0).contains(&self.patience) || self.patience == 0.0 {
-            faults.push(format!(
-                "decode.patience: {} is not between 0 (excluded) and 1000",
-                self.patience
-            ));
+        if self.split_sentences && self.long_lines != LongLines::Split {
+            faults.push("decode.split_sentences: decode.long_lines must be \"split\" then, as by default".into());
+        }
+        if self.forbid.iter().any(|text| text.trim().is_empty()) {
+            faults.push("decode.forbid: a text is blank".into());
         }
         if !self.temperature.is_finite() || self.temperature <= 0.0 {
             faults.push(format!(
                 "decode.temperature: {} is not a positive number",
                 self.temperature
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.top_p) || self.top_p == 0.0 {
-            faults.push(format!(
-                "decode.top_p: {} is not between 0 (excluded) and 1",
-                self.top_p
             ));
         }
         faults
@@ -242,6 +237,13 @@ impl DecodeConfig {
 
     /// A short description of the search, to be printed beside a score.
     pub fn summary(&self) -> String {
+        if self.mbr != Utility::None {
+            let utility = match self.mbr {
+                Utility::Bleu => "BLEU",
+                Utility::None | Utility::Chrf => "chrF",
+            };
+            return format!("minimum Bayes risk, {utility}, {} samples", self.mbr_samples);
+        }
         if self.sample {
             return "sampled".into();
         }
@@ -252,10 +254,20 @@ impl DecodeConfig {
             LengthNormalization::Plain => "",
             LengthNormalization::Wu => " (wu)",
         };
-        format!(
-            "beam {}, length penalty {:?}{normalization}",
-            self.beam, self.length_penalty
-        )
+        let mut told = format!("beam {}", self.beam);
+        if self.groups > 1 {
+            told += &format!(" in {} groups", self.groups);
+        }
+        told += &format!(", length penalty {:?}{normalization}", self.length_penalty);
+        for (name, value, usual) in [
+            ("repetition penalty", self.repetition_penalty, 1.0),
+            ("coverage penalty", self.coverage_penalty, 0.0),
+        ] {
+            if value != usual {
+                told += &format!(", {name} {value:?}");
+            }
+        }
+        told
     }
 
     /// The settings that a model directory passes on to other programs. Other programs only know the plain
@@ -287,7 +299,6 @@ impl DecodeConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::de::IntoDeserializer;
 
     #[test]
     fn scores() {
@@ -320,15 +331,6 @@ mod tests {
             ..DecodeConfig::default()
         };
         assert_eq!(none.score(-8.0, 7), -8.0);
-    }
-
-    #[test]
-    fn computes_are_called_what_configs_call_them() {
-        for compute in DecodeCompute::ALL {
-            let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
-                compute.name().into_deserializer();
-            assert_eq!(DecodeCompute::deserialize(name), Ok(compute));
-        }
     }
 
     #[test]

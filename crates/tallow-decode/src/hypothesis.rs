@@ -1,6 +1,7 @@
 //! Hypotheses of a search.
 
 use crate::DecodeError;
+use std::sync::Arc;
 
 /// The text of a sequence of tokens. Hypotheses with the same text count as one.
 pub(crate) type TextOf<'a> = dyn Fn(&[u32]) -> Result<String, DecodeError> + Sync + 'a;
@@ -18,4 +19,7 @@ pub struct Hypothesis {
     pub score: f64,
     /// Whether the model ended the sentence itself; false if it was cut at the maximum length.
     pub finished: bool,
+    /// For each of the token log-probabilities, the attention of its step to the source tokens: the last layer's
+    /// cross-attention, the mean of its heads. Empty unless the search records it.
+    pub attention: Vec<Arc<[f32]>>,
 }

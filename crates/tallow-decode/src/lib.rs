@@ -3,27 +3,43 @@
 //! A search works with any [`Autoregressive`] model: a function from a state and the last tokens to the scores of the
 //! next tokens. The choices of a search for a sentence do not depend on the other sentences of its batch.
 
+mod alignment;
 mod autoregressive;
 mod beam;
+mod choices;
 mod config;
-mod constraint;
 mod distribution;
+mod ensemble;
 mod error;
 mod hypothesis;
 mod marian;
+mod minimum_risk;
+mod pairs;
+mod phrases;
+mod pieces;
+mod request;
+mod rules;
 mod sampling;
 mod search;
+mod shortlist;
 mod source;
+mod translation;
 mod translator;
 
+pub use alignment::Alignment;
 pub use autoregressive::{Autoregressive, AutoregressiveState};
 pub use beam::beam_search;
-pub use config::{DecodeCompute, DecodeConfig, LengthNormalization, LongLines};
+pub use choices::{DecodeCompute, LengthNormalization, LongLines, NamedChoice, UnknownPieces, Utility};
+pub use config::DecodeConfig;
+pub use ensemble::{Ensemble, EnsembleState};
 pub use error::DecodeError;
 pub use hypothesis::Hypothesis;
 pub use marian::open_tokenizers;
-pub use sampling::{Choice, sample};
-pub use search::search;
+pub use pairs::Unscored;
+pub use request::SentenceRequest;
+pub use search::{Search, search};
+pub use shortlist::{Shortlist, ShortlistSize};
 pub use source::{Part, says_nothing};
 pub use tallow_model::{BestPieces, RowRequest};
-pub use translator::{Alignment, Candidate, Translation, Translator, TranslatorBuilder};
+pub use translation::{Candidate, Translation};
+pub use translator::{Input, Translator, TranslatorBuilder};

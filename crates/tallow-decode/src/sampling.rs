@@ -1,26 +1,23 @@
 //! Greedy search and sampling: hypotheses are extended independently of each other.
 
-use crate::beam::{possible, request};
-use crate::constraint::{constrain, forbidden};
 use crate::distribution::log_probabilities;
 use crate::hypothesis::TextOf;
-use crate::{Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis};
+use crate::phrases::Progress;
+use crate::rules::{RowRules, Rules};
+use crate::search::Search;
+use crate::{Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis, SentenceRequest};
 use std::collections::HashSet;
-use tallow_model::{RowRequest, Tokens};
+use std::sync::Arc;
+use tallow_model::Tokens;
 use tallow_ops::{Key, Purpose};
 
 /// The rule that chooses the next token.
-#[derive(Clone, Copy, Debug)]
-pub enum Choice<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
     /// The most probable token.
     Greedy,
-    /// A random token. The random numbers depend only on the seed, the sentence, the sample and the position.
-    Random {
-        /// The seed.
-        seed: u64,
-        /// A number for each sentence of the batch, such as its line number in a file.
-        sentences: &'a [u64],
-    },
+    /// A random token. The random numbers depend only on the seed, the sentence's number, the sample and the position.
+    Random,
 }
 
 /// An unfinished hypothesis.
@@ -29,6 +26,9 @@ struct Live {
     sample: usize,
     tokens: Vec<u32>,
     log_probabilities: Vec<f32>,
+    adjustment: f64,
+    /// For each token, the attention of the step that chose it, if the search records it.
+    attention: Vec<Arc<[f32]>>,
 }
 
 /// Extends hypotheses token by token until they end: one for each sentence if the choice is greedy, `config.n_best` if
@@ -36,21 +36,28 @@ struct Live {
 ///
 /// # Errors
 /// When the model fails or its scores are not finite.
-pub fn sample<M: Autoregressive>(
+pub(crate) fn sample<M: Autoregressive>(
     model: &M,
     source: &Tokens,
-    config: &DecodeConfig,
+    search: &Search,
+    requests: &[SentenceRequest],
     choice: Choice,
 ) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
     let architecture = model.architecture();
-    let (eos, start) = (architecture.eos_id, architecture.target_pad_id());
+    let (config, eos, start) = (search.config, architecture.eos_id, architecture.target_pad_id());
     let sentences = source.sentences.count();
-    let samples = if matches!(choice, Choice::Greedy) {
-        1
-    } else {
-        config.n_best
+    let rules: Vec<Rules> = source
+        .sentences
+        .lengths()
+        .iter()
+        .zip(requests)
+        .map(|(length, request)| search.rules(eos, *length, request))
+        .collect();
+    let samples = match choice {
+        Choice::Greedy => 1,
+        Choice::Random => config.n_best,
     };
-    let mut state = model.start(source)?;
+    let mut state = search.start(model, source, requests)?;
     let every_row = |sentence| std::iter::repeat_n(sentence as u32, samples);
     state.reorder(&(0..sentences).flat_map(every_row).collect::<Vec<_>>())?;
     let mut done: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences];
@@ -59,6 +66,8 @@ pub fn sample<M: Autoregressive>(
         sample,
         tokens: Vec::new(),
         log_probabilities: Vec::new(),
+        adjustment: 0.0,
+        attention: Vec::new(),
     };
     // Rows of the state. A sentence leaves when all its samples have ended; until then its ended rows are still
     // computed.
@@ -67,19 +76,38 @@ pub fn sample<M: Autoregressive>(
         .map(|(s, i)| Some(new(s, i)))
         .collect();
     let mut last = vec![start; rows.len()];
-    for length in 1..=config.max_length {
-        let chosen = choose(model, &last, &mut state, &rows, (config, choice, length))?;
-        for (row, (token, log_probability)) in chosen.into_iter().enumerate() {
+    for length in 1.. {
+        let of_row = |row: &Option<Live>| match row {
+            Some(live) => rules[live.sentence].row(&live.tokens, &Progress::default()),
+            None => RowRules::default(),
+        };
+        let of_rows: Vec<RowRules> = rows.iter().map(of_row).collect();
+        let chosen = match choice {
+            Choice::Greedy => most_probable(model, &last, &mut state, &of_rows)?,
+            Choice::Random => {
+                let key = |live: &Live| {
+                    let key = Key::new(search.seed, Purpose::Sampling).fold(requests[live.sentence].number);
+                    key.fold(live.sample as u64).fold(length as u64)
+                };
+                let keys: Vec<Option<Key>> = rows.iter().map(|row| row.as_ref().map(key)).collect();
+                draw_all(model, &last, &mut state, (&of_rows, &keys), config)?
+            }
+        };
+        let attention = state.attention();
+        for (row, (token, log_probability, adjustment)) in chosen.into_iter().enumerate() {
             let Some(live) = &mut rows[row] else { continue };
+            live.attention.extend(attention.as_ref().map(|rows| rows[row].clone()));
             live.log_probabilities.push(log_probability);
+            live.adjustment += adjustment;
             last[row] = token;
             if token != eos {
                 live.tokens.push(token);
             }
-            if (token == eos || length == config.max_length)
+            if (token == eos || length >= rules[live.sentence].limit)
                 && let Some(live) = rows[row].take()
             {
-                done[live.sentence].push(finish(live, token == eos, config));
+                let rules = &rules[live.sentence];
+                done[live.sentence].push(finish(live, token == eos, rules));
             }
         }
         let open: Vec<u32> = (0..state.sentences() as u32)
@@ -104,36 +132,51 @@ pub fn sample<M: Autoregressive>(
     Ok(done)
 }
 
-/// Feeds the last tokens to the model, and chooses the next token of every row, with its log-probability.
-fn choose<M: Autoregressive>(
+/// A token with its log-probability and what the search adds to it.
+type Chosen = (u32, f32, f64);
+
+/// Feeds the last tokens to the model, and chooses the most probable next token of every row.
+fn most_probable<M: Autoregressive>(
     model: &M,
     last: &[u32],
     state: &mut M::State,
-    rows: &[Option<Live>],
-    (config, choice, length): (&DecodeConfig, Choice, usize),
-) -> Result<Vec<(u32, f32)>, DecodeError> {
-    let architecture = model.architecture();
-    let eos = architecture.eos_id;
-    let Choice::Random { seed, sentences } = choice else {
-        let of_row = |row: &Option<Live>| row.as_ref().map(|live| forbidden(&live.tokens, eos, config));
-        let forbidden: Vec<Vec<u32>> = rows.iter().map(|row| of_row(row).unwrap_or_default()).collect();
-        let requests: Vec<RowRequest> = forbidden.iter().map(|forbidden| request(forbidden, eos)).collect();
-        let found = model.best(last, state, 1, &requests)?;
-        let first = |found| possible(found, eos).first().copied().ok_or(DecodeError::NotFinite);
-        return found.into_iter().map(first).collect();
+    rules: &[RowRules],
+) -> Result<Vec<Chosen>, DecodeError> {
+    let asked: Vec<_> = rules.iter().map(RowRules::request).collect();
+    let found = model.best(last, state, 1, &asked)?;
+    let first = |(rules, found): (&RowRules, _)| {
+        let next = *rules.possible(found).first().ok_or(DecodeError::NotFinite)?;
+        Ok((next.token, next.log_probability, next.adjustment))
     };
+    rules.iter().zip(&found).map(first).collect()
+}
+
+/// Feeds the last tokens to the model, and draws the next token of every row that has a key.
+fn draw_all<M: Autoregressive>(
+    model: &M,
+    last: &[u32],
+    state: &mut M::State,
+    (rules, keys): (&[RowRules], &[Option<Key>]),
+    config: &DecodeConfig,
+) -> Result<Vec<Chosen>, DecodeError> {
+    let architecture = model.architecture();
     let logits = model.step(last, state)?;
     let next = log_probabilities(&logits, architecture.classes())?;
-    let draw = |(row, mut next): (&Option<Live>, Vec<f32>)| {
-        let Some(live) = row else { return (eos, 0.0) };
-        constrain(&mut next, &live.tokens, eos, config);
-        let key = Key::new(seed, Purpose::Sampling)
-            .fold(sentences[live.sentence])
-            .fold(live.sample as u64);
-        let token = draw(&next, config, key.fold(length as u64));
-        (token as u32, next[token])
+    let draw = |((rules, key), of_model): ((&RowRules, &Option<Key>), Vec<f32>)| {
+        let Some(key) = key else {
+            return (architecture.eos_id, 0.0, 0.0);
+        };
+        let mut adjusted = of_model.clone();
+        rules.apply(&mut adjusted);
+        let token = draw(&adjusted, config, *key);
+        let log_probability = of_model[token];
+        (
+            token as u32,
+            log_probability,
+            f64::from(adjusted[token]) - f64::from(log_probability),
+        )
     };
-    Ok(rows.iter().zip(next).map(draw).collect())
+    Ok(rules.iter().zip(keys).zip(next).map(draw).collect())
 }
 
 /// The samples of each sentence without repeated texts. Samples are sorted best first, so the best of each text is
@@ -160,14 +203,19 @@ fn rows_of(rows: &[Option<Live>], sentence: u32, samples: usize) -> &[Option<Liv
     &rows[sentence as usize * samples..(sentence as usize + 1) * samples]
 }
 
-fn finish(live: Live, finished: bool, config: &DecodeConfig) -> Hypothesis {
+fn finish(live: Live, finished: bool, rules: &Rules) -> Hypothesis {
     let log_probability = live.log_probabilities.iter().map(|x| f64::from(*x)).sum();
     Hypothesis {
-        score: config.score(log_probability, live.log_probabilities.len()),
+        score: rules.score(
+            log_probability + live.adjustment,
+            live.log_probabilities.len(),
+            &live.attention,
+        ),
         tokens: live.tokens,
         token_log_probabilities: live.log_probabilities,
         log_probability,
         finished,
+        attention: live.attention,
     }
 }
 

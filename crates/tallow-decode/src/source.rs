@@ -6,11 +6,13 @@ use tallow_text::Tokenizer;
 use unicode_segmentation::UnicodeSegmentation;
 
 /// The most bytes of text that a tokenizer gets at once, because it takes many times as much memory.
-const MOST_BYTES: usize = 1 << 20;
+pub(crate) const MOST_BYTES: usize = 1 << 20;
 
 /// A line, or a sentence of a line that was too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
+    /// The text.
+    pub text: String,
     /// The tokens, `</s>` last.
     pub tokens: Vec<u32>,
     /// Whether white space separates this part from the previous one.
@@ -65,9 +67,11 @@ impl Reader<'_> {
             if says_nothing(self.tokenizer, line) {
                 return Ok(Source::default());
             }
-            let source = if line.len() <= MOST_BYTES && tokens.len() <= self.room() {
+            let source = if self.config.split_sentences {
+                self.split(line)?
+            } else if line.len() <= MOST_BYTES && tokens.len() <= self.room() {
                 Source {
-                    parts: Vec::from_iter((!tokens.is_empty()).then(|| self.part(tokens, false))),
+                    parts: Vec::from_iter((!tokens.is_empty()).then(|| self.part(line, tokens, false))),
                     ..Source::default()
                 }
             } else {
@@ -90,9 +94,13 @@ impl Reader<'_> {
         numbered.map(read).collect()
     }
 
-    fn part(&self, mut tokens: Vec<u32>, is_apart: bool) -> Part {
+    fn part(&self, text: &str, mut tokens: Vec<u32>, is_apart: bool) -> Part {
         tokens.push(self.eos);
-        Part { tokens, is_apart }
+        Part {
+            text: text.to_owned(),
+            tokens,
+            is_apart,
+        }
     }
 
     /// Reads the beginning of a line.
@@ -117,7 +125,7 @@ impl Reader<'_> {
         tokens.truncate(self.room());
         Ok(Source {
             cut_tokens: count - tokens.len(),
-            parts: vec![self.part(tokens, false)],
+            parts: vec![self.part(line, tokens, false)],
             ..Source::default()
         })
     }
@@ -164,7 +172,7 @@ impl Reader<'_> {
             tokens.truncate(self.room());
             source
                 .parts
-                .push(self.part(tokens, *is_apart && !source.parts.is_empty()));
+                .push(self.part(trimmed, tokens, *is_apart && !source.parts.is_empty()));
             *is_apart = false;
         }
         *is_apart |= text.ends_with(char::is_whitespace);
@@ -258,6 +266,25 @@ mod tests {
         let expected = [("abcde", false), ("fghij", false), ("klmno", false), ("pqrst", false)];
         assert_eq!(split("abcdefghijklmnopqrst", 9), parts(&expected));
         assert_eq!(split("   ", 2), []);
+    }
+
+    /// On request, the sentences of short lines are parts too.
+    #[test]
+    fn every_line_is_split_on_request() {
+        let tokenizer = tokenizer();
+        let config = DecodeConfig {
+            split_sentences: true,
+            ..DecodeConfig::default()
+        };
+        let sources = reader(&tokenizer, &config)
+            .read(&["A dog. A big cat! ", "a dog", ""], 0)
+            .unwrap();
+        let texts = |source: &Source| source.parts.iter().map(|part| part.text.clone()).collect::<Vec<_>>();
+        assert_eq!(texts(&sources[0]), ["A dog.", "A big cat!"]);
+        assert_eq!(
+            (texts(&sources[1]), texts(&sources[2])),
+            (vec!["a dog".to_owned()], vec![])
+        );
     }
 
     #[test]

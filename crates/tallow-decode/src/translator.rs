@@ -1,83 +1,65 @@
 //! Translation of text: tokenise, batch, search and detokenise, in the order of the input.
 
+use crate::alignment::{copy_unknown, pieces};
 use crate::hypothesis::TextOf;
-use crate::search::search_of_texts;
+use crate::minimum_risk::{drawing, rank};
+use crate::pieces::{continuing, phrase_tokens};
 use crate::source::{Reader, Source};
-use crate::{Autoregressive, DecodeCompute, DecodeConfig, DecodeError, Hypothesis, Part};
+use crate::translation::{append, empty_hypothesis};
+use crate::{
+    Autoregressive, Candidate, DecodeCompute, DecodeConfig, DecodeError, Hypothesis, Part, Search, SentenceRequest,
+    Shortlist, Translation, UnknownPieces, Utility,
+};
 use candle_core::Device;
 use std::sync::Arc;
 use tallow_data::in_order;
-use tallow_model::{AttentionRecord, Block, Pass, PreparedTransformer, Tokens};
-use tallow_text::{Tokenizer, Tokenizers};
+use tallow_model::{PreparedTransformer, Tokens};
+use tallow_text::Tokenizers;
 
 /// Batches for each worker, if there are enough sentences. Sentences of equal length take different time, so the last
 /// batches of the workers end at different times.
 const SHARES: usize = 3;
 
+/// How far the number of a part is shifted in the number of its sentence.
+const PART_BITS: u32 = 40;
+
 /// The number of rows from which a batch is worth its reading of all weights.
 const LEAST_ROWS: usize = 32;
 
-/// One translation of a line.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// The text, always on one line.
+/// A line to translate, and what is asked of its translation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Input {
+    /// The line.
     pub text: String,
-    /// Tokens and scores.
-    pub hypothesis: Hypothesis,
+    /// The text with which the translation begins. It ends with a whole piece of the vocabulary, so the translation may
+    /// continue its last word.
+    pub prefix: String,
+    /// Texts that the translation contains, as whole words. For a line that is translated in parts there must be none.
+    pub phrases: Vec<String>,
 }
 
-/// The translation of one line.
-#[derive(Clone, Debug)]
-pub struct Translation {
-    /// The input of the model: the line, or its sentences if the line is longer than `decode.max_source_length` and is
-    /// split; empty if the line has no piece.
-    pub parts: Vec<Part>,
-    /// The tokens of the best translation of each part.
-    pub targets: Vec<Vec<u32>>,
-    /// The number of source tokens that were cut off because the line is longer than `decode.max_source_length`.
-    pub cut_tokens: usize,
-    /// The language tag at the beginning of the line, if the vocabulary lacks it. The model has then read an unknown
-    /// piece, or plain text if it knows no tags at all.
-    pub unknown_tag: Option<String>,
-    /// Translations, best first; never empty. An empty line has one candidate, an empty line. For a line in parts,
-    /// candidate `i` joins the `i`-th best translations of the parts.
-    pub candidates: Vec<Candidate>,
-}
-
-impl Translation {
-    /// The number of source tokens that the model read, `</s>` of every part included.
-    pub fn source_tokens(&self) -> usize {
-        self.parts.iter().map(|part| part.tokens.len()).sum()
+impl AsRef<str> for Input {
+    fn as_ref(&self) -> &str {
+        &self.text
     }
-
-    /// The text of the best translation.
-    pub fn text(&self) -> &str {
-        self.candidates.first().map_or("", |candidate| candidate.text.as_str())
-    }
-}
-
-/// The attention of each target token to each source token.
-#[derive(Clone, Debug)]
-pub struct Alignment {
-    /// Source pieces, `</s>` last.
-    pub source: Vec<String>,
-    /// Target pieces, `</s>` last. `</s>` is missing if the translation was cut at the last learned position of the
-    /// model.
-    pub target: Vec<String>,
-    /// Weights by target and source piece: the last decoder layer's cross-attention, the mean of its heads.
-    pub weights: Vec<Vec<f32>>,
 }
 
 /// A model with its tokenizers, ready to translate lines. It owns its parts, is cheap to clone, and may be shared
 /// between threads.
 #[derive(Debug)]
 pub struct Translator<M = PreparedTransformer> {
-    model: Arc<M>,
-    tokenizers: Tokenizers,
-    config: DecodeConfig,
-    device: Device,
+    pub(crate) model: Arc<M>,
+    pub(crate) tokenizers: Tokenizers,
+    pub(crate) config: DecodeConfig,
+    /// Sequences of tokens that no translation contains.
+    forbidden: Vec<Vec<u32>>,
+    pub(crate) shortlist: Option<Arc<Shortlist>>,
+    /// Whether each target token goes on with the word before it.
+    continuing: Arc<[bool]>,
+    pub(crate) device: Device,
     seed: u64,
-    workers: usize,
+    pub(crate) workers: usize,
+    attention: bool,
 }
 
 impl<M> Clone for Translator<M> {
@@ -86,9 +68,13 @@ impl<M> Clone for Translator<M> {
             model: self.model.clone(),
             tokenizers: self.tokenizers.clone(),
             config: self.config.clone(),
+            forbidden: self.forbidden.clone(),
+            shortlist: self.shortlist.clone(),
+            continuing: self.continuing.clone(),
             device: self.device.clone(),
             seed: self.seed,
             workers: self.workers,
+            attention: self.attention,
         }
     }
 }
@@ -103,6 +89,7 @@ pub struct TranslatorBuilder<M> {
     device: Device,
     seed: u64,
     workers: usize,
+    attention: bool,
 }
 
 impl<M: Autoregressive> TranslatorBuilder<M> {
@@ -127,6 +114,12 @@ impl<M: Autoregressive> TranslatorBuilder<M> {
     /// Sets the number of threads, at least one; each translates one batch at a time. Default: 1.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
+        self
+    }
+
+    /// Sets whether hypotheses have their attention. Default: only if the settings need it.
+    pub fn attention(mut self, is_recorded: bool) -> Self {
+        self.attention = is_recorded;
         self
     }
 
@@ -160,12 +153,19 @@ impl<M: Autoregressive> TranslatorBuilder<M> {
             }
         }
         Ok(Translator {
+            forbidden: self.config.forbidden_tokens(&self.tokenizers.target)?,
+            shortlist: match &self.config.shortlist {
+                Some(path) => Some(Arc::new(Shortlist::open(path, &self.tokenizers)?)),
+                None => None,
+            },
+            continuing: continuing(&self.tokenizers.target),
             model: self.model,
             tokenizers: self.tokenizers,
             config: self.config,
             device: self.device,
             seed: self.seed,
             workers: self.workers,
+            attention: self.attention,
         })
     }
 }
@@ -180,6 +180,7 @@ impl<M: Autoregressive> Translator<M> {
             device: Device::Cpu,
             seed: 1,
             workers: 1,
+            attention: false,
         }
     }
 
@@ -208,6 +209,45 @@ impl<M: Autoregressive> Translator<M> {
         lines: &[S],
         first_line: u64,
     ) -> Result<Vec<Translation>, DecodeError> {
+        self.translate_with(lines, first_line, |_, _, _| Ok(()))
+    }
+
+    /// Translates lines, each with what is asked of its translation; otherwise as [`Self::translate`].
+    ///
+    /// # Errors
+    /// When a translation cannot be as it is asked for, or the tokenizer or the model fails.
+    pub fn translate_inputs(&self, inputs: &[Input], first_line: u64) -> Result<Vec<Translation>, DecodeError> {
+        let tokenizer = &self.tokenizers.target;
+        self.translate_with(inputs, first_line, |input, parts, requests| {
+            let line = requests.first().map_or(0, SentenceRequest::line);
+            if !input.phrases.is_empty() && parts > 1 {
+                return Err(DecodeError::PhrasesOfParts { line });
+            }
+            if let Some(first) = requests.first_mut() {
+                first.prefix = tokenizer.encode(&input.prefix)?;
+                let tokens = |phrase: &String| phrase_tokens(phrase, tokenizer);
+                first.phrases = input.phrases.iter().map(tokens).collect::<Result<_, _>>()?;
+                let unknown = tokenizer.unk_id();
+                let texts = std::iter::once(&input.prefix).chain(&input.phrases);
+                let tokens = std::iter::once(&first.prefix).chain(&first.phrases);
+                if let Some((text, _)) = texts.zip(tokens).find(|(_, tokens)| tokens.contains(&unknown)) {
+                    return Err(DecodeError::UnknownText {
+                        line,
+                        text: text.clone(),
+                    });
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Translates lines. `ask` gets a line, the number of its parts, and their requests.
+    fn translate_with<S: AsRef<str> + Sync>(
+        &self,
+        lines: &[S],
+        first_line: u64,
+        ask: impl Fn(&S, usize, &mut [SentenceRequest]) -> Result<(), DecodeError>,
+    ) -> Result<Vec<Translation>, DecodeError> {
         let reader = Reader {
             tokenizer: &self.tokenizers.source,
             config: &self.config,
@@ -216,22 +256,16 @@ impl<M: Autoregressive> Translator<M> {
         };
         let sources = reader.read(lines, first_line)?;
         // Every part is a separate sentence with its own number.
-        let (mut sentences, mut numbers) = (Vec::new(), Vec::new());
+        let (mut sentences, mut requests) = (Vec::new(), Vec::new());
         for (line, source) in sources.iter().enumerate() {
-            for (i, part) in source.parts.iter().enumerate() {
-                sentences.push(part.tokens.as_slice());
-                numbers.push((first_line + line as u64) | (i as u64) << 40);
-            }
+            let number = |part: usize| (first_line + line as u64) | (part as u64) << PART_BITS;
+            let parts = 0..source.parts.len();
+            let mut of_line: Vec<SentenceRequest> = parts.map(|part| SentenceRequest::numbered(number(part))).collect();
+            ask(&lines[line], source.parts.len(), &mut of_line)?;
+            sentences.extend(source.parts.iter().map(|part| part.tokens.as_slice()));
+            requests.extend(of_line);
         }
-        let batches = self.batches(&sentences);
-        let found = self.run(&batches, &sentences, &numbers)?;
-        let mut hypotheses: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences.len()];
-        for (batch, results) in batches.iter().zip(found) {
-            for (sentence, result) in batch.iter().zip(results) {
-                hypotheses[*sentence] = result;
-            }
-        }
-        let mut hypotheses = hypotheses.into_iter();
+        let mut hypotheses = self.search_all(&sentences, &requests)?.into_iter();
         let finish = |source: Source| {
             let found: Vec<Vec<Hypothesis>> = hypotheses.by_ref().take(source.parts.len()).collect();
             self.put_together(source, found)
@@ -239,16 +273,33 @@ impl<M: Autoregressive> Translator<M> {
         sources.into_iter().map(finish).collect()
     }
 
+    /// Searches for the translations of sentences, in batches; the results are in the order of the sentences.
+    pub(crate) fn search_all(
+        &self,
+        sentences: &[&[u32]],
+        requests: &[SentenceRequest],
+    ) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
+        let batches = self.batches(sentences);
+        let found = self.run(&batches, sentences, requests)?;
+        let mut hypotheses: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences.len()];
+        for (batch, results) in batches.iter().zip(found) {
+            for (sentence, result) in batch.iter().zip(results) {
+                hypotheses[*sentence] = result;
+            }
+        }
+        Ok(hypotheses)
+    }
+
     /// Joins the translations of a line's parts.
     fn put_together(&self, source: Source, found: Vec<Vec<Hypothesis>>) -> Result<Translation, DecodeError> {
-        let best =
-            |hypotheses: &Vec<Hypothesis>| hypotheses.first().map(|best| best.tokens.clone()).unwrap_or_default();
-        let targets = found.iter().map(best).collect();
+        let best = |hypotheses: &Vec<Hypothesis>| hypotheses.first().cloned().unwrap_or_else(empty_hypothesis);
+        let best_of_parts: Vec<Hypothesis> = found.iter().map(best).collect();
         let most = found.iter().map(Vec::len).max().unwrap_or_default();
         let mut candidates: Vec<Candidate> = Vec::with_capacity(most);
         for rank in 0..most {
             let mut text = String::new();
             let mut whole = empty_hypothesis();
+            let mut scores = Vec::new();
             for (part, hypotheses) in source.parts.iter().zip(&found) {
                 // A part may have fewer translations than another.
                 let Some(hypothesis) = hypotheses.get(rank).or(hypotheses.last()) else {
@@ -257,12 +308,17 @@ impl<M: Autoregressive> Translator<M> {
                 if part.is_apart && !text.is_empty() {
                     text.push(' ');
                 }
-                text += &self.text_of(&hypothesis.tokens)?;
+                text += &self.text_of_part(hypothesis, part)?;
+                scores.push(hypothesis.score);
                 if found.len() == 1 {
                     whole = hypothesis.clone();
                 } else {
                     append(&mut whole, hypothesis, &self.config);
                 }
+            }
+            // Utilities are no log-probabilities.
+            if self.config.mbr != Utility::None {
+                whole.score = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
             }
             // Different parts may give the same text when joined.
             if !self.tells_texts_apart() || candidates.iter().all(|other| other.text != text) {
@@ -280,7 +336,7 @@ impl<M: Autoregressive> Translator<M> {
         }
         Ok(Translation {
             parts: source.parts,
-            targets,
+            best: best_of_parts,
             cut_tokens: source.cut_tokens,
             unknown_tag: source.unknown_tag,
             candidates,
@@ -290,10 +346,10 @@ impl<M: Autoregressive> Translator<M> {
     /// Groups sentences of similar length into batches of similar size within the token limit, longest first. There are
     /// as many for each worker, so that no worker waits long for the last batch of another.
     fn batches(&self, encoded: &[&[u32]]) -> Vec<Vec<usize>> {
-        let rows = if self.config.sample {
-            self.config.n_best
-        } else {
-            self.config.beam
+        let rows = match (self.config.mbr, self.config.sample) {
+            (Utility::None, false) => self.config.beam,
+            (Utility::None, true) => self.config.n_best,
+            (Utility::Chrf | Utility::Bleu, _) => self.config.mbr_samples,
         };
         let limit = match self.config.compute {
             // 8-bit weights are read so fast that few rows suffice, and the keys and values of few rows stay in a
@@ -330,15 +386,32 @@ impl<M: Autoregressive> Translator<M> {
         &self,
         batches: &[Vec<usize>],
         encoded: &[&[u32]],
-        numbers: &[u64],
+        requests: &[SentenceRequest],
     ) -> Result<Vec<Vec<Vec<Hypothesis>>>, DecodeError> {
         in_order(self.workers, batches, |batch| {
             let sentences: Vec<&[u32]> = batch.iter().map(|sentence| encoded[*sentence]).collect();
             let source = Tokens::new(&sentences, &self.device)?;
-            let numbers: Vec<u64> = batch.iter().map(|sentence| numbers[*sentence]).collect();
+            let requests: Vec<SentenceRequest> = batch.iter().map(|sentence| requests[*sentence].clone()).collect();
             let text_of = |tokens: &[u32]| self.text_of(tokens);
-            let text_of: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
-            search_of_texts(&*self.model, &source, &self.config, self.seed, &numbers, text_of)
+            let texts: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
+            let run = |config: &DecodeConfig, texts| {
+                let search = Search::new(config).seed(self.seed).forbidden(&self.forbidden);
+                let search = search
+                    .continuing(&self.continuing)
+                    .shortlist(self.shortlist.as_deref())
+                    .attention(self.attention)
+                    .texts(texts);
+                search.run(&*self.model, &source, &requests)
+            };
+            if self.config.mbr == Utility::None {
+                return run(&self.config, texts);
+            }
+            let choose = |samples| {
+                let mut ranked = rank(samples, self.config.mbr, &text_of)?;
+                ranked.truncate(self.config.n_best);
+                Ok(ranked)
+            };
+            run(&drawing(&self.config), None)?.into_iter().map(choose).collect()
         })
     }
 
@@ -358,77 +431,18 @@ impl<M: Autoregressive> Translator<M> {
         })
     }
 
+    /// The text of a part's translation, with copies of unknown words if these are asked for.
+    pub(crate) fn text_of_part(&self, hypothesis: &Hypothesis, part: &Part) -> Result<String, DecodeError> {
+        let text = self.text_of(&hypothesis.tokens)?;
+        if self.config.unknown != UnknownPieces::Copy {
+            return Ok(text);
+        }
+        let tokenizers = (&self.tokenizers.source, &self.tokenizers.target);
+        Ok(copy_unknown(&text, hypothesis, tokenizers, (&part.text, &part.tokens))?)
+    }
+
     /// The pieces of target tokens.
     pub fn target_pieces(&self, tokens: &[u32]) -> Vec<String> {
         pieces(&self.tokenizers.target, tokens)
     }
-}
-
-impl Translator {
-    /// Computes the attention of a translation's target tokens to its source, by a forward pass that records attention.
-    ///
-    /// # Errors
-    /// When the model fails.
-    pub fn align(&self, source: &[u32], target: &[u32]) -> Result<Alignment, DecodeError> {
-        let architecture = self.model.architecture();
-        let mut input = vec![architecture.target_pad_id()];
-        input.extend_from_slice(target);
-        // If a translation was cut at the last learned position, there is no position for `</s>`.
-        let limit = architecture.model.position_limit();
-        let is_whole = limit.is_none_or(|limit| input.len() <= limit);
-        input.truncate(limit.unwrap_or(input.len()));
-        let record = AttentionRecord::new();
-        let source_tokens = Tokens::new(&[source], &self.device)?;
-        let target_tokens = Tokens::new(&[input], &self.device)?;
-        let model = self.model.transformer()?;
-        let encoded = model.encode(&source_tokens, Pass::default())?;
-        model.decode(
-            &target_tokens,
-            &encoded,
-            Pass {
-                record: Some(&record),
-                ..Pass::default()
-            },
-        )?;
-        let last = record
-            .into_inner()
-            .into_iter()
-            .rfind(|recorded| recorded.block == Block::DecoderCross);
-        let weights = match last {
-            Some(recorded) => recorded.weights_bhts.get(0)?.mean(0)?.to_vec2::<f32>()?,
-            None => Vec::new(),
-        };
-        let mut ended = target.to_vec();
-        ended.extend(is_whole.then_some(architecture.eos_id));
-        Ok(Alignment {
-            source: pieces(&self.tokenizers.source, source),
-            target: pieces(&self.tokenizers.target, &ended),
-            weights,
-        })
-    }
-}
-
-fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
-    ids.iter()
-        .map(|id| tokenizer.piece(*id).unwrap_or_default().to_string())
-        .collect()
-}
-
-fn empty_hypothesis() -> Hypothesis {
-    Hypothesis {
-        tokens: Vec::new(),
-        token_log_probabilities: Vec::new(),
-        log_probability: 0.0,
-        score: 0.0,
-        finished: true,
-    }
-}
-
-/// Adds the translation of another part of the same line. Probabilities are multiplied; the score covers all tokens.
-fn append(whole: &mut Hypothesis, part: &Hypothesis, config: &DecodeConfig) {
-    whole.tokens.extend(&part.tokens);
-    whole.token_log_probabilities.extend(&part.token_log_probabilities);
-    whole.log_probability += part.log_probability;
-    whole.score = config.score(whole.log_probability, whole.token_log_probabilities.len());
-    whole.finished &= part.finished;
 }

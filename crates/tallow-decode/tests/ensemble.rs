@@ -1,64 +1,13 @@
-//! Searches work with any autoregressive model: here with an ensemble.
+//! Ensembles: models that translate together.
 
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod specimen;
 
-use candle_core::{D, Tensor};
 use specimen::{batch, model, sentence};
-use tallow_decode::{
-    Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis, Translator, beam_search, search,
-};
-use tallow_model::{Architecture, PreparedState, PreparedTransformer, Tokens};
-
-/// Models with one vocabulary. The probability of a piece is the mean over the models.
-struct Ensemble(Vec<PreparedTransformer>);
-
-struct States(Vec<PreparedState>);
-
-impl Autoregressive for Ensemble {
-    type State = States;
-
-    fn architecture(&self) -> &Architecture {
-        self.0[0].architecture()
-    }
-
-    fn start(&self, source: &Tokens) -> Result<States, DecodeError> {
-        let start = |model| Autoregressive::start(model, source);
-        Ok(States(self.0.iter().map(start).collect::<Result<_, _>>()?))
-    }
-
-    fn step(&self, last: &[u32], state: &mut States) -> Result<Tensor, DecodeError> {
-        let classes = self.architecture().classes();
-        let mut sum: Option<Tensor> = None;
-        for (model, state) in self.0.iter().zip(&mut state.0) {
-            let logits = model.step(last, state)?.narrow(1, 0, classes)?;
-            let probabilities = logits.exp()?;
-            let probabilities = probabilities.broadcast_div(&probabilities.sum_keepdim(D::Minus1)?)?;
-            sum = Some(match sum {
-                Some(sum) => (sum + probabilities)?,
-                None => probabilities,
-            });
-        }
-        // A column for `<pad>`, which is never read.
-        Ok(sum.unwrap().pad_with_zeros(1, 0, 1)?.log()?)
-    }
-}
-
-impl AutoregressiveState for States {
-    fn sentences(&self) -> usize {
-        self.0[0].sentences()
-    }
-
-    fn reorder(&mut self, rows: &[u32]) -> Result<(), DecodeError> {
-        self.0.iter_mut().try_for_each(|state| Ok(state.reorder(rows)?))
-    }
-
-    fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError> {
-        self.0.iter_mut().try_for_each(|state| Ok(state.keep(sentences)?))
-    }
-}
+use tallow_decode::{DecodeConfig, DecodeError, Ensemble, Hypothesis, Translator, beam_search, search};
+use tallow_model::PreparedTransformer;
 
 fn config(beam: usize) -> DecodeConfig {
     DecodeConfig {
@@ -85,7 +34,7 @@ fn a_model_that_votes_with_itself_is_that_model() {
         .iter()
         .map(|n| sentence(&model, 7 + *n as u64, *n))
         .collect();
-    let twice = Ensemble(vec![model.clone(), model.clone()]);
+    let twice = Ensemble::new(vec![model.clone(), model.clone()]).unwrap();
     for beam in [1, 4] {
         let alone = search(&model, &batch(&sources), &config(beam), 1, &[0, 1, 2, 3]).unwrap();
         assert_same(
@@ -118,11 +67,26 @@ fn models_vote() {
     };
     let of_model = |model: &PreparedTransformer| probabilities(beam_search(model, &batch(&sources), &single).unwrap());
     let (first, second) = (of_model(&one), of_model(&other));
-    let both = probabilities(beam_search(&Ensemble(vec![one.clone(), other]), &batch(&sources), &single).unwrap());
+    let both = probabilities(
+        beam_search(
+            &Ensemble::new(vec![one.clone(), other]).unwrap(),
+            &batch(&sources),
+            &single,
+        )
+        .unwrap(),
+    );
     let is_near = |token: usize| (both[token] - (first[token] + second[token]) / 2.0).abs() < 1e-6;
     assert!((0..classes).all(is_near));
     assert!(first.iter().zip(&second).any(|(a, b)| (a - b).abs() > 1e-3));
     assert!((both.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn only_models_with_one_vocabulary_translate_together() {
+    let error = Ensemble::new(vec![model(12, 1), model(12, 2), model(13, 3)]).unwrap_err();
+    assert!(matches!(error, DecodeError::ForeignModel { number: 3 }), "{error}");
+    let none = Ensemble::<PreparedTransformer>::new(Vec::new()).unwrap_err();
+    assert!(matches!(none, DecodeError::NoModels), "{none}");
 }
 
 /// A server shares one translator between many threads.

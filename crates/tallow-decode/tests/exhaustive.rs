@@ -3,84 +3,18 @@
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod enumeration;
 mod specimen;
 
 use candle_core::{DType, Device};
+use enumeration::{MAX_LENGTH, Sequence, VOCABULARY, enumerate};
 use specimen::{batch, model, model_of, sentence};
 use std::collections::HashMap;
 use tallow_decode::{DecodeConfig, Hypothesis, LengthNormalization, beam_search, search};
 use tallow_model::{Pass, PreparedTransformer, Tokens};
 
-/// `</s>`, `<unk>`, three words and `<pad>`.
-const VOCABULARY: usize = 6;
-const MAX_LENGTH: usize = 4;
 /// More than all continuations of all live hypotheses at any step, so nothing is ever pruned.
 const WIDE: usize = 400;
-
-/// A sequence of tokens without `</s>`, its log-probability, its length for the score, and whether `</s>` ended it.
-#[derive(Clone, Debug)]
-struct Sequence {
-    tokens: Vec<u32>,
-    log_probability: f64,
-    length: usize,
-    finished: bool,
-}
-
-/// All translations of a sentence: those that end within the maximum length, and those that are cut there. One pass
-/// with teacher forcing scores all of them, without cache or search.
-fn enumerate(model: &PreparedTransformer, source: &[u32]) -> Vec<Sequence> {
-    let words: Vec<u32> = (1..VOCABULARY as u32 - 1).collect();
-    let mut prefixes: Vec<Vec<u32>> = vec![Vec::new()];
-    let mut all = prefixes.clone();
-    for _ in 0..MAX_LENGTH {
-        prefixes = prefixes
-            .iter()
-            .flat_map(|prefix| words.iter().map(move |word| [prefix.as_slice(), &[*word]].concat()))
-            .collect();
-        all.extend(prefixes.iter().cloned());
-    }
-    let pad = model.architecture().target_pad_id();
-    let inputs: Vec<Vec<u32>> = all.iter().map(|tokens| [&[pad], tokens.as_slice()].concat()).collect();
-    let encoded = model
-        .transformer()
-        .unwrap()
-        .encode(&batch(&vec![source; all.len()]), Pass::default())
-        .unwrap();
-    let target = Tokens::new(&inputs, &Device::Cpu).unwrap();
-    let logits = model
-        .transformer()
-        .unwrap()
-        .logits(
-            &model
-                .transformer()
-                .unwrap()
-                .decode(&target, &encoded, Pass::default())
-                .unwrap(),
-        )
-        .unwrap();
-    let logits = logits.to_vec2::<f32>().unwrap();
-    let rows: Vec<usize> = target.sentences.ranges().map(|range| range.start).collect();
-    // Over all pieces but <pad>.
-    let log_probability = |row: usize, position: usize, token: u32| -> f64 {
-        let scores = &logits[rows[row] + position][..VOCABULARY - 1];
-        let sum: f64 = scores.iter().map(|x| f64::from(*x).exp()).sum();
-        f64::from(scores[token as usize]) - sum.ln()
-    };
-    let sequence = |(row, tokens): (usize, Vec<u32>)| {
-        let finished = tokens.len() < MAX_LENGTH;
-        let end = finished.then_some(0);
-        let steps = tokens.iter().copied().chain(end).enumerate();
-        Sequence {
-            log_probability: steps
-                .map(|(position, token)| log_probability(row, position, token))
-                .sum(),
-            length: tokens.len() + usize::from(finished),
-            finished,
-            tokens,
-        }
-    };
-    all.into_iter().enumerate().map(sequence).collect()
-}
 
 fn config(length_penalty: f64, length_normalization: LengthNormalization) -> DecodeConfig {
     DecodeConfig {

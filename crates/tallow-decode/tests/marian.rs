@@ -6,7 +6,7 @@
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
-use tallow_decode::{DecodeConfig, Hypothesis, search};
+use tallow_decode::{DecodeConfig, Hypothesis, Search, SentenceRequest, search};
 use tallow_model::{InferenceCompute, PreparedTransformer, Tokens, open};
 
 const BEAM: usize = 4;
@@ -151,6 +151,64 @@ fn endless_patience_finds_at_least_as_much() {
         }
     }
     assert!(4 * equal > 3 * all && equal < all, "{equal} of {all}");
+}
+
+/// The scores of given translations are the sums of PyTorch's log-probabilities; the searches give their own results
+/// the same scores, to the bit.
+#[test]
+fn forced_scores_are_pytorchs() {
+    for case in Case::all() {
+        let architecture = case.model.architecture();
+        let (classes, pad) = (architecture.classes(), architecture.target_pad_id());
+        let labels: Vec<Vec<u32>> = case.expected["labels"].to_dtype(DType::U32).unwrap().to_vec2().unwrap();
+        let logits = case.expected["logits"]
+            .to_dtype(DType::F64)
+            .unwrap()
+            .to_vec3::<f64>()
+            .unwrap();
+        let forced = |targets: Vec<Vec<u32>>| {
+            let requests: Vec<SentenceRequest> = targets.into_iter().map(SentenceRequest::forced).collect();
+            let config = DecodeConfig {
+                beam: 1,
+                n_best: 1,
+                max_length: 40,
+                ..config(1.0)
+            };
+            Search::new(&config)
+                .run(&case.model, &case.source, &requests)
+                .unwrap()
+                .concat()
+        };
+        let is_text = |id: &u32| *id != 0 && *id != pad;
+        let targets: Vec<Vec<u32>> = labels
+            .iter()
+            .map(|row| row.iter().copied().filter(is_text).collect())
+            .collect();
+        for ((found, target), rows) in forced(targets.clone()).iter().zip(&targets).zip(&logits) {
+            assert_eq!((&found.tokens, found.finished), (target, true));
+            let ended = target.iter().copied().chain([0]);
+            let log = |(row, label): (&Vec<f64>, u32)| {
+                row[label as usize] - row[..classes].iter().map(|x| x.exp()).sum::<f64>().ln()
+            };
+            let expected: Vec<f64> = rows.iter().zip(ended).map(log).collect();
+            assert_eq!(found.token_log_probabilities.len(), expected.len());
+            for (got, expected) in found.token_log_probabilities.iter().zip(&expected) {
+                assert!(
+                    (f64::from(*got) - expected).abs() < 2e-5,
+                    "{}: {got} {expected}",
+                    case.name
+                );
+            }
+            assert!((found.log_probability - expected.iter().sum::<f64>()).abs() < 1e-4);
+        }
+        let found: Vec<Hypothesis> = case
+            .search(&config(1.0))
+            .into_iter()
+            .map(|mut hypotheses| hypotheses.remove(0))
+            .collect();
+        let again = forced(found.iter().map(|best| best.tokens.clone()).collect());
+        assert_eq!(found, again, "{}", case.name);
+    }
 }
 
 /// A score is the sum of the token log-probabilities, normalised by the length with `</s>`.

@@ -5,10 +5,10 @@ use crate::state::{CrossCache, SelfCache};
 use crate::sublayer::{LayerPass, Rates, Site, Weights, connection};
 use crate::transformer::Encoded;
 use crate::{ModelConfig, ModelError, Norm};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use std::cell::RefCell;
 use tallow_ops::{
-    Activation, AttentionMask, AttentionOptions, AttentionSublayerOptions, Compute, CrossAttentionParts,
+    Activation, Attended, AttentionMask, AttentionOptions, AttentionSublayerOptions, Compute, CrossAttentionParts,
     SelfAttentionParts, attend, cross_attention_sublayer, linear, self_attention_sublayer, split_heads,
 };
 
@@ -64,14 +64,15 @@ impl Settings {
         keys: &Tensor,
         values: &Tensor,
         mask: Option<&AttentionMask>,
-    ) -> Result<Tensor, ModelError> {
+        record: bool,
+    ) -> Result<Attended, ModelError> {
         let options = AttentionOptions {
             heads: self.heads,
             scale: self.scale,
             dropout: None,
-            record: false,
+            record,
         };
-        Ok(attend(q, keys, values, mask, options)?.context_nd)
+        Ok(attend(q, keys, values, mask, options)?)
     }
 }
 
@@ -133,8 +134,8 @@ impl SelfAttention {
         let qkv = qkv.reshape((rows, 1, 3 * width))?;
         let part = |i: usize| part_heads(&qkv, i, width, self.settings.heads);
         let (keys, values) = cache.append(&part(1)?, &part(2)?, position)?;
-        let context = self.settings.attend(&part(0)?, &keys, &values, None)?;
-        let y = project(&context, &parts.output_weight, &parts.output_bias)?;
+        let attended = self.settings.attend(&part(0)?, &keys, &values, None, false)?;
+        let y = project(&attended.context_nd, &parts.output_weight, &parts.output_bias)?;
         Ok(around.leave(x, &y, &parts.norm)?)
     }
 }
@@ -179,18 +180,31 @@ impl CrossAttention {
         })
     }
 
-    /// Computes one position of every hypothesis. The hypotheses of a sentence share its keys and values.
+    /// Computes one position of every hypothesis. The hypotheses of a sentence share its keys and values. Records the
+    /// mean weights of the heads, one vector for each row.
     ///
     /// # Shapes
     /// `x` and the result: `[rows, d]`; the rows of a sentence are adjacent.
-    pub(crate) fn step(&self, x: &Tensor, cache: &CrossCache, mask: &AttentionMask) -> Result<Tensor, ModelError> {
+    pub(crate) fn step(
+        &self,
+        x: &Tensor,
+        cache: &CrossCache,
+        mask: &AttentionMask,
+        recorded: Option<&mut Vec<Vec<f32>>>,
+    ) -> Result<Tensor, ModelError> {
         let (rows, width) = x.dims2()?;
         let sentences = cache.keys.dim(0)?;
         let (parts, around) = (&self.parts, connection(self.settings.norm, None));
         let q = project(&around.enter(x, &parts.norm)?, &parts.q_weight, &parts.q_bias)?;
         let q = split_heads(&q.reshape((sentences, rows / sentences, width))?, self.settings.heads)?;
-        let context = self.settings.attend(&q, &cache.keys, &cache.values, Some(mask))?;
-        let y = project(&context, &parts.output_weight, &parts.output_bias)?;
+        let attended = self
+            .settings
+            .attend(&q, &cache.keys, &cache.values, Some(mask), recorded.is_some())?;
+        if let (Some(recorded), Some(weights_bhts)) = (recorded, &attended.weights_bhts) {
+            let means = weights_bhts.mean(1)?.flatten_to(1)?;
+            *recorded = means.to_dtype(DType::F32)?.to_vec2()?;
+        }
+        let y = project(&attended.context_nd, &parts.output_weight, &parts.output_bias)?;
         Ok(around.leave(x, &y, &parts.norm)?)
     }
 }

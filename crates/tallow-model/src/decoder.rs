@@ -105,11 +105,15 @@ impl Decoder {
             layer: 0,
         };
         let mut x = x;
-        for (layer, memory) in self.layers.iter().zip(&mut state.layers) {
+        for (number, (layer, memory)) in self.layers.iter().zip(&mut state.layers).enumerate() {
+            let is_last = number + 1 == self.layers.len();
+            let recorded = state.attention.as_mut().filter(|_| is_last);
             x = layer
                 .self_attention
                 .step(&x, &mut memory.self_attention, state.position)?;
-            x = layer.cross_attention.step(&x, &memory.cross_attention, &state.mask)?;
+            x = layer
+                .cross_attention
+                .step(&x, &memory.cross_attention, &state.mask, recorded)?;
             x = layer.feed_forward.forward(&x, still)?;
         }
         state.position += 1;

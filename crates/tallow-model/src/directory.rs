@@ -1,10 +1,12 @@
 //! The model directory: `config.json`, `generation_config.json` and `model.safetensors`. Older directories have
 //! `pytorch_model.bin` instead of the latter; in directories of large models, either may be split into several files.
 
+use crate::formats::hugging_face::Storage;
 use crate::formats::hugging_face::{
     self, CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, WEIGHTS_FILE, is_redundant, read_weights, stored_name,
 };
 use crate::formats::marian::{self, MarianFiles, MarianModel};
+use crate::formats::safetensors::SCALES;
 use crate::formats::weights::Weights;
 use crate::{Architecture, InferenceCompute, ModelError, Params, PreparedTransformer, Transformer, read_json};
 use candle_core::{DType, Device, Tensor};
@@ -12,6 +14,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use tallow_ops::inference::quantise_row;
 
 pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError + '_ {
     move |source| ModelError::File {
@@ -56,13 +59,37 @@ pub fn save(
     logits_bias: Option<&Tensor>,
     search: SearchSettings,
 ) -> Result<(), ModelError> {
+    save_as(directory, architecture, params, logits_bias, search, Storage::F32)
+}
+
+/// [`save`] with weights in another form.
+///
+/// # Errors
+/// When a weight that is to be rounded is not finite, or a file cannot be written.
+pub fn save_as(
+    directory: &Path,
+    architecture: &Architecture,
+    params: &Params,
+    logits_bias: Option<&Tensor>,
+    search: SearchSettings,
+    storage: Storage,
+) -> Result<(), ModelError> {
     std::fs::create_dir_all(directory).map_err(file_error(directory))?;
-    write_json(&directory.join(CONFIG_FILE), &hugging_face::to_config(architecture))?;
+    write_json(
+        &directory.join(CONFIG_FILE),
+        &hugging_face::to_config(architecture, storage),
+    )?;
     let generation = hugging_face::to_generation_config(architecture, search);
     write_json(&directory.join(GENERATION_FILE), &generation)?;
     let mut tensors = BTreeMap::new();
     for (name, tensor) in params.parts()? {
-        tensors.insert(name, bytes(&tensor)?);
+        if storage == Storage::Int8 && is_matrix(&name, &tensor) {
+            let (numbers, scales) = rounded(&name, &tensor)?;
+            tensors.insert(format!("{name}{SCALES}"), scales);
+            tensors.insert(name, numbers);
+        } else {
+            tensors.insert(name, bytes(&tensor)?);
+        }
     }
     let bias = match logits_bias {
         Some(bias) => bias.clone(),
@@ -71,7 +98,7 @@ pub fn save(
     tensors.insert(LOGITS_BIAS.to_string(), bytes(&bias)?);
     let views: Result<Vec<(&str, TensorView)>, _> = tensors
         .iter()
-        .map(|(name, (shape, data))| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data)?)))
+        .map(|(name, (dtype, shape, data))| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), data)?)))
         .collect();
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let path = directory.join(WEIGHTS_FILE);
@@ -88,16 +115,44 @@ fn write_json(path: &Path, value: &Value) -> Result<(), ModelError> {
     std::fs::write(path, format!("{value:#}\n")).map_err(file_error(path))
 }
 
-/// The shape of a tensor, and its values as little-endian bytes of f32.
-fn bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), ModelError> {
-    let values = tensor
-        .to_device(&Device::Cpu)?
-        .to_dtype(DType::F32)?
-        .flatten_all()?
-        .to_vec1::<f32>()?;
+/// The type, the shape and the bytes of a tensor.
+type Stored = (Dtype, Vec<usize>, Vec<u8>);
+
+fn values_of(tensor: &Tensor) -> Result<Vec<f32>, ModelError> {
+    let values = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    Ok(values.flatten_all()?.to_vec1::<f32>()?)
+}
+
+/// A tensor in little-endian bytes of f32.
+fn bytes(tensor: &Tensor) -> Result<Stored, ModelError> {
+    let values = values_of(tensor)?;
     Ok((
+        Dtype::F32,
         tensor.dims().to_vec(),
         values.into_iter().flat_map(f32::to_le_bytes).collect(),
+    ))
+}
+
+/// Whether a tensor is the matrix of a product or a table of embeddings. Positions are few, and are added to.
+fn is_matrix(name: &str, tensor: &Tensor) -> bool {
+    tensor.rank() == 2 && name.ends_with(".weight") && !name.contains("embed_positions")
+}
+
+/// A matrix in 8-bit integers, and the scales of its rows.
+fn rounded(name: &str, tensor: &Tensor) -> Result<(Stored, Stored), ModelError> {
+    let (rows, width) = tensor.dims2()?;
+    let (mut numbers, mut scales) = (Vec::with_capacity(rows * width), Vec::with_capacity(4 * rows));
+    for row in values_of(tensor)?.chunks_exact(width.max(1)) {
+        let (of_row, scale) = quantise_row(row);
+        if scale.is_nan() {
+            return Err(ModelError::NotFinite(name.to_owned()));
+        }
+        numbers.extend(of_row.into_iter().map(i8::cast_unsigned));
+        scales.extend(scale.to_le_bytes());
+    }
+    Ok((
+        (Dtype::I8, vec![rows, width], numbers),
+        (Dtype::F32, vec![rows], scales),
     ))
 }
 
@@ -239,7 +294,9 @@ fn check(weights: &Weights, architecture: &Architecture) -> Result<(), Vec<Strin
             }
             Some(_) => {
                 if let Some(unreadable) = weights.unreadable_type(name) {
-                    faults.push(format!("{name} holds {unreadable}; only F32, F16 and BF16 can be read"));
+                    faults.push(format!(
+                        "{name} holds {unreadable}; only F32, F16, BF16, and I8 with scales can be read"
+                    ));
                 }
             }
         }

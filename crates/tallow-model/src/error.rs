@@ -8,6 +8,12 @@ pub enum ModelError {
     /// The architecture cannot be built.
     #[error("this model cannot be built:\n  {}", .0.join("\n  "))]
     Architecture(Vec<String>),
+    /// A model on a GPU, or in another type than f32, cannot be restricted to some pieces.
+    #[error("only models in f32 on the CPU can be restricted to some of their pieces")]
+    NoRestriction,
+    /// A weight is not a finite number, so it cannot be rounded to an 8-bit integer.
+    #[error("{0} holds numbers that are not finite; its training diverged, or it is damaged")]
+    NotFinite(String),
     /// A file of a model directory cannot be read or written.
     #[error("{path}: {source}")]
     File {

@@ -30,11 +30,11 @@ mod verify;
 
 pub use architecture::Architecture;
 pub use config::{ActivationKind, ModelConfig, Norm, Positions, Tie};
-pub use directory::{Opened, SearchSettings, open, open_prepared, read_architecture, save};
+pub use directory::{Opened, SearchSettings, open, open_prepared, read_architecture, save, save_as};
 pub use error::ModelError;
 pub use formats::hugging_face::{
-    CONFIG_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, WEIGHTS_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, is_marian_mt,
-    marian_mt_faults, shard_names,
+    CONFIG_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, Storage, WEIGHTS_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE,
+    WEIGHTS_KEY, is_marian_mt, marian_mt_faults, shard_names,
 };
 pub use formats::json::read_json;
 pub use formats::marian::{MarianFiles, NPZ_FILE, npz_faults, save_npz};

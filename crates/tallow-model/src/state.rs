@@ -69,6 +69,8 @@ pub struct DecoderState {
     pub(crate) position: usize,
     sentences: usize,
     hypotheses: usize,
+    /// For each row, the attention of its newest token to the source; `None` if nobody asks for it.
+    pub(crate) attention: Option<Vec<Vec<f32>>>,
 }
 
 impl DecoderState {
@@ -79,7 +81,20 @@ impl DecoderState {
             position: 0,
             sentences,
             hypotheses: 1,
+            attention: None,
         }
+    }
+
+    /// Asks for the attention of the steps to come.
+    pub fn record_attention(&mut self) {
+        self.attention = Some(Vec::new());
+    }
+
+    /// The attention of every row's newest token to the source tokens of its sentence, if it was asked for: the last
+    /// layer's cross-attention, the mean of its heads. It may be longer than the sentence; what follows is zero. Valid
+    /// from a step until the rows change.
+    pub fn attention(&self) -> Option<&[Vec<f32>]> {
+        self.attention.as_deref()
     }
 
     /// The number of sentences that are still being decoded.

@@ -1,7 +1,9 @@
 //! Verification of a model directory.
 
 use crate::directory::Unopened;
-use crate::formats::hugging_face::{CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, contradictions, to_generation_config};
+use crate::formats::hugging_face::{
+    CONFIG_FILE, GENERATION_FILE, LOGITS_BIAS, WEIGHTS_KEY, contradictions, to_generation_config,
+};
 use crate::{Architecture, MarianFiles, ModelError, Opened, Params, SearchSettings, is_marian_mt, open, read_json};
 use candle_core::Device;
 use std::path::Path;
@@ -61,10 +63,11 @@ pub fn verify(directory: &Path) -> Vec<Check> {
     } = &opened;
     let tensors: usize = params.iter().map(|parameter| parameter.parts.len()).sum();
     let model = &architecture.model;
-    let kind = if is_marian_mt(architecture) {
-        "MarianMT"
-    } else {
-        "Tallow"
+    let is_int8 = read_json(&directory.join(CONFIG_FILE)).is_ok_and(|config| config[WEIGHTS_KEY] == "int8");
+    let kind = match (is_int8, is_marian_mt(architecture)) {
+        (true, _) => "Tallow (8-bit weights)",
+        (false, true) => "MarianMT",
+        (false, false) => "Tallow",
     };
     let mut checks = vec![
         Check::new(

@@ -144,6 +144,17 @@ impl Bleu {
         Ok(self.score(self.count(hypothesis, references), references.len()))
     }
 
+    /// BLEU of every text against every text: the entry `[i][j]` is the sentence score of text `i` with text `j` as its
+    /// reference.
+    ///
+    /// # Errors
+    /// If there is a fault in the options.
+    pub fn pairwise(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f64>>, ScoreError> {
+        let score = |ours: &str, theirs: &str| Ok(self.sentence(ours, &[theirs])?.score);
+        let of_text = |ours: &str| texts.iter().map(|theirs| score(ours, theirs.as_ref())).collect();
+        texts.iter().map(|ours| of_text(ours.as_ref())).collect()
+    }
+
     /// The counts of one sentence. An n-gram matches at most as often as it occurs in the reference that has it most
     /// often.
     fn count(&self, hypothesis: &str, references: &[&str]) -> BleuStatistics {

@@ -123,6 +123,20 @@ impl Chrf {
         Ok(self.score(self.count(hypothesis, references), references.len()))
     }
 
+    /// chrF of every text against every text: the entry `[i][j]` is the sentence score of text `i` with text `j` as its
+    /// reference. The n-grams of each text are counted once.
+    ///
+    /// # Errors
+    /// If there is a fault in the options.
+    pub fn pairwise(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f64>>, ScoreError> {
+        ScoreError::if_any(self.validate())?;
+        let segments: Vec<Segment> = texts.iter().map(|text| Segment::new(self, text.as_ref())).collect();
+        let ngrams: Vec<SegmentNgrams> = segments.iter().map(|segment| segment.ngrams(self)).collect();
+        let score = |ours: &SegmentNgrams, theirs: &SegmentNgrams| self.f_score(&ours.compare(theirs));
+        let of_text = |ours| ngrams.iter().map(|theirs| score(ours, theirs)).collect();
+        Ok(ngrams.iter().map(of_text).collect())
+    }
+
     /// The counts of one sentence against the reference that gives it the best F-score (the first of equals).
     fn count(&self, hypothesis: &str, references: &[&str]) -> Vec<NgramStatistics> {
         let hypothesis = Segment::new(self, hypothesis);
@@ -132,8 +146,7 @@ impl Chrf {
         for reference in references {
             let reference = Segment::new(self, reference);
             let theirs = reference.ngrams(self);
-            let mut counts = compare(&ours.characters, &theirs.characters);
-            counts.extend(compare(&ours.words, &theirs.words));
+            let counts = ours.compare(&theirs);
             let f_score = self.f_score(&counts);
             if f_score > best_f_score {
                 (best, best_f_score) = (counts, f_score);
@@ -214,6 +227,15 @@ struct Segment {
 struct SegmentNgrams<'s> {
     characters: Vec<NgramCounts<'s, char>>,
     words: Vec<NgramCounts<'s, String>>,
+}
+
+impl SegmentNgrams<'_> {
+    /// The counts of this line as a hypothesis.
+    fn compare(&self, reference: &Self) -> Vec<NgramStatistics> {
+        let mut counts = compare(&self.characters, &reference.characters);
+        counts.extend(compare(&self.words, &reference.words));
+        counts
+    }
 }
 
 impl Segment {

@@ -2,7 +2,7 @@
 
 use crate::{DropoutKey, GradientOptions, Measure, Workers};
 use serde::{Deserialize, Serialize};
-use tallow_decode::DecodeConfig;
+use tallow_decode::{DecodeConfig, Utility};
 use tallow_model::Initialisation;
 use tallow_ops::Compute;
 
@@ -231,8 +231,12 @@ impl TrainConfig {
     pub fn valid_search(&self, decode: &DecodeConfig) -> DecodeConfig {
         DecodeConfig {
             beam: self.valid_beam.max(1),
+            groups: 1,
             n_best: 1,
             sample: false,
+            mbr: Utility::None,
+            // A shortlist can only be made once there is a model.
+            shortlist: None,
             ..decode.without_failing()
         }
     }

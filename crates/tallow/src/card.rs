@@ -134,7 +134,23 @@ pub fn exported(model: &str, commit: Option<&str>, card: Option<String>) -> Stri
 
 /// The card of a model in Marian's form. The usage part of the model's own card no longer applies, so it is left out.
 pub fn exported_for_marian(model: &str, commit: Option<&str>, card: Option<String>) -> String {
-    let card = exported(model, commit, card).replace("\r\n", "\n");
+    let use_it = format!(
+        "This directory holds the model in Marian's form, for CTranslate2:\n\n    ct2-marian-converter --model_path \
+         {NPZ_FILE} --vocab_paths source.yml target.yml --output_dir ct2"
+    );
+    used_otherwise(&use_it, exported(model, commit, card))
+}
+
+/// The card of a model whose weights are 8-bit integers.
+pub fn exported_in_int8(model: &str, commit: Option<&str>, card: Option<String>) -> String {
+    let use_it = "This directory holds the model with weights in 8-bit integers, for Tallow:\n\n    tallow translate \
+                  DIRECTORY < lines\n\nScores below are those of the model before its weights were rounded.";
+    used_otherwise(use_it, exported(model, commit, card))
+}
+
+/// A card without its part about usage, and with another one before it.
+fn used_otherwise(use_it: &str, card: String) -> String {
+    let card = card.replace("\r\n", "\n");
     let (head, text) = match card.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")) {
         Some((head, text)) => (head, text),
         None => ("tags:\n- translation", card.as_str()),
@@ -153,8 +169,7 @@ pub fn exported_for_marian(model: &str, commit: Option<&str>, card: Option<Strin
     }
     let text = lines.join("\n");
     format!(
-        "---\n{}\n---\n\nThis directory holds the model in Marian's form, for CTranslate2:\n\n    ct2-marian-converter --model_path \
-         {NPZ_FILE} --vocab_paths source.yml target.yml --output_dir ct2\n\nWhat follows is the model's own card.\n{text}",
+        "---\n{}\n---\n\n{use_it}\n\nWhat follows is the model's own card.\n{text}",
         head.join("\n")
     )
 }

@@ -61,6 +61,32 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// The output of a job exists. Give the job another output, or replace this one ([`Begin`](crate::Begin)).
+    #[error("{}: this file exists already", path.display())]
+    OutputExists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The output belongs to an unfinished job. Resume it, or replace it ([`Begin`](crate::Begin)).
+    #[error("{}: this is the output of an unfinished job", path.display())]
+    UnfinishedJob {
+        /// The first output.
+        path: PathBuf,
+    },
+    /// The unfinished job cannot be resumed: it is another one, or damaged. Begin anew ([`Begin`](crate::Begin)).
+    #[error("{}: {reason}", path.display())]
+    OtherJob {
+        /// The first output.
+        path: PathBuf,
+        /// Why it cannot be resumed.
+        reason: String,
+    },
+    /// There is an output, but no unfinished job to resume.
+    #[error("{}: this file is complete, or was not written by a job; there is nothing to resume", path.display())]
+    NoJob {
+        /// The output.
+        path: PathBuf,
+    },
     /// A device cannot be used. The CPU always can.
     #[error("{0}")]
     NoDevice(String),

@@ -4,12 +4,14 @@ use crate::Result;
 use crate::config::Config;
 use crate::error::{WithContext, bail};
 use crate::hub::{Hub, Reference, Wanted};
+use crate::job::hexadecimal;
 use crate::notice::{Listener, Notice};
 use candle_core::Device;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use tallow_decode::{DecodeConfig, Translator, open_tokenizers};
-use tallow_model::{CONFIG_FILE, InferenceCompute, MarianFiles, Opened, PreparedTransformer, read_json};
+use tallow_decode::{DecodeCompute, DecodeConfig, Translator, open_tokenizers};
+use tallow_model::{CONFIG_FILE, InferenceCompute, MarianFiles, Opened, PreparedTransformer, WEIGHTS_KEY, read_json};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
@@ -179,6 +181,45 @@ impl SavedModel {
         Ok((model, tokenizers))
     }
 
+    /// The SHA-256 over the names and contents of the model's files, weights, configs and vocabularies, in hexadecimal.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        const KINDS: [&str; 9] = [
+            "safetensors",
+            "bin",
+            "npz",
+            "json",
+            "spm",
+            "model",
+            "vocab",
+            "yml",
+            "yaml",
+        ];
+        // A model of the Marian toolkit may be named by its file.
+        let folder = match self.directory.is_file() {
+            true => self.directory.parent().unwrap_or(Path::new(".")),
+            false => &self.directory,
+        };
+        let unreadable = || format!("cannot read {}", folder.display());
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder).with_context(unreadable)? {
+            let path = entry.with_context(unreadable)?.path();
+            let kind = path.extension().unwrap_or_default().to_string_lossy();
+            if KINDS.contains(&&*kind) && path.is_file() {
+                names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+            }
+        }
+        names.sort_unstable();
+        let mut hash = Sha256::new();
+        for name in names {
+            let of_file = tallow_train::sha256(&folder.join(&name)).with_context(unreadable)?;
+            hash.update(format!("{name} {of_file}\n"));
+        }
+        Ok(hexadecimal(&hash))
+    }
+
     /// The largest number of tokens in a sentence, if the model has learned its positions.
     pub fn position_limit(&self) -> Option<usize> {
         // An unreadable config is reported when the model is opened.
@@ -216,6 +257,8 @@ impl SavedModel {
                 decode = changed;
             }
         };
+        let is_int8 = files.iter().any(|file| file[WEIGHTS_KEY] == "int8");
+        take(&|decode| is_int8.then(|| decode.compute = DecodeCompute::Int8));
         take(&|decode| size("num_beams").map(|beam| decode.beam = beam));
         take(&|decode| size("max_length").map(|length| decode.max_length = length));
         take(&|decode| number("length_penalty").map(|penalty| decode.length_penalty = penalty));

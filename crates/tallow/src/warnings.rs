@@ -77,7 +77,8 @@ impl TranslationWarnings {
                 lines(self.cut)
             ));
         }
-        if self.split > 0 {
+        // Whoever asks for sentences knows that lines are split.
+        if self.split > 0 && !config.split_sentences {
             say(format!(
                 "{} longer than {source} tokens (decode.max_source_length) and translated sentence by sentence \
                  (decode.long_lines)",
@@ -85,10 +86,14 @@ impl TranslationWarnings {
             ));
         }
         if self.unfinished > 0 {
-            say(format!(
-                "{} cut at {target} tokens (decode.max_length)",
-                agreeing(self.unfinished, "translation was", "translations were")
-            ));
+            let translations = agreeing(self.unfinished, "translation was", "translations were");
+            say(match config.max_length_factor {
+                0.0 => format!("{translations} cut at {target} tokens (decode.max_length)"),
+                factor => format!(
+                    "{translations} cut at {factor} tokens for each source token (decode.max_length_factor), or at \
+                     {target} (decode.max_length)"
+                ),
+            });
         }
         warnings
     }

@@ -9,7 +9,7 @@ use candle_core::Device;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tallow::{SavedModel, card};
-use tallow_model::{NPZ_FILE, Opened, marian_mt_faults, npz_faults, pad_row_faults, save_npz};
+use tallow_model::{NPZ_FILE, Opened, Storage, marian_mt_faults, npz_faults, pad_row_faults, save_as, save_npz};
 use tallow_text::Tokenizers;
 use tallow_train::CARD_FILE;
 
@@ -21,11 +21,13 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     }
     let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let (opened, tokenizers) = saved.open(&Device::Cpu)?;
-    let (mut faults, mut hint) = match arguments.form {
-        ExportForm::Huggingface => (marian_mt_faults(&opened.architecture), ""),
-        ExportForm::Marian => (npz_faults(&opened.architecture), ""),
+    let form = Form::of(&arguments);
+    let (mut faults, mut hint) = match form {
+        Form::HuggingFace => (marian_mt_faults(&opened.architecture), ""),
+        Form::Marian => (npz_faults(&opened.architecture), ""),
+        Form::Int8 => (Vec::new(), ""),
     };
-    if arguments.form == ExportForm::Huggingface {
+    if form == Form::HuggingFace {
         if !faults.is_empty() && npz_faults(&opened.architecture).is_empty() {
             hint = "\n--form marian can express it, for ct2-marian-converter";
         }
@@ -46,7 +48,7 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
         bail!("{}: an unfinished export; remove it", aside.display());
     }
     std::fs::create_dir_all(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
-    let written = write(&arguments, &saved, &opened, &tokenizers, &aside);
+    let written = write(form, &arguments.model, &saved, (&opened, &tokenizers), &aside);
     if written.is_err() {
         // The error to report is the one above.
         let _ = std::fs::remove_dir_all(&aside);
@@ -57,12 +59,13 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
         eprintln!("note: the embedding of <pad> is not zero: {fault}");
     }
     let output = output.display();
-    match arguments.form {
-        ExportForm::Huggingface => eprintln!(
+    match form {
+        Form::Int8 => eprintln!("{output}: 8-bit weights. Translate with\n  tallow translate {output}"),
+        Form::HuggingFace => eprintln!(
             "{output}: for MarianMTModel and MarianTokenizer, and for\n  ct2-transformers-converter --model {output} \
              --output_dir ct2"
         ),
-        ExportForm::Marian => eprintln!(
+        Form::Marian => eprintln!(
             "{output}: convert it with\n  ct2-marian-converter --model_path {output}/{NPZ_FILE} --vocab_paths \
              {output}/source.yml {output}/target.yml --output_dir ct2"
         ),
@@ -70,24 +73,39 @@ pub(crate) fn run(arguments: ExportArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The form of the exported model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    HuggingFace,
+    Marian,
+    Int8,
+}
+
+impl Form {
+    fn of(arguments: &ExportArguments) -> Self {
+        match (&arguments.compute, arguments.form) {
+            (Some(_), _) => Self::Int8,
+            (None, ExportForm::Huggingface) => Self::HuggingFace,
+            (None, ExportForm::Marian) => Self::Marian,
+        }
+    }
+}
+
 fn write(
-    arguments: &ExportArguments,
+    form: Form,
+    name: &str,
     saved: &SavedModel,
-    opened: &Opened,
-    tokenizers: &Tokenizers,
+    (opened, tokenizers): (&Opened, &Tokenizers),
     directory: &Path,
 ) -> Result<()> {
-    match arguments.form {
-        ExportForm::Huggingface => {
-            tallow_model::save(
-                directory,
-                &opened.architecture,
-                &opened.params,
-                opened.logits_bias.as_ref(),
-                saved.decode_config().search_settings(),
-            )?;
+    let (bias, search) = (opened.logits_bias.as_ref(), saved.decode_config().search_settings());
+    match form {
+        Form::HuggingFace => tallow_model::save(directory, &opened.architecture, &opened.params, bias, search)?,
+        Form::Int8 => {
+            let (architecture, params) = (&opened.architecture, &opened.params);
+            save_as(directory, architecture, params, bias, search, Storage::Int8)?;
         }
-        ExportForm::Marian => {
+        Form::Marian => {
             save_npz(directory, opened)?;
             tokenizers.save_yaml(directory)?;
             if let Some(reason) = tokenizers.why_not_marian_tokenizer() {
@@ -98,9 +116,10 @@ fn write(
     tokenizers.save_all(directory)?;
     let card = std::fs::read_to_string(saved.directory.join(CARD_FILE)).ok();
     let commit = saved.commit.as_deref();
-    let card = match arguments.form {
-        ExportForm::Huggingface => card::exported(&arguments.model, commit, card),
-        ExportForm::Marian => card::exported_for_marian(&arguments.model, commit, card),
+    let card = match form {
+        Form::HuggingFace => card::exported(name, commit, card),
+        Form::Marian => card::exported_for_marian(name, commit, card),
+        Form::Int8 => card::exported_in_int8(name, commit, card),
     };
     let path = directory.join(CARD_FILE);
     std::fs::write(&path, card).with_context(|| format!("cannot write {}", path.display()))

@@ -8,6 +8,8 @@ pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod score;
+pub(crate) mod score_pairs;
+pub(crate) mod shortlist;
 pub(crate) mod tokenizer;
 pub(crate) mod toy;
 pub(crate) mod train;

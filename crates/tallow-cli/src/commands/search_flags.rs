@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tallow::SavedModel;
 use tallow::config::keys_of;
 use tallow::config::{parse_value, unknown_where_only};
-use tallow_decode::DecodeConfig;
+use tallow_decode::{DecodeConfig, Utility};
 use toml::{Table, Value};
 
 impl SearchArguments {
@@ -34,15 +34,32 @@ impl SearchArguments {
         set(&mut config.n_best, self.n_best);
         set(&mut config.no_repeat_ngram, self.no_repeat_ngram);
         set(&mut config.top_k, self.top_k);
-        config.length_penalty = self.length_penalty.unwrap_or(config.length_penalty);
-        config.temperature = self.temperature.unwrap_or(config.temperature);
-        config.top_p = self.top_p.unwrap_or(config.top_p);
+        set(&mut config.groups, self.groups);
+        set(&mut config.mbr_samples, self.mbr_samples);
+        let set = |to: &mut f64, from: Option<f64>| *to = from.unwrap_or(*to);
+        set(&mut config.length_penalty, self.length_penalty);
+        set(&mut config.max_length_factor, self.max_length_factor);
+        set(&mut config.repetition_penalty, self.repetition_penalty);
+        set(&mut config.coverage_penalty, self.coverage_penalty);
+        set(&mut config.diversity, self.diversity);
+        set(&mut config.temperature, self.temperature);
+        set(&mut config.top_p, self.top_p);
         config.compute = self.compute.unwrap_or(config.compute);
+        config.unknown = self.unknown.unwrap_or(config.unknown);
+        config.shortlist = self.shortlist.clone().or(config.shortlist);
+        config.mbr = self.mbr.unwrap_or(config.mbr);
+        config.forbid.extend(self.forbid.iter().cloned());
         config.distinct |= self.distinct;
+        config.split_sentences |= self.split_sentences;
         config.sample |= self.sample || self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some();
-        if self.n_best.is_some_and(|n| n > config.beam) && self.beam.is_none() && !config.sample {
+        let is_search = !config.sample && config.mbr == Utility::None;
+        if self.n_best.is_some_and(|n| n > config.beam) && self.beam.is_none() && is_search {
             // A user who asks for ten translations and gives no beam needs a beam that is wide enough.
             config.beam = config.n_best;
+        }
+        if self.beam.is_some() && self.groups.is_none() && !config.beam.is_multiple_of(config.groups.max(1)) {
+            // The groups of the run's own beam.
+            config.groups = 1;
         }
         let mut faults = config.validate();
         faults.extend(config.position_faults(saved.position_limit()));
@@ -65,6 +82,13 @@ impl SearchArguments {
             ("min_length", self.min_length.is_some()),
             ("n_best", self.n_best.is_some()),
             ("no_repeat_ngram", self.no_repeat_ngram.is_some()),
+            ("max_length_factor", self.max_length_factor.is_some()),
+            ("repetition_penalty", self.repetition_penalty.is_some()),
+            ("coverage_penalty", self.coverage_penalty.is_some()),
+            ("groups", self.groups.is_some()),
+            ("diversity", self.diversity.is_some()),
+            ("forbid", !self.forbid.is_empty()),
+            ("mbr_samples", self.mbr_samples.is_some()),
             ("temperature", self.temperature.is_some()),
             ("top_k", self.top_k.is_some()),
             ("top_p", self.top_p.is_some()),

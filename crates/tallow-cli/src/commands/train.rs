@@ -4,12 +4,11 @@ use crate::arguments::{ConfigArguments, TrainArguments};
 use crate::commands::resumable::no_run;
 use crate::hub::hub;
 use crate::progress::Progress;
+use crate::signals::stop_at_signals;
 use crate::ways_out::with_flags;
 use crate::{INTERRUPTED, threads};
 use anyhow::{Context, Result, anyhow};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tallow::{Begin, Config, DeviceChoice, Ending, Error, Training};
 
 pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
@@ -36,7 +35,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         Err(Error::NoRun { path }) => return Err(no_run(&path, &given, &arguments)),
         ready => ready?,
     };
-    let stop = stop_at_signals()?;
+    let stop = stop_at_signals("finishing this update and saving")?;
     let trained = ready.run(&progress, &stop);
     progress.finish();
     let resume = resume_command(&arguments.config, &arguments);
@@ -87,23 +86,6 @@ pub(super) fn resume_command(config: &ConfigArguments, given: &TrainArguments) -
         command += " --offline";
     }
     command + " --resume"
-}
-
-/// A flag that is set by the first SIGINT, SIGTERM or SIGHUP. The second signal ends the process.
-fn stop_at_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            // The user has asked twice. Every file being written still has its old version beside it.
-            #[allow(clippy::exit)]
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        eprintln!("\nfinishing this update and saving; Ctrl-C again stops at once");
-    };
-    ctrlc::set_handler(handler).context("Ctrl-C cannot be caught")?;
-    threads::stop_at_time_limit();
-    Ok(stop)
 }
 
 #[cfg(test)]

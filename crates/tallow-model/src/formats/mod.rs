@@ -9,5 +9,5 @@ pub(crate) mod hugging_face;
 pub(crate) mod json;
 pub(crate) mod marian;
 mod pytorch;
-mod safetensors;
+pub(crate) mod safetensors;
 pub(crate) mod weights;

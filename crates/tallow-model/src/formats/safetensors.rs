@@ -6,6 +6,7 @@ use super::weights::{Entry, Weights, contiguous};
 use candle_core::DType;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Reads the tensors of a safetensors file.
 ///
@@ -31,11 +32,35 @@ pub(super) fn read(bytes: FileBytes) -> Result<Weights, String> {
             start: data + info.data_offsets.0,
             strides: contiguous(&info.shape),
             file: 0,
+            scales: None,
         };
         (name, entry)
     };
-    let entries = metadata.tensors().into_iter().map(entry).collect();
+    let mut entries: BTreeMap<String, Entry> = metadata.tensors().into_iter().map(entry).collect();
+    attach_scales(&mut entries);
     Ok(Weights::new(bytes, entries))
+}
+
+/// What is added to the name of a matrix of 8-bit integers to get the name of its scales.
+pub(crate) const SCALES: &str = ".scales";
+
+/// Makes matrices of 8-bit integers readable that have a scale for each row beside them.
+fn attach_scales(entries: &mut BTreeMap<String, Entry>) {
+    let scaled = |(name, entry): (&String, &Entry)| {
+        let scales = entries.get(&format!("{name}{SCALES}"))?;
+        let [rows, _] = entry.shape[..] else { return None };
+        let fits = entry.type_name == "I8" && scales.dtype == Some(DType::F32) && scales.shape == [rows];
+        fits.then(|| (name.clone(), scales.start))
+    };
+    let found: Vec<(String, usize)> = entries.iter().filter_map(scaled).collect();
+    for (name, start) in found {
+        entries.remove(&format!("{name}{SCALES}"));
+        if let Some(entry) = entries.get_mut(&name) {
+            entry.scales = Some(start);
+            // One byte for each number.
+            entry.dtype = Some(DType::U8);
+        }
+    }
 }
 
 /// Describes the fault of a safetensors file, and what to do about it.

@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     pub(super) strides: Vec<usize>,
     /// The index of the file.
     pub(super) file: usize,
+    /// If the numbers are 8-bit integers: the position, in bytes, of the scales of the rows, in f32.
+    pub(super) scales: Option<usize>,
 }
 
 /// The strides of a contiguous tensor, counted in numbers.
@@ -99,6 +101,9 @@ impl Weights {
         let missing = || candle_core::Error::Msg(format!("{name} cannot be read"));
         let entry = self.entries.get(name).ok_or_else(missing)?;
         let dtype = entry.dtype.ok_or_else(missing)?;
+        if let Some(scales) = entry.scales {
+            return Tensor::from_vec(self.scaled(entry, scales), entry.shape.as_slice(), &Device::Cpu);
+        }
         let width = dtype.size_in_bytes();
         let bytes = &self.files[entry.file][entry.start..];
         let tensor = if entry.strides == contiguous(&entry.shape) {
@@ -120,6 +125,52 @@ impl Weights {
             return Ok(Cow::Borrowed(values));
         }
         Ok(Cow::Owned(self.read(name)?.flatten_all()?.to_vec1()?))
+    }
+
+    /// Whether the tensor of this name is a matrix of 8-bit integers.
+    pub(crate) fn is_rounded(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.scales.is_some())
+    }
+
+    /// A row of a matrix of 8-bit integers, as f32, if there are both.
+    pub(crate) fn scaled_row(&self, name: &str, row: usize) -> Option<Vec<f32>> {
+        let entry = self.entries.get(name)?;
+        let [rows, width] = entry.shape[..] else { return None };
+        if row >= rows {
+            return None;
+        }
+        let bytes = &self.files[entry.file];
+        let scale = bytes.get(entry.scales? + size_of::<f32>() * row..)?.first_chunk()?;
+        let scale = f32::from_le_bytes(*scale);
+        let numbers = bytes.get(entry.start + row * width..)?.get(..width)?;
+        Some(
+            numbers
+                .iter()
+                .map(|byte| f32::from(byte.cast_signed()) * scale)
+                .collect(),
+        )
+    }
+
+    /// The numbers of a matrix of 8-bit integers, each multiplied by the scale of its row.
+    fn scaled(&self, entry: &Entry, scales: usize) -> Vec<f32> {
+        let width = entry.shape.last().copied().unwrap_or_default().max(1);
+        let bytes = &self.files[entry.file];
+        let numbers = &bytes[entry.start..][..entry.shape.iter().product()];
+        let scales = bytes[scales..]
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes));
+        let of_row = |(row, scale): (&[u8], f32)| {
+            row.iter()
+                .map(move |byte| f32::from(byte.cast_signed()) * scale)
+                .collect()
+        };
+        numbers
+            .chunks_exact(width)
+            .zip(scales)
+            .flat_map::<Vec<f32>, _>(of_row)
+            .collect()
     }
 
     /// The numbers of a contiguous f32 tensor in the file.

@@ -1,6 +1,6 @@
 //! Embeddings and positions of tokens, on plain rows.
 
-use super::parameters::{Parameters, Table, embedding, positions_of};
+use super::parameters::{Parameters, Rows, Table, embedding, positions_of};
 use crate::transformer::computed;
 use crate::{Architecture, ModelError, Positions};
 use candle_core::{DType, Device};
@@ -44,12 +44,12 @@ impl Embedding {
     /// # Errors
     /// When an id is outside the vocabulary, or a position beyond the learned ones.
     pub(super) fn embed(&self, tokens: impl Iterator<Item = (u32, usize)>, x: &mut Vec<f32>) -> Result<(), ModelError> {
-        self.table.with(|table| self.embed_from(table, tokens, x))?
+        self.table.with_rows(|table| self.embed_from(table, tokens, x))?
     }
 
     fn embed_from(
         &self,
-        table: &[f32],
+        table: &Rows,
         tokens: impl Iterator<Item = (u32, usize)>,
         x: &mut Vec<f32>,
     ) -> Result<(), ModelError> {
@@ -57,11 +57,8 @@ impl Embedding {
         let mut beyond: Option<(usize, Vec<f32>)> = None;
         x.clear();
         for (token, position) in tokens {
-            let start = token as usize * width;
-            let vector = table.get(start..start + width).ok_or_else(|| {
-                let pieces = table.len() / width;
-                ModelError::Batch(format!("the id {token} is not among the {pieces} of the vocabulary"))
-            })?;
+            let vector = table(token as usize)
+                .ok_or_else(|| ModelError::Batch(format!("the id {token} is not among those of the vocabulary")))?;
             if self.kind == Positions::None {
                 x.extend(vector.iter().map(|x| x * self.scale));
                 continue;

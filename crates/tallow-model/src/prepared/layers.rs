@@ -106,6 +106,11 @@ impl PreparedSelfAttention {
         }
     }
 
+    /// The sizes of the packed weights in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.qkv.bytes() + self.output.bytes()
+    }
+
     /// Replaces the rows of whole sentences, each token of which sees all others.
     pub(super) fn encode(&self, x: &mut [f32], sentences: &Sentences, buffers: &mut Buffers) {
         let Buffers {
@@ -168,6 +173,11 @@ impl PreparedCrossAttention {
         }
     }
 
+    /// The sizes of the packed weights in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.q.bytes() + self.kv.bytes() + self.output.bytes()
+    }
+
     /// The keys and values of the encoder's output: `[n, 2 d]`.
     pub(super) fn memory(&self, encoded: &[f32], buffers: &mut Buffers) -> Vec<f32> {
         let mut memory = Vec::new();
@@ -178,8 +188,16 @@ impl PreparedCrossAttention {
         memory
     }
 
-    /// Replaces the newest token of every hypothesis, which sees the rows of `memory` that `sources` names.
-    pub(super) fn step(&self, x: &mut [f32], memory: &[f32], sources: &[(usize, usize)], buffers: &mut Buffers) {
+    /// Replaces the newest token of every hypothesis, which sees the rows of `memory` that `sources` names, and records
+    /// the mean weights of the heads.
+    pub(super) fn step(
+        &self,
+        x: &mut [f32],
+        memory: &[f32],
+        sources: &[(usize, usize)],
+        buffers: &mut Buffers,
+        recorded: Option<&mut Vec<Vec<f32>>>,
+    ) {
         let Buffers {
             input,
             wide,
@@ -189,7 +207,9 @@ impl PreparedCrossAttention {
         } = buffers;
         let input = self.connection.enter(x, input);
         self.q.apply(&mut InputRows::new(input, self.heads.width, rows), wide);
-        self.heads.decoding().to_memory(wide, memory, sources, context);
+        self.heads
+            .decoding()
+            .to_memory(wide, memory, sources, context, recorded);
         self.output
             .apply(&mut InputRows::new(context, self.heads.width, rows), y);
         self.connection.leave(x, y);
@@ -218,6 +238,11 @@ impl PreparedFeedForward {
             connection: Connection::new(model.norm, scale_shift),
             width: d,
         }
+    }
+
+    /// The sizes of the packed weights in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.inner.bytes() + self.outer.bytes()
     }
 
     /// Replaces every row.

@@ -8,6 +8,7 @@ mod embedding;
 mod layers;
 mod model;
 mod parameters;
+mod restriction;
 mod state;
 
 pub use model::{PreparedState, PreparedTransformer};

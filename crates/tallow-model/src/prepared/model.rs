@@ -2,7 +2,8 @@
 
 use super::embedding::Embedding;
 use super::layers::{Heads, LastNorm, PreparedCrossAttention, PreparedFeedForward, PreparedSelfAttention};
-use super::parameters::{self, Parameters};
+use super::parameters::{self, Parameters, Table};
+use super::restriction::Restriction;
 use super::state::{Buffers, LayerState, PackedState, SelfCache};
 use crate::directory::Unopened;
 use crate::{Architecture, DecoderState, ModelError, Norm, Pass, Tokens, Transformer};
@@ -67,6 +68,10 @@ struct Packed {
     decoder_norm: LastNorm,
     /// The output layer in blocks of [`BLOCK`] pieces.
     output: Vec<PreparedLinear>,
+    /// The same, not packed, and its bias, for batches that need some of the pieces only.
+    output_table: Table,
+    logits_bias: Option<Vec<f32>>,
+    compute: InferenceCompute,
     width: usize,
 }
 
@@ -132,6 +137,14 @@ impl PreparedTransformer {
         &self.architecture
     }
 
+    /// The size of the packed weights in memory, in bytes; `None` where Candle's operations run.
+    pub fn packed_bytes(&self) -> Option<usize> {
+        match &self.engine {
+            Engine::Packed(packed) => Some(packed.bytes()),
+            Engine::Tensors => None,
+        }
+    }
+
     /// Reads the source and makes the decoder's state before the first token, with one row for each sentence.
     ///
     /// # Errors
@@ -144,6 +157,27 @@ impl PreparedTransformer {
                 State::Tensors(model.start(&model.encode(source, Pass::default())?)?)
             }
         }))
+    }
+
+    /// [`Self::start`] for sentences each of which may be translated with some pieces only. The probabilities of a
+    /// sentence are those among its own pieces, whatever sentences are beside it.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`]; when there are not pieces for every sentence, or pieces that cannot be predicted; when
+    /// Candle's operations run, which cannot do this.
+    pub fn start_among(&self, source: &Tokens, candidates: &[Vec<u32>]) -> Result<PreparedState, ModelError> {
+        let Engine::Packed(packed) = &self.engine else {
+            return Err(ModelError::NoRestriction);
+        };
+        if candidates.len() != source.sentences.count() {
+            let (lists, sentences) = (candidates.len(), source.sentences.count());
+            return Err(ModelError::Batch(format!(
+                "{lists} lists of pieces for {sentences} sentences"
+            )));
+        }
+        let mut state = packed.start(source)?;
+        state.restriction = Some(packed.restriction(candidates, self.architecture().classes())?);
+        Ok(PreparedState(State::Packed(Box::new(state))))
     }
 
     /// Feeds one token to every row and returns the scores of the next token: `[rows, v]`.
@@ -227,6 +261,24 @@ impl PreparedState {
         }
     }
 
+    /// Asks for the attention of the steps to come.
+    pub fn record_attention(&mut self) {
+        match &mut self.0 {
+            State::Packed(state) => state.attention = Some(Vec::new()),
+            State::Tensors(state) => state.record_attention(),
+        }
+    }
+
+    /// The attention of every row's newest token to the source tokens of its sentence, if it was asked for: the last
+    /// layer's cross-attention, the mean of its heads. It may be longer than the sentence; what follows is zero. Valid
+    /// from a step until the rows change.
+    pub fn attention(&self) -> Option<&[Vec<f32>]> {
+        match &self.0 {
+            State::Packed(state) => state.attention.as_deref(),
+            State::Tensors(state) => state.attention(),
+        }
+    }
+
     /// Keeps only the given sentences, in the given order.
     ///
     /// # Errors
@@ -274,6 +326,7 @@ impl Packed {
                 PreparedLinear::new(blocks[number], bias, width, compute)
             })
         };
+        let output_table = parameters.table(&parameters::output(architecture))?;
         Ok(Self {
             source: Embedding::of(parameters, architecture, "encoder")?,
             target: Embedding::of(parameters, architecture, "decoder")?,
@@ -281,9 +334,36 @@ impl Packed {
             encoder_norm: last_norm("encoder")?,
             decoder: decoder.into_iter().collect::<Result<_, ModelError>>()?,
             decoder_norm: last_norm("decoder")?,
-            output: parameters.table(&parameters::output(architecture))?.with(output)?,
+            output: output_table.with(output)?,
+            output_table,
+            logits_bias: bias,
+            compute,
             width,
         })
+    }
+
+    /// The output layer over the pieces of some sentences.
+    fn restriction(&self, candidates: &[Vec<u32>], classes: usize) -> Result<Restriction, ModelError> {
+        let bias = self.logits_bias.as_deref();
+        Restriction::new(
+            candidates,
+            &self.output_table,
+            bias,
+            (classes, self.width),
+            self.compute,
+        )
+    }
+
+    fn bytes(&self) -> usize {
+        let encoder = self
+            .encoder
+            .iter()
+            .map(|(attention, feed_forward)| attention.bytes() + feed_forward.bytes());
+        let of_layer = |(own, cross, feed_forward): &(PreparedSelfAttention, PreparedCrossAttention, _)| {
+            own.bytes() + cross.bytes() + PreparedFeedForward::bytes(feed_forward)
+        };
+        let decoder = self.decoder.iter().map(of_layer);
+        encoder.chain(decoder).sum::<usize>() + self.output.iter().map(PreparedLinear::bytes).sum::<usize>()
     }
 
     fn start(&self, source: &Tokens) -> Result<PackedState, ModelError> {
@@ -311,6 +391,8 @@ impl Packed {
             buffers,
             x: Vec::new(),
             logits: Vec::new(),
+            restriction: None,
+            attention: None,
         })
     }
 
@@ -330,9 +412,12 @@ impl Packed {
             slots.push(row as u32);
         }
         let x = &mut state.x;
-        for ((self_attention, cross_attention, feed_forward), layer) in self.decoder.iter().zip(&mut state.layers) {
+        let layers = self.decoder.iter().zip(&mut state.layers).enumerate();
+        for (number, ((self_attention, cross_attention, feed_forward), layer)) in layers {
+            let is_last = number + 1 == self.decoder.len();
+            let recorded = state.attention.as_mut().filter(|_| is_last);
             self_attention.step(x, &mut layer.cache, &state.slots, &mut state.buffers);
-            cross_attention.step(x, &layer.memory, &state.sources, &mut state.buffers);
+            cross_attention.step(x, &layer.memory, &state.sources, &mut state.buffers, recorded);
             feed_forward.apply(x, &mut state.buffers);
         }
         self.decoder_norm.apply(x);
@@ -343,6 +428,11 @@ impl Packed {
     /// The logits of the last hidden states, `[rows, v]`.
     fn logits(&self, state: &mut PackedState, vocabulary: usize) -> Result<Tensor, ModelError> {
         let rows = state.slots.len();
+        if let Some(restriction) = &state.restriction {
+            let scratch = (&mut state.buffers, &mut state.logits);
+            let logits = restriction.logits((&state.x, self.width), scratch, vocabulary);
+            return Ok(Tensor::from_vec(logits, (rows, vocabulary), &Device::Cpu)?);
+        }
         let mut logits = vec![0f32; rows * vocabulary];
         let mut x = InputRows::new(&state.x, self.width, &mut state.buffers.rows);
         for (number, block) in self.output.iter().enumerate() {
@@ -362,6 +452,10 @@ impl Packed {
         count: usize,
         requests: &[RowRequest],
     ) -> Vec<Option<BestPieces>> {
+        if let Some(restriction) = &state.restriction {
+            let scratch = (&mut state.buffers, &mut state.logits);
+            return restriction.best((&state.x, self.width), scratch, count, requests);
+        }
         let mut best = BestOfRows::new(count, requests);
         let mut x = InputRows::new(&state.x, self.width, &mut state.buffers.rows);
         for (number, block) in self.output.iter().enumerate() {

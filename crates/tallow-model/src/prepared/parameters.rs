@@ -34,7 +34,39 @@ impl Table {
             Self::Stored(files, name) => with(&files.weights.values(name)?),
         })
     }
+
+    /// Calls a function that reads single rows of the table. Of a matrix of 8-bit integers, only these are converted.
+    pub(super) fn with_rows<R>(&self, with: impl FnOnce(&Rows) -> R) -> Result<R, ModelError> {
+        match self {
+            Self::Stored(files, name) if files.weights.is_rounded(name) => {
+                Ok(with(&|row| files.weights.scaled_row(name, row).map(Cow::Owned)))
+            }
+            _ => {
+                let width = self.width()?;
+                self.with(|values| {
+                    with(&|row| {
+                        let start = row.checked_mul(width)?;
+                        Some(Cow::Borrowed(values.get(start..start.checked_add(width)?)?))
+                    })
+                })
+            }
+        }
+    }
+
+    /// The length of a row.
+    fn width(&self) -> Result<usize, ModelError> {
+        Ok(match self {
+            Self::Tensor(table) => table.dim(1)?,
+            Self::Stored(files, name) => {
+                let shape = files.weights.shape(name).unwrap_or_default();
+                shape.last().copied().unwrap_or_default()
+            }
+        })
+    }
 }
+
+/// The row of a number, if the table has it.
+pub(super) type Rows<'a> = dyn Fn(usize) -> Option<Cow<'a, [f32]>> + 'a;
 
 impl Parameters {
     /// The parameters of a model in memory.
@@ -106,6 +138,9 @@ impl Parameters {
             }
             Self::Files(files, _) => {
                 let stored = stored_name(name, &files.weights, files.architecture.model.tie);
+                if files.weights.is_rounded(stored) {
+                    return Ok(Table::Stored(files.clone(), stored.to_owned()));
+                }
                 match files.weights.values(stored)? {
                     Cow::Borrowed(_) => Ok(Table::Stored(files.clone(), stored.to_owned())),
                     // Values of another type are converted once.

@@ -1,5 +1,6 @@
 //! The decoder's memory of a batch, and the buffers of a step.
 
+use super::restriction::Restriction;
 use crate::ModelError;
 use tallow_ops::inference::Scratch;
 
@@ -61,6 +62,10 @@ pub(super) struct PackedState {
     pub(super) buffers: Buffers,
     pub(super) x: Vec<f32>,
     pub(super) logits: Vec<f32>,
+    /// The pieces that each sentence may be translated with, if not all.
+    pub(super) restriction: Option<Restriction>,
+    /// For each hypothesis, the attention of its newest token to the source; `None` if nobody asks for it.
+    pub(super) attention: Option<Vec<Vec<f32>>>,
 }
 
 impl PackedState {
@@ -106,6 +111,9 @@ impl PackedState {
             of_row.extend_from_slice(&self.slots[*row as usize]);
             slots.push(of_row);
             sources.push(self.sources[*row as usize]);
+        }
+        if let Some(restriction) = &mut self.restriction {
+            restriction.select(rows);
         }
         self.slots = slots;
         self.sources = sources;

@@ -37,31 +37,49 @@ impl DecodingAttention {
     ) {
         let size = 2 * self.width;
         let tokens = |query: usize, i: usize| &blocks[i][slots[query][i] as usize * size..][..size];
-        self.run(queries, stride, |_| blocks.len(), tokens, context);
+        self.run((queries, stride), |_| blocks.len(), tokens, context, None);
     }
 
     /// Attention of every query to the source of its sentence.
     ///
     /// # Shapes
     /// `queries`: `[n, d]`; `memory`: keys and values of all source tokens, `[s, 2 d]`; `sources`: for each query, the
-    /// first row and the number of rows of its sentence; the context, which replaces `context`: `[n, d]`.
+    /// first row and the number of rows of its sentence; the context, which replaces `context`: `[n, d]`. The means of
+    /// the heads' weights replace `recorded`, if it is given: for each query, one weight for each token of its
+    /// sentence.
     ///
     /// # Panics
     /// When a range lies outside the memory.
-    pub fn to_memory(&self, queries: &[f32], memory: &[f32], sources: &[(usize, usize)], context: &mut Vec<f32>) {
+    pub fn to_memory(
+        &self,
+        queries: &[f32],
+        memory: &[f32],
+        sources: &[(usize, usize)],
+        context: &mut Vec<f32>,
+        recorded: Option<&mut Vec<Vec<f32>>>,
+    ) {
         let size = 2 * self.width;
         let tokens = |query: usize, i: usize| &memory[(sources[query].0 + i) * size..][..size];
-        self.run(queries, self.width, |query| sources[query].1, tokens, context);
+        self.run(
+            (queries, self.width),
+            |query| sources[query].1,
+            tokens,
+            context,
+            recorded,
+        );
     }
 
     fn run<'a>(
         &self,
-        queries: &[f32],
-        stride: usize,
+        (queries, stride): (&[f32], usize),
         count: impl Fn(usize) -> usize,
         tokens: impl Fn(usize, usize) -> &'a [f32],
         context: &mut Vec<f32>,
+        mut recorded: Option<&mut Vec<Vec<f32>>>,
     ) {
+        if let Some(recorded) = &mut recorded {
+            recorded.clear();
+        }
         context.clear();
         context.resize(queries.len() / stride * self.width, 0.0);
         arch().dispatch(Run {
@@ -71,6 +89,7 @@ impl DecodingAttention {
             count,
             tokens,
             context,
+            recorded,
         });
     }
 }
@@ -84,6 +103,8 @@ struct Run<'c, 'q, N, T> {
     count: N,
     tokens: T,
     context: &'c mut [f32],
+    /// Gets the mean weights of the heads.
+    recorded: Option<&'c mut Vec<Vec<f32>>>,
 }
 
 /// Vectors of the context that are summed in registers at a time.
@@ -93,7 +114,7 @@ impl<'a, N: Fn(usize) -> usize, T: Fn(usize, usize) -> &'a [f32]> WithSimd for R
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let DecodingAttention { width, heads, scale } = self.attention;
         let of_head = width / heads;
         let (mut weights, mut rows) = (Vec::new(), Vec::new());
@@ -118,6 +139,10 @@ impl<'a, N: Fn(usize) -> usize, T: Fn(usize, usize) -> &'a [f32]> WithSimd for R
                 softmax_vectors(weights, count, 1.0);
                 let values = |token: usize| &rows[token][width + head * of_head..][..of_head];
                 weighted_sum(simd, &weights[..count], values, context);
+            }
+            if let Some(recorded) = &mut self.recorded {
+                let of_token = |token: usize| weights.iter().skip(token).step_by(padded).sum::<f32>() / heads as f32;
+                recorded.push((0..count).map(of_token).collect());
             }
         }
     }
@@ -187,24 +212,42 @@ mod tests {
         key.normal(count).into_iter().map(|x| x as f32).collect()
     }
 
+    /// The weights of one head for one query by their definition, in f64.
+    fn weights_of(attention: DecodingAttention, head: usize, q: &[f32], rows: &[&[f32]]) -> Vec<f64> {
+        let of_head = attention.width / attention.heads;
+        let score = |row: &&[f32]| -> f64 {
+            let products = (head * of_head..(head + 1) * of_head).map(|i| f64::from(q[i]) * f64::from(row[i]));
+            (products.sum::<f64>() * f64::from(attention.scale)).exp()
+        };
+        let scores: Vec<f64> = rows.iter().map(score).collect();
+        let sum: f64 = scores.iter().sum();
+        scores.into_iter().map(|score| score / sum).collect()
+    }
+
+    /// The mean weights of all heads.
+    fn mean_weights(attention: DecodingAttention, q: &[f32], rows: &[&[f32]]) -> Vec<f64> {
+        let mut mean = vec![0.0; rows.len()];
+        for head in 0..attention.heads {
+            for (mean, weight) in mean.iter_mut().zip(weights_of(attention, head, q, rows)) {
+                *mean += weight / attention.heads as f64;
+            }
+        }
+        mean
+    }
+
     /// The context of one query by its definition, in f64.
     fn by_definition(attention: DecodingAttention, q: &[f32], rows: &[&[f32]]) -> Vec<f64> {
-        let DecodingAttention { width, heads, scale } = attention;
+        let DecodingAttention { width, heads, .. } = attention;
         let of_head = width / heads;
         let mut context = vec![0.0; width];
         for head in 0..heads {
-            let columns = head * of_head..(head + 1) * of_head;
-            let score = |row: &&[f32]| -> f64 {
-                let products = columns.clone().map(|i| f64::from(q[i]) * f64::from(row[i]));
-                (products.sum::<f64>() * f64::from(scale)).exp()
-            };
-            let scores: Vec<f64> = rows.iter().map(score).collect();
-            for i in columns.clone() {
-                let products = scores
+            let weights = weights_of(attention, head, q, rows);
+            for i in head * of_head..(head + 1) * of_head {
+                let products = weights
                     .iter()
                     .zip(rows)
-                    .map(|(score, row)| score * f64::from(row[width + i]));
-                context[i] = products.sum::<f64>() / scores.iter().sum::<f64>();
+                    .map(|(weight, row)| weight * f64::from(row[width + i]));
+                context[i] = products.sum::<f64>();
             }
         }
         context
@@ -227,12 +270,13 @@ mod tests {
             let memory = values(30 * size, 99);
             let sources = [(0, 1), (1, 16), (5, 25)];
             for path in Path::KERNELS {
-                let (mut to_hypotheses, mut to_memory) = (Vec::new(), vec![7.0; 3]);
+                let (mut to_hypotheses, mut to_memory, mut recorded) = (Vec::new(), vec![7.0; 3], vec![Vec::new(); 9]);
                 with_path(path, || {
                     attention.to_hypotheses((&q, width + 5), &blocks, &slots, &mut to_hypotheses);
                     let plain: Vec<f32> = q.chunks_exact(width + 5).flat_map(|q| &q[..width]).copied().collect();
-                    attention.to_memory(&plain, &memory, &sources, &mut to_memory);
+                    attention.to_memory(&plain, &memory, &sources, &mut to_memory, Some(&mut recorded));
                 });
+                assert_eq!(recorded.len(), queries);
                 for query in 0..queries {
                     let own = &q[query * (width + 5)..][..width];
                     let of_hypothesis: Vec<&[f32]> = blocks
@@ -242,6 +286,14 @@ mod tests {
                         .collect();
                     let (first, count) = sources[query];
                     let of_sentence: Vec<&[f32]> = memory.chunks_exact(size).skip(first).take(count).collect();
+                    let weights = mean_weights(attention, own, &of_sentence);
+                    assert_eq!(recorded[query].len(), weights.len());
+                    assert!(
+                        recorded[query]
+                            .iter()
+                            .zip(weights)
+                            .all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6)
+                    );
                     for (got, rows) in [(&to_hypotheses, of_hypothesis), (&to_memory, of_sentence)] {
                         let got = &got[query * width..][..width];
                         for (got, expected) in got.iter().zip(by_definition(attention, own, &rows)) {

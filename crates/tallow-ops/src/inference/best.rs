@@ -11,8 +11,8 @@ use candle_core::{DType, Device, Result, Tensor};
 pub struct RowRequest<'a> {
     /// Pieces that are not chosen. They keep their share of the probability.
     pub forbidden: &'a [u32],
-    /// A piece whose log-probability is wanted in any case.
-    pub reported: Option<u32>,
+    /// Pieces whose log-probabilities are wanted in any case.
+    pub reported: &'a [u32],
 }
 
 /// The answer for one row.
@@ -21,8 +21,8 @@ pub struct BestPieces {
     /// The most probable pieces and their log-probabilities, best first; among equals, the smaller id first. Pieces
     /// without probability are left out.
     pub best: Vec<(u32, f32)>,
-    /// The log-probability of the reported piece.
-    pub reported: Option<f32>,
+    /// The log-probabilities of the reported pieces, in the order of the request.
+    pub reported: Vec<f32>,
 }
 
 /// What has been seen of one row.
@@ -36,7 +36,8 @@ struct Row {
     best: Vec<(u32, f32)>,
     /// The logit that a piece must exceed to be among the best.
     threshold: f32,
-    reported: Option<f32>,
+    /// The logits of the reported pieces.
+    reported: Vec<f32>,
 }
 
 /// Collects the best pieces of rows from blocks of logits.
@@ -50,17 +51,10 @@ pub struct BestOfRows<'a> {
 impl<'a> BestOfRows<'a> {
     /// Begins to collect the `count` best pieces of each row.
     pub fn new(count: usize, requests: &'a [RowRequest<'a>]) -> Self {
-        let row = |_: &RowRequest| Row {
-            greatest: f32::NEG_INFINITY,
-            sum: 0.0,
-            best: Vec::with_capacity(count + 1),
-            threshold: f32::NEG_INFINITY,
-            reported: None,
-        };
         Self {
             requests,
             count,
-            rows: requests.iter().map(row).collect(),
+            rows: requests.iter().map(|request| Row::new(count, request)).collect(),
         }
     }
 
@@ -104,14 +98,50 @@ pub fn best_of_logits(
     Ok(best.finish())
 }
 
+/// Replaces a row of logits by their softmax. Returns whether all of them were finite or minus infinity, and not all
+/// minus infinity.
+pub fn softmax_row(row: &mut [f32]) -> bool {
+    vectorized!({
+        let greatest = greatest(row);
+        let total = sum(row, |x| exp_nonpositive(x - greatest));
+        let share = 1.0 / total;
+        for x in row.iter_mut() {
+            *x = exp_nonpositive(*x - greatest) * share;
+        }
+        greatest.is_finite() && total.is_finite()
+    })
+}
+
+/// The `count` best pieces of a row of probabilities, as [`BestOfRows`] gives them for logits.
+pub fn best_of_probabilities(row: &[f32], count: usize, request: &RowRequest) -> BestPieces {
+    let mut best = Row::new(count, request);
+    best.select(0, row, request, count);
+    let log = |(piece, probability): (u32, f32)| (piece, probability.ln());
+    let reported = |piece: &u32| row.get(*piece as usize).copied().unwrap_or_default().ln();
+    BestPieces {
+        best: best.best.into_iter().filter(|(_, p)| *p > 0.0).map(log).collect(),
+        reported: request.reported.iter().map(reported).collect(),
+    }
+}
+
 impl Row {
+    fn new(count: usize, request: &RowRequest) -> Self {
+        Self {
+            greatest: f32::NEG_INFINITY,
+            sum: 0.0,
+            best: Vec::with_capacity(count + 1),
+            threshold: f32::NEG_INFINITY,
+            reported: vec![f32::NEG_INFINITY; request.reported.len()],
+        }
+    }
+
     #[inline(always)]
     fn add(&mut self, first: u32, logits: &[f32], request: &RowRequest, count: usize) {
         let block = greatest(logits);
-        if let Some(piece) = request.reported.and_then(|piece| piece.checked_sub(first))
-            && let Some(logit) = logits.get(piece as usize)
-        {
-            self.reported = Some(*logit);
+        for (reported, piece) in self.reported.iter_mut().zip(request.reported) {
+            if let Some(logit) = piece.checked_sub(first).and_then(|piece| logits.get(piece as usize)) {
+                *reported = *logit;
+            }
         }
         if block > self.threshold {
             self.select(first, logits, request, count);
@@ -162,7 +192,7 @@ impl Row {
         let named = |(piece, logit)| (piece, log_probability(logit));
         total.is_finite().then(|| BestPieces {
             best: self.best.into_iter().map(named).collect(),
-            reported: self.reported.map(log_probability),
+            reported: self.reported.into_iter().map(log_probability).collect(),
         })
     }
 }
@@ -194,7 +224,11 @@ mod tests {
                 .into_iter()
                 .map(|piece| (piece, log_probability(row[piece as usize])))
                 .collect(),
-            reported: request.reported.map(|piece| log_probability(row[piece as usize])),
+            reported: request
+                .reported
+                .iter()
+                .map(|piece| log_probability(row[*piece as usize]))
+                .collect(),
         }
     }
 
@@ -204,9 +238,10 @@ mod tests {
             let mut rows: Vec<Vec<f32>> = (0..4).map(|seed| logits(pieces, seed)).collect();
             rows[1][pieces / 2] = f32::NEG_INFINITY;
             let forbidden = [0, pieces as u32 / 2, 3];
+            let reported = [pieces as u32 - 1, 0, pieces as u32 / 3];
             let requests = [0, 1, 2, 3].map(|i| RowRequest {
                 forbidden: if i % 2 == 0 { &forbidden } else { &[] },
-                reported: (i > 1).then_some(pieces as u32 - 1),
+                reported: &reported[..i],
             });
             let mut best = BestOfRows::new(count, &requests);
             for first in (0..pieces).step_by(block) {
@@ -231,9 +266,46 @@ mod tests {
                     assert_eq!(piece, other, "{pieces} {count}");
                     assert!((p - q).abs() < 1e-5, "{p} {q}");
                 }
-                assert_eq!(got.reported.is_some(), expected.reported.is_some());
-                assert!((got.reported.unwrap_or(0.0) - expected.reported.unwrap_or(0.0)).abs() < 1e-5);
+                assert_eq!(got.reported.len(), expected.reported.len());
+                for (p, q) in got.reported.iter().zip(expected.reported) {
+                    assert!(*p == q || (p - q).abs() < 1e-5, "{p} {q}");
+                }
             }
+        }
+    }
+
+    /// From probabilities as from logits.
+    #[test]
+    fn probabilities_of_rows() {
+        for pieces in [1, 15, 100, 1000] {
+            let row = logits(pieces, 5);
+            let mut probabilities = row.clone();
+            assert!(softmax_row(&mut probabilities));
+            let total: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+            for (x, p) in row.iter().zip(&probabilities) {
+                let expected = f64::from(*x).exp() / total;
+                assert!(
+                    (f64::from(*p) - expected).abs() < 1e-6 * expected.max(1e-3),
+                    "{p} {expected}"
+                );
+            }
+            let (forbidden, reported) = ([0, pieces as u32 / 2], [pieces as u32 - 1]);
+            let request = RowRequest {
+                forbidden: &forbidden,
+                reported: &reported,
+            };
+            let (got, expected) = (
+                best_of_probabilities(&probabilities, 4, &request),
+                by_sorting(&row, 4, request),
+            );
+            assert_eq!(got.best.len(), expected.best.len());
+            for ((piece, p), (other, q)) in got.best.iter().zip(&expected.best) {
+                assert!(piece == other && (p - q).abs() < 1e-5);
+            }
+            assert!((got.reported[0] - expected.reported[0]).abs() < 1e-5);
+        }
+        for broken in [[1.0, f32::NAN], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
+            assert!(!softmax_row(&mut broken.clone()), "{broken:?}");
         }
     }
 

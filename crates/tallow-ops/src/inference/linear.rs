@@ -121,6 +121,15 @@ impl PreparedLinear {
         }
     }
 
+    /// The size of the weight in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        match &self.weight {
+            Form::Packed(weight) => weight.bytes(),
+            Form::Plain(_, weight) => size_of_val(weight.as_slice()),
+            Form::Int8(weights) => weights.bytes(),
+        }
+    }
+
     /// The width of the results.
     pub fn outputs(&self) -> usize {
         self.outputs

@@ -191,6 +191,15 @@ impl Prepared<'static> {
 }
 
 impl<'a> Prepared<'a> {
+    /// The size of the packed form in memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.0 {
+            State::Fresh(_) => 0,
+            State::Panels(packed) => packed.bytes(),
+            State::Tiles(packed) => packed.bytes(),
+        }
+    }
+
     pub(crate) fn new(engine: Engine, b: Matrix<'a>) -> Self {
         Self(match engine {
             Engine::Gemm => State::Fresh(Operand::Gemm(b)),

@@ -143,6 +143,8 @@ impl Training {
             (None, Some(init)) => init.tokenizers.clone(),
             (None, None) => open_or_learn(&config, &texts.train, &hub, listener)?,
         };
+        // A text that cannot be forbidden would end the run at its first validation.
+        config.decode.forbidden_tokens(&tokenizers.target)?;
         texts.note_rewritten(&config, &tokenizers, listener)?;
         let corpus = Arc::new(corpora::training_corpus(&config, &texts.train, &tokenizers)?);
         tell_corpus(&corpus, listener);

@@ -8,7 +8,7 @@ use crate::notice::{Listener, Notice};
 use crate::warnings::TranslationWarnings;
 use candle_core::Device;
 use tallow_data::ParallelText;
-use tallow_decode::Translator;
+use tallow_decode::{DecodeConfig, Translator};
 use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
 use tallow_train::{RunDirectory, evaluate};
@@ -22,7 +22,10 @@ pub(super) fn score(
     workers: usize,
     listener: &dyn Listener,
 ) -> Result<TestScores> {
-    let decode = config.decode.without_failing();
+    let decode = DecodeConfig {
+        shortlist: None,
+        ..config.decode.without_failing()
+    };
     let model = tallow_model::open_prepared(&run.best(), device, decode.compute.into())?;
     let translator = Translator::builder(model, Tokenizers::open(&run.best())?)
         .config(decode)

@@ -35,11 +35,24 @@ pub fn marian_mt_faults(architecture: &Architecture) -> Vec<String> {
     faults.map(|(_, fault)| fault.to_owned()).collect()
 }
 
+/// The key of the form of the weights, if it is not f32.
+pub const WEIGHTS_KEY: &str = "tallow_weights";
+
+/// The form of the weights in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+    /// Matrices in 8-bit integers with a scale for each row, everything else in f32. Only Tallow reads it.
+    Int8,
+}
+
 /// The contents of `config.json`.
-pub(crate) fn to_config(architecture: &Architecture) -> Value {
+pub(crate) fn to_config(architecture: &Architecture, storage: Storage) -> Value {
     let model = &architecture.model;
     let (pad, eos) = (architecture.target_pad_id(), architecture.eos_id);
-    let marian_mt = is_marian_mt(architecture);
+    let marian_mt = storage == Storage::F32 && is_marian_mt(architecture);
     let activation = match model.activation {
         ActivationKind::Relu => "relu",
         ActivationKind::Gelu => "gelu",
@@ -92,6 +105,10 @@ pub(crate) fn to_config(architecture: &Architecture) -> Value {
     if !marian_mt && let Value::Object(keys) = &mut config {
         keys.insert("tallow_positions".into(), json!(model.positions));
         keys.insert("tallow_scale_attention".into(), json!(model.scale_attention));
+        if storage == Storage::Int8 {
+            keys.insert("torch_dtype".into(), json!("int8"));
+            keys.insert(WEIGHTS_KEY.into(), json!("int8"));
+        }
     }
     config
 }
@@ -383,7 +400,7 @@ mod tests {
         ];
         for model in models {
             let mut before = architecture(model);
-            let after = from_config(&to_config(&before)).unwrap();
+            let after = from_config(&to_config(&before, Storage::F32)).unwrap();
             if before.model.positions != Positions::Learned {
                 before.model.max_positions = MARIAN_POSITIONS;
             }
@@ -393,7 +410,7 @@ mod tests {
 
     #[test]
     fn all_faults_at_once() {
-        let mut config = to_config(&architecture(ModelConfig::default()));
+        let mut config = to_config(&architecture(ModelConfig::default()), Storage::F32);
         config["normalize_embedding"] = json!(true);
         config["d_model"] = json!("wide");
         config["activation_function"] = json!("mish");

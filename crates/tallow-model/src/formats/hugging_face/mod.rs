@@ -5,8 +5,8 @@ mod config;
 mod index;
 mod tied;
 
+pub use config::{Storage, WEIGHTS_KEY, is_marian_mt, marian_mt_faults};
 pub(crate) use config::{from_config, to_config, to_generation_config};
-pub use config::{is_marian_mt, marian_mt_faults};
 pub(crate) use index::read_weights;
 pub use index::{PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
 pub(crate) use tied::{contradictions, is_redundant, stored_name};

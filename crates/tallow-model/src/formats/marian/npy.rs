@@ -59,6 +59,7 @@ pub(super) fn entry(bytes: &[u8], start: usize, size: usize) -> Result<Entry, St
         strides: contiguous(&shape),
         shape,
         file: 0,
+        scales: None,
     })
 }
 

@@ -191,5 +191,6 @@ fn entry(values: &Values, tensor: &[Id; 4], storages: &Storages) -> Result<Entry
         strides: if is_whole { contiguous(&shape) } else { strides },
         shape,
         file: 0,
+        scales: None,
     })
 }

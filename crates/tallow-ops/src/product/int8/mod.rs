@@ -33,6 +33,7 @@ use std::mem::MaybeUninit;
 use tile::{Block, Tile};
 use unit::Kernel;
 pub(crate) use unit::unit_name;
+pub use values::quantise_row;
 pub(crate) use weights::Weights;
 
 /// The longest inner dimension. Longer sums of products of bytes could exceed 32 bits.

@@ -78,3 +78,52 @@ impl<'a> Blocks<'a> {
         }
     }
 }
+
+/// Rounds a row of weights to whole numbers from -127 to 127, as products in 8-bit integers do, and returns them with
+/// their scale: `number as f32 * scale` is near the weight. Rounding these products again gives the same numbers and
+/// the same scale, up to rounding. The scale is NaN if a weight is not finite.
+pub fn quantise_row(row: &[f32]) -> (Vec<i8>, f32) {
+    let blocks = Blocks::of(row);
+    let scale = blocks.scale();
+    let mut rounded = vec![[0; BLOCK]; row.len().div_ceil(BLOCK)];
+    blocks.round(scale, |number| number, rounded.iter_mut());
+    let mut numbers = rounded.into_flattened();
+    numbers.truncate(row.len());
+    (numbers, scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_weights() {
+        assert_eq!(quantise_row(&[1.27, -0.5, 0.0, 0.004]), (vec![127, -50, 0, 0], 0.01));
+        assert_eq!(quantise_row(&[0.0; 3]), (vec![0; 3], 0.0));
+        assert!(quantise_row(&[1.0, f32::NAN]).1.is_nan() && quantise_row(&[f32::NEG_INFINITY]).1.is_nan());
+        // Rounding what was rounded changes nothing.
+        let key = crate::Key::new(1, crate::Purpose::Initialisation);
+        for width in [1, 63, 64, 200] {
+            for row in 0..200 {
+                let values: Vec<f32> = key
+                    .fold(row)
+                    .normal(width)
+                    .into_iter()
+                    .map(|x| x as f32 * 0.03)
+                    .collect();
+                let (numbers, scale) = quantise_row(&values);
+                assert!(numbers.iter().any(|number| number.unsigned_abs() == 127));
+                let products: Vec<f32> = numbers.iter().map(|number| f32::from(*number) * scale).collect();
+                assert!(
+                    values
+                        .iter()
+                        .zip(&products)
+                        .all(|(a, b)| (a - b).abs() <= scale * 0.501)
+                );
+                let (again, other) = quantise_row(&products);
+                assert_eq!(again, numbers);
+                assert!((other - scale).abs() <= scale * 2e-7);
+            }
+        }
+    }
+}

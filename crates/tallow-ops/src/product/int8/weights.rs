@@ -43,6 +43,12 @@ impl Weights {
         Self::from_parts(&values_oi, &scales, inputs)
     }
 
+    /// The size in memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let (steps, scales) = (self.steps.as_slice(), self.scales.as_slice());
+        size_of_val(steps) + size_of_val(scales) + size_of_val(self.excess.as_slice())
+    }
+
     /// Packs weights that have been rounded before, from -127 to 127, of which every output has a row and a scale.
     ///
     /// # Panics

@@ -30,6 +30,10 @@ impl Processor {
 pub(crate) struct Packed(Processor);
 
 impl Packed {
+    pub(crate) fn bytes(&self) -> usize {
+        match self.0.0 {}
+    }
+
     pub(crate) fn new(processor: Processor, _: Matrix) -> Self {
         Self(processor)
     }

@@ -221,6 +221,11 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
+    /// The size in memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice())
+    }
+
     pub(crate) fn new(processor: Processor, b: Matrix) -> Self {
         let mut lines = Vec::new();
         let width = b.columns.next_multiple_of(processor.panel());

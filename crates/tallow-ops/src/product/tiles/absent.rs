@@ -34,6 +34,10 @@ impl Unit {
 pub(crate) struct Packed(Unit);
 
 impl Packed {
+    pub(crate) fn bytes(&self) -> usize {
+        match self.0.0 {}
+    }
+
     pub(crate) fn new(unit: Unit, _: Matrix) -> Self {
         Self(unit)
     }

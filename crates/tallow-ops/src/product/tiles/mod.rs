@@ -189,6 +189,11 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
+    /// The size in memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.tiles.as_slice())
+    }
+
     pub(crate) fn new(unit: Unit, b: Matrix) -> Self {
         let mut tiles = vec![Tile::ZERO; strips(b.columns) * unit.strip(&(0..b.rows))];
         let mut rest = &mut tiles[..];

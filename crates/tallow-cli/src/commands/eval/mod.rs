@@ -1,5 +1,7 @@
 //! `tallow eval`.
 
+mod compare;
+
 use crate::activity::{Activity, summary};
 use crate::arguments::EvalArguments;
 use crate::commands::translate::target_tokens;
@@ -36,6 +38,16 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         .as_ref()
         .map(|config| config.score.clone())
         .unwrap_or_default();
+    let score = arguments.metric.score_config(&score);
+    if arguments.compare_compute {
+        return compare::run(
+            &arguments,
+            &saved,
+            (&text.source, &references),
+            (config, &score),
+            &device,
+        );
+    }
     let (opened, tokenizers) = saved.open(&device)?;
     let model = opened.for_inference()?;
     let workers = arguments.search.workers(&device);
@@ -59,7 +71,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         &text.source,
         &references,
         &arguments.metric.metrics,
-        &arguments.metric.score_config(&score),
+        &score,
         |translations| {
             activity.count(translations.len() as u64, Some(all as u64), "lines");
             let tokens: usize = translations.iter().map(target_tokens).sum();
@@ -89,7 +101,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         eprintln!("note: {note}");
     }
     let lines = hypotheses.len() as u64;
-    eprintln!("{}", summary(&saved.directory, lines, config.beam, tokens, spent));
+    eprintln!("{}", summary(&saved.directory, lines, &config, tokens, spent));
     let scores: Vec<Score> = evaluation.scores.iter().map(|(_, score)| score.clone()).collect();
     let exact_match = tallow_score::exact_match(&hypotheses, &references)?;
     let is_told = arguments.metric.metrics.contains(&EXACT_MATCH);

@@ -1,17 +1,25 @@
 //! The commands and flags of the command line.
 
+mod scores;
+mod search;
+mod translation;
+
+pub(crate) use scores::{EvalArguments, MetricArguments, ScoreArguments, TokenizationName};
+pub(crate) use search::SearchArguments;
+pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, TranslateArguments};
+
 use crate::examples::{
     AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES,
-    SCORE_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
+    SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES,
+    VERIFY_EXAMPLES,
 };
 use crate::flags::{at_least_one, number, whole};
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use scores::metric;
 use std::path::PathBuf;
 use tallow::DeviceChoice;
 use tallow_data::toy::Toy;
-use tallow_decode::DecodeCompute;
-use tallow_score::{METRICS, Metric};
+use tallow_score::Metric;
 
 /// Trains, evaluates and runs Transformer translation models.
 #[derive(Debug, Parser)]
@@ -50,6 +58,9 @@ pub(crate) enum Command {
     /// Score a file of translations against references
     #[command(after_long_help = SCORE_EXAMPLES)]
     Score(ScoreArguments),
+    /// Score given translations with a model, for filtering corpora and for reranking
+    #[command(after_long_help = SCORE_PAIRS_EXAMPLES)]
+    ScorePairs(ScorePairsArguments),
     /// Average the weights of several checkpoints
     #[command(after_long_help = AVERAGE_EXAMPLES)]
     Average(AverageArguments),
@@ -62,6 +73,9 @@ pub(crate) enum Command {
     /// Write a model in a form that other programs read
     #[command(after_long_help = EXPORT_EXAMPLES)]
     Export(ExportArguments),
+    /// Learn which pieces a sentence needs, for faster translation
+    #[command(after_long_help = SHORTLIST_EXAMPLES)]
+    Shortlist(ShortlistArguments),
     /// Learn a tokenizer, or use one
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
@@ -121,180 +135,6 @@ pub(crate) struct TrainArguments {
     pub(crate) hub: HubArguments,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
-}
-
-/// The search flags. For flags that are not given, the settings of the model's run apply.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Search")]
-pub(crate) struct SearchArguments {
-    /// Hypotheses kept at every step; 1 is greedy
-    #[arg(long, value_parser = whole::<usize>)]
-    pub(crate) beam: Option<usize>,
-    /// Exponent of the length in a hypothesis' score
-    #[arg(long, value_parser = number)]
-    pub(crate) length_penalty: Option<f64>,
-    /// Most target tokens
-    #[arg(long, value_parser = whole::<usize>)]
-    pub(crate) max_length: Option<usize>,
-    /// Fewest target tokens
-    #[arg(long, value_parser = whole::<usize>)]
-    pub(crate) min_length: Option<usize>,
-    /// Translations for each line
-    #[arg(long, value_parser = whole::<usize>)]
-    pub(crate) n_best: Option<usize>,
-    /// List translations of a line with the same text only once, the best one (with --n-best)
-    #[arg(long)]
-    pub(crate) distinct: bool,
-    /// No sequence of this many tokens occurs twice
-    #[arg(long, value_parser = whole::<usize>)]
-    pub(crate) no_repeat_ngram: Option<usize>,
-    /// Draw tokens at random instead of searching
-    #[arg(long)]
-    pub(crate) sample: bool,
-    /// Divisor of the logits before sampling
-    #[arg(long, value_parser = number)]
-    pub(crate) temperature: Option<f64>,
-    /// Sample among this many most probable pieces
-    #[arg(long, value_parser = whole::<usize>)]
-    pub(crate) top_k: Option<usize>,
-    /// Sample among the fewest pieces whose probabilities reach this sum
-    #[arg(long, value_parser = number)]
-    pub(crate) top_p: Option<f64>,
-    /// Seed of sampling
-    #[arg(long, default_value_t = 1, value_parser = whole::<u64>)]
-    pub(crate) seed: u64,
-    /// Set any other key of the decode section, as decode.key=value
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
-    /// Number format of matrix products, on the CPU
-    #[arg(long, value_name = "FORMAT", value_parser = decode_compute())]
-    pub(crate) compute: Option<DecodeCompute>,
-    /// Threads that translate a batch each; default: one for each core
-    #[arg(long, value_parser = at_least_one::<usize>)]
-    pub(crate) workers: Option<usize>,
-}
-
-/// A number format by its name in configs.
-fn decode_compute() -> impl TypedValueParser<Value = DecodeCompute> {
-    PossibleValuesParser::new(DecodeCompute::ALL.map(DecodeCompute::name)).map(|name| {
-        let is_called = |compute: &DecodeCompute| compute.name() == name;
-        DecodeCompute::ALL.into_iter().find(is_called).unwrap_or_default()
-    })
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputFormat {
-    /// One translation a line; with --n-best, `line ||| translation ||| score`
-    Text,
-    /// One JSON object a line, with scores, tokens and n-best
-    Json,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TranslateArguments {
-    /// A run, a checkpoint, a model directory or owner/name on the Hub
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(crate) model: String,
-    /// The lines to translate; - is standard input
-    #[arg(long, default_value = "-")]
-    pub(crate) input: PathBuf,
-    /// Output format
-    #[arg(long, value_enum, default_value = "text")]
-    pub(crate) format: OutputFormat,
-    /// Add the cross-attention weights of the best translation (with --format json)
-    #[arg(long)]
-    pub(crate) attention: bool,
-    /// Translate each line as soon as it is read, also from a pipe
-    #[arg(long)]
-    pub(crate) interactive: bool,
-    #[command(flatten)]
-    pub(crate) search: SearchArguments,
-    #[command(flatten)]
-    pub(crate) hub: HubArguments,
-    #[command(flatten)]
-    pub(crate) device: DeviceArguments,
-}
-
-/// A parser for the names of metrics, each with a description.
-fn metric() -> impl TypedValueParser<Value = &'static dyn Metric> {
-    let values = METRICS
-        .iter()
-        .map(|metric| PossibleValue::new(metric.name()).help(metric.about()));
-    PossibleValuesParser::new(values).try_map(|name| <dyn Metric>::named(&name).ok_or("unknown metric"))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TokenizationName {
-    #[value(name = "13a")]
-    Thirteen,
-    Intl,
-    Char,
-    None,
-}
-
-/// The scoring flags.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Scores")]
-pub(crate) struct MetricArguments {
-    /// Scores to compute, separated by commas
-    #[arg(long, short, value_parser = metric(), value_delimiter = ',', default_values = ["bleu", "chrf"])]
-    pub(crate) metrics: Vec<&'static dyn Metric>,
-    /// How BLEU cuts lines into tokens; default: the setting of the model's run, or 13a
-    #[arg(long, value_enum)]
-    pub(crate) tokenize: Option<TokenizationName>,
-    /// Ignore case (TER always ignores it, unless --ter-case-sensitive)
-    #[arg(long)]
-    pub(crate) lowercase: bool,
-    /// Word n-grams of chrF; 2 is chrF++
-    #[arg(long, default_value_t = 0, value_parser = whole::<usize>)]
-    pub(crate) chrf_word_order: usize,
-    /// Make TER case-sensitive
-    #[arg(long)]
-    pub(crate) ter_case_sensitive: bool,
-    /// Print JSON in the form of sacreBLEU's
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Digits after the decimal point
-    #[arg(long, short, default_value_t = 1, value_parser = whole::<u8>)]
-    pub(crate) width: u8,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EvalArguments {
-    /// A run, a checkpoint, a model directory or owner/name on the Hub
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(crate) model: String,
-    /// The lines to translate; default: the test set of the run's config
-    #[arg(long, requires = "target")]
-    pub(crate) source: Option<PathBuf>,
-    /// Reference translations; may be given several times
-    #[arg(long, requires = "source")]
-    pub(crate) target: Vec<PathBuf>,
-    /// Use the validation set of the run's config
-    #[arg(long, conflicts_with = "source")]
-    pub(crate) valid: bool,
-    /// Write the translations to a file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) metric: MetricArguments,
-    #[command(flatten)]
-    pub(crate) search: SearchArguments,
-    #[command(flatten)]
-    pub(crate) hub: HubArguments,
-    #[command(flatten)]
-    pub(crate) device: DeviceArguments,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ScoreArguments {
-    /// The translations; - is standard input
-    pub(crate) hypotheses: PathBuf,
-    /// Reference translations; may be given several times
-    #[arg(long, short, required = true)]
-    pub(crate) reference: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) metric: MetricArguments,
 }
 
 #[derive(Debug, Args)]
@@ -367,6 +207,39 @@ pub(crate) struct ExportArguments {
     /// The programs that will read it
     #[arg(long, value_enum, default_value = "huggingface")]
     pub(crate) form: ExportForm,
+    /// Round the weights to 8-bit integers: a quarter of the size, for Tallow only
+    #[arg(long, value_name = "int8", value_parser = ["int8"], conflicts_with = "form")]
+    pub(crate) compute: Option<String>,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShortlistArguments {
+    /// A run, a checkpoint, a model directory or owner/name on the Hub
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) model: String,
+    /// Source lines to learn from; default: the training text of the run
+    #[arg(long, requires = "target")]
+    pub(crate) source: Option<PathBuf>,
+    /// Their translations
+    #[arg(long, requires = "source")]
+    pub(crate) target: Option<PathBuf>,
+    /// Where to write it; must not exist
+    #[arg(long, short)]
+    pub(crate) output: PathBuf,
+    /// Most pairs to learn from
+    #[arg(long, default_value_t = 500_000, value_parser = at_least_one::<usize>)]
+    pub(crate) lines: usize,
+    /// Frequent target pieces that every sentence may use
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole::<usize>)]
+    pub(crate) frequent: usize,
+    /// Most translations of a source piece
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole::<usize>)]
+    pub(crate) translations: usize,
+    /// Least probability of a translation
+    #[arg(long, value_name = "P", default_value_t = 0.001, value_parser = number)]
+    pub(crate) least_probability: f64,
     #[command(flatten)]
     pub(crate) hub: HubArguments,
 }

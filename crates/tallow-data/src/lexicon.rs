@@ -1,0 +1,203 @@
+//! Lexical translation probabilities: IBM model 1 (Brown et al. 1993), learned from pairs of token ids.
+//!
+//! The model needs no other model, only counts, and its tables are what shortlists of other toolkits are made of. Every
+//! target token is a translation of one source token, or of none; which one does not depend on the places.
+
+use std::collections::BTreeMap;
+
+/// The number of pairs whose tokens are collected at a time.
+const COLLECTED_PAIRS: usize = 20_000;
+
+/// The number of iterations after which probabilities hardly change their order.
+const ITERATIONS: usize = 5;
+
+/// For each source token, the target tokens that it occurs with, and the probability of each: p(target | source).
+#[derive(Clone, Debug, Default)]
+pub struct Lexicon {
+    /// The source tokens that have entries, ascending, and the range of each in the entries.
+    sources: BTreeMap<u32, std::ops::Range<usize>>,
+    /// Target tokens, ascending within a source token.
+    targets: Vec<u32>,
+    probabilities: Vec<f32>,
+    /// How often each target token occurs.
+    frequencies: BTreeMap<u32, u64>,
+}
+
+/// The source of tokens that translate none. No vocabulary is so large.
+const NOTHING: u32 = u32::MAX;
+
+impl Lexicon {
+    /// Learns from pairs of sentences. The memory is eight bytes for every two tokens that occur in one pair.
+    pub fn learn<S: AsRef<[u32]>, T: AsRef<[u32]>>(pairs: &[(S, T)]) -> Self {
+        let mut lexicon = Self::of_occurrences(pairs);
+        let mut counts = vec![0f32; lexicon.targets.len()];
+        for _ in 0..ITERATIONS {
+            lexicon.iterate(pairs, &mut counts);
+        }
+        lexicon
+    }
+
+    /// All pairs of tokens that occur together; for each source token, every target token is equally probable.
+    fn of_occurrences<S: AsRef<[u32]>, T: AsRef<[u32]>>(pairs: &[(S, T)]) -> Self {
+        let mut frequencies = BTreeMap::new();
+        let mut all: Vec<u64> = Vec::new();
+        for some in pairs.chunks(COLLECTED_PAIRS) {
+            for (source, target) in some {
+                for token in target.as_ref() {
+                    *frequencies.entry(*token).or_default() += 1;
+                    all.push(key(NOTHING, *token));
+                    all.extend(source.as_ref().iter().map(|source| key(*source, *token)));
+                }
+            }
+            // A stable sort makes use of what is sorted already.
+            all.sort();
+            all.dedup();
+        }
+        let mut sources = BTreeMap::new();
+        let mut begin = 0;
+        for of_source in all.chunk_by(|a, b| a >> 32 == b >> 32) {
+            let end = begin + of_source.len();
+            sources.insert((of_source[0] >> 32) as u32, begin..end);
+            begin = end;
+        }
+        let share = |range: &std::ops::Range<usize>| std::iter::repeat_n(1.0 / range.len() as f32, range.len());
+        Self {
+            probabilities: sources.values().flat_map(share).collect(),
+            sources,
+            targets: all.iter().map(|key| *key as u32).collect(),
+            frequencies,
+        }
+    }
+
+    /// The place of an entry.
+    fn place(&self, range: &std::ops::Range<usize>, target: u32) -> Option<usize> {
+        let found = self.targets[range.clone()].binary_search(&target).ok()?;
+        Some(range.start + found)
+    }
+
+    /// One iteration of expectation maximisation.
+    fn iterate<S: AsRef<[u32]>, T: AsRef<[u32]>>(&mut self, pairs: &[(S, T)], counts: &mut [f32]) {
+        counts.fill(0.0);
+        let mut places = Vec::new();
+        for (source, target) in pairs {
+            let sources = std::iter::once(&NOTHING).chain(source.as_ref());
+            let ranges: Vec<_> = sources.filter_map(|source| self.sources.get(source)).collect();
+            for token in target.as_ref() {
+                places.clear();
+                places.extend(ranges.iter().filter_map(|range| self.place(range, *token)));
+                let sum: f32 = places.iter().map(|place| self.probabilities[*place]).sum();
+                if sum > 0.0 {
+                    places
+                        .iter()
+                        .for_each(|place| counts[*place] += self.probabilities[*place] / sum);
+                }
+            }
+        }
+        for range in self.sources.values() {
+            let total: f64 = counts[range.clone()].iter().map(|count| f64::from(*count)).sum();
+            for place in range.clone() {
+                self.probabilities[place] = (f64::from(counts[place]) / total.max(f64::MIN_POSITIVE)) as f32;
+            }
+        }
+    }
+
+    /// The most probable target tokens of a source token, best first, that are at least this probable.
+    pub fn translations(&self, source: u32, most: usize, least: f32) -> Vec<(u32, f32)> {
+        let range = self.sources.get(&source).cloned().unwrap_or_default();
+        let entries = range.map(|place| (self.targets[place], self.probabilities[place]));
+        let mut found: Vec<(u32, f32)> = entries.filter(|(_, probability)| *probability >= least).collect();
+        found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        found.truncate(most);
+        found
+    }
+
+    /// The most frequent target tokens, most frequent first.
+    pub fn frequent(&self, most: usize) -> Vec<u32> {
+        let mut all: Vec<(u32, u64)> = self.frequencies.iter().map(|(token, count)| (*token, *count)).collect();
+        all.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        all.into_iter().map(|(token, _)| token).take(most).collect()
+    }
+}
+
+/// A source and a target token as one number.
+fn key(source: u32, target: u32) -> u64 {
+    u64::from(source) << 32 | u64::from(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    /// The example of the field: das Haus, das Buch, ein Buch.
+    const BOOKS: [(&[u32], &[u32]); 3] = [(&[1, 2], &[11, 12]), (&[1, 3], &[11, 13]), (&[4, 3], &[14, 13])];
+
+    #[test]
+    fn words_find_each_other() {
+        let lexicon = Lexicon::learn(&BOOKS);
+        for (source, target) in [(1, 11), (2, 12), (3, 13), (4, 14)] {
+            let found = lexicon.translations(source, 2, 0.0);
+            assert!(found[0].0 == target && found[0].1 > 0.5, "{source}: {found:?}");
+            assert_eq!(lexicon.translations(source, 9, 0.5).len(), 1);
+        }
+        assert!(lexicon.translations(9, 5, 0.0).is_empty());
+        assert_eq!(lexicon.frequent(2), [11, 13]);
+    }
+
+    /// Against a second implementation that writes the formulas down.
+    #[test]
+    fn probabilities_are_those_of_the_formulas() {
+        let mut state = 5u32;
+        let mut random = |bound: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % bound
+        };
+        let pairs: Vec<(Vec<u32>, Vec<u32>)> = (0..40)
+            .map(|_| {
+                let sentence = |random: &mut dyn FnMut(u32) -> u32| (0..1 + random(6)).map(|_| random(9)).collect();
+                (sentence(&mut random), sentence(&mut random))
+            })
+            .collect();
+        let mut together: HashMap<(u32, u32), f64> = HashMap::new();
+        for (source, target) in &pairs {
+            for s in source.iter().chain([&NOTHING]) {
+                together.extend(target.iter().map(|t| ((*s, *t), 1.0)));
+            }
+        }
+        let normalise = |table: &HashMap<(u32, u32), f64>| -> HashMap<(u32, u32), f64> {
+            let total = |s: u32| {
+                table
+                    .iter()
+                    .filter(|(key, _)| key.0 == s)
+                    .map(|(_, value)| value)
+                    .sum::<f64>()
+            };
+            table.iter().map(|(key, value)| (*key, value / total(key.0))).collect()
+        };
+        let mut table = normalise(&together);
+        for _ in 0..ITERATIONS {
+            let mut counts: HashMap<(u32, u32), f64> = HashMap::new();
+            for (source, target) in &pairs {
+                let sources: Vec<u32> = source.iter().copied().chain([NOTHING]).collect();
+                for t in target {
+                    let sum: f64 = sources.iter().map(|s| table[&(*s, *t)]).sum();
+                    for s in &sources {
+                        *counts.entry((*s, *t)).or_default() += table[&(*s, *t)] / sum;
+                    }
+                }
+            }
+            table = normalise(&counts);
+        }
+        let lexicon = Lexicon::learn(&pairs);
+        for source in 0..9 {
+            let found = lexicon.translations(source, 99, 0.0);
+            assert!((found.iter().map(|(_, p)| p).sum::<f32>() - 1.0).abs() < 1e-4);
+            for (target, p) in found {
+                assert!(
+                    (f64::from(p) - table[&(source, target)]).abs() < 1e-4,
+                    "{source} {target}"
+                );
+            }
+        }
+    }
+}
