@@ -65,7 +65,7 @@ pub use gather::gather_gradients;
 pub use gradient::sum_of_squares_no_grad;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use path::{Path, with_path};
+pub use path::{Path, use_avx2_only, with_path};
 pub use product::Compute;
 pub use random::{Key, Purpose, philox4x32};
 pub use residual::{residual, residual_norm};
@@ -80,7 +80,7 @@ pub use sublayer::{
 pub fn instruction_set() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
-        if std::arch::is_x86_feature_detected!("avx512f") {
+        if std::arch::is_x86_feature_detected!("avx512f") && path::path() != Path::Avx2 {
             return "avx512";
         }
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {

@@ -2,6 +2,7 @@
 
 use pulp::Arch;
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The implementation of operations on f32 tensors in main memory. Other tensors always use the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,26 @@ impl Path {
     pub const KERNELS: [Self; 3] = [Self::Fast, Self::Avx2, Self::Baseline];
 }
 
+/// Whether threads begin with [`Path::Avx2`] instead of [`Path::Fast`].
+static IS_NARROW: AtomicBool = AtomicBool::new(false);
+
 thread_local! {
-    static PATH: Cell<Path> = const { Cell::new(Path::Fast) };
+    static PATH: Cell<Path> = Cell::new(usual());
+}
+
+/// The path with which a thread begins.
+fn usual() -> Path {
+    match IS_NARROW.load(Ordering::Relaxed) {
+        true => Path::Avx2,
+        false => Path::Fast,
+    }
+}
+
+/// Lets this thread, and all threads that begin later, use no instructions wider than AVX2 and FMA: to get the bits of a
+/// processor without AVX-512, or to measure its speed.
+pub fn use_avx2_only() {
+    IS_NARROW.store(true, Ordering::Relaxed);
+    PATH.set(Path::Avx2);
 }
 
 /// Runs a closure with another path for the operations of this thread, for tests and benchmarks. Backward passes must

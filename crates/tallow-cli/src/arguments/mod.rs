@@ -17,7 +17,7 @@ use crate::flags::{at_least_one, number, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use scores::metric;
 use std::path::PathBuf;
-use tallow::DeviceChoice;
+use tallow::{Device, DeviceChoice};
 use tallow_data::toy::Toy;
 use tallow_score::Metric;
 
@@ -108,6 +108,19 @@ pub(crate) struct DeviceArguments {
     /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: DeviceChoice,
+    /// Widest vector instructions on the CPU: avx2 gives the results of a processor without AVX-512
+    #[arg(long, value_name = "SET", value_parser = ["avx2"])]
+    pub(crate) instructions: Option<String>,
+}
+
+impl DeviceArguments {
+    /// Opens the device, and limits the instructions of this process.
+    pub(crate) fn open(&self) -> tallow::Result<Device> {
+        if self.instructions.is_some() {
+            tallow::use_avx2_only();
+        }
+        self.device.open()
+    }
 }
 
 /// The flags for the Hugging Face Hub.

@@ -27,7 +27,7 @@ type Lines = LineReader<Box<dyn BufRead>>;
 pub(crate) fn run(arguments: ScorePairsArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     threads::keep_freed_memory();
-    let device = arguments.device.device.open()?;
+    let device = arguments.device.open()?;
     let saved = find_models(&arguments.models, arguments.hub.offline)?;
     let settings = SearchArguments {
         length_penalty: arguments.length_penalty,

@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         (false, false) => Begin::New,
     };
     let training = Training::new(composed)
-        .device(arguments.device.device.open()?)
+        .device(arguments.device.open()?)
         .hub(hub(arguments.hub.offline))
         .begin(begin)
         .profile(arguments.profile);
@@ -81,6 +81,9 @@ pub(super) fn resume_command(config: &ConfigArguments, given: &TrainArguments) -
     let device = given.device.device;
     if device != DeviceChoice::default() {
         command += &format!(" --device {device}");
+    }
+    if let Some(instructions) = &given.device.instructions {
+        command += &format!(" --instructions {instructions}");
     }
     if given.hub.offline {
         command += " --offline";

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     let composed = with_flags(Config::compose(&arguments.config.config, &arguments.config.set))?;
     threads::set_operation_threads(composed.config.train.threads_per_worker);
     threads::keep_freed_memory();
-    let device = arguments.device.device.open()?;
+    let device = arguments.device.open()?;
     let hub = hub(arguments.hub.offline);
     let init = match &composed.config.init {
         Some(name) => Some(Initial::open(name, &hub, &device, &PrintNotices)?),

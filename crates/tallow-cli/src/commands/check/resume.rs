@@ -120,6 +120,9 @@ impl Probe<'_> {
             command.args(["--set", set]);
         }
         command.args(["--device", &self.arguments.device.device.to_string()]);
+        if let Some(instructions) = &self.arguments.device.instructions {
+            command.args(["--instructions", instructions]);
+        }
         command.args(self.arguments.hub.offline.then_some("--offline"));
         command.args(resume.then_some("--resume"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -29,7 +29,7 @@ const BATCH_TOKENS: usize = 4096;
 pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     threads::keep_freed_memory();
-    let device = arguments.device.device.open()?;
+    let device = arguments.device.open()?;
     let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let (text, references) = test_set(&arguments, &saved)?;
     let config = arguments.search.decode_config(&saved)?;

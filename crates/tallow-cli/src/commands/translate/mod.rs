@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     threads::keep_freed_memory();
     check_usage(&arguments)?;
-    let device = arguments.device.device.open()?;
+    let device = arguments.device.open()?;
     let saved = find_models(&arguments.models, arguments.hub.offline)?;
     let config = arguments.search.decode_config(&saved[0])?;
     // The limits of every model hold for all.
