@@ -432,3 +432,53 @@ fn shortlists() {
         said(&output)
     );
 }
+
+/// Addresses, tags, numbers and emoji stand in the translations of a model that has never seen any, also in lines that
+/// are translated in parts.
+#[test]
+fn text_that_is_not_translated() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let numbers = |i: usize| format!("a dog sees the cat {}\n", ["and sings", "or sleeps", "there"][i % 3]);
+    let german = |i: usize| {
+        format!(
+            "ein Hund sieht die Katze {}\n",
+            ["und singt", "oder schläft", "dort"][i % 3]
+        )
+    };
+    std::fs::write(at.join("s"), (0..60).map(numbers).collect::<String>()).unwrap();
+    std::fs::write(at.join("t"), (0..60).map(german).collect::<String>()).unwrap();
+    let config = "name = \"run\"\n[text]\nvocabulary = 330\n[data]\ntrain = [{ source = \"s\", target = \"t\" }]\n\
+                  valid = { source = \"s\", target = \"t\" }\n[model]\nd_model = 32\nfeed_forward = 64\n\
+                  encoder_layers = 1\ndecoder_layers = 1\nheads = 2\n[train]\nmax_updates = 60\nsamples = 0\n\
+                  [decode]\nmax_length = 200\n";
+    std::fs::write(at.join("run.toml"), config).unwrap();
+    printed(at, &["train", "run.toml"], "");
+    let cases = [
+        (
+            "a dog sees https://example.org/a?b=1 there",
+            &["https://example.org/a?b=1"][..],
+        ),
+        ("the cat <b>sings</b>, or 1,984 dogs", &["<b>", "</b>", "1,984"]),
+        ("a dog sleeps 👍🏽 ask jane@example.org", &["👍🏽", "jane@example.org"]),
+        ("a dog sees 7. the cat sees 25.", &["7", "25"]),
+        ("a dog sees the cat", &[]),
+    ];
+    let input: String = cases.iter().map(|(line, _)| format!("{line}\n")).collect();
+    let keep = ["translate", "runs/run", "--keep", "url,email,tag,number,emoji"];
+    for extra in [&[][..], &["--split-sentences"], &["--compute", "int8"]] {
+        let found = printed(at, &[&keep[..], extra].concat(), &input);
+        for ((line, kept), translation) in cases.iter().zip(lines(&found)) {
+            for text in *kept {
+                assert!(translation.contains(text), "{text} of {line:?} in {translation:?}");
+            }
+        }
+    }
+    let output = run(at, &[&keep[..], &["--beam", "1"]].concat(), "a\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("--keep (decode.keep: needs a decode.beam of 2"),
+        "{}",
+        said(&output)
+    );
+}

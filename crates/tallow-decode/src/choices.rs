@@ -40,6 +40,22 @@ pub enum DecodeCompute {
     Int8,
 }
 
+/// A kind of text that is kept as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// `https://example.org/a`, `www.example.org`.
+    Url,
+    /// `name@example.org`.
+    Email,
+    /// `<b>`, `{name}`, `%s`, `&amp;`.
+    Tag,
+    /// Digits with signs, separators and at most one letter.
+    Number,
+    /// Pictures of Unicode.
+    Emoji,
+}
+
 /// A setting with a fixed list of values, which have names in configs.
 pub trait NamedChoice: Copy + Send + Sync + 'static {
     /// All values.
@@ -63,6 +79,20 @@ impl NamedChoice for DecodeCompute {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
+        }
+    }
+}
+
+impl NamedChoice for Keep {
+    const ALL: &'static [Self] = &[Self::Url, Self::Email, Self::Tag, Self::Number, Self::Emoji];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::Email => "email",
+            Self::Tag => "tag",
+            Self::Number => "number",
+            Self::Emoji => "emoji",
         }
     }
 }
@@ -146,5 +176,6 @@ mod tests {
         named_as_in_configs::<DecodeCompute>();
         named_as_in_configs::<UnknownPieces>();
         named_as_in_configs::<Utility>();
+        named_as_in_configs::<Keep>();
     }
 }

@@ -1,6 +1,6 @@
 //! The `[decode]` section of a config.
 
-use crate::{DecodeCompute, LengthNormalization, LongLines, UnknownPieces, Utility};
+use crate::{DecodeCompute, Keep, LengthNormalization, LongLines, UnknownPieces, Utility};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tallow_model::SearchSettings;
@@ -48,6 +48,9 @@ pub struct DecodeConfig {
     pub diversity: f64,
     /// Texts that no translation contains, cut into pieces as the target vocabulary does. Default none.
     pub forbid: Vec<String>,
+    /// Kinds of text that stand in the translation as in the source: `url`, `email`, `tag`, `number`, `emoji`. Needs
+    /// beam search. Default none.
+    pub keep: Vec<Keep>,
     /// The treatment of `<unk>`: `allow`, `forbid` or `copy`. Default `allow`.
     pub unknown: UnknownPieces,
     /// Draws tokens at random instead of searching for the best. Default false.
@@ -97,6 +100,7 @@ impl Default for DecodeConfig {
             groups: 1,
             diversity: 0.5,
             forbid: Vec::new(),
+            keep: Vec::new(),
             unknown: UnknownPieces::Allow,
             sample: false,
             temperature: 1.0,
@@ -172,6 +176,13 @@ impl DecodeConfig {
         }
         if self.split_sentences && self.long_lines != LongLines::Split {
             faults.push("decode.split_sentences: decode.long_lines must be \"split\" then, as by default".into());
+        }
+        if !self.keep.is_empty() && (self.sample || self.mbr != Utility::None || self.beam < 2 * self.groups) {
+            faults.push(
+                "decode.keep: needs a decode.beam of 2 or more (for each of decode.groups), and neither decode.sample nor \
+                 decode.mbr"
+                    .into(),
+            );
         }
         if self.forbid.iter().any(|text| text.trim().is_empty()) {
             faults.push("decode.forbid: a text is blank".into());

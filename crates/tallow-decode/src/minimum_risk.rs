@@ -11,6 +11,7 @@ pub(crate) fn drawing(config: &DecodeConfig) -> DecodeConfig {
         sample: true,
         n_best: config.mbr_samples,
         distinct: false,
+        keep: Vec::new(),
         mbr: Utility::None,
         ..config.clone()
     }

@@ -79,6 +79,7 @@ impl<M: Autoregressive> Translator<M> {
             min_length: 1,
             sample: false,
             mbr: Utility::None,
+            keep: Vec::new(),
             max_length_factor: 0.0,
             coverage_penalty: 0.0,
             ..self.config.clone()

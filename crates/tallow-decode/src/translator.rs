@@ -2,6 +2,7 @@
 
 use crate::alignment::{copy_unknown, pieces};
 use crate::hypothesis::TextOf;
+use crate::keep::kept;
 use crate::minimum_risk::{drawing, rank};
 use crate::pieces::{continuing, phrase_tokens};
 use crate::source::{Reader, Source};
@@ -262,6 +263,9 @@ impl<M: Autoregressive> Translator<M> {
             let parts = 0..source.parts.len();
             let mut of_line: Vec<SentenceRequest> = parts.map(|part| SentenceRequest::numbered(number(part))).collect();
             ask(&lines[line], source.parts.len(), &mut of_line)?;
+            for (part, request) in source.parts.iter().zip(&mut of_line) {
+                self.keep(&part.text, request)?;
+            }
             sentences.extend(source.parts.iter().map(|part| part.tokens.as_slice()));
             requests.extend(of_line);
         }
@@ -271,6 +275,20 @@ impl<M: Autoregressive> Translator<M> {
             self.put_together(source, found)
         };
         sources.into_iter().map(finish).collect()
+    }
+
+    /// Asks for the stretches of a source that are kept, as far as they can be written and there is room.
+    fn keep(&self, source: &str, request: &mut SentenceRequest) -> Result<(), DecodeError> {
+        let tokenizer = &self.tokenizers.target;
+        for text in kept(source, &self.config.keep) {
+            let tokens = phrase_tokens(text, tokenizer)?;
+            let is_written = !tokens.is_empty() && !tokens.contains(&tokenizer.unk_id());
+            let is_new = !request.phrases.contains(&tokens);
+            if is_written && is_new && request.least_length() + tokens.len() <= self.config.max_length {
+                request.phrases.push(tokens);
+            }
+        }
+        Ok(())
     }
 
     /// Searches for the translations of sentences, in batches; the results are in the order of the sentences.

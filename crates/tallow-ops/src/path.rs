@@ -39,8 +39,8 @@ fn usual() -> Path {
     }
 }
 
-/// Lets this thread, and all threads that begin later, use no instructions wider than AVX2 and FMA: to get the bits of a
-/// processor without AVX-512, or to measure its speed.
+/// Lets this thread, and all threads that begin later, use no instructions wider than AVX2 and FMA: to get the bits of
+/// a processor without AVX-512, or to measure its speed.
 pub fn use_avx2_only() {
     IS_NARROW.store(true, Ordering::Relaxed);
     PATH.set(Path::Avx2);

@@ -235,6 +235,7 @@ impl TrainConfig {
             n_best: 1,
             sample: false,
             mbr: Utility::None,
+            keep: Vec::new(),
             // A shortlist can only be made once there is a model.
             shortlist: None,
             ..decode.without_failing()

@@ -4,7 +4,7 @@ use crate::flags::{at_least_one, number, whole};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
-use tallow_decode::{DecodeCompute, NamedChoice, UnknownPieces, Utility};
+use tallow_decode::{DecodeCompute, Keep, NamedChoice, UnknownPieces, Utility};
 
 /// The search flags. For flags that are not given, the settings of the model's run apply.
 #[derive(Debug, Default, Args)]
@@ -49,6 +49,9 @@ pub(crate) struct SearchArguments {
     /// A text that no translation contains; may be given many times
     #[arg(long, value_name = "TEXT")]
     pub(crate) forbid: Vec<String>,
+    /// Kinds of text that are kept as they are, separated by commas
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = decode_choice::<Keep>())]
+    pub(crate) keep: Vec<Keep>,
     /// Whether <unk> may be chosen: allow, forbid, or copy a source word into its place
     #[arg(long, value_name = "WHAT", value_parser = decode_choice::<UnknownPieces>())]
     pub(crate) unknown: Option<UnknownPieces>,

@@ -49,6 +49,11 @@ impl SearchArguments {
         config.shortlist = self.shortlist.clone().or(config.shortlist);
         config.mbr = self.mbr.unwrap_or(config.mbr);
         config.forbid.extend(self.forbid.iter().cloned());
+        for kind in &self.keep {
+            if !config.keep.contains(kind) {
+                config.keep.push(*kind);
+            }
+        }
         config.distinct |= self.distinct;
         config.split_sentences |= self.split_sentences;
         config.sample |= self.sample || self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some();
@@ -88,6 +93,7 @@ impl SearchArguments {
             ("groups", self.groups.is_some()),
             ("diversity", self.diversity.is_some()),
             ("forbid", !self.forbid.is_empty()),
+            ("keep", !self.keep.is_empty()),
             ("mbr_samples", self.mbr_samples.is_some()),
             ("temperature", self.temperature.is_some()),
             ("top_k", self.top_k.is_some()),
