@@ -318,9 +318,9 @@ impl Beam<'_> {
                 let total = candidate.log_probability + candidate.adjustment;
                 let ended = Hypothesis {
                     tokens: parent.tokens.clone(),
+                    score: rules.score(total, &parent.tokens, &token_log_probabilities, &parent.attention),
                     token_log_probabilities,
                     log_probability: candidate.log_probability,
-                    score: rules.score(total, length, &parent.attention),
                     finished: true,
                     attention: parent.attention.clone(),
                 };
@@ -360,11 +360,16 @@ impl Beam<'_> {
         let rules = self.rules;
         let several = self.groups.len() > 1;
         let mut all = Group::default();
+        let has_finished = self.groups.iter().any(|group| !group.finished.is_empty());
         for mut group in self.groups {
             for live in group.live {
+                // What was cut before all its phrases were there is better than nothing only.
+                if has_finished && rules.phrases.missing(&live.progress) > 0 {
+                    continue;
+                }
                 let total = live.log_probability + live.adjustment;
                 group.finished.push(Hypothesis {
-                    score: rules.score(total, live.tokens.len(), &live.attention),
+                    score: rules.score(total, &live.tokens, &live.token_log_probabilities, &live.attention),
                     tokens: live.tokens,
                     token_log_probabilities: live.token_log_probabilities,
                     log_probability: live.log_probability,
@@ -428,5 +433,9 @@ fn is_done(group: &Group, rules: &Rules, size: usize, groups: usize, length: usi
     let enough = group.finished.len() as f64 >= (size as f64 * config.patience).max(wanted as f64);
     // A beam of one is greedy search, which ends with its first `</s>`.
     let early = config.early_stopping || size == 1;
+    if !rules.phrases.is_empty() {
+        // Scores with phrases have no such bound.
+        return enough;
+    }
     beaten(&hope) || (enough && (early || beaten(&now)))
 }

@@ -101,6 +101,24 @@ impl<'a> Phrases<'a> {
         self.phrases.iter().map(|phrase| phrase.tokens.len()).sum()
     }
 
+    /// For each token, whether it belongs to the first occurrence of a phrase; empty if there are no phrases.
+    pub(crate) fn places(&self, tokens: &[u32]) -> Vec<bool> {
+        let mut places = vec![false; if self.is_empty() { 0 } else { tokens.len() }];
+        let goes_on = |place: usize| {
+            let token = tokens.get(place).copied().unwrap_or(u32::MAX);
+            self.continuing.get(token as usize).copied().unwrap_or(false)
+        };
+        for phrase in &self.phrases {
+            let length = phrase.tokens.len();
+            let mut windows = tokens.windows(length).enumerate();
+            let is_found = |(place, window): &(usize, &[u32])| *window == phrase.tokens && !goes_on(place + length);
+            if let Some((place, _)) = windows.find(is_found) {
+                places[place..place + length].fill(true);
+            }
+        }
+        places
+    }
+
     /// The tokens that begin or continue a phrase that is not complete.
     pub(crate) fn wanted(&self, progress: &Progress) -> Vec<u32> {
         let mut wanted = Vec::new();
@@ -166,6 +184,19 @@ mod tests {
         assert_eq!((phrases.missing(&complete), phrases.wanted(&complete)), (2, vec![4]));
         assert_eq!(phrases.missing(&phrases.advance(&complete, 9)), 2);
         assert!(Phrases::new(&[vec![]], &[]).is_empty());
+    }
+
+    #[test]
+    fn places_of_phrases() {
+        let continuing = [false, false, false, true];
+        let phrases = Phrases::new(&[vec![1, 2], vec![2, 0]], &continuing);
+        let places = |tokens: &[u32]| -> Vec<usize> {
+            let places = phrases.places(tokens).into_iter().enumerate();
+            places.filter(|(_, is)| *is).map(|(place, _)| place).collect()
+        };
+        assert_eq!(places(&[0, 1, 2, 3, 1, 2, 1, 2]), [4, 5]);
+        assert_eq!(places(&[1, 2, 0, 1, 2]), [0, 1, 2]);
+        assert!(Phrases::default().places(&[1, 2]).is_empty());
     }
 
     /// A phrase that goes on as another word does not count, until it is found elsewhere.

@@ -98,10 +98,27 @@ impl Rules<'_> {
         }
     }
 
-    /// The score of a hypothesis of `length` tokens, `</s>` included: its log-probability with all adjustments,
-    /// normalised by length, and what it lacks in coverage of the source.
-    pub(crate) fn score(&self, log_probability: f64, length: usize, attention: &[Arc<[f32]>]) -> f64 {
-        self.config.score(log_probability, length) + self.coverage(attention)
+    /// The score of a hypothesis: its log-probability with all adjustments, normalised by length, and what it lacks in
+    /// coverage of the source. The tokens of its phrases are normalised by themselves: they cost much where a model
+    /// would not say them, and a long translation must not be better only because it dilutes this cost.
+    pub(crate) fn score(
+        &self,
+        log_probability: f64,
+        tokens: &[u32],
+        token_log_probabilities: &[f32],
+        attention: &[Arc<[f32]>],
+    ) -> f64 {
+        let is_phrase = self.phrases.places(tokens);
+        let count = is_phrase.iter().filter(|is_phrase| **is_phrase).count();
+        let length = token_log_probabilities.len();
+        let normalised = if count == 0 {
+            self.config.score(log_probability, length)
+        } else {
+            let logs = token_log_probabilities.iter().zip(is_phrase);
+            let of_phrases: f64 = logs.filter(|(_, is)| *is).map(|(log, _)| f64::from(*log)).sum();
+            self.config.score(of_phrases, count) + self.config.score(log_probability - of_phrases, length - count)
+        };
+        normalised + self.coverage(attention)
     }
 
     /// What the coverage of the source adds to a score: never positive, and zero if every source token has got the

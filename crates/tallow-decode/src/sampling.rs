@@ -208,7 +208,8 @@ fn finish(live: Live, finished: bool, rules: &Rules) -> Hypothesis {
     Hypothesis {
         score: rules.score(
             log_probability + live.adjustment,
-            live.log_probabilities.len(),
+            &live.tokens,
+            &live.log_probabilities,
             &live.attention,
         ),
         tokens: live.tokens,
