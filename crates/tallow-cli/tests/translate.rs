@@ -280,8 +280,8 @@ fn a_killed_job_is_resumed() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while !at.join("found.unfinished").exists() {
-        std::thread::sleep(Duration::from_millis(5));
+    while notes() == 0 {
+        std::thread::sleep(Duration::from_millis(2));
     }
     child.kill().unwrap();
     child.wait().unwrap();

@@ -144,7 +144,7 @@ impl Reader<'_> {
         let mut rest = text;
         while !rest.is_empty() {
             let (stretch, after) = rest.split_at(boundary(rest, MOST_BYTES));
-            for sentence in stretch.split_sentence_bounds() {
+            for sentence in sentences(stretch) {
                 self.divide(&tag, sentence, &mut is_apart, &mut source)?;
             }
             rest = after;
@@ -178,6 +178,21 @@ impl Reader<'_> {
         *is_apart |= text.ends_with(char::is_whitespace);
         Ok(())
     }
+}
+
+/// The sentences of a text (Unicode Standard Annex 29). `?`, `!` and `.` end a sentence only before white space, so that
+/// addresses such as `example.org/?a=b` stay whole.
+fn sentences(text: &str) -> Vec<&str> {
+    let mut sentences = Vec::new();
+    let (mut begin, mut end) = (0, 0);
+    for part in text.split_sentence_bounds() {
+        end += part.len();
+        if !part.ends_with(['?', '!', '.']) || end == text.len() {
+            sentences.push(&text[begin..end]);
+            begin = end;
+        }
+    }
+    sentences
 }
 
 /// The place at which to divide a text so that the first part has at most `most` bytes: after the last white space, or
@@ -285,6 +300,11 @@ mod tests {
             (texts(&sources[1]), texts(&sources[2])),
             (vec!["a dog".to_owned()], vec![])
         );
+        assert_eq!(
+            sentences("See x.y/?a=b!c d. A dog? A cat."),
+            ["See x.y/?a=b!c d. ", "A dog? ", "A cat."]
+        );
+        assert_eq!(sentences("犬犬。犬犬。a"), ["犬犬。", "犬犬。", "a"]);
     }
 
     #[test]
