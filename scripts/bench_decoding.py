@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Decoding speed against CTranslate2, as a table in Markdown.
+"""Decoding speed against CTranslate2 and Marian, as a table in Markdown.
 
-    scripts/bench_decoding.py --size S opus --compute f32 int8 --beam 1 5 --rounds 5 --ctranslate2 PYTHON
+    scripts/bench_decoding.py --size S opus --compute f32 int8 --beam 1 5 --rounds 5 --ctranslate2 PYTHON --marian PYTHON
 
 Each round runs every variant once, so that the load of the machine falls on all of them; only ratios within one call mean
 anything. Models have random weights, and every translation has exactly 20 tokens. PYTHON has ctranslate2, torch,
-transformers and sentencepiece (scripts/peers/). Ours is the time of `tallow translate` for all lines, less that for one
+transformers and sentencepiece, or pymarian and sentencepiece (scripts/peers/). Marian runs in f32 and ends by itself, near
+20 tokens. --avx2 limits all of them to AVX2. Ours is the time of `tallow translate` for all lines, less that for one
 line: so neither program counts its start, but ours counts tokenization. The last column is a cold process that translates
 one line. Needs data/multi30k (scripts/fetch-multi30k.sh) and target/release/tallow (cargo build --release).
 """
@@ -25,6 +26,15 @@ def seconds(command):
     return time.perf_counter() - begin
 
 
+def rate(command):
+    """Tokens a second of a peer; none if it cannot compute in this format on this processor."""
+    found = subprocess.run(command, capture_output=True, text=True)
+    if found.returncode:
+        print(found.stderr.splitlines()[-1:], file=sys.stderr)
+        return []
+    return [json.loads(found.stdout.splitlines()[-1])["tokens_per_second"]]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["S"])
@@ -32,13 +42,18 @@ def main():
     parser.add_argument("--beam", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ctranslate2", metavar="PYTHON")
+    parser.add_argument("--marian", metavar="PYTHON")
+    parser.add_argument("--avx2", action="store_true")
     parser.add_argument("--models", default=os.path.join(tempfile.gettempdir(), "tallow-bench-models"))
     parser.add_argument("--data", default=os.path.join(ROOT, "data", "multi30k"))
     parser.add_argument("--binary", default=os.path.join(ROOT, "target", "release", "tallow"))
     o = parser.parse_args()
     peers = os.path.join(ROOT, "scripts", "peers")
-    print("| size | beam | compute | Tallow, tokens/s | CTranslate2 | ratio | cold start, one line |")
-    print("|---|---|---|---|---|---|---|")
+    if o.avx2:  # CTranslate2 itself, and the libraries that compute its products
+        for name in ("CT2_FORCE_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA"):
+            os.environ[name] = "AVX2"
+    print("| size | beam | compute | Tallow, tokens/s | CTranslate2 | ratio | Marian | cold start, one line |")
+    print("|---|---|---|---|---|---|---|---|")
     for size in o.size:
         flags, count = SIZES[size]
         model = os.path.join(o.models, size)
@@ -55,24 +70,28 @@ def main():
                 file.writelines(line + "\n" for line in some)
         for beam in o.beam:
             for compute in o.compute:
-                ours, theirs, cold = [], [], []
+                ours, theirs, marian, cold = [], [], [], []
                 for _ in range(o.rounds):
                     times = {name: seconds([o.binary, "translate", model, "--input", path, "--beam", str(beam),
                                             "--min-length", str(LENGTH), "--max-length", str(LENGTH),
-                                            "--compute", compute]) for name, path in inputs.items()}
+                                            "--compute", compute] + ["--instructions", "avx2"] * o.avx2)
+                             for name, path in inputs.items()}
                     cold.append(times["one"])
                     ours.append((len(lines) - 1) * LENGTH / (times["all"] - times["one"]))
+                    common = [model, "--input", inputs["all"], "--beam", str(beam)]
                     if o.ctranslate2:
-                        out = subprocess.run(
-                            [o.ctranslate2, os.path.join(peers, "ctranslate2_decode.py"), model, "--input",
-                             inputs["all"], "--beam", str(beam), "--compute", compute, "--length", str(LENGTH)],
-                            check=True, capture_output=True, text=True).stdout
-                        theirs.append(json.loads(out.splitlines()[-1])["tokens_per_second"])
+                        theirs += rate([o.ctranslate2, os.path.join(peers, "ctranslate2_decode.py")] + common
+                                       + ["--compute", compute, "--length", str(LENGTH)])
+                    if o.marian and compute == "f32":
+                        marian += rate([o.marian, os.path.join(peers, "marian_decode.py")] + common
+                                       + ["--tallow", o.binary])
                 speed = statistics.median(ours)
                 peer = statistics.median(theirs) if theirs else None
                 name = "greedy" if beam == 1 else f"beam {beam}"
                 print(f"| {size} | {name} | {compute} | {speed:,.0f} | {f'{peer:,.0f}' if peer else ''} "
-                      f"| {f'{speed / peer:.2f}' if peer else ''} | {statistics.median(cold):.2f} s |", flush=True)
+                      f"| {f'{speed / peer:.2f}' if peer else ''} "
+                      f"| {f'{statistics.median(marian):,.0f}' if marian else ''} | {statistics.median(cold):.2f} s |",
+                      flush=True)
 
 
 main()

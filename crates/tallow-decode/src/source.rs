@@ -180,8 +180,8 @@ impl Reader<'_> {
     }
 }
 
-/// The sentences of a text (Unicode Standard Annex 29). `?`, `!` and `.` end a sentence only before white space, so that
-/// addresses such as `example.org/?a=b` stay whole.
+/// The sentences of a text (Unicode Standard Annex 29). `?`, `!` and `.` end a sentence only before white space, so
+/// that addresses such as `example.org/?a=b` stay whole.
 fn sentences(text: &str) -> Vec<&str> {
     let mut sentences = Vec::new();
     let (mut begin, mut end) = (0, 0);
