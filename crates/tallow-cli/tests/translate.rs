@@ -293,6 +293,21 @@ fn a_killed_job_is_resumed() {
         &["--resume", "--seed", "7"],
         "the unfinished job was begun with another seed; begin anew with --overwrite",
     );
+    // No file stands for two.
+    for files in [
+        &["--input", "input", "--output", "./input", "--overwrite"][..],
+        &["--input", "input", "--output", "new", "--alignments", "./new"],
+        &["--input", "input", "--output", "new", "--alignments", "new.unfinished"],
+        &["--input", "input", "--alignments", "model/../input", "--overwrite"],
+    ] {
+        let output = run(at, &[&SHORT[..], files].concat(), "");
+        assert!(
+            output.status.code() == Some(2) && said(&output).contains("stands for two"),
+            "{}",
+            said(&output)
+        );
+    }
+    assert!(std::fs::read_to_string(at.join("input")).unwrap() == many && !at.join("new").exists());
     let output = run(at, &["translate", "model", "--resume"], "");
     assert_eq!(output.status.code(), Some(2));
     assert!(

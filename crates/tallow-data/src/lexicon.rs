@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-/// The number of pairs whose tokens are collected at a time.
-const COLLECTED_PAIRS: usize = 20_000;
+/// The number of pairs of tokens that are collected before repeated ones are removed.
+const COLLECTED: usize = 1 << 25;
 
 /// The number of iterations after which probabilities hardly change their order.
 const ITERATIONS: usize = 5;
@@ -27,7 +27,8 @@ pub struct Lexicon {
 const NOTHING: u32 = u32::MAX;
 
 impl Lexicon {
-    /// Learns from pairs of sentences. The memory is eight bytes for every two tokens that occur in one pair.
+    /// Learns from pairs of sentences. The memory is some 16 bytes for every two tokens that occur in one pair, and the
+    /// product of the lengths of the longest pair.
     pub fn learn<S: AsRef<[u32]>, T: AsRef<[u32]>>(pairs: &[(S, T)]) -> Self {
         let mut lexicon = Self::of_occurrences(pairs);
         let mut counts = vec![0f32; lexicon.targets.len()];
@@ -41,18 +42,25 @@ impl Lexicon {
     fn of_occurrences<S: AsRef<[u32]>, T: AsRef<[u32]>>(pairs: &[(S, T)]) -> Self {
         let mut frequencies = BTreeMap::new();
         let mut all: Vec<u64> = Vec::new();
-        for some in pairs.chunks(COLLECTED_PAIRS) {
-            for (source, target) in some {
-                for token in target.as_ref() {
-                    *frequencies.entry(*token).or_default() += 1;
-                    all.push(key(NOTHING, *token));
-                    all.extend(source.as_ref().iter().map(|source| key(*source, *token)));
-                }
+        let mut most = COLLECTED;
+        for (source, target) in pairs {
+            let mut sources = [&[NOTHING], source.as_ref()].concat();
+            let mut targets = target.as_ref().to_vec();
+            for token in &targets {
+                *frequencies.entry(*token).or_default() += 1;
             }
-            // A stable sort makes use of what is sorted already.
-            all.sort();
-            all.dedup();
+            for side in [&mut sources, &mut targets] {
+                side.sort_unstable();
+                side.dedup();
+            }
+            let of_source = |source: &u32| targets.iter().map(|target| key(*source, *target)).collect();
+            all.extend(sources.iter().flat_map::<Vec<u64>, _>(of_source));
+            if all.len() > most {
+                without_repeats(&mut all);
+                most = all.len() + COLLECTED;
+            }
         }
+        without_repeats(&mut all);
         let mut sources = BTreeMap::new();
         let mut begin = 0;
         for of_source in all.chunk_by(|a, b| a >> 32 == b >> 32) {
@@ -117,6 +125,12 @@ impl Lexicon {
         all.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
         all.into_iter().map(|(token, _)| token).take(most).collect()
     }
+}
+
+fn without_repeats(keys: &mut Vec<u64>) {
+    // A stable sort makes use of what is sorted already.
+    keys.sort();
+    keys.dedup();
 }
 
 /// A source and a target token as one number.

@@ -65,7 +65,7 @@ impl<M: Autoregressive> Autoregressive for Ensemble<M> {
 
     fn step(&self, last: &[u32], state: &mut Self::State) -> Result<Tensor, DecodeError> {
         let pieces = self.architecture().target_vocabulary;
-        let mut logs = self.probabilities(last, state)?;
+        let (mut logs, _) = self.probabilities(last, state, &[])?;
         logs.iter_mut().for_each(|x| *x = x.ln());
         Ok(Tensor::from_vec(logs, (last.len(), pieces), &Device::Cpu)?)
     }
@@ -79,35 +79,60 @@ impl<M: Autoregressive> Autoregressive for Ensemble<M> {
     ) -> Result<Vec<BestPieces>, DecodeError> {
         let architecture = self.architecture();
         let (classes, pieces) = (architecture.classes(), architecture.target_vocabulary);
-        let means = self.probabilities(last, state)?;
+        let (means, reported) = self.probabilities(last, state, requests)?;
         let rows = means.chunks_exact(pieces).zip(requests);
-        Ok(rows
-            .map(|(row, request)| best_of_probabilities(&row[..classes], count, request))
-            .collect())
+        let best = rows.map(|(row, request)| best_of_probabilities(&row[..classes], count, request));
+        let with_reported = |(best, reported)| BestPieces { reported, ..best };
+        Ok(best.zip(reported).map(with_reported).collect())
     }
 }
 
 impl<M: Autoregressive> Ensemble<M> {
-    /// The mean probabilities of the next pieces, `[rows, v]`. `<pad>` has none.
-    fn probabilities(&self, last: &[u32], state: &mut EnsembleState<M::State>) -> Result<Vec<f32>, DecodeError> {
+    /// The mean probabilities of the next pieces, `[rows, v]`; `<pad>` has none. And, for each row, the logarithms of
+    /// those of the pieces to be reported, which may be too small for numbers that are not logarithms.
+    fn probabilities(
+        &self,
+        last: &[u32],
+        state: &mut EnsembleState<M::State>,
+        requests: &[RowRequest],
+    ) -> Result<(Vec<f32>, Vec<Vec<f32>>), DecodeError> {
         let architecture = self.architecture();
         let (classes, pieces) = (architecture.classes(), architecture.target_vocabulary);
         let share = 1.0 / self.models.len() as f32;
         let mut means = vec![0f32; last.len() * pieces];
+        let nothing = |request: &RowRequest| vec![f64::NEG_INFINITY; request.reported.len()];
+        let mut reported: Vec<Vec<f64>> = requests.iter().map(nothing).collect();
         for (model, state) in self.models.iter().zip(&mut state.0) {
             let logits = model.step(last, state)?.to_dtype(DType::F32)?;
             let mut logits = logits.flatten_all()?.to_vec1::<f32>()?;
-            for (mean, row) in means.chunks_exact_mut(pieces).zip(logits.chunks_exact_mut(pieces)) {
-                if !softmax_row(&mut row[..classes]) {
-                    return Err(DecodeError::NotFinite);
-                }
+            let rows = means.chunks_exact_mut(pieces).zip(logits.chunks_exact_mut(pieces));
+            for (number, (mean, row)) in rows.enumerate() {
+                let asked = requests.get(number).map_or(&[][..], |request| request.reported);
+                let asked: Vec<f32> = asked.iter().map(|piece| row[*piece as usize]).collect();
+                let total = softmax_row(&mut row[..classes]).ok_or(DecodeError::NotFinite)?;
                 mean[..classes]
                     .iter_mut()
                     .zip(row)
                     .for_each(|(mean, p)| *mean += *p * share);
+                if let Some(sums) = reported.get_mut(number) {
+                    for (sum, logit) in sums.iter_mut().zip(asked) {
+                        *sum = log_of_sum(*sum, f64::from(logit) - total);
+                    }
+                }
             }
         }
-        Ok(means)
+        let count = (self.models.len() as f64).ln();
+        let mean = |sums: Vec<f64>| sums.into_iter().map(|sum| (sum - count) as f32).collect();
+        Ok((means, reported.into_iter().map(mean).collect()))
+    }
+}
+
+/// log(e^a + e^b).
+fn log_of_sum(a: f64, b: f64) -> f64 {
+    let (less, more) = if a < b { (a, b) } else { (b, a) };
+    match more.is_finite() {
+        true => more + (less - more).exp().ln_1p(),
+        false => more,
     }
 }
 
@@ -137,5 +162,18 @@ impl<S: AutoregressiveState> AutoregressiveState for EnsembleState<S> {
             (0..of_models[0][row].len()).map(sum).collect()
         };
         Some((0..of_models.first()?.len()).map(of_row).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_of_sum;
+
+    #[test]
+    fn sums_of_logarithms() {
+        assert!((log_of_sum(0.0, 0.0) - 2f64.ln()).abs() < 1e-12);
+        assert!((log_of_sum(-200.0, -201.0) - (-200.0 + (1.0 + (-1f64).exp()).ln())).abs() < 1e-12);
+        assert_eq!(log_of_sum(f64::NEG_INFINITY, -3.0), -3.0);
+        assert_eq!(log_of_sum(f64::NEG_INFINITY, f64::NEG_INFINITY), f64::NEG_INFINITY);
     }
 }

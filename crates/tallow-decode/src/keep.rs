@@ -11,8 +11,10 @@ pub(crate) fn kept<'a>(line: &'a str, kinds: &[Keep]) -> Vec<&'a str> {
     for word in words(line) {
         let is = |kind: Keep| kinds.contains(&kind);
         let inner = word.trim_matches(is_punctuation);
-        if is(Keep::Tag) && is_tag(word.trim_end_matches(['.', ',', ';', ':', '!', '?'])) {
-            found.push(word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
+        if let Some(tag) = tag_of(word).filter(|_| is(Keep::Tag)) {
+            found.push(tag);
+        } else if tag_of(word).is_some() {
+            // Not a number either.
         } else if (is(Keep::Url) && is_url(inner)) || (is(Keep::Email) && is_email(inner)) {
             // An address may end with a slash.
             let slash = word.find(inner).and_then(|at| word.get(at..=at + inner.len()));
@@ -61,6 +63,13 @@ fn begins_tag(text: &str) -> bool {
     let is_named = inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
     let end = inner.find(['<', '>']);
     is_named && end.is_some_and(|end| inner[end..].starts_with('>'))
+}
+
+/// The tag that a word is, without what stands behind it in a sentence.
+fn tag_of(word: &str) -> Option<&str> {
+    let trimmed = word.trim_end_matches(['.', ',', ';', ':', '!', '?']);
+    let entity = word.find(';').map_or(word, |end| &word[..=end]);
+    [word, entity, trimmed].into_iter().find(|text| is_tag(text))
 }
 
 /// `<b>`, `</b>`, `{name}`, `{0}`, `%s`, `%(name)s`, `&amp;`.

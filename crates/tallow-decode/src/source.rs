@@ -103,6 +103,16 @@ impl Reader<'_> {
         }
     }
 
+    /// The beginning of a line that has as many words as the text of some tokens.
+    fn words_of<'l>(&self, line: &'l str, tokens: &[u32]) -> Result<&'l str, DecodeError> {
+        let text = self.tokenizer.split_language_tag(line).map_or(line, |(_, text)| text);
+        let count = self.tokenizer.decode(tokens)?.split_whitespace().count();
+        let last = text.split_whitespace().take(count).last();
+        // Where the last word ends in the line.
+        let end = last.map_or(0, |word| word.as_ptr().addr() + word.len() - line.as_ptr().addr());
+        Ok(line.get(..end).unwrap_or(line))
+    }
+
     /// Reads the beginning of a line.
     fn truncate(&self, line: &str, mut tokens: Vec<u32>) -> Result<Source, DecodeError> {
         let mut count = tokens.len();
@@ -123,9 +133,10 @@ impl Reader<'_> {
             }
         }
         tokens.truncate(self.room());
+        let text = self.words_of(line, &tokens)?;
         Ok(Source {
             cut_tokens: count - tokens.len(),
-            parts: vec![self.part(line, tokens, false)],
+            parts: vec![self.part(text, tokens, false)],
             ..Source::default()
         })
     }
@@ -170,9 +181,13 @@ impl Reader<'_> {
         } else if !text_tokens.is_empty() {
             source.cut_tokens += tokens.len().saturating_sub(self.room());
             tokens.truncate(self.room());
-            source
-                .parts
-                .push(self.part(trimmed, tokens, *is_apart && !source.parts.is_empty()));
+            // A tag is a word of the line.
+            let text = match tag.first().filter(|_| source.parts.is_empty()) {
+                Some(tag) => format!("{} {trimmed}", self.tokenizer.piece(*tag).unwrap_or_default()),
+                None => trimmed.to_owned(),
+            };
+            let stands_apart = *is_apart && !source.parts.is_empty();
+            source.parts.push(self.part(&text, tokens, stands_apart));
             *is_apart = false;
         }
         *is_apart |= text.ends_with(char::is_whitespace);

@@ -48,6 +48,13 @@ pub struct Job {
 }
 
 impl Job {
+    /// The path of the journal of a job with this first output.
+    pub fn journal_of(output: &Path) -> PathBuf {
+        let mut name = output.as_os_str().to_owned();
+        name.push(".unfinished");
+        name.into()
+    }
+
     /// Opens the outputs of a job. `job` describes everything that they depend on, besides the input.
     ///
     /// [`Begin::Resume`] goes on with an unfinished job, or begins a new one if there is no output yet; the lines that
@@ -62,7 +69,7 @@ impl Job {
         // The files may move together.
         let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
         job.insert("outputs".into(), outputs.iter().map(name).collect());
-        let journal_path = journal_of(first);
+        let journal_path = Self::journal_of(first);
         let is_unfinished = journal_path.exists();
         let existing = outputs.iter().find(|path| path.exists());
         match (begin, is_unfinished, existing) {
@@ -258,13 +265,6 @@ fn lock(journal: &File, output: &Path) -> Result<()> {
         // Some network drives have no locks.
         Ok(()) | Err(std::fs::TryLockError::Error(_)) => Ok(()),
     }
-}
-
-/// The journal of the job with this output.
-fn journal_of(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".unfinished");
-    name.into()
 }
 
 /// The hash so far, in hexadecimal.

@@ -11,7 +11,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use tallow_decode::{DecodeCompute, DecodeConfig, Translator, open_tokenizers};
-use tallow_model::{CONFIG_FILE, InferenceCompute, MarianFiles, Opened, PreparedTransformer, WEIGHTS_KEY, read_json};
+use tallow_model::{
+    CONFIG_FILE, InferenceCompute, MarianFiles, Opened, PYTORCH_INDEX_FILE, PreparedTransformer, WEIGHTS_INDEX_FILE,
+    WEIGHTS_KEY, read_json,
+};
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
@@ -186,29 +189,27 @@ impl SavedModel {
     /// # Errors
     /// When a file cannot be read.
     pub fn sha256(&self) -> Result<String> {
-        const KINDS: [&str; 9] = [
-            "safetensors",
-            "bin",
-            "npz",
-            "json",
-            "spm",
-            "model",
-            "vocab",
-            "yml",
-            "yaml",
-        ];
+        const WEIGHTS: [&str; 7] = ["safetensors", "bin", "npz", "spm", "vocab", "yml", "yaml"];
         // A model of the Marian toolkit may be named by its file.
-        let folder = match self.directory.is_file() {
-            true => self.directory.parent().unwrap_or(Path::new(".")),
-            false => &self.directory,
+        let (folder, named) = match self.directory.is_file() {
+            true => (
+                self.directory.parent().unwrap_or(Path::new(".")),
+                self.directory.file_name(),
+            ),
+            false => (self.directory.as_path(), None),
         };
+        let configs = [CONFIG_FILE, GENERATION_FILE, WEIGHTS_INDEX_FILE, PYTORCH_INDEX_FILE];
+        let configs: Vec<&str> = configs.into_iter().chain(Tokenizers::file_names()).collect();
         let unreadable = || format!("cannot read {}", folder.display());
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder).with_context(unreadable)? {
             let path = entry.with_context(unreadable)?.path();
             let kind = path.extension().unwrap_or_default().to_string_lossy();
-            if KINDS.contains(&&*kind) && path.is_file() {
-                names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+            let Some(name) = path.file_name() else { continue };
+            let text = name.to_string_lossy().into_owned();
+            let is_other = kind == "npz" && named.is_some_and(|named| named != name);
+            if (WEIGHTS.contains(&&*kind) || configs.contains(&&*text)) && !is_other && path.is_file() {
+                names.push(text);
             }
         }
         names.sort_unstable();

@@ -12,6 +12,9 @@ use tallow::humanize::{counted, thousands};
 use tallow_data::{CorpusFiles, Lexicon, ParallelText};
 use tallow_decode::{Shortlist, ShortlistSize, open_tokenizers};
 
+/// Longer sentences say little about single pieces, and cost memory with the square of their length.
+const MOST_TOKENS: usize = 256;
+
 pub(crate) fn run(arguments: ShortlistArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     let output = &arguments.output;
@@ -50,7 +53,8 @@ pub(crate) fn run(arguments: ShortlistArguments) -> Result<ExitCode> {
     let workers = tallow::cores();
     let source = tokenizers.source.encode_batch(&source, workers)?;
     let target = tokenizers.target.encode_batch(&target, workers)?;
-    let pairs: Vec<(Vec<u32>, Vec<u32>)> = source.into_iter().zip(target).collect();
+    let mut pairs: Vec<(Vec<u32>, Vec<u32>)> = source.into_iter().zip(target).collect();
+    pairs.retain(|(source, target)| source.len().max(target.len()) <= MOST_TOKENS);
     activity.begin("learning translations of pieces");
     let lexicon = Lexicon::learn(&pairs);
     let size = ShortlistSize {

@@ -98,9 +98,9 @@ pub fn best_of_logits(
     Ok(best.finish())
 }
 
-/// Replaces a row of logits by their softmax. Returns whether all of them were finite or minus infinity, and not all
-/// minus infinity.
-pub fn softmax_row(row: &mut [f32]) -> bool {
+/// Replaces a row of logits by their softmax. Returns the logarithm of the sum of their exponentials; `None` if one of
+/// them was neither finite nor minus infinity, or all were minus infinity.
+pub fn softmax_row(row: &mut [f32]) -> Option<f64> {
     vectorized!({
         let greatest = greatest(row);
         let total = sum(row, |x| exp_nonpositive(x - greatest));
@@ -108,7 +108,8 @@ pub fn softmax_row(row: &mut [f32]) -> bool {
         for x in row.iter_mut() {
             *x = exp_nonpositive(*x - greatest) * share;
         }
-        greatest.is_finite() && total.is_finite()
+        let is_finite = greatest.is_finite() && total.is_finite();
+        is_finite.then(|| f64::from(greatest) + f64::from(total).ln())
     })
 }
 
@@ -280,8 +281,8 @@ mod tests {
         for pieces in [1, 15, 100, 1000] {
             let row = logits(pieces, 5);
             let mut probabilities = row.clone();
-            assert!(softmax_row(&mut probabilities));
             let total: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+            assert!((softmax_row(&mut probabilities).unwrap() - total.ln()).abs() < 1e-5);
             for (x, p) in row.iter().zip(&probabilities) {
                 let expected = f64::from(*x).exp() / total;
                 assert!(
@@ -305,7 +306,7 @@ mod tests {
             assert!((got.reported[0] - expected.reported[0]).abs() < 1e-5);
         }
         for broken in [[1.0, f32::NAN], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
-            assert!(!softmax_row(&mut broken.clone()), "{broken:?}");
+            assert!(softmax_row(&mut broken.clone()).is_none(), "{broken:?}");
         }
     }
 

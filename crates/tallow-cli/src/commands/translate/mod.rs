@@ -65,23 +65,20 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
 /// Flags that contradict each other.
 fn check_usage(arguments: &TranslateArguments) -> Result<()> {
     let is_to_file = arguments.output != Path::new("-");
+    let journal = is_to_file.then(|| Job::journal_of(&arguments.output));
     let files = [
         Some(&arguments.input),
         Some(&arguments.output),
         arguments.alignments.as_ref(),
+        journal.as_ref(),
     ];
-    let files: Vec<&PathBuf> = files
-        .into_iter()
-        .flatten()
-        .filter(|path| *path != Path::new("-"))
-        .collect();
-    // A file that does not exist yet has no other names.
-    let place = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
-    for (i, path) in files.iter().enumerate() {
-        if files[..i].iter().any(|other| place(other) == place(path)) {
+    let files = files.into_iter().flatten().filter(|path| *path != Path::new("-"));
+    let files: Vec<(&PathBuf, PathBuf)> = files.map(|path| (path, place_of(path))).collect();
+    for (i, (path, place)) in files.iter().enumerate() {
+        if files[..i].iter().any(|(_, other)| other == place) {
             let path = path.display();
             return Err(wrong_usage(format!(
-                "{path} stands for two of --input, --output and --alignments"
+                "{path} stands for two of --input, --output, --alignments and the journal of the output"
             )));
         }
     }
@@ -102,6 +99,16 @@ fn check_usage(arguments: &TranslateArguments) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The place of a file, also of one that does not exist yet.
+fn place_of(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    let of_name = |folder: PathBuf| folder.join(path.file_name().unwrap_or_default());
+    path.canonicalize()
+        .or_else(|_| folder.map(of_name))
+        .unwrap_or_else(|_| path.to_path_buf())
 }
 
 fn translate<M: Autoregressive>(
@@ -308,7 +315,9 @@ fn work<M: Autoregressive>(
         }
         let begin = Instant::now();
         let first = job.lines();
-        let found = lines.translate(&block, first, counts)?;
+        let found = lines.translate(&block, first, counts).with_context(|| {
+            format!("the first {first} lines are done; once the fault is mended, --resume goes on behind them")
+        })?;
         job.append(&block, &found[..outputs.len()])?;
         let share = BLOCK_TIME.as_secs_f64() / begin.elapsed().as_secs_f64().max(1e-3);
         most = ((block.len() as f64 * share.min(4.0)) as usize).clamp(1, BLOCK_LINES);
@@ -367,10 +376,14 @@ fn described<M: Autoregressive>(
     say("model", hashes.into());
     let mut search = serde_json::to_value(translator.config())?;
     if let Value::Object(keys) = &mut search {
-        // The size of batches changes nothing.
+        // The size of batches changes nothing, and of a shortlist the contents count.
         keys.remove("batch_tokens");
+        keys.remove("shortlist");
     }
     say("search", search);
+    let shortlist = translator.config().shortlist.as_deref();
+    let sha256 = |path: &Path| tallow_train::sha256(path).with_context(|| format!("cannot read {}", path.display()));
+    say("shortlist", json!(shortlist.map(sha256).transpose()?));
     say("seed", arguments.search.seed.into());
     say(
         "input format",
