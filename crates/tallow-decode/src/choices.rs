@@ -14,7 +14,7 @@ pub enum LengthNormalization {
     Wu,
 }
 
-/// The treatment of a line that is longer than [`DecodeConfig::max_source_length`].
+/// The treatment of a line that is longer than [`crate::DecodeConfig::max_source_length`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LongLines {

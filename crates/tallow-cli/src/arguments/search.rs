@@ -52,7 +52,7 @@ pub(crate) struct SearchArguments {
     /// Kinds of text that are kept as they are, separated by commas
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = decode_choice::<Keep>())]
     pub(crate) keep: Vec<Keep>,
-    /// Whether <unk> may be chosen: allow, forbid, or copy a source word into its place
+    /// Whether the unknown piece may be chosen: allow, forbid, or copy a source word into its place
     #[arg(long, value_name = "WHAT", value_parser = decode_choice::<UnknownPieces>())]
     pub(crate) unknown: Option<UnknownPieces>,
     /// Translate the sentences of a line one by one
