@@ -7,8 +7,9 @@
 mod enumeration;
 mod specimen;
 
+use candle_core::DType;
 use enumeration::{MAX_LENGTH, Sequence, VOCABULARY, enumerate};
-use specimen::{batch, model, sentence};
+use specimen::{batch, model, model_of, sentence};
 use tallow_decode::{DecodeConfig, DecodeError, Hypothesis, Search, SentenceRequest};
 use tallow_model::{AttentionRecord, Block, InferenceCompute, Pass, PreparedTransformer, RowRequest, Tokens};
 
@@ -266,6 +267,35 @@ fn coverage_against_all_sequences() {
             &[request(&[], &[])],
         );
         assert!(without[0][0].attention.is_empty());
+    }
+}
+
+/// Candle's operations, which run in f64, record the same attention as the kernels, for sentences of different lengths.
+#[test]
+fn attention_of_both_engines() {
+    let of_type = |dtype| {
+        let model = model_of(20, 5, 2.0, 0.0, dtype);
+        let sources: Vec<Vec<u32>> = [3, 7, 5].iter().map(|length| sentence(&model, 1, *length)).collect();
+        let config = DecodeConfig {
+            beam: 3,
+            max_length: 8,
+            ..DecodeConfig::default()
+        };
+        let search = Search::new(&config).attention(true);
+        let found = search
+            .run(&model, &batch(&sources), &vec![request(&[], &[]); 3])
+            .unwrap();
+        (sources, found)
+    };
+    let ((sources, single), (_, double)) = (of_type(DType::F32), of_type(DType::F64));
+    for ((source, single), double) in sources.iter().zip(&single).zip(&double) {
+        assert_eq!(single[0].tokens, double[0].tokens);
+        assert_eq!(single[0].attention.len(), single[0].token_log_probabilities.len());
+        for (a, b) in single[0].attention.iter().zip(&double[0].attention) {
+            assert!(a.len() == source.len() && b.len() >= source.len());
+            assert!(a.iter().zip(b.iter()).all(|(a, b)| (a - b).abs() < 1e-4), "{a:?} {b:?}");
+            assert!(b[source.len()..].iter().all(|weight| *weight == 0.0));
+        }
     }
 }
 
