@@ -59,6 +59,17 @@ impl Group {
     }
 }
 
+impl Group {
+    /// [`Self::finish`] for a hypothesis that another group may have found, too.
+    fn finish_new(&mut self, ended: Hypothesis, text_of: Option<&TextOf>) -> Result<(), DecodeError> {
+        let is_same = |other: &Hypothesis| other.finished == ended.finished && other.tokens == ended.tokens;
+        match self.finished.iter().any(is_same) {
+            true => Ok(()),
+            false => self.finish(ended, text_of),
+        }
+    }
+}
+
 fn best_first(a: &Hypothesis, b: &Hypothesis) -> Ordering {
     b.score.total_cmp(&a.score).then_with(|| a.tokens.cmp(&b.tokens))
 }
@@ -358,32 +369,29 @@ impl Beam<'_> {
     /// The best hypotheses of a beam that is done, finished ones and those cut at the maximum length.
     fn best(self, text_of: Option<&TextOf>) -> Result<Vec<Hypothesis>, DecodeError> {
         let rules = self.rules;
-        let several = self.groups.len() > 1;
-        let mut all = Group::default();
         let has_finished = self.groups.iter().any(|group| !group.finished.is_empty());
-        for mut group in self.groups {
-            for live in group.live {
-                // What was cut before all its phrases were there is better than nothing only.
-                if has_finished && rules.phrases.missing(&live.progress) > 0 {
-                    continue;
-                }
-                let total = live.log_probability + live.adjustment;
-                group.finished.push(Hypothesis {
-                    score: rules.score(total, &live.tokens, &live.token_log_probabilities, &live.attention),
-                    tokens: live.tokens,
-                    token_log_probabilities: live.token_log_probabilities,
-                    log_probability: live.log_probability,
-                    finished: false,
-                    attention: live.attention,
-                });
-            }
+        let mut groups = self.groups.into_iter();
+        let mut all = groups.next().unwrap_or_default();
+        let mut cut = std::mem::take(&mut all.live);
+        for group in groups {
+            cut.extend(group.live);
             for hypothesis in group.finished {
-                // Groups may have found the same.
-                let is_known = several && all.finished.iter().any(|other| other.tokens == hypothesis.tokens);
-                if !is_known {
-                    all.finish(hypothesis, text_of)?;
-                }
+                all.finish_new(hypothesis, text_of)?;
             }
+        }
+        // What was cut before all its phrases were there is better than nothing only.
+        cut.retain(|live| !has_finished || rules.phrases.missing(&live.progress) == 0);
+        for live in cut {
+            let total = live.log_probability + live.adjustment;
+            let hypothesis = Hypothesis {
+                score: rules.score(total, &live.tokens, &live.token_log_probabilities, &live.attention),
+                tokens: live.tokens,
+                token_log_probabilities: live.token_log_probabilities,
+                log_probability: live.log_probability,
+                finished: false,
+                attention: live.attention,
+            };
+            all.finish_new(hypothesis, text_of)?;
         }
         all.finished.sort_by(best_first);
         all.finished.truncate(rules.config.n_best);

@@ -121,7 +121,10 @@ pub enum DecodeError {
     #[error("this model cannot be restricted to a shortlist of pieces")]
     NoShortlists,
     /// The model does not tell where it looks.
-    #[error("this model does not record its attention, which decode.coverage_penalty needs")]
+    #[error(
+        "this model does not record its attention, which decode.coverage_penalty, decode.unknown = \"copy\" and alignments \
+         need"
+    )]
     NoAttention,
     /// A worker thread ended before its work was done.
     #[error("a translation worker ended unexpectedly")]

@@ -1,7 +1,6 @@
 //! What texts mean in the pieces of a target vocabulary.
 
 use crate::{DecodeConfig, DecodeError, UnknownPieces};
-use std::sync::Arc;
 use tallow_text::{TextError, Tokenizer};
 
 /// The character with which a piece at the beginning of a word begins.
@@ -61,7 +60,7 @@ pub(crate) fn phrase_tokens(phrase: &str, tokenizer: &Tokenizer) -> Result<Vec<u
 
 /// Whether each token goes on with the word before it: its piece begins with a letter or a digit of a script that has
 /// spaces between words, or it is a byte.
-pub(crate) fn continuing(tokenizer: &Tokenizer) -> Arc<[bool]> {
+pub(crate) fn continuing(tokenizer: &Tokenizer) -> Box<[bool]> {
     let goes_on = |token: u32| {
         let piece = tokenizer.piece(token).unwrap_or_default();
         let is_byte = piece.len() == 6 && piece.starts_with("<0x") && piece.ends_with('>');

@@ -2,6 +2,9 @@
 
 use crate::DecodeConfig;
 
+/// How far the number of a part is shifted in the number of its sentence; the lower bits are the number of its line.
+const PART_BITS: u32 = 40;
+
 /// What is asked of the translation of one sentence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SentenceRequest {
@@ -24,6 +27,11 @@ impl SentenceRequest {
         }
     }
 
+    /// A request for a part of a line, both numbered from 0, that asks for nothing but a translation.
+    pub(crate) fn of_part(line: u64, part: usize) -> Self {
+        Self::numbered(line | (part as u64) << PART_BITS)
+    }
+
     /// A request for a given translation, to score it.
     pub fn forced(tokens: Vec<u32>) -> Self {
         Self {
@@ -33,9 +41,9 @@ impl SentenceRequest {
         }
     }
 
-    /// The number of the line in messages, from 1. A part of a line has its line's number in the lower 40 bits.
+    /// The number of the line in messages, from 1.
     pub(crate) fn line(&self) -> u64 {
-        (self.number & ((1 << 40) - 1)) + 1
+        (self.number & ((1 << PART_BITS) - 1)) + 1
     }
 
     /// The fewest target tokens that can do justice to the request, `</s>` included.

@@ -2,7 +2,6 @@
 
 use crate::DecodeConfig;
 use crate::phrases::{Phrases, Progress};
-use std::borrow::Cow;
 use std::sync::Arc;
 use tallow_model::{BestPieces, RowRequest};
 
@@ -15,7 +14,7 @@ pub(crate) struct Rules<'a> {
     /// Sequences of tokens that no translation contains.
     pub(crate) forbidden: &'a [Vec<u32>],
     /// The tokens with which the translation begins.
-    pub(crate) prefix: Cow<'a, [u32]>,
+    pub(crate) prefix: &'a [u32],
     /// Whether the translation ends behind its prefix.
     pub(crate) ends: bool,
     pub(crate) phrases: Phrases<'a>,
@@ -260,7 +259,7 @@ mod tests {
             config,
             eos: 0,
             forbidden,
-            prefix: Cow::Borrowed(&[]),
+            prefix: &[],
             ends: false,
             phrases: Phrases::new(phrases, &[]),
             limit: 10,
@@ -361,7 +360,7 @@ mod tests {
         };
         let forbidden = [vec![3]];
         let rules = Rules {
-            prefix: Cow::Borrowed(&[4, 3]),
+            prefix: &[4, 3],
             ..rules(&config, &forbidden, &[])
         };
         assert_eq!(allowed(&rules, &[]), [4]);

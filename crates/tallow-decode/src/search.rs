@@ -10,7 +10,6 @@ use crate::{
     Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis, SentenceRequest, Shortlist,
     UnknownPieces,
 };
-use std::borrow::Cow;
 use std::ops::Range;
 use tallow_model::Tokens;
 
@@ -176,7 +175,7 @@ impl<'a> Search<'a> {
                 limit: self.config.max_length,
             });
         }
-        let asks_for_phrases = !Phrases::new(&request.phrases, &[]).is_empty();
+        let asks_for_phrases = request.phrases.iter().any(|phrase| !phrase.is_empty());
         if asks_for_phrases && (self.config.sample || self.config.beam < 2 * self.config.groups) {
             return Err(DecodeError::PhrasesNeedBeams { line });
         }
@@ -189,7 +188,7 @@ impl<'a> Search<'a> {
             config: self.config,
             eos,
             forbidden: self.forbidden,
-            prefix: Cow::Borrowed(&request.prefix),
+            prefix: &request.prefix,
             ends: request.ends,
             phrases: Phrases::new(&request.phrases, self.continuing),
             limit: length_limit(self.config, source_length, request),

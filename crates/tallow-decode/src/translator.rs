@@ -12,7 +12,7 @@ use crate::{
     Shortlist, Translation, UnknownPieces, Utility,
 };
 use candle_core::Device;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tallow_data::in_order;
 use tallow_model::{PreparedTransformer, Tokens};
 use tallow_text::Tokenizers;
@@ -20,9 +20,6 @@ use tallow_text::Tokenizers;
 /// Batches for each worker, if there are enough sentences. Sentences of equal length take different time, so the last
 /// batches of the workers end at different times.
 const SHARES: usize = 3;
-
-/// How far the number of a part is shifted in the number of its sentence.
-const PART_BITS: u32 = 40;
 
 /// The number of rows from which a batch is worth its reading of all weights.
 const LEAST_ROWS: usize = 32;
@@ -55,8 +52,8 @@ pub struct Translator<M = PreparedTransformer> {
     /// Sequences of tokens that no translation contains.
     forbidden: Vec<Vec<u32>>,
     pub(crate) shortlist: Option<Arc<Shortlist>>,
-    /// Whether each target token goes on with the word before it.
-    continuing: Arc<[bool]>,
+    /// Whether each target token goes on with the word before it, once a phrase has been asked for.
+    continuing: Arc<OnceLock<Box<[bool]>>>,
     pub(crate) device: Device,
     seed: u64,
     pub(crate) workers: usize,
@@ -159,7 +156,7 @@ impl<M: Autoregressive> TranslatorBuilder<M> {
                 Some(path) => Some(Arc::new(Shortlist::open(path, &self.tokenizers)?)),
                 None => None,
             },
-            continuing: continuing(&self.tokenizers.target),
+            continuing: Arc::default(),
             model: self.model,
             tokenizers: self.tokenizers,
             config: self.config,
@@ -259,9 +256,9 @@ impl<M: Autoregressive> Translator<M> {
         // Every part is a separate sentence with its own number.
         let (mut sentences, mut requests) = (Vec::new(), Vec::new());
         for (line, source) in sources.iter().enumerate() {
-            let number = |part: usize| (first_line + line as u64) | (part as u64) << PART_BITS;
+            let number = first_line + line as u64;
             let parts = 0..source.parts.len();
-            let mut of_line: Vec<SentenceRequest> = parts.map(|part| SentenceRequest::numbered(number(part))).collect();
+            let mut of_line: Vec<SentenceRequest> = parts.map(|part| SentenceRequest::of_part(number, part)).collect();
             ask(&lines[line], source.parts.len(), &mut of_line)?;
             for (part, request) in source.parts.iter().zip(&mut of_line) {
                 self.keep(&part.text, request)?;
@@ -412,10 +409,14 @@ impl<M: Autoregressive> Translator<M> {
             let requests: Vec<SentenceRequest> = batch.iter().map(|sentence| requests[*sentence].clone()).collect();
             let text_of = |tokens: &[u32]| self.text_of(tokens);
             let texts: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
+            let continuing: &[bool] = match requests.iter().all(|request| request.phrases.is_empty()) {
+                true => &[],
+                false => self.continuing.get_or_init(|| continuing(&self.tokenizers.target)),
+            };
             let run = |config: &DecodeConfig, texts| {
                 let search = Search::new(config).seed(self.seed).forbidden(&self.forbidden);
                 let search = search
-                    .continuing(&self.continuing)
+                    .continuing(continuing)
                     .shortlist(self.shortlist.as_deref())
                     .attention(self.attention)
                     .texts(texts);

@@ -10,7 +10,7 @@ mod specimen;
 use candle_core::DType;
 use enumeration::{MAX_LENGTH, Sequence, VOCABULARY, enumerate};
 use specimen::{batch, model, model_of, sentence};
-use tallow_decode::{DecodeConfig, DecodeError, Hypothesis, Search, SentenceRequest};
+use tallow_decode::{DecodeConfig, DecodeError, Ensemble, Hypothesis, Search, SentenceRequest};
 use tallow_model::{AttentionRecord, Block, InferenceCompute, Pass, PreparedTransformer, RowRequest, Tokens};
 
 /// A beam so wide that nothing is pruned.
@@ -23,6 +23,13 @@ fn wide() -> DecodeConfig {
         length_penalty: 0.6,
         ..DecodeConfig::default()
     }
+}
+
+/// So many sentences, each one token longer than the one before.
+fn sentences(model: &PreparedTransformer, count: u64, seed: u64, shortest: usize) -> Vec<Vec<u32>> {
+    (0..count)
+        .map(|i| sentence(model, seed + i, shortest + i as usize))
+        .collect()
 }
 
 fn contains(tokens: &[u32], phrase: &[u32]) -> bool {
@@ -79,9 +86,7 @@ fn request(prefix: &[u32], phrases: &[&[u32]]) -> SentenceRequest {
 fn prefixes_and_phrases_against_all_sequences() {
     for seed in 0..6 {
         let model = model(VOCABULARY, seed);
-        let sources: Vec<Vec<u32>> = (0..5)
-            .map(|i| sentence(&model, 10 * seed + i, 2 + i as usize))
-            .collect();
+        let sources = sentences(&model, 5, 10 * seed, 2);
         let requests = [
             request(&[], &[]),
             request(&[3, 2], &[]),
@@ -342,9 +347,7 @@ fn groups_differ() {
         let mut count = 0;
         for seed in 0..6 {
             let model = model(20, seed);
-            let sources: Vec<Vec<u32>> = (0..4)
-                .map(|i| sentence(&model, 10 * seed + i, 3 + i as usize))
-                .collect();
+            let sources = sentences(&model, 4, 10 * seed, 3);
             let config = DecodeConfig {
                 beam: 6,
                 n_best: 6,
@@ -379,7 +382,7 @@ fn groups_differ() {
 #[test]
 fn groups_are_beams() {
     let model = model(20, 2);
-    let sources: Vec<Vec<u32>> = (0..4).map(|i| sentence(&model, i, 3 + i as usize)).collect();
+    let sources = sentences(&model, 4, 0, 3);
     let requests = vec![request(&[], &[]); 4];
     let config = |beam, groups, n_best| DecodeConfig {
         beam,
@@ -423,7 +426,7 @@ fn lengths_follow_the_source() {
 #[test]
 fn requests_concern_one_sentence() {
     let model = model(20, 4);
-    let sources: Vec<Vec<u32>> = (0..6).map(|i| sentence(&model, i, 2 + i as usize)).collect();
+    let sources = sentences(&model, 6, 0, 2);
     let requests = [
         request(&[3, 4], &[]),
         request(&[], &[&[7, 7, 8], &[9]]),
@@ -532,6 +535,31 @@ fn pieces_of_a_sentence() {
         }
         for wrong in [vec![vec![0, 19]; 3], vec![Vec::new(); 3], vec![vec![0]; 2]] {
             assert!(model.start_among(&batch(&sources), &wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
+
+/// The probability of a token is the mean over the models, at every step of every sequence.
+#[test]
+fn ensembles_against_all_sequences() {
+    for seed in 0..3 {
+        let models: Vec<PreparedTransformer> = (0..3).map(|i| model(VOCABULARY, 10 * seed + i)).collect();
+        let source = sentence(&models[0], seed, 4);
+        let config = wide();
+        let mean = |one: &Sequence| {
+            let logs: Vec<Vec<f64>> = models.iter().map(|model| forced(model, &source, one).0).collect();
+            let of_step = |step: usize| (logs.iter().map(|logs| logs[step].exp()).sum::<f64>() / 3.0).ln();
+            config.score((0..one.length).map(of_step).sum(), one.length)
+        };
+        let both = Ensemble::new(models.clone()).unwrap();
+        let found = Search::new(&config)
+            .run(&both, &batch(&[&source]), &[request(&[], &[])])
+            .unwrap();
+        let mut expected: Vec<f64> = enumerate(&models[0], &source).iter().map(mean).collect();
+        expected.sort_by(|a, b| b.total_cmp(a));
+        assert_eq!(found[0].len(), config.n_best);
+        for (hypothesis, expected) in found[0].iter().zip(expected) {
+            assert!((hypothesis.score - expected).abs() < 1e-4, "{hypothesis:?} {expected}");
         }
     }
 }

@@ -146,7 +146,7 @@ fn every_target_has_a_test_and_seeds() {
 
 /// `cargo test -p tallow-fuzz -- --ignored` rewrites the seeds that are valid files, after a change of a format.
 #[test]
-#[ignore = "writes files"]
+#[ignore = "rewrites the seeds named valid-; only to be run when a format changes on purpose"]
 fn write_valid_seeds() {
     for (target, name, contents) in tallow_fuzz::seeds() {
         create_dir_all(folder(target)).unwrap();
