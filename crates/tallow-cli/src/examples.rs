@@ -39,6 +39,16 @@ EXAMPLES
 
 The numbers are those of sacreBLEU 2.6 with the same settings; the signature names the settings.";
 
+pub(crate) const ALIGNMENT_HEADS_EXAMPLES: &str = "\
+EXAMPLES
+  tallow alignment-heads runs/multi30k-en-de --save
+  tallow alignment-heads Helsinki-NLP/opus-mt-en-de --source test.en --target test.de --alignments test.align
+  tallow translate runs/multi30k-en-de --alignments test.align < test.en > test.de
+
+Every head of the decoder's cross-attention links each target token with the source token to which it attends most. The
+links are compared with given word alignments; without any, with those on which two lexicons (IBM model 1, one for each
+direction) agree. The best head has the lowest alignment error rate.";
+
 pub(crate) const SHORTLIST_EXAMPLES: &str = "\
 EXAMPLES
   tallow shortlist runs/multi30k-en-de --output en-de.shortlist

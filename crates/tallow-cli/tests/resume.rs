@@ -23,8 +23,9 @@ fn project() -> TempDir {
         lines(["eins", "zwei", "drei", "vier", "fünf"]),
     )
     .unwrap();
+    std::fs::write(folder.path().join("a.align"), "0-0 1-1 2-2\n".repeat(60)).unwrap();
     let config = "[text]\nvocabulary = 40\nbyte_fallback = false\nbpe_dropout = 0.3\n[data]\nbatch_tokens = 150\n\
-                  train = [{ source = \"a.en\", target = \"a.de\" }]\nvalid = { source = \"a.en\", target = \"a.de\" }\n\
+                  train = [{ source = \"a.en\", target = \"a.de\", alignments = \"a.align\" }]\nvalid = { source = \"a.en\", target = \"a.de\" }\n\
                   [model]\nd_model = 32\nheads = 2\nfeed_forward = 32\nencoder_layers = 1\ndecoder_layers = 1\n\
                   [train]\nmax_updates = 6\nschedule = \"inverse-sqrt\"\nwarmup_updates = 1000\nworkers = 2\nlog_every = 1\ncheckpoint_every = 2\nvalidate_every = 3\n\
                   keep_last = 2\naccumulate = 2\nema_decay = 0.9\nr_drop = 0.5\nmetric = \"loss\"\n[decode]\nbeam = 1\n\

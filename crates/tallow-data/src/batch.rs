@@ -1,27 +1,19 @@
 //! The pairs of one update, and their division among workers.
 
-use crate::corpus::Pair;
 use crate::deal::deal;
 
 /// One encoded pair, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// See [`Pair::id`]. A pair may occur twice in a batch when its corpus has a weight above 1.
+    /// See [`crate::Pair::id`]. A pair may occur twice in a batch when its corpus has a weight above 1.
     pub id: u64,
     /// The source tokens, the last of them `</s>`.
     pub source: Vec<u32>,
     /// The target tokens, the last of them `</s>`.
     pub target: Vec<u32>,
-}
-
-impl From<Pair<'_>> for Example {
-    fn from(pair: Pair<'_>) -> Self {
-        Self {
-            id: pair.id,
-            source: pair.source.to_vec(),
-            target: pair.target.to_vec(),
-        }
-    }
+    /// Links between tokens that belong together: pairs of a target and a source token, by their places, in ascending
+    /// order. Empty without word alignments.
+    pub links: Vec<(u32, u32)>,
 }
 
 /// The pairs of one update, or of one worker's share of it.
@@ -87,6 +79,7 @@ mod tests {
             id: id as u64,
             source: vec![7; source],
             target: vec![8; target],
+            links: Vec::new(),
         };
         Batch {
             examples: lengths.iter().enumerate().map(example).collect(),

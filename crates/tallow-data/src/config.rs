@@ -68,6 +68,10 @@ pub struct CorpusFiles {
     /// One file with both. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tsv: Option<PathBuf>,
+    /// A file of word alignments, one line for each pair: see [`crate::WordAlignments`]. Only for training, with
+    /// `train.guided_alignment`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alignments: Option<PathBuf>,
     /// How often a training epoch takes each pair: 1 once, 2 twice; 0.5 takes half of the corpus, drawn anew for every
     /// epoch. Default: 1.
     pub weight: f64,
@@ -79,6 +83,7 @@ impl Default for CorpusFiles {
             source: None,
             target: None,
             tsv: None,
+            alignments: None,
             weight: 1.0,
         }
     }
@@ -122,6 +127,11 @@ impl DataConfig {
                     "{key}.weight: only the corpora of data.train have weights; remove it"
                 ));
             }
+            if !training && corpus.alignments.is_some() {
+                faults.push(format!(
+                    "{key}.alignments: only the corpora of data.train have alignments; remove it"
+                ));
+            }
         }
         if self.batch_tokens == 0 {
             faults.push("data.batch_tokens: 0 leaves no room for a sentence; 4096 is usual".into());
@@ -155,6 +165,7 @@ impl DataConfig {
                 ("source", &corpus.source),
                 ("target", &corpus.target),
                 ("tsv", &corpus.tsv),
+                ("alignments", &corpus.alignments),
             ];
             for (name, path) in files {
                 if let Some(path) = path.as_deref().filter(|path| !path.exists()) {
@@ -263,7 +274,7 @@ mod tests {
     fn all_faults_are_reported_at_once() {
         let config = parse(
             r#"{"train": [{"source": "a"}, {"source": "a", "target": "b", "tsv": "c", "weight": -1}],
-                "valid": {"weight": 2}, "test": {"source": "a", "tsv": "c"},
+                "valid": {"weight": 2, "alignments": "d"}, "test": {"source": "a", "tsv": "c"},
                 "batch_tokens": 0, "max_length": 1, "max_length_ratio": 0.5, "prefetch_batches": 100000}"#,
         )
         .unwrap();
@@ -274,6 +285,7 @@ mod tests {
             "data.train[1].weight: -1 must be above 0 and at most 1000".into(),
             format!("data.valid: {either} none of them"),
             "data.valid.weight: only the corpora of data.train have weights; remove it".into(),
+            "data.valid.alignments: only the corpora of data.train have alignments; remove it".into(),
             format!("data.test: {either} `source` and `tsv`"),
             "data.batch_tokens: 0 leaves no room for a sentence; 4096 is usual".into(),
             "data.max_length: 1 must be at least 2: one token and </s>".into(),

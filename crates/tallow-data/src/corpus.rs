@@ -1,14 +1,17 @@
 //! Encoded, filtered pairs in memory.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 
+use crate::batch::Example;
 use crate::config::weight_is_valid;
 use crate::error::{BoxError, DataError};
 use crate::filter::{FilterReport, Filters};
 use crate::lines::{FileRecord, is_blank};
 use crate::parallel::ParallelText;
 use crate::recut::{Recut, Recuts};
+use crate::word_alignments::{Link, WordsOf, token_links};
 
 /// How many pairs are passed to the encoders at a time.
 const CHUNK: usize = 4096;
@@ -23,6 +26,24 @@ pub struct Corpus {
     ids: Vec<u64>,
     parts: Vec<Part>,
     recuts: Option<Recuts>,
+    alignments: Option<Alignments>,
+}
+
+/// The word alignments of the pairs of a [`Corpus`].
+struct Alignments {
+    links: Vec<Link>,
+    /// The end of each pair's links.
+    ends: Vec<usize>,
+    words_of_source: WordsOf,
+    words_of_target: WordsOf,
+}
+
+impl fmt::Debug for Alignments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alignments")
+            .field("links", &self.links.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// One of the corpora that make up a [`Corpus`].
@@ -87,6 +108,7 @@ impl Corpus {
             ids: Vec::new(),
             parts: Vec::new(),
             recuts: None,
+            alignments: None,
         };
         // Compares the texts themselves, not hashes of them: a hash collision would drop a valid pair.
         let mut seen = HashSet::new();
@@ -164,6 +186,67 @@ impl Corpus {
         Self {
             recuts: Some(recuts),
             ..self
+        }
+    }
+
+    /// Gives the pairs the word alignments of `texts`, from which this corpus was built, if any of them has some. The
+    /// functions return the words of tokens of either side. A pair gets no links if they find another number of words
+    /// in it than white space separates; it is counted in [`FilterReport::unaligned`].
+    pub fn align_with(mut self, texts: &[ParallelText], words_of_source: WordsOf, words_of_target: WordsOf) -> Self {
+        if texts.iter().all(|text| text.alignments.is_none()) {
+            return self;
+        }
+        let (mut links, mut ends) = (Vec::new(), vec![0; self.len()]);
+        for (number, text) in texts.iter().enumerate().take(self.parts.len()) {
+            let pairs = self.parts[number].pairs.clone();
+            for index in pairs {
+                let pair = self.pair(index);
+                let line = (pair.id - self.parts[number].first_id) as usize;
+                let of_line = text
+                    .alignments
+                    .as_ref()
+                    .map_or(&[][..], |alignments| alignments.line(line));
+                let is_same = has_words_of(&words_of_source, pair.source, &text.source[line])
+                    && has_words_of(&words_of_target, pair.target, &text.target[line]);
+                if is_same {
+                    links.extend(of_line);
+                } else if text.alignments.is_some() {
+                    self.parts[number].report.unaligned.add(line as u64 + 1);
+                }
+                ends[index] = links.len();
+            }
+            let file = text.alignments.as_ref().map(|alignments| alignments.file.clone());
+            self.parts[number].files.extend(file);
+        }
+        self.alignments = Some(Alignments {
+            links,
+            ends,
+            words_of_source,
+            words_of_target,
+        });
+        self
+    }
+
+    /// The pair with this index, cut in this way.
+    pub(crate) fn example(&self, index: usize, source: Vec<u32>, target: Vec<u32>) -> Example {
+        let links = self.alignments.as_ref().map_or_else(Vec::new, |alignments| {
+            let start = index.checked_sub(1).map_or(0, |before| alignments.ends[before]);
+            let links = &alignments.links[start..alignments.ends[index]];
+            if links.is_empty() {
+                return Vec::new();
+            }
+            let source_words = (alignments.words_of_source)(without_end(&source));
+            token_links(
+                links,
+                &source_words,
+                &(alignments.words_of_target)(without_end(&target)),
+            )
+        });
+        Example {
+            id: self.ids[index],
+            source,
+            target,
+            links,
         }
     }
 
@@ -263,6 +346,18 @@ impl Filters {
         }
         false
     }
+}
+
+fn without_end(tokens: &[u32]) -> &[u32] {
+    tokens.split_last().map_or(tokens, |(_, text)| text)
+}
+
+/// Whether the tokens of a line have as many words as the line itself.
+fn has_words_of(words_of: &WordsOf, tokens: &[u32], line: &str) -> bool {
+    let words = words_of(without_end(tokens))
+        .last()
+        .map_or(0, |last| *last as usize + 1);
+    words == line.split_whitespace().count()
 }
 
 /// Encodes the lines of `chunk`, which are lines of side 0 (source) or 1 (target) of `text`.

@@ -113,6 +113,43 @@ pub enum DataError {
         columns: usize,
     },
 
+    /// A file of word alignments has another number of lines than its corpus has pairs.
+    #[error(
+        "{}: {} of alignments for {}; line N belongs to the Nth pair of its corpus",
+        path.display(),
+        counted(*lines, "line"),
+        counted(*pairs, "pair")
+    )]
+    AlignmentCount {
+        /// The file.
+        path: PathBuf,
+        /// Its number of lines.
+        lines: u64,
+        /// The number of pairs.
+        pairs: u64,
+    },
+
+    /// A link of a word alignment has another form, or a word that is not there.
+    #[error(
+        "{}: line {line}: {link:?} links no words of this pair, which has {} and {}; expected is SOURCE-TARGET, such as \
+         0-1, with words counted from 0 between white space",
+        path.display(),
+        counted(u64::from(*source_words), "source word"),
+        counted(u64::from(*target_words), "target word")
+    )]
+    Link {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+        /// The link as it is written.
+        link: String,
+        /// The number of words of the source line.
+        source_words: u32,
+        /// The number of words of the target line.
+        target_words: u32,
+    },
+
     /// A corpus has no line.
     #[error("{}: line 1 is missing: the file is empty", path.display())]
     EmptyFile {

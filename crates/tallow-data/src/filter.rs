@@ -32,7 +32,7 @@ impl Filters {
     };
 }
 
-/// The result of filtering one corpus. `read` is the sum of all other counts.
+/// The result of filtering one corpus. `read` is the sum of `kept` and of the counts of dropped pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct FilterReport {
     /// The corpus, as messages name it.
@@ -49,6 +49,9 @@ pub struct FilterReport {
     pub too_long: Tally,
     /// Pairs whose sides differ in length by more than `max_length_ratio`.
     pub ratio: Tally,
+    /// Pairs that remain, but without their word alignments: the tokenizer divides one of their lines into other words
+    /// than white space does.
+    pub unaligned: Tally,
 }
 
 impl FilterReport {
@@ -78,6 +81,13 @@ impl fmt::Display for FilterReport {
         for (dropped, reason) in reasons.into_iter().filter(|(dropped, _)| dropped.count > 0) {
             write!(f, "{separator}{} {reason} ({})", dropped.count, dropped.examples())?;
             separator = ", ";
+        }
+        if self.unaligned.count > 0 {
+            let (count, lines) = (self.unaligned.count, self.unaligned.examples());
+            write!(
+                f,
+                "; {count} without word alignments, because the tokenizer has other words ({lines})"
+            )?;
         }
         Ok(())
     }

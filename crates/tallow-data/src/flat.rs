@@ -18,6 +18,9 @@ pub struct FlatBatch {
     pub target_lengths: Vec<usize>,
     /// The [`crate::Pair::id`] of each pair.
     pub ids: Vec<u64>,
+    /// Links between tokens that belong together: pairs of a label's and a source token's place in these vectors. The
+    /// labels are in ascending order.
+    pub links: Vec<(u32, u32)>,
 }
 
 impl Batch {
@@ -32,8 +35,12 @@ impl Batch {
             source_lengths: self.examples.iter().map(|example| example.source.len()).collect(),
             target_lengths: self.examples.iter().map(|example| example.target.len()).collect(),
             ids: self.examples.iter().map(|example| example.id).collect(),
+            links: Vec::new(),
         };
         for example in &self.examples {
+            let (target, source) = (flat.labels.len() as u32, flat.source.len() as u32);
+            let links = example.links.iter().map(|link| (target + link.0, source + link.1));
+            flat.links.extend(links);
             flat.source.extend(&example.source);
             flat.labels.extend(&example.target);
             if let Some((_, before_last)) = example.target.split_last() {
@@ -53,15 +60,16 @@ mod tests {
     /// `</s>` is 0, the start token 50.
     #[test]
     fn the_layout_written_out() {
-        let example = |id, source: &[u32], target: &[u32]| Example {
+        let example = |id, source: &[u32], target: &[u32], links: &[(u32, u32)]| Example {
             id,
             source: source.to_vec(),
             target: target.to_vec(),
+            links: links.to_vec(),
         };
         let examples = vec![
-            example(4, &[11, 12, 0], &[21, 0]),
-            example(2, &[13, 0], &[22, 23, 24, 0]),
-            example(9, &[0], &[0]),
+            example(4, &[11, 12, 0], &[21, 0], &[(0, 1)]),
+            example(2, &[13, 0], &[22, 23, 24, 0], &[(0, 0), (2, 0)]),
+            example(9, &[0], &[0], &[]),
         ];
         #[rustfmt::skip]
         let expected = FlatBatch {
@@ -71,6 +79,7 @@ mod tests {
             source_lengths: vec![3, 2, 1],
             target_lengths: vec![2, 4, 1],
             ids: vec![4, 2, 9],
+            links: vec![(0, 1),  (2, 3), (4, 3)],
         };
         assert_eq!(Batch { examples }.flatten(50), expected);
     }
@@ -84,6 +93,7 @@ mod tests {
             id: 0,
             source: vec![],
             target: vec![],
+            links: vec![],
         }];
         let flat = Batch { examples }.flatten(1);
         assert_eq!((flat.target_input.len(), flat.target_lengths), (0, vec![0]));

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::word_alignments::Link;
+
 /// The number of pairs of tokens that are collected before repeated ones are removed.
 const COLLECTED: usize = 1 << 25;
 
@@ -119,6 +121,41 @@ impl Lexicon {
         found
     }
 
+    /// The probability of a target token as a translation of a source token; 0 if they never occur together.
+    pub fn probability(&self, source: u32, target: u32) -> f32 {
+        let place = self.sources.get(&source).and_then(|range| self.place(range, target));
+        place.map_or(0.0, |place| self.probabilities[place])
+    }
+
+    /// The links between the tokens of a pair on which this lexicon and that of the other direction agree: each token
+    /// is the other's most probable translation in this pair, and more probable than none. Of equal tokens, the one
+    /// nearest to the diagonal counts.
+    pub fn links(&self, reverse: &Self, source: &[u32], target: &[u32]) -> Vec<Link> {
+        let place = |number: usize, side: &[u32]| (number as f64 + 0.5) / side.len() as f64;
+        let best = |lexicon: &Self, (from, to): (&[u32], &[u32]), of: usize| -> Option<usize> {
+            let probability = |number: usize| lexicon.probability(from[number], to[of]);
+            let distance = |number: usize| (place(number, from) - place(of, to)).abs();
+            let best = (0..from.len()).max_by(|a, b| {
+                let nearer = distance(*b).total_cmp(&distance(*a));
+                probability(*a).total_cmp(&probability(*b)).then(nearer)
+            });
+            best.filter(|best| probability(*best) > lexicon.probability(NOTHING, to[of]))
+        };
+        let sources: Vec<Option<usize>> = (0..target.len()).map(|of| best(self, (source, target), of)).collect();
+        let targets: Vec<Option<usize>> = (0..source.len())
+            .map(|of| best(reverse, (target, source), of))
+            .collect();
+        let agreed = |(target, source): (usize, &Option<usize>)| {
+            let source = (*source)?;
+            (targets[source] == Some(target)).then_some(Link {
+                source: source as u32,
+                target: target as u32,
+                is_sure: true,
+            })
+        };
+        sources.iter().enumerate().filter_map(agreed).collect()
+    }
+
     /// The most frequent target tokens, most frequent first.
     pub fn frequent(&self, most: usize) -> Vec<u32> {
         let mut all: Vec<(u32, u64)> = self.frequencies.iter().map(|(token, count)| (*token, *count)).collect();
@@ -145,6 +182,21 @@ mod tests {
 
     /// The example of the field: das Haus, das Buch, ein Buch.
     const BOOKS: [(&[u32], &[u32]); 3] = [(&[1, 2], &[11, 12]), (&[1, 3], &[11, 13]), (&[4, 3], &[14, 13])];
+
+    #[test]
+    fn links_are_those_of_both_directions() {
+        let reversed: Vec<(&[u32], &[u32])> = BOOKS.iter().map(|(source, target)| (*target, *source)).collect();
+        let (lexicon, reverse) = (Lexicon::learn(&BOOKS), Lexicon::learn(&reversed));
+        let places = |source: &[u32], target: &[u32]| -> Vec<(u32, u32)> {
+            let links = lexicon.links(&reverse, source, target);
+            links.iter().map(|link| (link.source, link.target)).collect()
+        };
+        assert_eq!(places(&[4, 2, 9], &[12, 14]), [(1, 0), (0, 1)]);
+        // Of repeated words, those at the same place belong together.
+        assert_eq!(places(&[3, 2, 3], &[13, 12, 13]), [(0, 0), (1, 1), (2, 2)]);
+        assert_eq!(places(&[9], &[13]), []);
+        assert_eq!(places(&[], &[13]), []);
+    }
 
     #[test]
     fn words_find_each_other() {

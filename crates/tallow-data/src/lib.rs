@@ -15,7 +15,6 @@
 //! - **The crate knows no tensors and no tokenizer.** The caller passes closures to [`Corpus::build`] for encoding, and
 //!   to [`Corpus::recut_with`] for cutting sentences anew. A [`FlatBatch`] has plain vectors.
 
-mod alignment;
 mod batch;
 mod config;
 mod corpus;
@@ -27,6 +26,7 @@ mod file_signature;
 mod filter;
 mod flat;
 mod lexicon;
+mod line_alignment;
 mod lines;
 mod parallel;
 mod pool;
@@ -37,8 +37,8 @@ mod stream;
 mod survey;
 mod tally;
 pub mod toy;
+mod word_alignments;
 
-pub use alignment::{Alignment, Stretch};
 pub use batch::{Batch, Example};
 pub use config::{CorpusFiles, DataConfig};
 pub use corpus::{Corpus, Pair};
@@ -49,6 +49,7 @@ pub use file_signature::Format;
 pub use filter::{FilterReport, Filters};
 pub use flat::FlatBatch;
 pub use lexicon::Lexicon;
+pub use line_alignment::{LineAlignment, Stretch};
 pub use lines::{FileRecord, LineReader, ReadReport, TextFile, is_blank, read_lines, read_lines_from};
 pub use parallel::ParallelText;
 pub use pool::{WorkerLost, in_order};
@@ -57,3 +58,4 @@ pub use sampler::{Sampler, fixed_batches};
 pub use stream::BatchStream;
 pub use survey::{HISTOGRAM, Overlap, Sides, Spelling, Survey, TokenSurvey, TokenTally};
 pub use tally::Tally;
+pub use word_alignments::{Link, WordAlignments, WordsOf, token_links};

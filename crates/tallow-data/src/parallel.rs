@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::config::{CorpusFiles, CorpusForm};
 use crate::error::DataError;
 use crate::lines::{FileRecord, LineReader, ReadReport, TextFile, is_blank, read_lines};
+use crate::word_alignments::WordAlignments;
 
 /// One parallel corpus as text, in memory. Line numbers stay valid: no line is dropped here.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,8 @@ pub struct ParallelText {
     pub target: Vec<String>,
     /// How often a training epoch takes each pair; see [`CorpusFiles::weight`].
     pub weight: f64,
+    /// The word alignments of the pairs, if there are any.
+    pub alignments: Option<WordAlignments>,
     /// The counts of reading: `lines` and `empty` count pairs, the rest is summed over the files.
     pub report: ReadReport,
     /// The files that the text came from, with their hashes: one for a TSV, two otherwise.
@@ -28,14 +31,18 @@ impl ParallelText {
     ///
     /// # Errors
     /// An entry that is neither two files nor one TSV, every error of [`read_lines`], different line counts, a TSV line
-    /// without exactly one tab, and a corpus without a line.
+    /// without exactly one tab, a corpus without a line, and every error of [`WordAlignments::open`].
     pub fn open(files: &CorpusFiles) -> Result<Self, DataError> {
-        match files.form().map_err(|found| DataError::CorpusForm { found })? {
+        let mut text = match files.form().map_err(|found| DataError::CorpusForm { found })? {
             CorpusForm::TwoFiles { source, target } => {
                 Self::from_two(read_lines(source)?, read_lines(target)?, files.weight)
             }
             CorpusForm::Tsv(path) => Self::from_tsv(path, files.weight),
+        }?;
+        if let Some(path) = &files.alignments {
+            text.alignments = Some(WordAlignments::open(path, &text.source, &text.target)?);
         }
+        Ok(text)
     }
 
     fn from_two(source: TextFile, target: TextFile, weight: f64) -> Result<Self, DataError> {
@@ -119,6 +126,7 @@ impl ParallelText {
             source,
             target,
             weight,
+            alignments: None,
             report,
             files,
         }

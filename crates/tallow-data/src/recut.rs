@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::batch::Example;
 use crate::corpus::Pair;
 use crate::shuffle::{Purpose, SplitMix64};
 
@@ -27,8 +26,9 @@ impl fmt::Debug for Recuts {
 }
 
 impl Recuts {
-    /// The pair with the cut of this epoch. It depends only on the seed of the run, the epoch and the pair.
-    pub(crate) fn example(&self, pair: Pair<'_>, seed: u64, epoch: u64) -> Example {
+    /// The tokens of a pair's source and target with the cut of this epoch. They depend only on the seed of the run,
+    /// the epoch and the pair.
+    pub(crate) fn sides(&self, pair: Pair<'_>, seed: u64, epoch: u64) -> (Vec<u32>, Vec<u32>) {
         let side = |recut: &Recut, tokens: &[u32], number: u64| {
             let Some((end, text)) = tokens.split_last() else {
                 return Vec::new();
@@ -41,10 +41,6 @@ impl Recuts {
             cut.push(*end);
             cut
         };
-        Example {
-            id: pair.id,
-            source: side(&self.source, pair.source, 0),
-            target: side(&self.target, pair.target, 1),
-        }
+        (side(&self.source, pair.source, 0), side(&self.target, pair.target, 1))
     }
 }

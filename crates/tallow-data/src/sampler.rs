@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::batch::{Batch, Example};
+use crate::batch::Batch;
 use crate::config::DataConfig;
 use crate::corpus::{Corpus, Part};
 use crate::shuffle::{Purpose, SplitMix64};
@@ -91,23 +91,24 @@ impl Sampler {
     pub fn batch(&self, epoch: u64, indices: &[usize]) -> Batch {
         match self.corpus.recuts() {
             None => self.corpus.batch(indices),
-            Some(_) => Batch {
-                examples: indices.iter().filter_map(|&index| self.recut(epoch, index)).collect(),
-            },
+            Some(recuts) => {
+                let example = |&index: &usize| {
+                    let (source, target) = recuts.sides(self.corpus.pair(index), self.seed, epoch);
+                    self.corpus.example(index, source, target)
+                };
+                Batch {
+                    examples: indices.iter().map(example).collect(),
+                }
+            }
         }
-    }
-
-    fn recut(&self, epoch: u64, index: usize) -> Option<Example> {
-        let recuts = self.corpus.recuts()?;
-        Some(recuts.example(self.corpus.pair(index), self.seed, epoch))
     }
 
     /// The tokens of the longer side of each pair, if the epoch cuts sentences anew.
     fn recut_lengths(&self, epoch: u64) -> Option<Vec<u32>> {
-        self.corpus.recuts()?;
+        let recuts = self.corpus.recuts()?;
         let longer = |index| {
-            let example = self.recut(epoch, index);
-            example.map_or(0, |cut| cut.source.len().max(cut.target.len()) as u32)
+            let (source, target) = recuts.sides(self.corpus.pair(index), self.seed, epoch);
+            source.len().max(target.len()) as u32
         };
         let mut lengths = vec![0; self.corpus.len()];
         let share = lengths.len().div_ceil(self.threads).max(1);
@@ -130,8 +131,12 @@ impl Corpus {
     /// # Panics
     /// If an index is not below [`Corpus::len`].
     pub fn batch(&self, indices: &[usize]) -> Batch {
+        let example = |&index: &usize| {
+            let pair = self.pair(index);
+            self.example(index, pair.source.to_vec(), pair.target.to_vec())
+        };
         Batch {
-            examples: indices.iter().map(|&index| self.pair(index).into()).collect(),
+            examples: indices.iter().map(example).collect(),
         }
     }
 }

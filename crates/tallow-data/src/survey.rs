@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::alignment::Alignment;
 use crate::corpus::Corpus;
+use crate::line_alignment::LineAlignment;
 use crate::lines::{ReadReport, is_blank};
 use crate::parallel::ParallelText;
 use crate::tally::Tally;
@@ -41,7 +41,7 @@ pub struct Survey {
     /// width, soft hyphens. Joiners and marks of direction, which some scripts need, do not count.
     pub invisible: Tally,
     /// Whether line N translates line N.
-    pub alignment: Alignment,
+    pub alignment: LineAlignment,
 }
 
 impl Survey {
@@ -57,7 +57,7 @@ impl Survey {
             misread: Tally::default(),
             control: Tally::default(),
             invisible: Tally::default(),
-            alignment: Alignment::of(&text.source, &text.target),
+            alignment: LineAlignment::of(&text.source, &text.target),
         };
         let mut seen = HashSet::with_capacity(text.source.len());
         for (index, (source, target)) in text.source.iter().zip(&text.target).enumerate() {
@@ -292,6 +292,7 @@ mod tests {
             source: pairs.iter().map(|pair| pair.0.to_string()).collect(),
             target: pairs.iter().map(|pair| pair.1.to_string()).collect(),
             weight: 1.0,
+            alignments: None,
             report: ReadReport::default(),
             files: Vec::new(),
         }

@@ -5,10 +5,14 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tallow_data::{Corpus, CorpusFiles, DataConfig, DataError, FilterReport, Filters, ParallelText, ReadReport, Tally};
+use tallow_data::{
+    Batch, Corpus, CorpusFiles, DataConfig, DataError, FilterReport, Filters, ParallelText, ReadReport, Sampler, Tally,
+    WordAlignments,
+};
 
 /// A directory with files of these names and contents.
 fn files(contents: &[(&str, &[u8])]) -> tempfile::TempDir {
@@ -230,6 +234,7 @@ fn every_filter_counts_what_it_drops() {
         too_long: dropped(&[6]),
         // 5 to 2 is more than twice as long; 4 to 2 is not.
         ratio: dropped(&[4]),
+        unaligned: dropped(&[]),
     };
     assert_eq!(*report, expected);
     assert_eq!(ids(&corpus), [0, 4, 7]);
@@ -319,6 +324,7 @@ fn a_weight_must_be_positive() {
     for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let text = ParallelText {
             weight,
+            alignments: None,
             ..open_tsv(b"a\tA\n").unwrap()
         };
         assert!(
@@ -350,4 +356,56 @@ fn paths_are_kept_as_they_were_given() {
     let text = ParallelText::open(&two_files(directory.path())).unwrap();
     let paths: Vec<PathBuf> = text.files.into_iter().map(|file| file.path).collect();
     assert_eq!(paths, [directory.path().join("a.en"), directory.path().join("a.de")]);
+}
+
+/// Tokens from 100 on begin words, others go on with them.
+fn words_of(tokens: &[u32]) -> Vec<u32> {
+    let mut begun = 0;
+    let word = |token: &u32| {
+        begun += u32::from(*token >= 100);
+        begun - 1
+    };
+    tokens.iter().map(word).collect()
+}
+
+#[test]
+fn word_alignments_follow_the_pairs_and_their_cuts() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("a.align");
+    std::fs::write(&path, "0-0\n\n1-0 0-1\n0-0\n").unwrap();
+    let mut aligned = open(b"a\n\nbb cc\nx y\n", b"AAA\nB\nCC D\nz\n").unwrap();
+    aligned.alignments = Some(WordAlignments::open(&path, &aligned.source, &aligned.target).unwrap());
+    let plain = open_tsv(b"ddd\tD DD\n").unwrap();
+    let texts = [plain, aligned];
+    let corpus = build(&texts, &DataConfig::default().filters()).unwrap();
+    assert_eq!((corpus.files().count(), corpus.len()), (3, 4));
+    // The second function finds one word too few in a line that ends in z.
+    let corpus = corpus.align_with(
+        &texts,
+        Box::new(words_of),
+        Box::new(|tokens| if tokens == [101] { vec![9] } else { words_of(tokens) }),
+    );
+    assert_eq!(corpus.files().count(), 4);
+    let report = corpus.reports().nth(1).unwrap();
+    assert_eq!(
+        (&report.unaligned, report.kept, report.empty.count),
+        (&dropped(&[4]), 3, 1)
+    );
+    assert!(
+        report
+            .to_string()
+            .ends_with("; 1 without word alignments, because the tokenizer has other words (line 4)")
+    );
+    let links = |batch: Batch| -> Vec<Vec<(u32, u32)>> { batch.examples.into_iter().map(|pair| pair.links).collect() };
+    let all = [0, 1, 2, 3];
+    assert_eq!(
+        links(corpus.batch(&all)),
+        [vec![], vec![(0, 0)], vec![(0, 1), (1, 0)], vec![]]
+    );
+    // Every token of the source becomes two.
+    let twice = |tokens: &[u32], _: &mut dyn FnMut() -> f64| tokens.iter().flat_map(|token| [*token, 50]).collect();
+    let corpus = corpus.recut_with(Box::new(twice), Box::new(|tokens, _| tokens.to_vec()), 20);
+    let sampler = Sampler::new(Arc::new(corpus), &DataConfig::default(), 1);
+    let cut = links(sampler.batch(0, &all));
+    assert_eq!(cut[1..3], [vec![(0, 0), (0, 1)], vec![(0, 2), (0, 3), (1, 0), (1, 1)]]);
 }

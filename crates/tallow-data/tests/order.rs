@@ -18,6 +18,7 @@ fn text(lengths: &[(usize, usize)], weight: f64) -> ParallelText {
         source,
         target,
         weight,
+        alignments: None,
         report: ReadReport::default(),
         files: Vec::new(),
     }

@@ -2,7 +2,7 @@
 
 use crate::{Autoregressive, DecodeError, Hypothesis, Part, Translation, Translator};
 use std::sync::Arc;
-use tallow_text::{TextError, Tokenizer};
+use tallow_text::{TextError, Tokenizer, WordBegins};
 
 /// The attention of each target token to each source token.
 #[derive(Clone, Debug)]
@@ -11,8 +11,8 @@ pub struct Alignment {
     pub source: Vec<String>,
     /// Target pieces, `</s>` last if the model ended the translation.
     pub target: Vec<String>,
-    /// Weights by target and source piece: the last decoder layer's cross-attention in the step that chose the target
-    /// piece, the mean of its heads.
+    /// Weights by target and source piece: the cross-attention in the step that chose the target piece, the mean of
+    /// `decode.alignment_heads`.
     pub weights: Vec<Vec<f32>>,
 }
 
@@ -59,22 +59,29 @@ impl<M: Autoregressive> Translator<M> {
         Ok(pairs)
     }
 
+    /// The pieces of either side that begin a word; found once they are needed.
+    pub(crate) fn word_begins(&self) -> Result<&[WordBegins; 2], TextError> {
+        if let Some(found) = self.word_begins.get() {
+            return Ok(found);
+        }
+        let (source, target) = (&self.tokenizers.source, &self.tokenizers.target);
+        let found = [WordBegins::new(source)?, WordBegins::new(target)?];
+        Ok(self.word_begins.get_or_init(|| found))
+    }
+
     fn word_pairs_of_part(&self, part: &Part, hypothesis: &Hypothesis) -> Result<Vec<(usize, usize)>, DecodeError> {
         let source = part.tokens.split_last().map_or(&[][..], |(_, tokens)| tokens);
+        let [begins_source, begins_target] = self.word_begins()?;
+        let text = self.text_of_part(hypothesis, part)?;
         let (Some(of_source), Some(of_target)) = (
-            words_of_line(&self.tokenizers.source, source, &part.text)?,
-            words_of_line(
-                &self.tokenizers.target,
-                &hypothesis.tokens,
-                &self.text_of_part(hypothesis, part)?,
-            )?,
+            begins_source.words_of_line(source, &part.text),
+            begins_target.words_of_line(&hypothesis.tokens, &text),
         ) else {
             return Ok(Vec::new());
         };
         let mut pairs: Vec<(usize, usize)> = Vec::new();
         for (target, attention) in of_target.into_iter().zip(&hypothesis.attention) {
-            let word = greatest(attention, source.len()).and_then(|token| of_source[token]);
-            pairs.extend(word.zip(target));
+            pairs.extend(greatest(attention, source.len()).map(|token| (of_source[token] as usize, target as usize)));
         }
         Ok(pairs)
     }
@@ -92,32 +99,15 @@ pub(crate) fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
         .collect()
 }
 
-/// The number of the word of a line, among the words that white space separates, to which each of its tokens belongs:
-/// the last word that the text of the tokens up to it has. `None` for tokens before the first word; no result if the
-/// tokens have other words than the line, because the tokenizer changes white space. A language tag is a word of the
-/// line that its tokens do not have.
-///
-/// # Errors
-/// When an id has no piece.
-fn words_of_line(tokenizer: &Tokenizer, tokens: &[u32], line: &str) -> Result<Option<Vec<Option<usize>>>, TextError> {
-    let count = |text: &str| text.split_whitespace().count();
-    let text = tokenizer.split_language_tag(line).map_or(line, |(_, text)| text);
-    let before = count(line) - count(text);
-    let word = |end: usize| Ok(count(&tokenizer.decode(&tokens[..end])?).checked_sub(1));
-    let words: Vec<Option<usize>> = (1..=tokens.len()).map(word).collect::<Result<_, TextError>>()?;
-    let last = words.last().copied().flatten();
-    let is_same = last == count(text).checked_sub(1);
-    Ok(is_same.then(|| words.into_iter().map(|word| word.map(|word| word + before)).collect()))
-}
-
 /// The text of a hypothesis in which every `<unk>` is replaced by the source word that gets most of its attention.
 /// `text` is the text of its tokens; `source` is the text of the source tokens. What cannot be assigned stays.
 pub(crate) fn copy_unknown(
     text: &str,
     hypothesis: &Hypothesis,
-    (tokenizer, target): (&Tokenizer, &Tokenizer),
+    target: &Tokenizer,
     (source, source_tokens): (&str, &[u32]),
-) -> Result<String, TextError> {
+    begins: &WordBegins,
+) -> String {
     let unknown = target.unk_id();
     let name = target.piece(unknown).unwrap_or_default();
     let steps: Vec<usize> = (0..hypothesis.tokens.len())
@@ -126,19 +116,19 @@ pub(crate) fn copy_unknown(
     let between: Vec<&str> = text.split(name).collect();
     // The text may have the name as a word of its own.
     if name.is_empty() || steps.is_empty() || between.len() != steps.len() + 1 {
-        return Ok(text.to_owned());
+        return text.to_owned();
     }
     let source_tokens = source_tokens.split_last().map_or(source_tokens, |(_, tokens)| tokens);
     let words: Vec<&str> = source.split_whitespace().collect();
-    let word_of_tokens = words_of_line(tokenizer, source_tokens, source)?;
+    let word_of_tokens = begins.words_of_line(source_tokens, source);
     let copy = |step: usize| {
         let most = greatest(hypothesis.attention.get(step)?, source_tokens.len())?;
-        words.get(word_of_tokens.as_ref()?[most]?).copied()
+        words.get(word_of_tokens.as_ref()?[most] as usize).copied()
     };
     let mut copied = between[0].to_owned();
     for (step, after) in steps.into_iter().zip(&between[1..]) {
         copied += copy(step).unwrap_or(name);
         copied += after;
     }
-    Ok(copied)
+    copied
 }

@@ -4,7 +4,8 @@ use crate::DecodeError;
 use candle_core::Tensor;
 use std::sync::Arc;
 use tallow_model::{
-    Architecture, BestPieces, DecoderState, Pass, PreparedState, PreparedTransformer, RowRequest, Tokens, Transformer,
+    AlignmentHeads, Architecture, BestPieces, DecoderState, Pass, PreparedState, PreparedTransformer, RowRequest,
+    Tokens, Transformer,
 };
 use tallow_ops::inference::best_of_logits;
 
@@ -59,6 +60,15 @@ pub trait Autoregressive: Send + Sync {
         let classes = self.architecture().classes();
         all_finite(best_of_logits(&self.step(last, state)?, classes, count, requests)?)
     }
+
+    /// Asks for the mean attention of some heads in the steps to come: see [`AlignmentHeads`].
+    ///
+    /// # Errors
+    /// When the model has no such heads, or records no attention, as by default.
+    fn record_attention(&self, state: &mut Self::State, heads: &[(usize, usize)]) -> Result<(), DecodeError> {
+        let _ = (state, heads);
+        Err(DecodeError::NoAttention)
+    }
 }
 
 /// The answers, if all rows have one.
@@ -84,16 +94,8 @@ pub trait AutoregressiveState: Send {
     /// When a sentence is not in the state.
     fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError>;
 
-    /// Asks for the attention of the steps to come.
-    ///
-    /// # Errors
-    /// When the model records none, as by default.
-    fn record_attention(&mut self) -> Result<(), DecodeError> {
-        Err(DecodeError::NoAttention)
-    }
-
-    /// The attention of every row's newest token to the source tokens of its sentence, if it was asked for: the last
-    /// layer's cross-attention, the mean of its heads. Valid from a step until the rows change.
+    /// The attention of every row's newest token to the source tokens of its sentence, if it was asked for
+    /// ([`Autoregressive::record_attention`]). Valid from a step until the rows change.
     fn attention(&self) -> Option<Vec<Arc<[f32]>>> {
         None
     }
@@ -113,6 +115,11 @@ impl Autoregressive for Transformer {
     fn step(&self, last: &[u32], state: &mut DecoderState) -> Result<Tensor, DecodeError> {
         Ok(self.step(last, state)?)
     }
+
+    fn record_attention(&self, state: &mut DecoderState, heads: &[(usize, usize)]) -> Result<(), DecodeError> {
+        state.record_attention(&AlignmentHeads::new(heads, self.architecture())?);
+        Ok(())
+    }
 }
 
 impl AutoregressiveState for DecoderState {
@@ -126,11 +133,6 @@ impl AutoregressiveState for DecoderState {
 
     fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError> {
         Ok(self.keep(sentences)?)
-    }
-
-    fn record_attention(&mut self) -> Result<(), DecodeError> {
-        self.record_attention();
-        Ok(())
     }
 
     fn attention(&self) -> Option<Vec<Arc<[f32]>>> {
@@ -166,6 +168,11 @@ impl Autoregressive for PreparedTransformer {
     ) -> Result<Vec<BestPieces>, DecodeError> {
         all_finite(self.best(last, state, count, requests)?)
     }
+
+    fn record_attention(&self, state: &mut PreparedState, heads: &[(usize, usize)]) -> Result<(), DecodeError> {
+        state.record_attention(&AlignmentHeads::new(heads, self.architecture())?);
+        Ok(())
+    }
 }
 
 impl AutoregressiveState for PreparedState {
@@ -179,11 +186,6 @@ impl AutoregressiveState for PreparedState {
 
     fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError> {
         Ok(self.keep(sentences)?)
-    }
-
-    fn record_attention(&mut self) -> Result<(), DecodeError> {
-        self.record_attention();
-        Ok(())
     }
 
     fn attention(&self) -> Option<Vec<Arc<[f32]>>> {

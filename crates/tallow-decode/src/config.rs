@@ -51,6 +51,10 @@ pub struct DecodeConfig {
     /// Kinds of text that stand in the translation as in the source: `url`, `email`, `tag`, `number`, `emoji`. Needs
     /// beam search. Default none.
     pub keep: Vec<Keep>,
+    /// Heads of the decoder's cross-attention as pairs of a layer and a head, both from 0, such as `[[5, 0]]`. Their
+    /// mean is the attention of alignments, of copies of unknown words and of the coverage penalty. Default none: all
+    /// heads of the last layer; with `train.guided_alignment`, the head that learns the alignments.
+    pub alignment_heads: Vec<(usize, usize)>,
     /// The treatment of `<unk>`: `allow`, `forbid` or `copy`. Default `allow`.
     pub unknown: UnknownPieces,
     /// Draws tokens at random instead of searching for the best. Default false.
@@ -101,6 +105,7 @@ impl Default for DecodeConfig {
             diversity: 0.5,
             forbid: Vec::new(),
             keep: Vec::new(),
+            alignment_heads: Vec::new(),
             unknown: UnknownPieces::Allow,
             sample: false,
             temperature: 1.0,
@@ -291,6 +296,7 @@ impl DecodeConfig {
                 _ => 1.0,
             },
             no_repeat_ngram: self.no_repeat_ngram,
+            alignment_heads: self.alignment_heads.clone(),
             ..SearchSettings::new(self.beam, self.max_length)
         }
     }

@@ -85,6 +85,11 @@ impl<M: Autoregressive> Autoregressive for Ensemble<M> {
         let with_reported = |(best, reported)| BestPieces { reported, ..best };
         Ok(best.zip(reported).map(with_reported).collect())
     }
+
+    fn record_attention(&self, state: &mut Self::State, heads: &[(usize, usize)]) -> Result<(), DecodeError> {
+        let mut each = self.models.iter().zip(&mut state.0);
+        each.try_for_each(|(model, state)| model.record_attention(state, heads))
+    }
 }
 
 impl<M: Autoregressive> Ensemble<M> {
@@ -147,10 +152,6 @@ impl<S: AutoregressiveState> AutoregressiveState for EnsembleState<S> {
 
     fn keep(&mut self, sentences: &[u32]) -> Result<(), DecodeError> {
         self.0.iter_mut().try_for_each(|state| state.keep(sentences))
-    }
-
-    fn record_attention(&mut self) -> Result<(), DecodeError> {
-        self.0.iter_mut().try_for_each(S::record_attention)
     }
 
     /// The mean of the models.

@@ -19,7 +19,7 @@ pub struct Hypothesis {
     pub score: f64,
     /// Whether the model ended the sentence itself; false if it was cut at the maximum length.
     pub finished: bool,
-    /// For each of the token log-probabilities, the attention of its step to the source tokens: the last layer's
-    /// cross-attention, the mean of its heads. Empty unless the search records it.
+    /// For each of the token log-probabilities, the attention of its step to the source tokens: the
+    /// mean of `decode.alignment_heads`. Empty unless the search records it.
     pub attention: Vec<Arc<[f32]>>,
 }

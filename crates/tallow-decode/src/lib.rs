@@ -11,6 +11,7 @@ mod config;
 mod distribution;
 mod ensemble;
 mod error;
+mod head_scores;
 mod hypothesis;
 mod keep;
 mod marian;
@@ -34,6 +35,7 @@ pub use choices::{DecodeCompute, Keep, LengthNormalization, LongLines, NamedChoi
 pub use config::DecodeConfig;
 pub use ensemble::{Ensemble, EnsembleState};
 pub use error::DecodeError;
+pub use head_scores::{AlignedPair, HeadScore, score_heads};
 pub use hypothesis::Hypothesis;
 pub use marian::open_tokenizers;
 pub use pairs::Unscored;

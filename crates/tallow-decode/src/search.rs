@@ -6,10 +6,7 @@ use crate::phrases::Phrases;
 use crate::request::length_limit;
 use crate::rules::Rules;
 use crate::sampling::{Choice, sample, without_repeats};
-use crate::{
-    Autoregressive, AutoregressiveState, DecodeConfig, DecodeError, Hypothesis, SentenceRequest, Shortlist,
-    UnknownPieces,
-};
+use crate::{Autoregressive, DecodeConfig, DecodeError, Hypothesis, SentenceRequest, Shortlist, UnknownPieces};
 use std::ops::Range;
 use tallow_model::Tokens;
 
@@ -93,7 +90,7 @@ impl<'a> Search<'a> {
             }
         };
         if self.records_attention() {
-            state.record_attention()?;
+            model.record_attention(&mut state, &self.config.alignment_heads)?;
         }
         Ok(state)
     }

@@ -14,8 +14,8 @@ use crate::{
 use candle_core::Device;
 use std::sync::{Arc, OnceLock};
 use tallow_data::in_order;
-use tallow_model::{PreparedTransformer, Tokens};
-use tallow_text::Tokenizers;
+use tallow_model::{AlignmentHeads, PreparedTransformer, Tokens};
+use tallow_text::{Tokenizers, WordBegins};
 
 /// Batches for each worker, if there are enough sentences. Sentences of equal length take different time, so the last
 /// batches of the workers end at different times.
@@ -54,6 +54,7 @@ pub struct Translator<M = PreparedTransformer> {
     pub(crate) shortlist: Option<Arc<Shortlist>>,
     /// Whether each target token goes on with the word before it, once a phrase has been asked for.
     continuing: Arc<OnceLock<Box<[bool]>>>,
+    pub(crate) word_begins: Arc<OnceLock<[WordBegins; 2]>>,
     pub(crate) device: Device,
     seed: u64,
     pub(crate) workers: usize,
@@ -69,6 +70,7 @@ impl<M> Clone for Translator<M> {
             forbidden: self.forbidden.clone(),
             shortlist: self.shortlist.clone(),
             continuing: self.continuing.clone(),
+            word_begins: self.word_begins.clone(),
             device: self.device.clone(),
             seed: self.seed,
             workers: self.workers,
@@ -130,6 +132,9 @@ impl<M: Autoregressive> TranslatorBuilder<M> {
         let architecture = self.model.architecture();
         let mut faults = self.config.validate();
         faults.extend(self.config.position_faults(architecture.model.position_limit()));
+        if let Err(error) = AlignmentHeads::new(&self.config.alignment_heads, architecture) {
+            faults.push(format!("decode.alignment_heads: {error}"));
+        }
         if !faults.is_empty() {
             return Err(DecodeError::Config(faults));
         }
@@ -157,6 +162,7 @@ impl<M: Autoregressive> TranslatorBuilder<M> {
                 None => None,
             },
             continuing: Arc::default(),
+            word_begins: Arc::default(),
             model: self.model,
             tokenizers: self.tokenizers,
             config: self.config,
@@ -456,8 +462,9 @@ impl<M: Autoregressive> Translator<M> {
         if self.config.unknown != UnknownPieces::Copy {
             return Ok(text);
         }
-        let tokenizers = (&self.tokenizers.source, &self.tokenizers.target);
-        Ok(copy_unknown(&text, hypothesis, tokenizers, (&part.text, &part.tokens))?)
+        let (target, [begins, _]) = (&self.tokenizers.target, self.word_begins()?);
+        let source = (&part.text[..], &part.tokens[..]);
+        Ok(copy_unknown(&text, hypothesis, target, source, begins))
     }
 
     /// The pieces of target tokens.

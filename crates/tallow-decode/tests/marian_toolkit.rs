@@ -55,7 +55,7 @@ fn loss(model: &Transformer, tokenizers: &Tokenizers, lines: &[[String; 4]]) -> 
                 Pass::default(),
             )
             .unwrap();
-        sum += f64::from(loss.to_scalar::<f32>().unwrap());
+        sum += f64::from(loss.total.to_scalar::<f32>().unwrap());
         count += labels.len();
     }
     sum / count as f64

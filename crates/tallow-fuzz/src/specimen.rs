@@ -218,6 +218,7 @@ fn corpus() -> Arc<Corpus> {
             source: lines.clone(),
             target: lines,
             weight: 1.0,
+            alignments: None,
             report: ReadReport::default(),
             files: Vec::new(),
         };

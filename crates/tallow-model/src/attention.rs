@@ -7,9 +7,11 @@ use crate::transformer::Encoded;
 use crate::{ModelConfig, ModelError, Norm};
 use candle_core::{DType, Tensor};
 use std::cell::RefCell;
+use tallow_ops::inference::RecordedHeads;
 use tallow_ops::{
     Activation, Attended, AttentionMask, AttentionOptions, AttentionSublayerOptions, Compute, CrossAttentionParts,
-    SelfAttentionParts, attend, cross_attention_sublayer, linear, self_attention_sublayer, split_heads,
+    SelfAttentionParts, attend, cross_attention_sublayer, guided_alignment, linear, self_attention_sublayer,
+    split_heads,
 };
 
 /// Settings of both kinds of attention.
@@ -169,6 +171,32 @@ impl CrossAttention {
         })
     }
 
+    /// The loss of the first head's attention by the links between tokens; see [`guided_alignment`]. It is that of the
+    /// weights without dropout.
+    ///
+    /// # Shapes
+    /// `x`: the input of the sublayer, `[n, d]`; the result: a scalar.
+    pub(crate) fn guided_alignment(
+        &self,
+        x: &Tensor,
+        encoded: &Encoded,
+        pass: LayerPass,
+        links: &[(u32, u32)],
+    ) -> Result<Tensor, ModelError> {
+        let width = x.dim(1)?;
+        let of_head = width / self.settings.heads;
+        let parts = CrossAttentionParts::of(&self.packed, width)?;
+        let project = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
+            let (weight, bias) = (weight.narrow(0, 0, of_head)?, bias.narrow(0, 0, of_head)?);
+            linear(x, &weight, Some(&bias), Activation::None, pass.compute)
+        };
+        let input = connection(self.settings.norm, None).enter(x, &parts.norm)?;
+        let queries = project(&input, &parts.q_weight, &parts.q_bias)?;
+        let keys = project(&encoded.hidden_nd, &parts.kv_weight, &parts.kv_bias)?;
+        let sides = ((&queries, pass.sentences), (&keys, &encoded.sentences));
+        Ok(guided_alignment(sides.0, sides.1, self.settings.scale, links)?)
+    }
+
     /// This layer's keys and values of the encoder's output, computed once per sentence.
     pub(crate) fn cache(&self, encoded: &Encoded) -> Result<CrossCache, ModelError> {
         let kv = project(&encoded.hidden_nd, &self.parts.kv_weight, &self.parts.kv_bias)?;
@@ -180,8 +208,8 @@ impl CrossAttention {
         })
     }
 
-    /// Computes one position of every hypothesis. The hypotheses of a sentence share its keys and values. Records the
-    /// mean weights of the heads, one vector for each row.
+    /// Computes one position of every hypothesis. The hypotheses of a sentence share its keys and values. The weights
+    /// of heads are added to `recorded`, one vector for each row.
     ///
     /// # Shapes
     /// `x` and the result: `[rows, d]`; the rows of a sentence are adjacent.
@@ -190,7 +218,7 @@ impl CrossAttention {
         x: &Tensor,
         cache: &CrossCache,
         mask: &AttentionMask,
-        recorded: Option<&mut Vec<Vec<f32>>>,
+        recorded: Option<RecordedHeads>,
     ) -> Result<Tensor, ModelError> {
         let (rows, width) = x.dims2()?;
         let sentences = cache.keys.dim(0)?;
@@ -200,9 +228,13 @@ impl CrossAttention {
         let attended = self
             .settings
             .attend(&q, &cache.keys, &cache.values, Some(mask), recorded.is_some())?;
-        if let (Some(recorded), Some(weights_bhts)) = (recorded, &attended.weights_bhts) {
-            let means = weights_bhts.mean(1)?.flatten_to(1)?;
-            *recorded = means.to_dtype(DType::F32)?.to_vec2()?;
+        if let (Some(mut recorded), Some(weights_bhts)) = (recorded, &attended.weights_bhts) {
+            let heads: Vec<u32> = recorded.heads.iter().map(|head| *head as u32).collect();
+            let heads = Tensor::from_slice(&heads, heads.len(), x.device())?;
+            let sums = weights_bhts.index_select(&heads, 1)?.sum(1)?.flatten_to(1)?;
+            for (row, sums) in sums.to_dtype(DType::F32)?.to_vec2::<f32>()?.iter().enumerate() {
+                recorded.add(row, sums.len(), |token| sums[token]);
+            }
         }
         let y = project(&attended.context_nd, &parts.output_weight, &parts.output_bias)?;
         Ok(around.leave(x, &y, &parts.norm)?)

@@ -44,18 +44,20 @@ impl Decoder {
         })
     }
 
-    /// Computes all positions at once, as in training.
+    /// Computes all positions at once, as in training. With links between tokens, it also returns the loss by which
+    /// they guide the first head of the last layer's cross-attention.
     ///
     /// # Shapes
-    /// `x` and the result: `[n, d]`, rows of `sentences`.
+    /// `x` and the result: `[n, d]`, rows of `sentences`; the loss: a scalar.
     pub(crate) fn forward(
         &self,
         x: Tensor,
         sentences: &Sentences,
         encoded: &Encoded,
         pass: Pass,
-    ) -> Result<Tensor, ModelError> {
-        let mut x = x;
+        links: Option<&[(u32, u32)]>,
+    ) -> Result<(Tensor, Option<Tensor>), ModelError> {
+        let (mut x, mut loss) = (x, None);
         for (number, layer) in self.layers.iter().enumerate() {
             let pass = LayerPass {
                 sentences,
@@ -66,10 +68,13 @@ impl Decoder {
                 layer: number,
             };
             x = layer.self_attention.forward(&x, pass)?;
+            if let Some(links) = links.filter(|_| number + 1 == self.layers.len()) {
+                loss = Some(layer.cross_attention.guided_alignment(&x, encoded, pass, links)?);
+            }
             x = layer.cross_attention.forward(&x, encoded, pass)?;
             x = layer.feed_forward.forward(&x, pass)?;
         }
-        finish(x, self.last_norm.as_ref())
+        Ok((finish(x, self.last_norm.as_ref())?, loss))
     }
 
     /// Makes the state before the first token, with one row for each sentence.
@@ -105,9 +110,14 @@ impl Decoder {
             layer: 0,
         };
         let mut x = x;
+        if let Some(attention) = &mut state.attention {
+            attention.clear();
+        }
         for (number, (layer, memory)) in self.layers.iter().zip(&mut state.layers).enumerate() {
-            let is_last = number + 1 == self.layers.len();
-            let recorded = state.attention.as_mut().filter(|_| is_last);
+            let recorded = state
+                .attention
+                .as_mut()
+                .and_then(|attention| attention.of_layer(number));
             x = layer
                 .self_attention
                 .step(&x, &mut memory.self_attention, state.position)?;

@@ -24,7 +24,7 @@ pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> ModelErr
 }
 
 /// Default search settings: the recommendations of `generation_config.json` to every program that opens the model.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SearchSettings {
     /// Hypotheses kept at every step.
     pub beam: usize,
@@ -34,6 +34,9 @@ pub struct SearchSettings {
     pub length_penalty: f64,
     /// No sequence of this many tokens occurs twice in a translation; 0 allows all.
     pub no_repeat_ngram: usize,
+    /// Heads of the decoder's cross-attention, as pairs of a layer and a head, whose mean aligns target tokens with
+    /// source tokens; without any, programs choose.
+    pub alignment_heads: Vec<(usize, usize)>,
 }
 
 impl SearchSettings {
@@ -44,6 +47,7 @@ impl SearchSettings {
             max_length,
             length_penalty: 1.0,
             no_repeat_ngram: 0,
+            alignment_heads: Vec::new(),
         }
     }
 }

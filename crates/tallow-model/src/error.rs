@@ -63,6 +63,18 @@ pub enum ModelError {
     /// A device does not have this number format.
     #[error("only the CPU computes in {0:?}; a GPU computes in f32")]
     Compute(tallow_ops::inference::InferenceCompute),
+    /// There is no such head of attention.
+    #[error("layer {layer}, head {head}: the decoder has {layers} layers with {heads} heads, both counted from 0")]
+    NoHead {
+        /// The layer.
+        layer: usize,
+        /// The head.
+        head: usize,
+        /// Number of decoder layers.
+        layers: usize,
+        /// Number of heads of a decoder layer.
+        heads: usize,
+    },
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -7,6 +7,7 @@
 //! Shape letters: **b**atch, **s**ource length, **t**arget length, **d** model width, **h**eads, **k** width per
 //! head, **f**eed-forward width, **v**ocabulary, **n** rows of a flattened batch.
 
+mod alignment_heads;
 mod architecture;
 mod attention;
 mod config;
@@ -28,6 +29,7 @@ mod tokens;
 mod transformer;
 mod verify;
 
+pub use alignment_heads::AlignmentHeads;
 pub use architecture::Architecture;
 pub use config::{ActivationKind, ModelConfig, Norm, Positions, Tie};
 pub use directory::{Opened, SearchSettings, open, open_prepared, read_architecture, save, save_as};
@@ -46,5 +48,5 @@ pub use record::{AttentionRecord, Block, RecordedAttention};
 pub use state::DecoderState;
 pub use tallow_ops::inference::{BestPieces, InferenceCompute, RowRequest};
 pub use tokens::Tokens;
-pub use transformer::{Encoded, LossOptions, Pass, Transformer};
+pub use transformer::{Encoded, GuidedAlignment, Loss, LossOptions, Pass, Transformer};
 pub use verify::{Check, pad_row_faults, verify};

@@ -1,6 +1,7 @@
 //! The state of a decoder between tokens.
 
-use crate::ModelError;
+use crate::alignment_heads::StepAttention;
+use crate::{AlignmentHeads, ModelError};
 use candle_core::Tensor;
 use tallow_ops::AttentionMask;
 
@@ -69,8 +70,8 @@ pub struct DecoderState {
     pub(crate) position: usize,
     sentences: usize,
     hypotheses: usize,
-    /// For each row, the attention of its newest token to the source; `None` if nobody asks for it.
-    pub(crate) attention: Option<Vec<Vec<f32>>>,
+    /// The attention to the source; `None` if nobody asks for it.
+    pub(crate) attention: Option<StepAttention>,
 }
 
 impl DecoderState {
@@ -85,16 +86,15 @@ impl DecoderState {
         }
     }
 
-    /// Asks for the attention of the steps to come.
-    pub fn record_attention(&mut self) {
-        self.attention = Some(Vec::new());
+    /// Asks for the attention of these heads in the steps to come.
+    pub fn record_attention(&mut self, heads: &AlignmentHeads) {
+        self.attention = Some(StepAttention::new(heads));
     }
 
-    /// The attention of every row's newest token to the source tokens of its sentence, if it was asked for: the last
-    /// layer's cross-attention, the mean of its heads. It may be longer than the sentence; what follows is zero. Valid
-    /// from a step until the rows change.
+    /// The attention of every row's newest token to the source tokens of its sentence, if it was asked for: the mean of
+    /// the heads. It may be longer than the sentence; what follows is zero. Valid from a step until the rows change.
     pub fn attention(&self) -> Option<&[Vec<f32>]> {
-        self.attention.as_deref()
+        Some(&self.attention.as_ref()?.weights)
     }
 
     /// The number of sentences that are still being decoded.

@@ -16,12 +16,33 @@ const READY_POSITIONS: usize = 256;
 
 /// Settings of the loss.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LossOptions {
+pub struct LossOptions<'a> {
     /// Probability that the target distribution spreads over all pieces.
     pub smoothing: f64,
     /// The weight of R-Drop. The second half of the sentences then repeats the first with other dropout, and the loss
     /// also measures their disagreement: see [`tallow_ops::CrossEntropyOptions::r_drop`].
     pub r_drop: Option<f64>,
+    /// Links between tokens that guide the first head of the last decoder layer's cross-attention.
+    pub guided_alignment: Option<GuidedAlignment<'a>>,
+}
+
+/// Guided alignment: see [`tallow_ops::guided_alignment`]. The head is the one that Marian guides; converters of its
+/// models expect alignments there.
+#[derive(Clone, Copy, Debug)]
+pub struct GuidedAlignment<'a> {
+    /// The weight of this part of the loss.
+    pub weight: f64,
+    /// Pairs of a label and a source token, by their rows in the batch. Those of a label are side by side.
+    pub links: &'a [(u32, u32)],
+}
+
+/// The loss of a batch.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// The sum of all parts, by their weights: a scalar.
+    pub total: Tensor,
+    /// The part of guided alignment without its weight, summed over the labels that have links: a scalar.
+    pub alignment: Option<Tensor>,
 }
 
 /// The context of a forward pass. The default is inference: no dropout, no recording.
@@ -220,6 +241,11 @@ impl Transformer {
         &self.architecture
     }
 
+    /// The device of the weights.
+    pub fn device(&self) -> &Device {
+        self.output_vd.device()
+    }
+
     /// Runs the encoder.
     ///
     /// # Errors
@@ -244,7 +270,7 @@ impl Transformer {
     pub fn decode(&self, target: &Tokens, encoded: &Encoded, pass: Pass) -> Result<Tensor, ModelError> {
         let sentences = &target.sentences;
         let x_nd = self.target.forward((&target.ids, sentences), 0, pass.dropout)?;
-        self.decoder.forward(x_nd, sentences, encoded, pass)
+        Ok(self.decoder.forward(x_nd, sentences, encoded, pass, None)?.0)
     }
 
     /// Computes the scores of all pieces, `<pad>` included.
@@ -262,10 +288,10 @@ impl Transformer {
         }
     }
 
-    /// The sum over target tokens of the label-smoothed cross-entropy, in nats.
+    /// The sum over target tokens of the label-smoothed cross-entropy, in nats, and of the parts that the options add.
     ///
     /// # Shapes
-    /// `labels`: the tokens to predict, one for each id of `target_input`; the result: a scalar.
+    /// `labels`: the tokens to predict, one for each id of `target_input`.
     ///
     /// # Errors
     /// When batch and labels do not fit, and the errors of [`Transformer::encode`].
@@ -276,21 +302,25 @@ impl Transformer {
         labels: &[u32],
         options: LossOptions,
         pass: Pass,
-    ) -> Result<Tensor, ModelError> {
-        let hidden_nd = self.decode(target_input, &self.encode(source, pass)?, pass)?;
+    ) -> Result<Loss, ModelError> {
+        let encoded = self.encode(source, pass)?;
+        let sentences = &target_input.sentences;
+        let x_nd = self.target.forward((&target_input.ids, sentences), 0, pass.dropout)?;
+        let links = options.guided_alignment.map(|guided| guided.links);
+        let (hidden_nd, alignment) = self.decoder.forward(x_nd, sentences, &encoded, pass, links)?;
+        let guided = options.guided_alignment.zip(alignment.as_ref());
         let options = CrossEntropyOptions {
             smoothing: options.smoothing,
             r_drop: options.r_drop,
             classes: self.architecture.classes(),
             compute: pass.compute,
         };
-        Ok(cross_entropy(
-            &hidden_nd,
-            &self.output_vd,
-            self.logits_bias.as_ref(),
-            labels,
-            options,
-        )?)
+        let loss = cross_entropy(&hidden_nd, &self.output_vd, self.logits_bias.as_ref(), labels, options)?;
+        let total = match guided {
+            Some((guided, alignment)) => (loss + (alignment * guided.weight)?)?,
+            None => loss,
+        };
+        Ok(Loss { total, alignment })
     }
 
     /// Makes the decoder's state before the first token, with one row for each sentence.

@@ -39,10 +39,10 @@ fn a_gradient_reaches_every_part() {
         let source = batch(&rows(of_source, 10));
         let options = LossOptions {
             smoothing: 0.1,
-            r_drop: None,
+            ..LossOptions::default()
         };
         let loss = model.loss(&source, &input, &labels, options, Pass::default()).unwrap();
-        let store = loss.backward().unwrap();
+        let store = loss.total.backward().unwrap();
         for parameter in params.iter() {
             let gradient = store
                 .get(parameter.var.as_tensor())

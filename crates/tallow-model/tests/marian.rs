@@ -130,13 +130,13 @@ fn loss_sums() {
                     &case.labels(),
                     LossOptions {
                         smoothing,
-                        r_drop: None,
+                        ..LossOptions::default()
                     },
                     Pass::default(),
                 )
                 .unwrap();
             let what = format!("{}: {name}", case.name);
-            assert_near(&what, &values(&loss), &values(&case.expected[&name]), 2e-5);
+            assert_near(&what, &values(&loss.total), &values(&case.expected[&name]), 2e-5);
         }
     }
 }
@@ -158,12 +158,12 @@ fn gradients() {
                 &case.labels(),
                 LossOptions {
                     smoothing: 0.1,
-                    r_drop: None,
+                    ..LossOptions::default()
                 },
                 Pass::default(),
             )
             .unwrap();
-        let store = loss.backward().unwrap();
+        let store = loss.total.backward().unwrap();
         let mut found = BTreeSet::new();
         for parameter in opened.params.iter() {
             let gradient = store

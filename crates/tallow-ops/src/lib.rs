@@ -57,7 +57,9 @@ mod values;
 
 pub use activation::Activation;
 pub use adam::{AdamOptions, AdamState, adam_update_no_grad};
-pub use attention::{Attended, AttentionMask, AttentionOptions, attend, cross_attention, self_attention, split_heads};
+pub use attention::{
+    Attended, AttentionMask, AttentionOptions, attend, cross_attention, guided_alignment, self_attention, split_heads,
+};
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy};
 pub use dropout::{Dropout, DropoutStream, dropout};
 pub use embedding::embed;

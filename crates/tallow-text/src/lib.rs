@@ -51,6 +51,7 @@ mod tokenizer;
 mod trim;
 mod unigram;
 mod vocabulary;
+mod word_begins;
 mod words;
 
 pub use config::TextConfig;
@@ -61,3 +62,4 @@ pub use lines::Lines;
 pub use pair::Tokenizers;
 pub use regularization::SubwordSampler;
 pub use tokenizer::Tokenizer;
+pub use word_begins::WordBegins;

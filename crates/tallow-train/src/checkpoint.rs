@@ -19,7 +19,7 @@ const EMA_FILE: &str = "ema.safetensors";
 const LARGEST_COUNT: u64 = 1 << 53;
 
 /// The parts of a model to be written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Checkpoint<'a> {
     /// The architecture.
     pub architecture: &'a Architecture,
@@ -139,7 +139,7 @@ impl Checkpoint<'_> {
         if aside.exists() {
             std::fs::remove_dir_all(&aside).map_err(TrainError::file(&aside))?;
         }
-        tallow_model::save(&aside, self.architecture, params, self.logits_bias, self.search)?;
+        tallow_model::save(&aside, self.architecture, params, self.logits_bias, self.search.clone())?;
         self.tokenizers.save_all(&aside)?;
         self.card.write(&aside, told)?;
         Ok(aside)

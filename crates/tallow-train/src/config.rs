@@ -90,8 +90,8 @@ fn fits(value: f64) -> bool {
     (value as f32).is_finite()
 }
 
-/// A larger weight of R-Drop is taken for a mistake; the paper uses 0.5 to 5.
-const MOST_R_DROP: f64 = 1000.0;
+/// A larger weight of what is added to the loss is taken for a mistake; the papers use 0.05 to 5.
+const MOST_ADDED: f64 = 1000.0;
 
 /// The settings of training: the `[train]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,6 +128,9 @@ pub struct TrainConfig {
     /// dropout, and this weight multiplies the difference of the two passes. An update takes twice as long. 0: one
     /// pass. Default 0.
     pub r_drop: f64,
+    /// The weight of guided alignment (Chen et al. 2016), where corpora have `alignments`: the first head of the last
+    /// decoder layer's cross-attention learns to follow them. 0: none. Default 0.1.
+    pub guided_alignment: f64,
     /// The largest global norm of the gradients; larger gradients are scaled down to it. 0: no limit. Default 1.0.
     pub clip_norm: f64,
     /// Updates without a finite loss and gradient are skipped. This many in a row count as divergence. Default 10.
@@ -188,6 +191,7 @@ impl Default for TrainConfig {
             weight_decay: 0.0,
             label_smoothing: 0.1,
             r_drop: 0.0,
+            guided_alignment: 0.1,
             clip_norm: 1.0,
             max_skipped: 10,
             on_divergence: OnDivergence::Stop,
@@ -217,6 +221,7 @@ impl TrainConfig {
         GradientOptions {
             label_smoothing: self.label_smoothing,
             r_drop: (self.r_drop > 0.0).then_some(self.r_drop),
+            guided_alignment: (self.guided_alignment > 0.0).then_some(self.guided_alignment),
             dropout: Some(DropoutKey {
                 seed,
                 update,
@@ -281,6 +286,7 @@ impl TrainConfig {
             ("min_learning_rate", self.min_learning_rate),
             ("weight_decay", self.weight_decay),
             ("r_drop", self.r_drop),
+            ("guided_alignment", self.guided_alignment),
             ("clip_norm", self.clip_norm),
         ];
         for (key, value) in amounts {
@@ -299,8 +305,10 @@ impl TrainConfig {
                 self.epsilon
             ));
         }
-        if self.r_drop > MOST_R_DROP {
-            faults.push(format!("train.r_drop: {} is more than {MOST_R_DROP}", self.r_drop));
+        for (key, value) in [("r_drop", self.r_drop), ("guided_alignment", self.guided_alignment)] {
+            if value > MOST_ADDED {
+                faults.push(format!("train.{key}: {value} is more than {MOST_ADDED}"));
+            }
         }
         if !(self.back_off > 0.0 && self.back_off < 1.0) {
             faults.push(format!("train.back_off: {} is not between 0 and 1", self.back_off));

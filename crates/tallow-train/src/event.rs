@@ -24,8 +24,11 @@ pub enum Event {
         update: u64,
         /// The epoch of the update, from 0.
         epoch: u64,
-        /// Label-smoothed cross-entropy in nats per target token.
+        /// Label-smoothed cross-entropy in nats per target token, and what R-Drop and guided alignment add to it.
         loss: f64,
+        /// The loss of guided alignment, without its weight, in nats per target token that has links; `None` if none
+        /// has.
+        alignment_loss: Option<f64>,
         /// Target tokens of the update, without padding.
         target_tokens: usize,
         /// The learning rate.

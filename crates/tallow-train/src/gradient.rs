@@ -4,7 +4,7 @@ use crate::TrainError;
 use crate::parallel::share;
 use candle_core::{Device, Tensor};
 use tallow_data::{Batch, Example, FlatBatch, in_order};
-use tallow_model::{LossOptions, Parameter, Params, Pass, Tokens, Transformer};
+use tallow_model::{GuidedAlignment, LossOptions, Parameter, Params, Pass, Tokens, Transformer};
 use tallow_ops::profile::{Operation, span};
 use tallow_ops::{Compute, DropoutStream, gather_gradients};
 
@@ -15,6 +15,10 @@ pub struct Gradients {
     pub loss: f64,
     /// Number of target tokens in the sums.
     pub target_tokens: usize,
+    /// The loss of guided alignment, without its weight and for one pass of each sentence, in nats.
+    pub alignment_loss: f64,
+    /// Number of target tokens that have links to source tokens.
+    pub linked_tokens: usize,
     /// The gradients, in the order of the parameters.
     pub tensors: Vec<Tensor>,
 }
@@ -27,6 +31,8 @@ impl Gradients {
     pub fn add(&mut self, other: &Gradients) -> Result<(), TrainError> {
         self.loss += other.loss;
         self.target_tokens += other.target_tokens;
+        self.alignment_loss += other.alignment_loss;
+        self.linked_tokens += other.linked_tokens;
         for (sum, tensor) in self.tensors.iter_mut().zip(&other.tensors) {
             *sum = (&*sum + tensor)?;
         }
@@ -73,6 +79,8 @@ pub struct GradientOptions {
     /// The weight of R-Drop (Liang et al. 2021): every sentence passes twice under different dropout, and both passes
     /// should agree. `None`: each sentence passes once.
     pub r_drop: Option<f64>,
+    /// The weight of guided alignment, for batches whose pairs have links; `None`: links have no effect.
+    pub guided_alignment: Option<f64>,
     /// The key of the dropout masks; `None`: no dropout.
     pub dropout: Option<DropoutKey>,
     /// The arithmetic for products of matrices.
@@ -126,6 +134,8 @@ pub fn gradients(
     for other in &others {
         sum.loss += other.loss;
         sum.target_tokens += other.target_tokens;
+        sum.alignment_loss += other.alignment_loss;
+        sum.linked_tokens += other.linked_tokens;
     }
     let pieces: Vec<_> = params.iter().zip(&mut sum.tensors).enumerate().collect();
     let size = |(_, (parameter, _)): &(usize, (&Parameter, &mut Tensor))| parameter.var.elem_count();
@@ -194,9 +204,13 @@ fn shard_gradients(
         let options = LossOptions {
             smoothing: options.label_smoothing,
             r_drop: options.r_drop,
+            guided_alignment: options.guided_alignment.map(|weight| GuidedAlignment {
+                weight,
+                links: &flat.links,
+            }),
         };
         let loss = model.loss(&source, &target, &flat.labels, options, pass)?;
-        let store = loss.backward()?;
+        let store = loss.total.backward()?;
         Ok((loss, store))
     })?;
     let (loss, mut store) = passed?;
@@ -210,13 +224,19 @@ fn shard_gradients(
         .zip(gathered)
         .map(gradient)
         .collect::<Result<_, TrainError>>()?;
-    let loss = f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?);
+    let number = |loss: &Tensor| -> Result<f64, TrainError> {
+        Ok(f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?))
+    };
+    // Both passes of a sentence add to its loss.
+    let passes = if options.r_drop.is_some() { 2 } else { 1 };
     Ok(Gradients {
-        loss,
-        target_tokens: match options.r_drop {
-            Some(_) => flat.labels.len() / 2,
-            None => flat.labels.len(),
+        loss: number(&loss.total)?,
+        target_tokens: flat.labels.len() / passes,
+        alignment_loss: match &loss.alignment {
+            Some(alignment) => number(alignment)? / passes as f64,
+            None => 0.0,
         },
+        linked_tokens: flat.links.chunk_by(|a, b| a.0 == b.0).count() / passes,
         tensors,
     })
 }

@@ -207,6 +207,7 @@ pub fn perplexity(
         let target = Tokens::from_flat(&flat.target_input, &flat.target_lengths, device)?;
         let loss = model
             .loss(&source, &target, &flat.labels, LossOptions::default(), Pass::default())?
+            .total
             .to_scalar::<f32>()?;
         Ok((f64::from(loss), flat.labels.len()))
     })?;

@@ -45,6 +45,7 @@ struct Setting {
 fn options(dropout: Option<DropoutKey>, workers: usize) -> GradientOptions {
     GradientOptions {
         r_drop: None,
+        guided_alignment: None,
         label_smoothing: 0.1,
         dropout,
         compute: Compute::F32,
@@ -82,6 +83,7 @@ fn batch() -> Batch {
         id,
         source: sentence(2 * id, *source),
         target: sentence(2 * id + 1, *target),
+        links: Vec::new(),
     };
     let mut examples: Vec<Example> = (0..).zip(&lengths).map(example).collect();
     examples.push(examples[3].clone());

@@ -42,7 +42,12 @@ impl Case {
                 .collect()
         };
         let pairs = sentences("source").into_iter().zip(sentences("labels"));
-        let example = |(id, (source, target))| Example { id, source, target };
+        let example = |(id, (source, target))| Example {
+            id,
+            source,
+            target,
+            links: Vec::new(),
+        };
         let batch = Batch {
             examples: (0..).zip(pairs).map(example).collect(),
         };
@@ -87,6 +92,7 @@ fn train(case: &Case, config: &TrainConfig, workers: usize) -> (Vec<f64>, Vec<f6
     for update in 1..=UPDATES {
         let options = GradientOptions {
             r_drop: None,
+            guided_alignment: None,
             label_smoothing: config.label_smoothing,
             dropout: None,
             compute: config.compute.into(),

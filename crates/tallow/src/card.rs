@@ -373,6 +373,7 @@ fn training(config: &Config, record: &RunRecord) -> Result<String> {
         source: corpus.source.as_ref().map(name),
         target: corpus.target.as_ref().map(name),
         tsv: corpus.tsv.as_ref().map(name),
+        alignments: corpus.alignments.as_ref().map(name),
         weight: corpus.weight,
     };
     let config = Config {

@@ -3,10 +3,10 @@
 use crate::config::Config;
 use crate::error::bail;
 use crate::{Result, cores};
-use tallow_data::{Corpus, Filters, ParallelText, Recut};
+use tallow_data::{Corpus, Filters, ParallelText, Recut, WordsOf};
 use tallow_decode::says_nothing;
 use tallow_score::ScoreConfig;
-use tallow_text::{SubwordSampler, Tokenizer, Tokenizers};
+use tallow_text::{SubwordSampler, Tokenizer, Tokenizers, WordBegins};
 use tallow_train::{Measure, ValidationSet};
 
 /// Encodes parallel text as tokens.
@@ -47,7 +47,15 @@ const LINES_TO_TRY: usize = 200;
 /// As for [`encode`], and when the tokenizer cannot cut text at random.
 pub fn training_corpus(config: &Config, texts: &[ParallelText], tokenizers: &Tokenizers) -> Result<Corpus> {
     let samplers = tokenizers.samplers(&config.text)?;
-    let corpus = encode(texts, tokenizers, &config.data.filters())?;
+    let mut corpus = encode(texts, tokenizers, &config.data.filters())?;
+    if config.train.guided_alignment > 0.0 && texts.iter().any(|text| text.alignments.is_some()) {
+        let words_of = |tokenizer: &Tokenizer| -> Result<WordsOf> {
+            let begins = WordBegins::new(tokenizer)?;
+            Ok(Box::new(move |tokens: &[u32]| begins.words_of(tokens)))
+        };
+        let [source, target] = [&tokenizers.source, &tokenizers.target].map(words_of);
+        corpus = corpus.align_with(texts, source?, target?);
+    }
     let Some([source, target]) = samplers else {
         return Ok(corpus);
     };

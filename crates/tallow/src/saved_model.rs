@@ -12,14 +12,17 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use tallow_decode::{DecodeCompute, DecodeConfig, Translator, open_tokenizers};
 use tallow_model::{
-    CONFIG_FILE, InferenceCompute, MarianFiles, Opened, PYTORCH_INDEX_FILE, PreparedTransformer, WEIGHTS_INDEX_FILE,
-    WEIGHTS_KEY, read_json,
+    AlignmentHeads, CONFIG_FILE, InferenceCompute, MarianFiles, Opened, PYTORCH_INDEX_FILE, PreparedTransformer,
+    WEIGHTS_INDEX_FILE, WEIGHTS_KEY, read_json,
 };
 use tallow_text::Tokenizers;
 use tallow_train::RunDirectory;
 
 /// The search settings that a model directory recommends to every program.
 const GENERATION_FILE: &str = "generation_config.json";
+
+/// Its key for the heads that align target tokens with source tokens, as in Hugging Face's models of speech.
+const ALIGNMENT_HEADS: &str = "alignment_heads";
 
 /// A model directory and the run that it belongs to.
 #[derive(Debug)]
@@ -233,11 +236,39 @@ impl SavedModel {
     /// The search settings that come with the model: those of its run, or those of `generation_config.json`, which
     /// older models keep in `config.json`. No length exceeds the positions of the model.
     pub fn decode_config(&self) -> DecodeConfig {
-        let recommended = match &self.config {
+        let mut recommended = match &self.config {
             Some(config) => config.decode.clone(),
             None => self.recommended(),
         };
+        if recommended.alignment_heads.is_empty() {
+            recommended.alignment_heads = self.alignment_heads();
+        }
         recommended.within(self.position_limit())
+    }
+
+    /// The heads that `generation_config.json` names, if the model has them.
+    fn alignment_heads(&self) -> Vec<(usize, usize)> {
+        let found = read_json(&self.directory.join(GENERATION_FILE)).ok();
+        let heads: Option<Vec<(usize, usize)>> =
+            found.and_then(|mut found| serde_json::from_value(found[ALIGNMENT_HEADS].take()).ok());
+        let are_there = |heads: &Vec<(usize, usize)>| {
+            let architecture = tallow_model::read_architecture(&self.directory);
+            architecture.is_ok_and(|architecture| AlignmentHeads::new(heads, &architecture).is_ok())
+        };
+        heads.filter(are_there).unwrap_or_default()
+    }
+
+    /// Writes into `generation_config.json` which heads align target tokens with source tokens.
+    ///
+    /// # Errors
+    /// When the model has no such file, or it cannot be read or written.
+    pub fn save_alignment_heads(&self, heads: &[(usize, usize)]) -> Result<()> {
+        let path = self.directory.join(GENERATION_FILE);
+        let mut generation = read_json(&path)?;
+        if let Value::Object(keys) = &mut generation {
+            keys.insert(ALIGNMENT_HEADS.to_owned(), serde_json::json!(heads));
+        }
+        std::fs::write(&path, format!("{generation:#}\n")).with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn recommended(&self) -> DecodeConfig {

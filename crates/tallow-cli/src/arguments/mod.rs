@@ -9,9 +9,9 @@ pub(crate) use search::SearchArguments;
 pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, TranslateArguments};
 
 use crate::examples::{
-    AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES,
-    SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES,
-    VERIFY_EXAMPLES,
+    ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES,
+    EXPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES,
+    TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
 use crate::flags::{at_least_one, number, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Write a model in a form that other programs read
     #[command(after_long_help = EXPORT_EXAMPLES)]
     Export(ExportArguments),
+    /// Find the heads that tell which words belong together
+    #[command(after_long_help = ALIGNMENT_HEADS_EXAMPLES)]
+    AlignmentHeads(AlignmentHeadsArguments),
     /// Learn which pieces a sentence needs, for faster translation
     #[command(after_long_help = SHORTLIST_EXAMPLES)]
     Shortlist(ShortlistArguments),
@@ -223,6 +226,33 @@ pub(crate) struct ExportArguments {
     /// Round the weights to 8-bit integers: a quarter of the size, for Tallow only
     #[arg(long, value_name = "int8", value_parser = ["int8"], conflicts_with = "form")]
     pub(crate) compute: Option<String>,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AlignmentHeadsArguments {
+    /// A run, a checkpoint, a model directory or owner/name on the Hub
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) model: String,
+    /// Source lines; default: the training text of the run
+    #[arg(long, requires = "target")]
+    pub(crate) source: Option<PathBuf>,
+    /// Their translations
+    #[arg(long, requires = "source")]
+    pub(crate) target: Option<PathBuf>,
+    /// Word alignments of these lines, such as `0-0 1-2`; default: those that a lexicon of the text suggests
+    #[arg(long, requires = "source", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) alignments: Option<PathBuf>,
+    /// Most pairs to compare
+    #[arg(long, default_value_t = 1000, value_parser = at_least_one::<usize>)]
+    pub(crate) lines: usize,
+    /// Write the best head into the model's generation_config.json, for `translate`
+    #[arg(long)]
+    pub(crate) save: bool,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) format: OutputFormat,
     #[command(flatten)]
     pub(crate) hub: HubArguments,
 }

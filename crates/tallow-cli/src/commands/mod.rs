@@ -1,5 +1,6 @@
 //! The commands, one file for each.
 
+pub(crate) mod alignment_heads;
 pub(crate) mod average;
 pub(crate) mod chart;
 pub(crate) mod check;

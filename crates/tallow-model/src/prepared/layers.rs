@@ -4,8 +4,8 @@ use super::state::{Buffers, SelfCache};
 use crate::sublayer::EPSILON;
 use crate::{ModelConfig, Norm};
 use tallow_ops::inference::{
-    DecodingAttention, InferenceCompute, InputRows, PreparedLinear, add, add_and_normalise, attend_sentences,
-    normalise_rows,
+    DecodingAttention, InferenceCompute, InputRows, PreparedLinear, RecordedHeads, add, add_and_normalise,
+    attend_sentences, normalise_rows,
 };
 use tallow_ops::{Activation, Sentences};
 
@@ -188,15 +188,15 @@ impl PreparedCrossAttention {
         memory
     }
 
-    /// Replaces the newest token of every hypothesis, which sees the rows of `memory` that `sources` names, and records
-    /// the mean weights of the heads.
+    /// Replaces the newest token of every hypothesis, which sees the rows of `memory` that `sources` names. The weights
+    /// of heads are added to `recorded`.
     pub(super) fn step(
         &self,
         x: &mut [f32],
         memory: &[f32],
         sources: &[(usize, usize)],
         buffers: &mut Buffers,
-        recorded: Option<&mut Vec<Vec<f32>>>,
+        recorded: Option<RecordedHeads>,
     ) {
         let Buffers {
             input,

@@ -5,8 +5,9 @@ use super::layers::{Heads, LastNorm, PreparedCrossAttention, PreparedFeedForward
 use super::parameters::{self, Parameters, Table};
 use super::restriction::Restriction;
 use super::state::{Buffers, LayerState, PackedState, SelfCache};
+use crate::alignment_heads::StepAttention;
 use crate::directory::Unopened;
-use crate::{Architecture, DecoderState, ModelError, Norm, Pass, Tokens, Transformer};
+use crate::{AlignmentHeads, Architecture, DecoderState, ModelError, Norm, Pass, Tokens, Transformer};
 use candle_core::{DType, Device, Tensor};
 use std::sync::{Arc, OnceLock};
 
@@ -261,20 +262,19 @@ impl PreparedState {
         }
     }
 
-    /// Asks for the attention of the steps to come.
-    pub fn record_attention(&mut self) {
+    /// Asks for the attention of these heads in the steps to come.
+    pub fn record_attention(&mut self, heads: &AlignmentHeads) {
         match &mut self.0 {
-            State::Packed(state) => state.attention = Some(Vec::new()),
-            State::Tensors(state) => state.record_attention(),
+            State::Packed(state) => state.attention = Some(StepAttention::new(heads)),
+            State::Tensors(state) => state.record_attention(heads),
         }
     }
 
-    /// The attention of every row's newest token to the source tokens of its sentence, if it was asked for: the last
-    /// layer's cross-attention, the mean of its heads. It may be longer than the sentence; what follows is zero. Valid
-    /// from a step until the rows change.
+    /// The attention of every row's newest token to the source tokens of its sentence, if it was asked for: the mean of
+    /// the heads. It may be longer than the sentence; what follows is zero. Valid from a step until the rows change.
     pub fn attention(&self) -> Option<&[Vec<f32>]> {
         match &self.0 {
-            State::Packed(state) => state.attention.as_deref(),
+            State::Packed(state) => Some(&state.attention.as_ref()?.weights),
             State::Tensors(state) => state.attention(),
         }
     }
@@ -411,11 +411,16 @@ impl Packed {
         for (row, slots) in state.slots.iter_mut().enumerate() {
             slots.push(row as u32);
         }
+        if let Some(attention) = &mut state.attention {
+            attention.clear();
+        }
         let x = &mut state.x;
         let layers = self.decoder.iter().zip(&mut state.layers).enumerate();
         for (number, ((self_attention, cross_attention, feed_forward), layer)) in layers {
-            let is_last = number + 1 == self.decoder.len();
-            let recorded = state.attention.as_mut().filter(|_| is_last);
+            let recorded = state
+                .attention
+                .as_mut()
+                .and_then(|attention| attention.of_layer(number));
             self_attention.step(x, &mut layer.cache, &state.slots, &mut state.buffers);
             cross_attention.step(x, &layer.memory, &state.sources, &mut state.buffers, recorded);
             feed_forward.apply(x, &mut state.buffers);

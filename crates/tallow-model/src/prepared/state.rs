@@ -2,6 +2,7 @@
 
 use super::restriction::Restriction;
 use crate::ModelError;
+use crate::alignment_heads::StepAttention;
 use tallow_ops::inference::Scratch;
 
 /// Memory that every step uses again.
@@ -64,8 +65,8 @@ pub(super) struct PackedState {
     pub(super) logits: Vec<f32>,
     /// The pieces that each sentence may be translated with, if not all.
     pub(super) restriction: Option<Restriction>,
-    /// For each hypothesis, the attention of its newest token to the source; `None` if nobody asks for it.
-    pub(super) attention: Option<Vec<Vec<f32>>>,
+    /// The attention to the source; `None` if nobody asks for it.
+    pub(super) attention: Option<StepAttention>,
 }
 
 impl PackedState {

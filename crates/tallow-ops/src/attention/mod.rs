@@ -1,12 +1,14 @@
 //! Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
 
 mod cpu;
+mod guided_alignment;
 mod mask;
 mod reference;
 mod softmax;
 mod step;
 
 pub(crate) use cpu::{Attention, Sides};
+pub use guided_alignment::guided_alignment;
 pub use mask::AttentionMask;
 pub(crate) use softmax::softmax_vectors;
 

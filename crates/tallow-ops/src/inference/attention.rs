@@ -19,6 +19,30 @@ pub struct DecodingAttention {
     pub scale: f32,
 }
 
+/// Where the weights of some heads go: they are added up over the heads, divided, and added to what is there.
+#[derive(Debug)]
+pub struct RecordedHeads<'a> {
+    /// The heads.
+    pub heads: &'a [usize],
+    /// The divisor of the sum.
+    pub divisor: usize,
+    /// For each query, one weight for each token of its sentence; empty where nothing has been added yet.
+    pub weights: &'a mut Vec<Vec<f32>>,
+}
+
+impl RecordedHeads<'_> {
+    /// Adds the weights of a query. `sum(token)` is the sum over the heads.
+    pub fn add(&mut self, query: usize, count: usize, sum: impl Fn(usize) -> f32) {
+        let share = |token: usize| sum(token) / self.divisor as f32;
+        match self.weights.get_mut(query) {
+            Some(weights) => (0..count)
+                .zip(weights)
+                .for_each(|(token, weight)| *weight += share(token)),
+            None => self.weights.push((0..count).map(share).collect()),
+        }
+    }
+}
+
 impl DecodingAttention {
     /// Attention of every query to the tokens of its own hypothesis.
     ///
@@ -44,9 +68,8 @@ impl DecodingAttention {
     ///
     /// # Shapes
     /// `queries`: `[n, d]`; `memory`: keys and values of all source tokens, `[s, 2 d]`; `sources`: for each query, the
-    /// first row and the number of rows of its sentence; the context, which replaces `context`: `[n, d]`. The means of
-    /// the heads' weights replace `recorded`, if it is given: for each query, one weight for each token of its
-    /// sentence.
+    /// first row and the number of rows of its sentence; the context, which replaces `context`: `[n, d]`. The weights
+    /// of heads are added to `recorded`, if it is given.
     ///
     /// # Panics
     /// When a range lies outside the memory.
@@ -56,7 +79,7 @@ impl DecodingAttention {
         memory: &[f32],
         sources: &[(usize, usize)],
         context: &mut Vec<f32>,
-        recorded: Option<&mut Vec<Vec<f32>>>,
+        recorded: Option<RecordedHeads>,
     ) {
         let size = 2 * self.width;
         let tokens = |query: usize, i: usize| &memory[(sources[query].0 + i) * size..][..size];
@@ -75,11 +98,8 @@ impl DecodingAttention {
         count: impl Fn(usize) -> usize,
         tokens: impl Fn(usize, usize) -> &'a [f32],
         context: &mut Vec<f32>,
-        mut recorded: Option<&mut Vec<Vec<f32>>>,
+        recorded: Option<RecordedHeads>,
     ) {
-        if let Some(recorded) = &mut recorded {
-            recorded.clear();
-        }
         context.clear();
         context.resize(queries.len() / stride * self.width, 0.0);
         arch().dispatch(Run {
@@ -103,8 +123,7 @@ struct Run<'c, 'q, N, T> {
     count: N,
     tokens: T,
     context: &'c mut [f32],
-    /// Gets the mean weights of the heads.
-    recorded: Option<&'c mut Vec<Vec<f32>>>,
+    recorded: Option<RecordedHeads<'c>>,
 }
 
 /// Vectors of the context that are summed in registers at a time.
@@ -141,8 +160,9 @@ impl<'a, N: Fn(usize) -> usize, T: Fn(usize, usize) -> &'a [f32]> WithSimd for R
                 weighted_sum(simd, &weights[..count], values, context);
             }
             if let Some(recorded) = &mut self.recorded {
-                let of_token = |token: usize| weights.iter().skip(token).step_by(padded).sum::<f32>() / heads as f32;
-                recorded.push((0..count).map(of_token).collect());
+                let heads = recorded.heads;
+                let sum = |token: usize| heads.iter().map(|head| weights[head * padded + token]).sum();
+                recorded.add(number, count, sum);
             }
         }
     }
@@ -224,12 +244,12 @@ mod tests {
         scores.into_iter().map(|score| score / sum).collect()
     }
 
-    /// The mean weights of all heads.
-    fn mean_weights(attention: DecodingAttention, q: &[f32], rows: &[&[f32]]) -> Vec<f64> {
+    /// The mean weights of heads.
+    fn mean_weights(attention: DecodingAttention, heads: &[usize], q: &[f32], rows: &[&[f32]]) -> Vec<f64> {
         let mut mean = vec![0.0; rows.len()];
-        for head in 0..attention.heads {
-            for (mean, weight) in mean.iter_mut().zip(weights_of(attention, head, q, rows)) {
-                *mean += weight / attention.heads as f64;
+        for head in heads {
+            for (mean, weight) in mean.iter_mut().zip(weights_of(attention, *head, q, rows)) {
+                *mean += weight / heads.len() as f64;
             }
         }
         mean
@@ -269,14 +289,24 @@ mod tests {
                 .collect();
             let memory = values(30 * size, 99);
             let sources = [(0, 1), (1, 16), (5, 25)];
+            // All heads, and the last one once more, as if it were a head of another layer.
+            let all: Vec<usize> = (0..heads).collect();
+            let twice = [&all[..], &[heads - 1]].concat();
             for path in Path::KERNELS {
-                let (mut to_hypotheses, mut to_memory, mut recorded) = (Vec::new(), vec![7.0; 3], vec![Vec::new(); 9]);
+                let (mut to_hypotheses, mut to_memory, mut weights) = (Vec::new(), vec![7.0; 3], Vec::new());
                 with_path(path, || {
                     attention.to_hypotheses((&q, width + 5), &blocks, &slots, &mut to_hypotheses);
                     let plain: Vec<f32> = q.chunks_exact(width + 5).flat_map(|q| &q[..width]).copied().collect();
-                    attention.to_memory(&plain, &memory, &sources, &mut to_memory, Some(&mut recorded));
+                    for heads in [&all[..], &[heads - 1]] {
+                        let recorded = RecordedHeads {
+                            heads,
+                            divisor: twice.len(),
+                            weights: &mut weights,
+                        };
+                        attention.to_memory(&plain, &memory, &sources, &mut to_memory, Some(recorded));
+                    }
                 });
-                assert_eq!(recorded.len(), queries);
+                assert_eq!(weights.len(), queries);
                 for query in 0..queries {
                     let own = &q[query * (width + 5)..][..width];
                     let of_hypothesis: Vec<&[f32]> = blocks
@@ -286,14 +316,10 @@ mod tests {
                         .collect();
                     let (first, count) = sources[query];
                     let of_sentence: Vec<&[f32]> = memory.chunks_exact(size).skip(first).take(count).collect();
-                    let weights = mean_weights(attention, own, &of_sentence);
-                    assert_eq!(recorded[query].len(), weights.len());
-                    assert!(
-                        recorded[query]
-                            .iter()
-                            .zip(weights)
-                            .all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6)
-                    );
+                    let expected = mean_weights(attention, &twice, own, &of_sentence);
+                    assert_eq!(weights[query].len(), expected.len());
+                    let mut both = weights[query].iter().zip(expected);
+                    assert!(both.all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6));
                     for (got, rows) in [(&to_hypotheses, of_hypothesis), (&to_memory, of_sentence)] {
                         let got = &got[query * width..][..width];
                         for (got, expected) in got.iter().zip(by_definition(attention, own, &rows)) {

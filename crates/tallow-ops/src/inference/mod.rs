@@ -13,7 +13,7 @@ mod parallel;
 mod values;
 
 pub use crate::product::int8::quantise_row;
-pub use attention::{DecodingAttention, attend_sentences};
+pub use attention::{DecodingAttention, RecordedHeads, attend_sentences};
 pub use best::{BestOfRows, BestPieces, RowRequest, best_of_logits, best_of_probabilities, softmax_row};
 pub use linear::{InferenceCompute, InputRows, PreparedLinear, Scratch};
 pub use normalisation::{add, add_and_normalise, normalise_rows};

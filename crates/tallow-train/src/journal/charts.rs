@@ -22,6 +22,7 @@ impl Charts {
             Event::Updated {
                 update,
                 loss,
+                alignment_loss,
                 target_tokens,
                 learning_rate,
                 gradient_norm,
@@ -29,6 +30,9 @@ impl Charts {
                 ..
             } => {
                 self.scalar("train/loss", *update, *loss)?;
+                if let Some(loss) = alignment_loss {
+                    self.scalar("train/alignment_loss", *update, *loss)?;
+                }
                 self.scalar("train/learning_rate", *update, *learning_rate)?;
                 self.scalar("train/gradient_norm", *update, *gradient_norm)?;
                 self.scalar(

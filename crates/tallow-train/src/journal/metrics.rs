@@ -14,8 +14,13 @@ pub enum MetricsLine {
         update: u64,
         /// The epoch of the update, from 0.
         epoch: u64,
-        /// Label-smoothed cross-entropy of this update; with `train.r_drop`, the weighted disagreement is added.
+        /// Label-smoothed cross-entropy of this update. With `train.r_drop`, the weighted disagreement is added, and
+        /// with `train.guided_alignment`, the weighted loss of the alignment.
         loss: f64,
+        /// The loss of guided alignment, without its weight, in nats per target token that has links; missing if none
+        /// has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alignment_loss: Option<f64>,
         /// The learning rate.
         learning_rate: f64,
         /// The gradient's norm, per target token and before clipping.
@@ -88,6 +93,7 @@ impl MetricsLine {
                 update,
                 epoch,
                 loss,
+                alignment_loss,
                 target_tokens,
                 learning_rate,
                 gradient_norm,
@@ -96,6 +102,7 @@ impl MetricsLine {
                 update: *update,
                 epoch: *epoch,
                 loss: *loss,
+                alignment_loss: *alignment_loss,
                 learning_rate: *learning_rate,
                 gradient_norm: *gradient_norm,
                 target_tokens: *target_tokens as u64,
@@ -269,6 +276,7 @@ mod tests {
         for text in [
             r#"{"update":1,"epoch":0,"loss":4.032377888263852,"learning_rate":0.004,"gradient_norm":4.409297626569728,"target_tokens":1886}"#,
             r#"{"update":20,"epoch":2,"loss":1e+30,"learning_rate":2.4999999999999998e-33,"gradient_norm":0.0,"target_tokens":1}"#,
+            r#"{"update":1,"epoch":0,"loss":4.5,"alignment_loss":1.5,"learning_rate":0.004,"gradient_norm":4.25,"target_tokens":1886}"#,
             r#"{"update":10,"skipped":true,"loss":"NaN"}"#,
             r#"{"update":10,"skipped":true,"loss":"-inf"}"#,
             r#"{"update":10,"skipped":true,"loss":2.5}"#,

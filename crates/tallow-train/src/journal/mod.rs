@@ -100,6 +100,7 @@ mod tests {
             update,
             epoch: 0,
             loss: 2.5,
+            alignment_loss: None,
             target_tokens: 100,
             learning_rate: 1e-3,
             gradient_norm: 0.5,

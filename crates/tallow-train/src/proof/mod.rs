@@ -70,7 +70,7 @@ pub fn sample(corpus: &Corpus) -> Vec<Example> {
         let pair = corpus.pair(*index);
         let is_new = |other: &Example| other.source != pair.source && other.target != pair.target;
         if chosen.len() < SAMPLE && chosen.iter().all(is_new) {
-            chosen.push(pair.into());
+            chosen.extend(corpus.batch(&[*index]).examples);
         }
     }
     chosen

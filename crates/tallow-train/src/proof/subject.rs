@@ -124,6 +124,7 @@ impl Subject for ModelSubject<'_> {
         let (params, model) = self.copy()?;
         let options = GradientOptions {
             r_drop: None,
+            guided_alignment: (self.train.guided_alignment > 0.0).then_some(self.train.guided_alignment),
             label_smoothing: self.train.label_smoothing,
             dropout: Some(DropoutKey {
                 seed: self.seed,
@@ -180,6 +181,7 @@ impl Subject for ModelSubject<'_> {
         };
         let options = GradientOptions {
             r_drop: None,
+            guided_alignment: None,
             label_smoothing: 0.0,
             dropout: None,
             compute: self.train.compute.into(),

@@ -429,6 +429,7 @@ impl Trainer {
             update,
             epoch,
             loss,
+            alignment_loss: (sum.linked_tokens > 0).then(|| sum.alignment_loss / sum.linked_tokens as f64),
             target_tokens: sum.target_tokens,
             learning_rate,
             gradient_norm: norm,

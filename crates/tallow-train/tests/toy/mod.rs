@@ -32,6 +32,7 @@ pub(crate) fn text(lines: Vec<String>) -> ParallelText {
         target: lines.clone(),
         source: lines,
         weight: 1.0,
+        alignments: None,
         report: ReadReport::default(),
         files: Vec::new(),
     }

@@ -1,8 +1,8 @@
 //! A config together with the layers that it was made of.
 
 use super::{Config, keys_of, sections};
-use crate::Result;
 use crate::error::{WithContext, bail};
+use crate::{Error, Result};
 use tallow_model::ModelConfig;
 use toml::{Table, Value};
 
@@ -34,7 +34,17 @@ pub type Effective = (Option<&'static str>, &'static str, Option<Value>);
 impl Composed {
     /// Refuses values that make no sense, alone or together.
     pub(crate) fn check(&self) -> Result<()> {
-        self.config.refuse_faults(&self.name)
+        let mut faults = self.config.validate(self.config.init.is_none());
+        let is_guided = self.config.train.guided_alignment > 0.0;
+        let has_alignments = self.config.data.train.iter().any(|corpus| corpus.alignments.is_some());
+        if is_guided && !has_alignments && self.origin(Some("train"), "guided_alignment") != Origin::Default {
+            faults.push("train.guided_alignment: no corpus of data.train has `alignments`".into());
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        Err(Error::Config { name, faults })
     }
 
     /// The config of a run that begins with a model of this shape. Of the keys of `[model]`, only the rates of dropout
@@ -69,7 +79,7 @@ impl Composed {
             );
         }
         self.config.model = theirs.try_into().context("the model of `init` cannot be trained")?;
-        self.fit_lengths();
+        self.fit_model();
         let faults = self.config.validate(true);
         if !faults.is_empty() {
             bail!("this config does not fit its `init`:\n  {}", faults.join("\n  "));
@@ -77,8 +87,15 @@ impl Composed {
         Ok(self.config)
     }
 
-    /// Lowers the lengths that nobody has set to the number of positions that the model learns.
-    pub(super) fn fit_lengths(&mut self) {
+    /// Fits values that nobody has set to the shape of the model: lowers the lengths to the number of positions that it
+    /// learns, and makes the head that learns alignments the one that tells them.
+    pub(super) fn fit_model(&mut self) {
+        let has_alignments = self.config.data.train.iter().any(|corpus| corpus.alignments.is_some());
+        let is_guided = has_alignments && self.config.train.guided_alignment > 0.0;
+        if is_guided && self.origin(Some("decode"), "alignment_heads") == Origin::Default {
+            let last = self.config.model.decoder_layers.saturating_sub(1);
+            self.config.decode.alignment_heads = vec![(last, 0)];
+        }
         let limit = self.config.model.position_limit();
         let is_set = |section, key| self.origin(Some(section), key) != Origin::Default;
         let [data, target, source] = [

@@ -161,7 +161,7 @@ impl Config {
 
     fn layer<S: AsRef<str>>(file: Table, set: &[S], name: &str, default_name: String) -> Result<Composed> {
         let composed = Self::merge(file, set, name, default_name)?;
-        composed.config.refuse_faults(name)?;
+        composed.check()?;
         Ok(composed)
     }
 
@@ -211,7 +211,7 @@ impl Config {
         };
         composed.fit_defaults();
         if composed.config.init.is_none() {
-            composed.fit_lengths();
+            composed.fit_model();
         }
         Ok(composed)
     }

@@ -4,7 +4,7 @@ use crate::commands::check::{FEW, Report};
 use anyhow::Result;
 use tallow::Config;
 use tallow::humanize::{agreeing, counted, thousands};
-use tallow_data::{Alignment, CorpusFiles, DataError, Overlap, ParallelText, Sides, Survey, Tally, read_lines};
+use tallow_data::{CorpusFiles, DataError, LineAlignment, Overlap, ParallelText, Sides, Survey, Tally, read_lines};
 
 /// Shares above which an oddity counts as a fault: of pairs with broken characters, and of held-out pairs that are also
 /// in the training text.
@@ -164,7 +164,7 @@ pub(super) fn pairs_of(count: u64) -> String {
     counted(count, "pair")
 }
 
-fn alignment(key: &str, text: &ParallelText, found: &Alignment, report: &mut Report) -> Result<()> {
+fn alignment(key: &str, text: &ParallelText, found: &LineAlignment, report: &mut Report) -> Result<()> {
     for stretch in &found.misaligned {
         let lines = format!(
             "lines {} to {}",
@@ -222,7 +222,7 @@ fn alignment(key: &str, text: &ParallelText, found: &Alignment, report: &mut Rep
 /// A description of the place where two files of different lengths cease to match.
 fn where_lines_part(files: &CorpusFiles) -> Option<String> {
     let lines = |path: &Option<std::path::PathBuf>| Some(read_lines(path.as_deref()?).ok()?.lines);
-    let found = Alignment::of(&lines(&files.source)?, &lines(&files.target)?);
+    let found = LineAlignment::of(&lines(&files.source)?, &lines(&files.target)?);
     let stretch = found.misaligned.iter().find(|stretch| stretch.shift.is_some())?;
     Some(format!(
         "by the lengths of lines, they cease to belong together at about line {}: compare both files there",

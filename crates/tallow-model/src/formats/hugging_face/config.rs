@@ -116,7 +116,7 @@ pub(crate) fn to_config(architecture: &Architecture, storage: Storage) -> Value 
 /// The contents of `generation_config.json`: the ids again, and the default search settings.
 pub(crate) fn to_generation_config(architecture: &Architecture, search: SearchSettings) -> Value {
     let (pad, eos) = (architecture.target_pad_id(), architecture.eos_id);
-    json!({
+    let mut config = json!({
         "bad_words_ids": [[pad]],
         "bos_token_id": eos,
         "decoder_start_token_id": pad,
@@ -130,7 +130,11 @@ pub(crate) fn to_generation_config(architecture: &Architecture, search: SearchSe
         // The probabilities are over the pieces that can be predicted; without this setting, the share of `<pad>` would
         // be missing.
         "renormalize_logits": true,
-    })
+    });
+    if let (false, Value::Object(keys)) = (search.alignment_heads.is_empty(), &mut config) {
+        keys.insert("alignment_heads".into(), json!(search.alignment_heads));
+    }
+    config
 }
 
 /// Reads keys and collects all faults.

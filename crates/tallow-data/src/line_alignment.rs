@@ -34,7 +34,7 @@ pub struct Stretch {
 
 /// How well the lengths of the two sides agree.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Alignment {
+pub struct LineAlignment {
     /// The correlation of the logarithms of the lengths in characters, over all lines; `None` if there are too few
     /// lines, or if all are equally long.
     pub correlation: Option<f64>,
@@ -42,7 +42,7 @@ pub struct Alignment {
     pub misaligned: Vec<Stretch>,
 }
 
-impl Alignment {
+impl LineAlignment {
     /// Compares the sides of a corpus. They may have different numbers of lines.
     pub fn of(source: &[String], target: &[String]) -> Self {
         let log = |line: &String| ((line.trim().chars().count() + 1) as f64).ln();
@@ -230,20 +230,20 @@ mod tests {
     fn what_belongs_together_is_left_alone() {
         for lines in [0, 1, 49, 60, 399, 1000, 4100] {
             let (source, target) = corpus(lines);
-            let found = Alignment::of(&source, &target);
+            let found = LineAlignment::of(&source, &target);
             assert_eq!(found.misaligned, [], "{lines}");
             assert_eq!(found.correlation.is_some(), lines >= LEAST);
         }
         let (source, target) = corpus(1000);
-        assert!(Alignment::of(&source, &target).correlation.unwrap() > 0.8);
+        assert!(LineAlignment::of(&source, &target).correlation.unwrap() > 0.8);
         // If all lines are equally long, nothing can be concluded.
         let same = vec!["abc".to_string(); 1000];
-        let found = Alignment::of(&same, &same);
+        let found = LineAlignment::of(&same, &same);
         assert_eq!((found.correlation, found.misaligned.len()), (None, 0));
         // Sorted by length, as some corpora are, every neighbour fits.
         let mut sorted = source;
         sorted.sort_by_key(String::len);
-        assert_eq!(Alignment::of(&sorted, &sorted).misaligned, []);
+        assert_eq!(LineAlignment::of(&sorted, &sorted).misaligned, []);
         // A part in random order and a part sorted by the length of the source. In the sorted part, little correlation
         // is left.
         let (mut source, mut target) = corpus(4000);
@@ -254,7 +254,7 @@ mod tests {
             source.push(one);
             target.push(other);
         }
-        assert_eq!(Alignment::of(&source, &target).misaligned, []);
+        assert_eq!(LineAlignment::of(&source, &target).misaligned, []);
     }
 
     /// A few unrelated lines are not mistaken for shifted ones.
@@ -265,7 +265,7 @@ mod tests {
                 let (source, _) = corpus(lines + start);
                 let (_, mut target) = corpus(3 * lines);
                 target.reverse();
-                let found = Alignment::of(&source[start..], &target[..lines]).misaligned;
+                let found = LineAlignment::of(&source[start..], &target[..lines]).misaligned;
                 assert_eq!(found, [], "{lines} {start}");
             }
         }
@@ -280,7 +280,7 @@ mod tests {
             for fill in [false, true] {
                 let mut target = target.clone();
                 target.extend(fill.then(|| "b".repeat(20)));
-                let found = Alignment::of(&source, &target).misaligned;
+                let found = LineAlignment::of(&source, &target).misaligned;
                 assert_eq!(found.len(), 1, "{lines} {missing} {found:?}");
                 assert_eq!(found[0].shift, Some(-1));
                 assert_eq!(found[0].last, lines as u64);
@@ -298,18 +298,18 @@ mod tests {
         for _ in 0..3 {
             target.insert(1500, "b".repeat(30));
         }
-        let found = Alignment::of(&source, &target).misaligned;
+        let found = LineAlignment::of(&source, &target).misaligned;
         assert_eq!((found.len(), found[0].shift), (1, Some(3)), "{found:?}");
         // The middle third in another order.
         let (source, mut target) = corpus(3600);
         target[1200..2400].reverse();
-        let found = Alignment::of(&source, &target).misaligned;
+        let found = LineAlignment::of(&source, &target).misaligned;
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((found[0].first, found[0].last, found[0].shift), (1201, 2400, None));
         // A corpus in a completely different order: no correlation, and no shift fits.
         let (source, mut target) = corpus(3600);
         target.reverse();
-        let found = Alignment::of(&source, &target);
+        let found = LineAlignment::of(&source, &target);
         assert!(
             found.correlation.unwrap().abs() < 0.1 && found.misaligned.is_empty(),
             "{found:?}"
