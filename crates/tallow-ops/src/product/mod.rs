@@ -12,7 +12,6 @@ mod transpose;
 use crate::path::{Path, path};
 use crate::profile::{Operation, Span, span_of};
 use gemm::Parallelism;
-use std::ops::Range;
 use std::sync::OnceLock;
 
 pub(crate) use small::{Left, Right, small_product};
@@ -119,11 +118,6 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// `count` columns starting at `first`, which exist.
-    fn some_columns(self, first: usize, count: usize) -> Self {
-        self.t().some_rows(first, count).t()
-    }
-
     /// The transposed matrix, on the same values.
     pub(crate) fn t(self) -> Self {
         Self {
@@ -164,10 +158,6 @@ fn reach(rows: usize, columns: usize, stride: usize) -> usize {
         (rows - 1) * stride + columns
     }
 }
-
-/// The multiple at which [`product_prepared_columns`] begins: no form of an operand has blocks of columns that go
-/// beyond one.
-pub(crate) const COLUMNS: usize = 64;
 
 /// A right operand that is prepared once and used in several products.
 pub(crate) struct Prepared<'a>(State<'a>);
@@ -245,15 +235,6 @@ impl<'a> Operand<'a> {
         }
     }
 
-    /// Some of its columns, which exist; the first is a multiple of [`COLUMNS`].
-    fn some_columns(self, first: usize, count: usize) -> Self {
-        match self {
-            Self::Gemm(b) => Self::Gemm(b.some_columns(first, count)),
-            Self::Panels(b) => Self::Panels(b.some_columns(first, count)),
-            Self::Tiles(b) => Self::Tiles(b.some_columns(first, count)),
-        }
-    }
-
     fn new(engine: Engine, b: Matrix<'a>) -> Self {
         match engine {
             Engine::Gemm => Self::Gemm(b),
@@ -276,22 +257,6 @@ pub(crate) fn product(engine: Engine, output: Output, a: Matrix, b: Matrix, into
 /// [`product`] with a prepared right operand.
 pub(crate) fn product_prepared(output: Output, a: Matrix, b: &Prepared, into: Into) {
     product_of(output, a, b.operand(), into);
-}
-
-/// [`product_prepared`] over some columns of the right operand. The output holds only these columns, and so does a
-/// bias. With Tallow's kernels, they equal those of the whole product, to the bit.
-///
-/// # Panics
-/// As for [`product`], or when the first column is not a multiple of [`COLUMNS`], or the last does not exist.
-#[allow(dead_code, reason = "for output layers that are computed block by block")]
-pub(crate) fn product_prepared_columns(output: Output, a: Matrix, b: &Prepared, columns: Range<usize>, into: Into) {
-    let b = b.operand();
-    let all = b.shape().1;
-    assert!(
-        columns.start.is_multiple_of(COLUMNS) && columns.start <= columns.end && columns.end <= all,
-        "columns {columns:?} of {all}, from a multiple of {COLUMNS}"
-    );
-    product_of(output, a, b.some_columns(columns.start, columns.len()), into);
 }
 
 #[allow(unsafe_code)]

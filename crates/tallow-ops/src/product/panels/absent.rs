@@ -55,11 +55,6 @@ impl<'a> Right<'a> {
         Self::Packed(packed)
     }
 
-    /// Some of its columns.
-    pub(crate) fn some_columns(self, _: usize, _: usize) -> Self {
-        self
-    }
-
     /// Its rows and columns.
     pub(crate) fn shape(self) -> (usize, usize) {
         match self {

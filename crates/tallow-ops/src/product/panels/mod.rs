@@ -75,7 +75,7 @@ impl Slab {
 trait Kernel {
     /// Rows of a slab.
     const SLAB: usize;
-    /// Columns of a panel, a divisor of [`COLUMNS`](super::COLUMNS).
+    /// Columns of a panel.
     const PANEL: usize;
     /// The room for a step in [`Slab::Steps`], in values.
     const STEP: usize;
@@ -253,8 +253,8 @@ impl Packed {
 /// A right operand.
 #[derive(Clone, Copy)]
 pub(crate) enum Right<'a> {
-    /// It has been packed before. A product takes some of its columns: the number of the first, and how many.
-    Packed(&'a Packed, (usize, usize)),
+    /// It has been packed before.
+    Packed(&'a Packed),
     /// It is packed piece by piece.
     Fresh(Processor, Matrix<'a>),
 }
@@ -262,22 +262,14 @@ pub(crate) enum Right<'a> {
 impl<'a> Right<'a> {
     /// All of a packed operand.
     pub(crate) fn packed(packed: &'a Packed) -> Self {
-        Self::Packed(packed, (0, packed.columns))
+        Self::Packed(packed)
     }
 
     /// Its rows and columns.
     pub(crate) fn shape(self) -> (usize, usize) {
         match self {
-            Self::Packed(packed, (_, columns)) => (packed.inner, columns),
+            Self::Packed(packed) => (packed.inner, packed.columns),
             Self::Fresh(_, b) => (b.rows, b.columns),
-        }
-    }
-
-    /// Some of its columns, which exist; the first is a multiple of [`COLUMNS`](super::COLUMNS).
-    pub(crate) fn some_columns(self, first: usize, count: usize) -> Self {
-        match self {
-            Self::Packed(packed, (start, _)) => Self::Packed(packed, (start + first, count)),
-            Self::Fresh(processor, b) => Self::Fresh(processor, b.some_columns(first, count)),
         }
     }
 }
@@ -356,7 +348,7 @@ thread_local! {
 /// When the inner dimensions of the operands differ.
 pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Right, into: Into) {
     let processor = match b {
-        Right::Packed(packed, _) => packed.processor,
+        Right::Packed(packed) => packed.processor,
         Right::Fresh(processor, _) => processor,
     };
     // SAFETY: the processor has been detected, and the caller vouches for the output.
@@ -376,7 +368,7 @@ unsafe fn blocks<K: Kernel>(output: *mut f32, stride: usize, a: Matrix, b: Right
             let width = K::WIDTH.min(columns - left);
             for depth in pieces(inner) {
                 let panels = match b {
-                    Right::Packed(packed, (first, _)) => packed.panels(&depth, first + left),
+                    Right::Packed(packed) => packed.panels(&depth, left),
                     Right::Fresh(_, b) => {
                         let panels = grown(panels, depth.len() * width.next_multiple_of(K::PANEL));
                         // SAFETY: the caller vouches for the processor.

@@ -219,8 +219,8 @@ impl Packed {
 /// A right operand.
 #[derive(Clone, Copy)]
 pub(crate) enum Right<'a> {
-    /// It has been packed before. A product takes some of its columns: the number of the first, and how many.
-    Packed(&'a Packed, (usize, usize)),
+    /// It has been packed before.
+    Packed(&'a Packed),
     /// It is packed piece by piece.
     Fresh(Unit, Matrix<'a>),
 }
@@ -228,22 +228,14 @@ pub(crate) enum Right<'a> {
 impl<'a> Right<'a> {
     /// All of a packed operand.
     pub(crate) fn packed(packed: &'a Packed) -> Self {
-        Self::Packed(packed, (0, packed.columns))
+        Self::Packed(packed)
     }
 
     /// Its rows and columns.
     pub(crate) fn shape(self) -> (usize, usize) {
         match self {
-            Self::Packed(packed, (_, columns)) => (packed.inner, columns),
+            Self::Packed(packed) => (packed.inner, packed.columns),
             Self::Fresh(_, b) => (b.rows, b.columns),
-        }
-    }
-
-    /// Some of its columns, which exist; the first is a multiple of [`COLUMNS`](super::COLUMNS).
-    pub(crate) fn some_columns(self, first: usize, count: usize) -> Self {
-        match self {
-            Self::Packed(packed, (start, _)) => Self::Packed(packed, (start + first, count)),
-            Self::Fresh(unit, b) => Self::Fresh(unit, b.some_columns(first, count)),
         }
     }
 }
@@ -284,7 +276,7 @@ fn grown(tiles: &mut Vec<Tile>, count: usize) -> &mut [Tile] {
 pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Right, into: Into) {
     let (inner, columns) = b.shape();
     let unit = match b {
-        Right::Packed(packed, _) => packed.unit,
+        Right::Packed(packed) => packed.unit,
         Right::Fresh(unit, _) => unit,
     };
     assert_eq!(a.columns, inner, "the inner dimensions of a product differ");
@@ -305,7 +297,7 @@ pub(crate) unsafe fn product(output: *mut f32, stride: usize, a: Matrix, b: Righ
                 Initial { into: Into::Add, unit }
             };
             let of_b = match b {
-                Right::Packed(packed, (start, _)) => &packed.piece(&depth)[start / TILE * strip..],
+                Right::Packed(packed) => packed.piece(&depth),
                 Right::Fresh(_, b) => {
                     let of_b = grown(of_b, strips(columns) * strip);
                     pack(unit.parts(), b.t(), 0, depth.clone(), Strip::Columns, of_b);
