@@ -22,6 +22,19 @@ macro_rules! vectorized {
     };
 }
 
+/// [`vectorized!`] with a constant that tells whether its instructions multiply and add in one.
+macro_rules! vectorized_fusing {
+    (|$fused:ident| $body:block) => {
+        if crate::path::fuses() {
+            const $fused: bool = true;
+            vectorized!($body)
+        } else {
+            const $fused: bool = false;
+            vectorized!($body)
+        }
+    };
+}
+
 /// Calls a closure with the widest vector instructions; see `vectorized!`. The bound must be `FnOnce`: other closures
 /// would be called through a shim, which is not inlined into the function with these instructions.
 #[inline(always)]

@@ -66,6 +66,16 @@ pub(crate) fn path() -> Path {
     PATH.get()
 }
 
+/// Whether [`arch`] multiplies and adds in one instruction.
+#[inline]
+pub(crate) fn fuses() -> bool {
+    match arch() {
+        #[cfg(target_arch = "x86_64")]
+        Arch::V3(_) | Arch::V4(_) => true,
+        _ => false,
+    }
+}
+
 /// The vector instructions that kernels may use.
 #[inline]
 pub(crate) fn arch() -> Arch {

@@ -10,7 +10,6 @@ mod step;
 pub(crate) use cpu::{Attention, Sides};
 pub use guided_alignment::guided_alignment;
 pub use mask::AttentionMask;
-pub(crate) use softmax::softmax_vectors;
 
 use crate::backend::Backend;
 use crate::{Dropout, Sentences, dropout};

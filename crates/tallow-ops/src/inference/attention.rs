@@ -1,8 +1,9 @@
 //! Attention of a decoder's newest tokens, and of whole sentences to themselves.
 
 use crate::Sentences;
-use crate::attention::{Attention, Sides, softmax_vectors};
-use crate::path::arch;
+use crate::attention::{Attention, Sides};
+use crate::exponential::exp_nonpositive_fusing;
+use crate::path::{arch, fuses};
 use crate::rows::LANES;
 use pulp::{Simd, WithSimd};
 
@@ -110,6 +111,7 @@ impl DecodingAttention {
             tokens,
             context,
             recorded,
+            fuses: fuses(),
         });
     }
 }
@@ -124,6 +126,8 @@ struct Run<'c, 'q, N, T> {
     tokens: T,
     context: &'c mut [f32],
     recorded: Option<RecordedHeads<'c>>,
+    /// Whether the instructions multiply and add in one.
+    fuses: bool,
 }
 
 /// Vectors of the context that are summed in registers at a time.
@@ -136,35 +140,95 @@ impl<'a, N: Fn(usize) -> usize, T: Fn(usize, usize) -> &'a [f32]> WithSimd for R
     fn with_simd<S: Simd>(mut self, simd: S) {
         let DecodingAttention { width, heads, scale } = self.attention;
         let of_head = width / heads;
+        // The weights of a token's heads side by side.
+        let room = room_for(heads);
         let (mut weights, mut rows) = (Vec::new(), Vec::new());
         let queries = self.queries.chunks_exact(self.stride);
         for (number, (query, context)) in queries.zip(self.context.chunks_exact_mut(width)).enumerate() {
             let count = (self.count)(number);
             rows.clear();
             rows.extend((0..count).map(|token| (self.tokens)(number, token)));
-            let padded = count.next_multiple_of(LANES);
             weights.clear();
-            weights.resize(heads * padded, f32::NEG_INFINITY);
-            for (token, row) in rows.iter().enumerate() {
-                let both = query[..width]
-                    .chunks_exact(of_head)
-                    .zip(row[..width].chunks_exact(of_head));
-                for (head, (q, k)) in both.enumerate() {
-                    weights[head * padded + token] = dot(simd, q, k) * scale;
+            weights.resize(count * room, 0.0);
+            weights.resize((count * room).next_multiple_of(LANES), f32::NEG_INFINITY);
+            for (weights, row) in weights.chunks_exact_mut(room).zip(&rows) {
+                for (head, weight) in weights[..heads].iter_mut().enumerate() {
+                    let values = head * of_head..(head + 1) * of_head;
+                    *weight = dot(simd, &query[values.clone()], &row[values]) * scale;
                 }
             }
-            let each_head = weights.chunks_exact_mut(padded).zip(context.chunks_exact_mut(of_head));
-            for (head, (weights, context)) in each_head.enumerate() {
-                softmax_vectors(weights, count, 1.0);
+            if self.fuses {
+                softmax_of_heads::<true>(&mut weights, room);
+            } else {
+                softmax_of_heads::<false>(&mut weights, room);
+            }
+            for (head, context) in context.chunks_exact_mut(of_head).enumerate() {
+                let weight = |token: usize| weights[token * room + head];
                 let values = |token: usize| &rows[token][width + head * of_head..][..of_head];
-                weighted_sum(simd, &weights[..count], values, context);
+                weighted_sum(simd, count, weight, values, context);
             }
             if let Some(recorded) = &mut self.recorded {
                 let heads = recorded.heads;
-                let sum = |token: usize| heads.iter().map(|head| weights[head * padded + token]).sum();
+                let sum = |token: usize| heads.iter().map(|head| weights[token * room + head]).sum();
                 recorded.add(number, count, sum);
             }
         }
+    }
+}
+
+/// The room for the weights of so many heads, such that vectors hold the same heads of several tokens, or some heads of
+/// one token.
+fn room_for(heads: usize) -> usize {
+    match heads {
+        0..=LANES => heads.next_power_of_two(),
+        _ => heads.next_multiple_of(LANES),
+    }
+}
+
+/// Softmax over tokens, for all heads side by side. It has no loops over single rows, which would take most of the time
+/// with few tokens.
+///
+/// # Shapes
+/// `scores`: `[s, room]` with a room of [`room_for`] heads, and minus infinity up to a multiple of [`LANES`].
+#[inline(always)]
+fn softmax_of_heads<const FUSED: bool>(scores: &mut [f32], room: usize) {
+    let width = room.max(LANES);
+    for first in (0..width).step_by(LANES) {
+        let mut greatest = [f32::NEG_INFINITY; LANES];
+        for row in scores.chunks_exact(width) {
+            for (greatest, x) in greatest.iter_mut().zip(&row[first..first + LANES]) {
+                *greatest = if *x > *greatest { *x } else { *greatest };
+            }
+        }
+        fold(&mut greatest, room, |a, b| if b > a { b } else { a });
+        let mut sums = [0f32; LANES];
+        for row in scores.chunks_exact_mut(width) {
+            let lanes = row[first..first + LANES].iter_mut().zip(&greatest).zip(&mut sums);
+            for ((x, greatest), sum) in lanes {
+                *x = exp_nonpositive_fusing::<FUSED>(*x - greatest);
+                *sum += *x;
+            }
+        }
+        fold(&mut sums, room, |a, b| a + b);
+        let shares = sums.map(|sum| 1.0 / sum);
+        for row in scores.chunks_exact_mut(width) {
+            for (x, share) in row[first..first + LANES].iter_mut().zip(&shares) {
+                *x *= share;
+            }
+        }
+    }
+}
+
+/// Combines the lanes of each head. All of them then have the result.
+#[inline(always)]
+fn fold(lanes: &mut [f32; LANES], room: usize, combine: impl Fn(f32, f32) -> f32) {
+    let mut distance = LANES / 2;
+    while distance >= room {
+        let before = *lanes;
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane = combine(before[i], before[i ^ distance]);
+        }
+        distance /= 2;
     }
 }
 
@@ -182,13 +246,19 @@ fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
 
 /// The sum of values by their weights.
 #[inline(always)]
-fn weighted_sum<'a, S: Simd>(simd: S, weights: &[f32], values: impl Fn(usize) -> &'a [f32], sum: &mut [f32]) {
+fn weighted_sum<'a, S: Simd>(
+    simd: S,
+    count: usize,
+    weight: impl Fn(usize) -> f32,
+    values: impl Fn(usize) -> &'a [f32],
+    sum: &mut [f32],
+) {
     let (sums, rest) = S::as_mut_simd_f32s(sum);
     let whole = sums.len() * S::F32_LANES;
     for (group, sums) in sums.chunks_mut(SUMS).enumerate() {
         let mut registers = [simd.splat_f32s(0.0); SUMS];
-        for (token, weight) in weights.iter().enumerate() {
-            let weight = simd.splat_f32s(*weight);
+        for token in 0..count {
+            let weight = simd.splat_f32s(weight(token));
             let (values, _) = S::as_simd_f32s(values(token));
             for (register, value) in registers.iter_mut().zip(&values[group * SUMS..]).take(sums.len()) {
                 *register = simd.mul_add_e_f32s(weight, *value, *register);
@@ -199,10 +269,7 @@ fn weighted_sum<'a, S: Simd>(simd: S, weights: &[f32], values: impl Fn(usize) ->
             .for_each(|(sum, register)| *sum = register);
     }
     for (i, sum) in rest.iter_mut().enumerate() {
-        let products = weights
-            .iter()
-            .enumerate()
-            .map(|(token, weight)| weight * values(token)[whole + i]);
+        let products = (0..count).map(|token| weight(token) * values(token)[whole + i]);
         *sum = products.fold(0.0, |sum, product| sum + product);
     }
 }

@@ -1,7 +1,7 @@
 //! The most probable pieces of every row: softmax, normalisation and selection in one pass over logits, which may come
 //! in blocks of columns. Whole rows of a large vocabulary need not be stored.
 
-use crate::exponential::exp_nonpositive;
+use crate::exponential::{exp_nonpositive, exp_nonpositive_fusing};
 use crate::rows::{LANES, greatest, sum};
 use crate::values::Values;
 use candle_core::{DType, Device, Result, Tensor};
@@ -64,10 +64,10 @@ impl<'a> BestOfRows<'a> {
     /// `logits`: `[n, stride]`, of which the first `width` columns are pieces.
     pub fn add(&mut self, first: u32, logits: &[f32], (width, stride): (usize, usize)) {
         let count = self.count;
-        vectorized!({
+        vectorized_fusing!(|FUSED| {
             let rows = self.rows.iter_mut().zip(self.requests).zip(logits.chunks_exact(stride));
             for ((row, request), logits) in rows {
-                row.add(first, &logits[..width], request, count);
+                row.add::<FUSED>(first, &logits[..width], request, count);
             }
         });
     }
@@ -137,7 +137,7 @@ impl Row {
     }
 
     #[inline(always)]
-    fn add(&mut self, first: u32, logits: &[f32], request: &RowRequest, count: usize) {
+    fn add<const FUSED: bool>(&mut self, first: u32, logits: &[f32], request: &RowRequest, count: usize) {
         let block = greatest(logits);
         for (reported, piece) in self.reported.iter_mut().zip(request.reported) {
             if let Some(logit) = piece.checked_sub(first).and_then(|piece| logits.get(piece as usize)) {
@@ -157,7 +157,7 @@ impl Row {
         } else {
             self.greatest
         };
-        self.sum += sum(logits, |x| exp_nonpositive(x - greatest));
+        self.sum += sum(logits, |x| exp_nonpositive_fusing::<FUSED>(x - greatest));
     }
 
     /// Takes the logits above the threshold, in vectors, most of which hold none.

@@ -22,7 +22,9 @@ fn rounded(row: &[f32]) -> (f32, Vec<i64>) {
     }
     (
         scale,
-        row.iter().map(|x| (x / scale).round_ties_even() as i64).collect(),
+        row.iter()
+            .map(|x| (x * (1.0 / scale)).round_ties_even() as i64)
+            .collect(),
     )
 }
 

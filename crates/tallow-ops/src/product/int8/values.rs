@@ -1,6 +1,7 @@
 //! The rounding of numbers to whole numbers from -127 to 127, times a scale.
 
 use super::BLOCK;
+use crate::rows::LANES;
 
 /// The greatest number. -128 is not used, so that the range is symmetric.
 const GREATEST: f32 = 127.0;
@@ -36,10 +37,12 @@ impl<'a> Blocks<'a> {
         const WITHOUT_SIGN: u32 = 0x7fff_ffff;
         // The bits of numbers without their signs are in the order of the numbers; those of infinity and NaN are
         // greater.
-        let mut lanes = [0; BLOCK];
-        for block in self.whole.iter().chain(&self.last) {
-            for (lane, x) in lanes.iter_mut().zip(block) {
-                *lane = std::cmp::max(*lane, x.to_bits() & WITHOUT_SIGN);
+        let mut lanes = [0; LANES];
+        for values in [self.whole, self.last.as_slice()] {
+            for vector in values.as_flattened().as_chunks::<LANES>().0 {
+                for (lane, x) in lanes.iter_mut().zip(vector) {
+                    *lane = std::cmp::max(*lane, x.to_bits() & WITHOUT_SIGN);
+                }
             }
         }
         let mut greatest = 0;
@@ -57,7 +60,8 @@ impl<'a> Blocks<'a> {
         }
     }
 
-    /// Rounds the quotients of the values and their scale, and stores `form` of each. Without a scale all are zero.
+    /// Rounds the quotients of the values and their scale, and stores `form` of each. Without a scale all are zero. The
+    /// quotient is a product with the reciprocal of the scale, which is much faster than a division.
     #[inline(always)]
     pub(super) fn round<'b, T: 'b>(
         &self,
@@ -65,15 +69,10 @@ impl<'a> Blocks<'a> {
         form: impl Fn(i8) -> T,
         places: impl Iterator<Item = &'b mut [T; BLOCK]>,
     ) {
+        let reciprocal = if scale > 0.0 { 1.0 / scale } else { 0.0 };
         for (values, place) in self.whole.iter().chain(&self.last).zip(places) {
-            if scale > 0.0 {
-                for (place, x) in place.iter_mut().zip(values) {
-                    *place = form((x / scale + ROUND).to_bits() as i8);
-                }
-            } else {
-                for place in place {
-                    *place = form(0);
-                }
+            for (place, x) in place.iter_mut().zip(values) {
+                *place = form((x * reciprocal + ROUND).to_bits() as i8);
             }
         }
     }
