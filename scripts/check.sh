@@ -12,6 +12,13 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 echo "== tests (the README's command)"
 cargo test --workspace
 
+echo "== pages"
+if command -v python3 >/dev/null; then
+    python3 scripts/check_pages.py target/debug/tallow
+else
+    echo "pages: skipped, there is no python3 here"
+fi
+
 # Crates with C code of others need a cross compiler and are left out.
 aarch64=aarch64-unknown-linux-gnu
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$aarch64" ]; then

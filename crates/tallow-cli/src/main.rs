@@ -78,6 +78,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => commands::check::run(arguments),
         Command::Verify(arguments) => commands::verify::run(arguments),
         Command::Export(arguments) => commands::export::run(arguments),
+        Command::Look(arguments) => commands::look::run(arguments),
         Command::AlignmentHeads(arguments) => commands::alignment_heads::run(arguments),
         Command::Shortlist(arguments) => commands::shortlist::run(arguments),
         Command::Tokenizer(arguments) => commands::tokenizer::run(arguments),

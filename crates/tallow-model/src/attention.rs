@@ -3,6 +3,7 @@
 use crate::record::Block;
 use crate::state::{CrossCache, SelfCache};
 use crate::sublayer::{LayerPass, Rates, Site, Weights, connection};
+use crate::trace::{AttentionTrace, Traced};
 use crate::transformer::Encoded;
 use crate::{ModelConfig, ModelError, Norm};
 use candle_core::{DType, Tensor};
@@ -54,6 +55,24 @@ impl Settings {
         let result = sublayer(options)?;
         pass.record(block, recorded.into_inner());
         Ok(result)
+    }
+
+    /// The surroundings of an attention function whose values are kept.
+    fn traced<'a>(
+        &self,
+        norm: (Norm, &'a Tensor),
+        x: &'a Tensor,
+        output: (&'a Tensor, &'a Tensor),
+        off: &'a [usize],
+    ) -> Traced<'a> {
+        Traced {
+            norm,
+            x,
+            output,
+            heads: self.heads,
+            scale: self.scale,
+            off,
+        }
     }
 
     /// Attention of the newest positions to cached keys and values.
@@ -125,6 +144,22 @@ impl SelfAttention {
         })
     }
 
+    /// The values of a pass over one sentence, with some heads switched off.
+    ///
+    /// # Shapes
+    /// `x`: `[n, d]`.
+    pub(crate) fn trace(&self, x: &Tensor, off: &[usize]) -> Result<AttentionTrace, ModelError> {
+        let (parts, norm, width) = (&self.parts, self.settings.norm, x.dim(1)?);
+        let input = connection(norm, None).enter(x, &parts.norm)?;
+        let qkv = project(&input, &parts.qkv_weight, &parts.qkv_bias)?;
+        let part = |i: usize| qkv.narrow(1, i * width, width)?.contiguous();
+        let projected = [&part(0)?, &part(1)?, &part(2)?];
+        let is_causal = self.block == Block::DecoderSelf;
+        self.settings
+            .traced((norm, &parts.norm), x, (&parts.output_weight, &parts.output_bias), off)
+            .trace(projected, is_causal)
+    }
+
     /// Computes one position of the decoder and adds its keys and values to the cache.
     ///
     /// # Shapes
@@ -169,6 +204,21 @@ impl CrossAttention {
         self.settings.run(pass, sites, |options| {
             cross_attention_sublayer((x, pass.sentences), memory, &self.packed, options)
         })
+    }
+
+    /// The values of a pass over one pair of sentences, with some heads switched off.
+    ///
+    /// # Shapes
+    /// `x`: `[n, d]`; `memory`: the encoder's output, `[m, d]`.
+    pub(crate) fn trace(&self, x: &Tensor, memory: &Tensor, off: &[usize]) -> Result<AttentionTrace, ModelError> {
+        let (parts, norm, width) = (&self.parts, self.settings.norm, x.dim(1)?);
+        let input = connection(norm, None).enter(x, &parts.norm)?;
+        let queries = project(&input, &parts.q_weight, &parts.q_bias)?;
+        let kv = project(memory, &parts.kv_weight, &parts.kv_bias)?;
+        let part = |i: usize| kv.narrow(1, i * width, width)?.contiguous();
+        self.settings
+            .traced((norm, &parts.norm), x, (&parts.output_weight, &parts.output_bias), off)
+            .trace([&queries, &part(0)?, &part(1)?], false)
     }
 
     /// The loss of the first head's attention by the links between tokens; see [`guided_alignment`]. It is that of the

@@ -9,9 +9,9 @@ use tallow_ops::{Activation, FeedForwardOptions, feed_forward};
 #[derive(Clone, Debug)]
 pub(crate) struct FeedForward {
     pub(crate) packed: Tensor,
-    inner: usize,
-    norm: Norm,
-    activation: Activation,
+    pub(crate) inner: usize,
+    pub(crate) norm: Norm,
+    pub(crate) activation: Activation,
     rates: Rates,
 }
 

@@ -26,6 +26,7 @@ mod record;
 mod state;
 mod sublayer;
 mod tokens;
+mod trace;
 mod transformer;
 mod verify;
 
@@ -48,5 +49,6 @@ pub use record::{AttentionRecord, Block, RecordedAttention};
 pub use state::DecoderState;
 pub use tallow_ops::inference::{BestPieces, InferenceCompute, RowRequest};
 pub use tokens::Tokens;
+pub use trace::{AttentionTrace, FeedForwardTrace, ForwardTrace, Head, LayerTrace, StackTrace};
 pub use transformer::{Encoded, GuidedAlignment, Loss, LossOptions, Pass, Transformer};
 pub use verify::{Check, pad_row_faults, verify};

@@ -122,6 +122,29 @@ impl Input {
         })
     }
 
+    /// The factor of embeddings.
+    pub(crate) fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// The vectors of some positions, `[length, d]`; `None` if the model has none.
+    pub(crate) fn positions_of(&self, start: usize, length: usize) -> Result<Option<Tensor>, ModelError> {
+        let Some(table) = &self.positions else {
+            return Ok(None);
+        };
+        if start + length <= table.dim(0)? {
+            return Ok(Some(table.narrow(0, start, length)?));
+        }
+        let shape = (start, length, table.dim(1)?);
+        match computed(self.kind, shape, (table.dtype(), table.device()))? {
+            Some(positions) => Ok(Some(positions)),
+            None => Err(ModelError::TooLong {
+                length: start + length,
+                limit: table.dim(0)?,
+            }),
+        }
+    }
+
     /// # Shapes
     /// `ids`: u32 `[n]`, the tokens of sentences whose first token has the position `start`; the result: `[n, d]`.
     fn forward(
@@ -130,24 +153,7 @@ impl Input {
         start: usize,
         dropout: Option<&DropoutStream>,
     ) -> Result<Tensor, ModelError> {
-        let length = sentences.longest();
-        let positions = match &self.positions {
-            None => None,
-            Some(table) if start + length <= table.dim(0)? => Some(table.narrow(0, start, length)?),
-            Some(table) => match computed(
-                self.kind,
-                (start, length, table.dim(1)?),
-                (table.dtype(), table.device()),
-            )? {
-                Some(positions) => Some(positions),
-                None => {
-                    return Err(ModelError::TooLong {
-                        length: start + length,
-                        limit: table.dim(0)?,
-                    });
-                }
-            },
-        };
+        let positions = self.positions_of(start, sentences.longest())?;
         let pass = LayerPass {
             sentences,
             dropout,
@@ -244,6 +250,20 @@ impl Transformer {
     /// The device of the weights.
     pub fn device(&self) -> &Device {
         self.output_vd.device()
+    }
+
+    /// The vectors of the first source positions, `[count, d]`, or of fewer if the model has learned fewer; `None` if
+    /// it has no positions.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn source_positions(&self, count: usize) -> Result<Option<Tensor>, ModelError> {
+        let count = self
+            .architecture
+            .model
+            .position_limit()
+            .map_or(count, |limit| limit.min(count));
+        self.source.positions_of(0, count)
     }
 
     /// Runs the encoder.

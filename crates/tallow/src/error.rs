@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use tallow_data::DataError;
+use tallow_data::{DataError, WorkerLost};
 use tallow_decode::DecodeError;
 use tallow_model::ModelError;
 use tallow_score::ScoreError;
@@ -162,6 +162,12 @@ pub enum Error {
 }
 
 /// The text with its causes: this is what a `main` that returns an error prints.
+impl From<WorkerLost> for Error {
+    fn from(_: WorkerLost) -> Self {
+        Self::Other("a worker ended unexpectedly".into())
+    }
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.whole())

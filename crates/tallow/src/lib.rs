@@ -56,6 +56,7 @@ pub mod hub;
 pub mod humanize;
 pub mod initial;
 mod job;
+pub mod look;
 mod notice;
 pub mod record;
 mod run_record;

@@ -10,8 +10,8 @@ pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, Tra
 
 use crate::examples::{
     ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES,
-    EXPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES,
-    TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
+    EXPORT_EXAMPLES, LOOK_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES,
+    TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
 use crate::flags::{at_least_one, number, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Write a model in a form that other programs read
     #[command(after_long_help = EXPORT_EXAMPLES)]
     Export(ExportArguments),
+    /// Write a page that shows what happens inside a model while it translates a sentence
+    #[command(after_long_help = LOOK_EXAMPLES)]
+    Look(LookArguments),
     /// Find the heads that tell which words belong together
     #[command(after_long_help = ALIGNMENT_HEADS_EXAMPLES)]
     AlignmentHeads(AlignmentHeadsArguments),
@@ -226,6 +229,35 @@ pub(crate) struct ExportArguments {
     /// Round the weights to 8-bit integers: a quarter of the size, for Tallow only
     #[arg(long, value_name = "int8", value_parser = ["int8"], conflicts_with = "form")]
     pub(crate) compute: Option<String>,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
+}
+
+/// The forms of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LookFormat {
+    /// A page for a browser
+    Html,
+    /// The numbers
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LookArguments {
+    /// A run, a checkpoint, a model directory or owner/name on the Hub
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) model: String,
+    /// The sentence to translate
+    pub(crate) sentence: String,
+    /// Look at this translation instead of the model's own
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) target: Option<String>,
+    /// The file of the page; - is standard output
+    #[arg(long, short, default_value = "look.html", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = LookFormat::Html)]
+    pub(crate) format: LookFormat,
     #[command(flatten)]
     pub(crate) hub: HubArguments,
 }

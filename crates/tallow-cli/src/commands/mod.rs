@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;
+pub(crate) mod look;
 pub(crate) mod score;
 pub(crate) mod score_pairs;
 pub(crate) mod shortlist;

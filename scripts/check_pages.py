@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Opens the pages that Tallow writes in Chromium, works with them, and fails on any error.
+
+    scripts/check_pages.py target/debug/tallow
+
+A copy of each page gets a script that clicks and presses keys as a person would, and writes what it saw into the
+document, which a headless Chromium then prints. Without Chromium it says so and succeeds.
+"""
+import html, json, os, re, shutil, subprocess, sys, tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+# What a person does on the page of `tallow look`, and what must then be true.
+LOOK = """
+const seen = [];
+const expect = (what, is) => seen.push([what, Boolean(is)]);
+const press = (element, key) => element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const summary = () => document.getElementById("summary").textContent;
+const detail = () => document.getElementById("detail").textContent;
+for (const button of document.querySelectorAll("#blocks button")) {
+  const name = button.textContent;
+  button.click();
+  const now = [...document.querySelectorAll("#blocks button")].find(other => other.textContent === name);
+  expect(name + " is pressed", now.getAttribute("aria-pressed") === "true");
+  const before = summary();
+  const figures = document.querySelectorAll("#heads figure");
+  figures[figures.length - 1].click();
+  expect(name + ": another head has another summary", summary() !== before);
+  press(document.getElementById("heads"), "ArrowLeft");
+  expect(name + ": an arrow chooses the head before it",
+    figures[figures.length - 2].getAttribute("aria-selected") === "true");
+  const first = detail(), height = document.getElementById("detail").getBoundingClientRect().height;
+  press(document.getElementById("map"), "ArrowDown");
+  expect(name + ": an arrow chooses the next row", detail() !== first);
+  const map = document.getElementById("map"), box = map.getBoundingClientRect(), second = detail();
+  map.dispatchEvent(new MouseEvent("mousemove", { clientX: box.left + 150, clientY: box.top + 105, bubbles: true }));
+  expect(name + ": the mouse chooses a row", detail() !== second);
+  expect(name + ": nothing jumps", document.getElementById("detail").getBoundingClientRect().height === height);
+  expect(name + ": the mask is told", detail().includes("masked") === (name === "decoder, to itself"));
+}
+for (const button of [...document.querySelectorAll("#stacks button")].reverse()) {
+  const name = button.textContent;
+  [...document.querySelectorAll("#stacks button")].find(other => other.textContent === name).click();
+  expect(name + " has strips", document.querySelector("#strips canvas").height > 50);
+}
+const cells = document.querySelectorAll("#off td"), effect = () => document.getElementById("effect").textContent;
+cells[0].click();
+const before = effect();
+cells[cells.length - 1].click();
+expect("another head that is off has another effect", effect() !== before);
+press(document.getElementById("off"), "ArrowLeft");
+expect("an arrow chooses another head to switch off", effect() !== before);
+expect("the text of the sentence stays text", document.querySelectorAll("main b b, main i").length === 0 &&
+  document.getElementById("text").textContent.includes("<i>"));
+expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
+"""
+
+WRAP = """<pre id="result"></pre><script>
+const errors = [];
+window.addEventListener("error", event => errors.push(String(event.message)));
+</script>"""
+
+
+def work(browser, page, script, width):
+    """Runs a script on a page and returns what it saw."""
+    text = open(page, encoding="utf-8").read()
+    # The listener for errors comes first, what a person does comes last.
+    text = text.replace("<body>", "<body>" + WRAP, 1)
+    # In braces, because the page has names of its own.
+    end = "<script>{" + script + "document.getElementById('result').textContent = JSON.stringify([seen, errors]);}</script>"
+    copy = os.path.join(os.path.dirname(page), f"work-{width}.html")
+    with open(copy, "w", encoding="utf-8") as file:
+        file.write(text.replace("</body>", end + "</body>", 1))
+    found = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom",
+         "file://" + copy], capture_output=True, text=True, timeout=120)
+    result = re.search(r'<pre id="result">(.*?)</pre>', found.stdout, re.S)
+    if not result or not result.group(1):
+        sys.exit(f"{page}: the page or the script stopped early:\n{found.stderr[-2000:]}")
+    return json.loads(html.unescape(result.group(1)))
+
+
+def small_model(at):
+    """The small model of the tests, with its tokenizer."""
+    tests = os.path.join(ROOT, "crates", "tallow-cli", "tests", "fixtures", "opus", "model")
+    tokenizer = os.path.join(ROOT, "crates", "tallow-text", "tests", "fixtures", "marian", "languages")
+    os.makedirs(at)
+    for folder, names in ((tests, ("config.json", "generation_config.json", "model.safetensors")),
+                          (tokenizer, ("source.spm", "target.spm", "vocab.json", "tokenizer_config.json"))):
+        for name in names:
+            shutil.copy(os.path.join(folder, name), at)
+
+
+def main():
+    binary = os.path.abspath(sys.argv[1])
+    browser = next((found for found in map(shutil.which, BROWSERS) if found), None)
+    if not browser:
+        print("pages: skipped, there is no Chromium here")
+        return
+    with tempfile.TemporaryDirectory() as at:
+        small_model(os.path.join(at, "model"))
+        page = os.path.join(at, "look.html")
+        subprocess.run([binary, "look", "model", "The <i>old</i> harbour sleeps.", "-o", page], check=True, cwd=at,
+                       stderr=subprocess.DEVNULL)
+        for width in (1280, 400):
+            seen, errors = work(browser, page, LOOK, width)
+            faults = errors + [what for what, is_true in seen if not is_true]
+            if faults or not seen:
+                sys.exit(f"look.html at {width} pixels: " + "; ".join(faults))
+            print(f"pages: look.html at {width} pixels: {len(seen)} checks")
+
+
+main()
