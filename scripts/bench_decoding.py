@@ -3,19 +3,20 @@
 
     scripts/bench_decoding.py --size S opus --compute f32 int8 --beam 1 5 --rounds 5 --ctranslate2 PYTHON --marian PYTHON
 
-Each round runs every variant once, so that the load of the machine falls on all of them; only ratios within one call mean
-anything. Models have random weights, and every translation has exactly 20 tokens. PYTHON has ctranslate2, torch,
-transformers and sentencepiece, or pymarian and sentencepiece (scripts/peers/). Marian runs in f32 and ends by itself, near
-20 tokens. --avx2 limits all of them to AVX2. Peers warm up with the lines before they are timed. So ours is the time of
-`tallow translate` for the lines three times over, less that for the lines once: no program counts its start and its first
-use of memory, but ours counts tokenization. The last column is a cold process that translates one line. Needs data/multi30k (scripts/fetch-multi30k.sh) and target/release/tallow (cargo build --release).
+Each round runs every variant once, so that the load of the machine falls on all of them; only ratios within one call
+mean anything. Models have random weights, and every translation has exactly 20 tokens. PYTHON has ctranslate2, torch,
+transformers and sentencepiece, or pymarian and sentencepiece (scripts/peers/). Marian runs in f32 and ends by itself,
+near 20 tokens. --avx2 limits all of them to AVX2. Peers translate the lines once before they are timed. So ours is the
+time of `tallow translate` for the lines twice over, less that for the lines once: no program counts its start and its
+first use of memory, but ours counts tokenization. The last column is a cold process that translates one line. Needs
+data/multi30k (scripts/fetch-multi30k.sh) and target/release/tallow (cargo build --release).
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SIZES = {  # flags of the model, and the number of sentences
-    "S": ("--d-model 256 --ff 1024 --layers 3 --heads 4 --pieces 8000", 1000),
-    "opus": ("--d-model 512 --ff 2048 --layers 6 --heads 8 --pieces 58101", 200),
+SIZES = {  # flags of the model, and the numbers of sentences for greedy search and for beams: batches must be full
+    "S": ("--d-model 256 --ff 1024 --layers 3 --heads 4 --pieces 8000", (1000, 1000)),
+    "opus": ("--d-model 512 --ff 2048 --layers 6 --heads 8 --pieces 58101", (900, 200)),
 }
 LENGTH = 20
 
@@ -55,20 +56,20 @@ def main():
     print("| size | beam | compute | Tallow, tokens/s | CTranslate2 | ratio | Marian | cold start, one line |")
     print("|---|---|---|---|---|---|---|---|")
     for size in o.size:
-        flags, count = SIZES[size]
+        flags, counts = SIZES[size]
         model = os.path.join(o.models, size)
         if not os.path.exists(os.path.join(model, "tokenizer_config.json")):
             if not o.ctranslate2:
                 sys.exit("the first call makes the models; it needs --ctranslate2 PYTHON")
             subprocess.run([o.ctranslate2, os.path.join(peers, "random_marian.py"), model, "--data", o.data]
                            + flags.split(), check=True, stderr=subprocess.DEVNULL)
-        lines = open(os.path.join(o.data, "test_2016_flickr.en"), encoding="utf-8").read().splitlines()[:count]
-        inputs = {}
-        for name, some in (("all", lines), ("thrice", 3 * lines), ("one", lines[:1])):
-            inputs[name] = os.path.join(o.models, f"{size}.{name}")
-            with open(inputs[name], "w", encoding="utf-8") as file:
-                file.writelines(line + "\n" for line in some)
+        text = open(os.path.join(o.data, "test_2016_flickr.en"), encoding="utf-8").read().splitlines()
         for beam in o.beam:
+            lines, inputs = text[:counts[beam > 1]], {}
+            for name, some in (("all", lines), ("twice", 2 * lines), ("one", lines[:1])):
+                inputs[name] = os.path.join(o.models, f"{size}.{name}")
+                with open(inputs[name], "w", encoding="utf-8") as file:
+                    file.writelines(line + "\n" for line in some)
             for compute in o.compute:
                 ours, theirs, marian, cold = [], [], [], []
                 for _ in range(o.rounds):
@@ -77,7 +78,7 @@ def main():
                                             "--compute", compute] + ["--instructions", "avx2"] * o.avx2)
                              for name, path in inputs.items()}
                     cold.append(times["one"])
-                    ours.append(2 * len(lines) * LENGTH / (times["thrice"] - times["all"]))
+                    ours.append(len(lines) * LENGTH / (times["twice"] - times["all"]))
                     common = [model, "--input", inputs["all"], "--beam", str(beam)]
                     if o.ctranslate2:
                         theirs += rate([o.ctranslate2, os.path.join(peers, "ctranslate2_decode.py")] + common

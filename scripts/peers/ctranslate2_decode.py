@@ -41,7 +41,7 @@ def main():
             return translator.translate_batch(lines, beam_size=o.beam, max_batch_size=64,
                                               min_decoding_length=o.length, max_decoding_length=o.length)
 
-        translate(source[:64])
+        translate(source)
         begin = time.perf_counter()
         tokens = sum(len(result.hypotheses[0]) for result in translate(source))
         speeds[f"{inter}x{intra}"] = tokens / (time.perf_counter() - begin)

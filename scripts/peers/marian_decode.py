@@ -37,7 +37,7 @@ def main():
         models=os.path.join(exported, "model.npz"), vocabs=vocabularies, beam_size=o.beam, normalize=1, mini_batch=64,
         maxi_batch=100, maxi_batch_sort="src", cpu_threads=os.cpu_count(), max_length_factor=1.5, quiet=True,
         quiet_translation=True)
-    translator.translate(source[:64])
+    translator.translate(source)
     begin = time.perf_counter()
     output = translator.translate("\n".join(source))
     seconds = time.perf_counter() - begin

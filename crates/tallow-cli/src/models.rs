@@ -1,5 +1,6 @@
 //! One model or several, opened for translation.
 
+use crate::arguments::SearchArguments;
 use crate::hub::hub;
 use crate::notices::PrintNotices;
 use anyhow::{Result, anyhow};
@@ -19,6 +20,20 @@ pub(crate) fn find_models(names: &[String], offline: bool) -> Result<Vec<SavedMo
     let hub = hub(offline);
     let find = |name: &String| Ok(SavedModel::find(name, &hub, &PrintNotices)?);
     names.iter().map(find).collect()
+}
+
+/// The settings of a search by these models: those of the first, in part. Where several models look is not what one of
+/// them recommends, so each looks with its last layer, unless the command line names heads.
+pub(crate) fn settings_of(saved: &[SavedModel], arguments: &SearchArguments) -> Result<DecodeConfig> {
+    let mut config = arguments.decode_config(&saved[0])?;
+    let is_set = arguments
+        .set
+        .iter()
+        .any(|set| set.starts_with("decode.alignment_heads"));
+    if saved.len() > 1 && !is_set {
+        config.alignment_heads.clear();
+    }
+    Ok(config)
 }
 
 /// Opens models and their common tokenizers.

@@ -196,7 +196,27 @@ fn heads_are_saved_for_translation() {
     let saved = json(&generation)["alignment_heads"].to_string();
     assert!(said.contains(&saved), "{said} {saved}");
     assert_eq!(attention(&[]), of_heads(&saved));
-    assert_ne!(of_heads("[[0, 1]]"), of_heads("[[1, 1]]"));
+    // The directory is still whole, and the run can go on, with or without guidance.
+    printed(at, &["verify", "runs/run/best"], "");
+    let (_, said) = printed(
+        at,
+        &[
+            "train",
+            "run.toml",
+            "--resume",
+            "--set",
+            "train.max_updates=4",
+            "--set",
+            "train.guided_alignment=0",
+        ],
+        "",
+    );
+    assert!(!said.contains("best is not the best model"), "{said}");
+    let on = ["--set", "train.max_updates=6", "--set", "train.log_every=1"];
+    printed(at, &[&["train", "run.toml", "--resume"], &on[..]].concat(), "");
+    let metrics = std::fs::read_to_string(at.join("runs/run/metrics.jsonl")).unwrap();
+    assert!(metrics.contains("alignment_loss"), "{metrics}");
+    printed(at, &["alignment-heads", "runs/run", "--save"], "");
     // Heads that are not there are ignored in a file and refused on the command line.
     let text = std::fs::read_to_string(&generation).unwrap();
     std::fs::write(

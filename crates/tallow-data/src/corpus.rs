@@ -156,7 +156,12 @@ impl Corpus {
                 weight: text.weight,
                 pairs,
                 first_id,
-                files: text.files.clone(),
+                files: text
+                    .files
+                    .iter()
+                    .chain(text.alignments.as_ref().map(|found| &found.file))
+                    .cloned()
+                    .collect(),
                 report,
             });
             first_id = next_id;
@@ -198,25 +203,20 @@ impl Corpus {
         }
         let (mut links, mut ends) = (Vec::new(), vec![0; self.len()]);
         for (number, text) in texts.iter().enumerate().take(self.parts.len()) {
-            let pairs = self.parts[number].pairs.clone();
-            for index in pairs {
-                let pair = self.pair(index);
-                let line = (pair.id - self.parts[number].first_id) as usize;
-                let of_line = text
-                    .alignments
-                    .as_ref()
-                    .map_or(&[][..], |alignments| alignments.line(line));
-                let is_same = has_words_of(&words_of_source, pair.source, &text.source[line])
-                    && has_words_of(&words_of_target, pair.target, &text.target[line]);
-                if is_same {
-                    links.extend(of_line);
-                } else if text.alignments.is_some() {
-                    self.parts[number].report.unaligned.add(line as u64 + 1);
+            for index in self.parts[number].pairs.clone() {
+                if let Some(alignments) = &text.alignments {
+                    let pair = self.pair(index);
+                    let line = (pair.id - self.parts[number].first_id) as usize;
+                    let is_same = has_words_of(&words_of_source, pair.source, &text.source[line])
+                        && has_words_of(&words_of_target, pair.target, &text.target[line]);
+                    if is_same {
+                        links.extend(alignments.line(line));
+                    } else {
+                        self.parts[number].report.unaligned.add(line as u64 + 1);
+                    }
                 }
                 ends[index] = links.len();
             }
-            let file = text.alignments.as_ref().map(|alignments| alignments.file.clone());
-            self.parts[number].files.extend(file);
         }
         self.alignments = Some(Alignments {
             links,

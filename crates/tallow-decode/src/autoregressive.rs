@@ -117,7 +117,7 @@ impl Autoregressive for Transformer {
     }
 
     fn record_attention(&self, state: &mut DecoderState, heads: &[(usize, usize)]) -> Result<(), DecodeError> {
-        state.record_attention(&AlignmentHeads::new(heads, self.architecture())?);
+        state.record_attention(&AlignmentHeads::new(heads, &self.architecture().model)?);
         Ok(())
     }
 }
@@ -170,7 +170,7 @@ impl Autoregressive for PreparedTransformer {
     }
 
     fn record_attention(&self, state: &mut PreparedState, heads: &[(usize, usize)]) -> Result<(), DecodeError> {
-        state.record_attention(&AlignmentHeads::new(heads, self.architecture())?);
+        state.record_attention(&AlignmentHeads::new(heads, &self.architecture().model)?);
         Ok(())
     }
 }

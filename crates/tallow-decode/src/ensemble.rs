@@ -87,8 +87,11 @@ impl<M: Autoregressive> Autoregressive for Ensemble<M> {
     }
 
     fn record_attention(&self, state: &mut Self::State, heads: &[(usize, usize)]) -> Result<(), DecodeError> {
-        let mut each = self.models.iter().zip(&mut state.0);
-        each.try_for_each(|(model, state)| model.record_attention(state, heads))
+        for (number, (model, state)) in self.models.iter().zip(&mut state.0).enumerate() {
+            let fault = |error| DecodeError::Request(format!("decode.alignment_heads, model {}: {error}", number + 1));
+            model.record_attention(state, heads).map_err(fault)?;
+        }
+        Ok(())
     }
 }
 

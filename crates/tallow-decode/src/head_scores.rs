@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use tallow_data::{Link, in_order};
 use tallow_model::{AttentionRecord, Block, Pass, Tokens, Transformer};
 
-/// The number of pairs of a batch.
-const BATCH: usize = 32;
+/// The size limit of a batch: pairs times the square of the longest side. The weights of all heads are in memory.
+const BATCH: usize = 32 * 40 * 40;
 
 /// A pair of sentences with its alignment.
 #[derive(Clone, Debug)]
@@ -83,7 +83,16 @@ pub fn score_heads(model: &Transformer, pairs: &[AlignedPair], workers: usize) -
     }
     let mut sorted: Vec<&AlignedPair> = pairs.iter().collect();
     sorted.sort_by_key(|pair| pair.source.len().max(pair.target.len()));
-    let batches: Vec<&[&AlignedPair]> = sorted.chunks(BATCH).collect();
+    let longest = |pair: &AlignedPair| pair.source.len().max(pair.target.len()).max(1);
+    let mut batches: Vec<&[&AlignedPair]> = Vec::new();
+    let mut rest = &sorted[..];
+    while !rest.is_empty() {
+        let fits = |count: &usize| *count * longest(rest[count - 1]).pow(2) <= BATCH;
+        let count = (2..=rest.len()).take_while(fits).last().unwrap_or(1);
+        let (batch, others) = rest.split_at(count);
+        batches.push(batch);
+        rest = others;
+    }
     let of_batches = in_order(workers, &batches, |batch| counts(model, batch, &candidates))?;
     let mut sums = vec![Counts::default(); candidates.len()];
     for of_batch in &of_batches {

@@ -132,7 +132,7 @@ impl<M: Autoregressive> TranslatorBuilder<M> {
         let architecture = self.model.architecture();
         let mut faults = self.config.validate();
         faults.extend(self.config.position_faults(architecture.model.position_limit()));
-        if let Err(error) = AlignmentHeads::new(&self.config.alignment_heads, architecture) {
+        if let Err(error) = AlignmentHeads::new(&self.config.alignment_heads, &architecture.model) {
             faults.push(format!("decode.alignment_heads: {error}"));
         }
         if !faults.is_empty() {

@@ -1,6 +1,6 @@
 //! The heads of the decoder that tell which tokens belong together.
 
-use crate::{Architecture, ModelError};
+use crate::{ModelConfig, ModelError};
 use tallow_ops::inference::RecordedHeads;
 
 /// Heads of the decoder's cross-attention whose mean weights align target tokens with source tokens. Hugging Face's
@@ -17,8 +17,8 @@ impl AlignmentHeads {
     ///
     /// # Errors
     /// When the model lacks one of them.
-    pub fn new(heads: &[(usize, usize)], architecture: &Architecture) -> Result<Self, ModelError> {
-        let (layers, of_layer) = (architecture.model.decoder_layers, architecture.model.decoder_heads());
+    pub fn new(heads: &[(usize, usize)], model: &ModelConfig) -> Result<Self, ModelError> {
+        let (layers, of_layer) = (model.decoder_layers, model.decoder_heads());
         let mut of_layers = vec![Vec::new(); layers];
         for (layer, head) in heads {
             if *layer >= layers || *head >= of_layer {

@@ -29,6 +29,31 @@ pub(crate) fn write(directory: &Path) -> Result<(), TrainError> {
     std::fs::write(&path, text).map_err(TrainError::file(&path))
 }
 
+/// Replaces a file of a directory, and its checksum if it has one. Both are written aside first.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn replace_file(directory: &Path, name: &str, contents: &str) -> Result<(), TrainError> {
+    let put = |name: &str, contents: &str| {
+        let (path, aside) = (directory.join(name), directory.join(format!("{name}.partial")));
+        std::fs::write(&aside, contents).map_err(TrainError::file(&aside))?;
+        std::fs::rename(&aside, &path).map_err(TrainError::file(&path))
+    };
+    put(name, contents)?;
+    if !has(directory) {
+        return Ok(());
+    }
+    let path = directory.join(CHECKSUMS_FILE);
+    let sums = std::fs::read_to_string(&path).map_err(TrainError::file(&path))?;
+    let file = directory.join(name);
+    let sum = sha256(&file).map_err(TrainError::file(&file))?;
+    let line = |line: &str| match line.split_once("  ") {
+        Some((_, of)) if of == name => format!("{sum}  {name}\n"),
+        _ => format!("{line}\n"),
+    };
+    put(CHECKSUMS_FILE, &sums.lines().map(line).collect::<String>())
+}
+
 /// Whether a directory has checksums.
 pub(crate) fn has(directory: &Path) -> bool {
     directory.join(CHECKSUMS_FILE).exists()

@@ -199,15 +199,20 @@ fn shard_gradients(
         record: None,
         compute: options.compute,
     };
+    // With two passes, the loss of a sentence is the mean of theirs.
+    let passes = if options.r_drop.is_some() { 2 } else { 1 };
     let vars: Vec<&Tensor> = params.iter().map(|parameter| parameter.var.as_tensor()).collect();
     let (passed, gathered) = gather_gradients(&vars, || -> Result<_, TrainError> {
         let options = LossOptions {
             smoothing: options.label_smoothing,
             r_drop: options.r_drop,
-            guided_alignment: options.guided_alignment.map(|weight| GuidedAlignment {
-                weight,
-                links: &flat.links,
-            }),
+            guided_alignment: options
+                .guided_alignment
+                .filter(|_| !flat.links.is_empty())
+                .map(|weight| GuidedAlignment {
+                    weight: weight / passes as f64,
+                    links: &flat.links,
+                }),
         };
         let loss = model.loss(&source, &target, &flat.labels, options, pass)?;
         let store = loss.total.backward()?;
@@ -227,8 +232,6 @@ fn shard_gradients(
     let number = |loss: &Tensor| -> Result<f64, TrainError> {
         Ok(f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?))
     };
-    // Both passes of a sentence add to its loss.
-    let passes = if options.r_drop.is_some() { 2 } else { 1 };
     Ok(Gradients {
         loss: number(&loss.total)?,
         target_tokens: flat.labels.len() / passes,

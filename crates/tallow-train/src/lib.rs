@@ -33,7 +33,7 @@ mod workers;
 pub use average::average;
 pub use card::{CARD_FILE, CardConfig, ModelCard};
 pub use checkpoint::{Checkpoint, Saved, read_state};
-pub use checksum::{CHECKSUMS_FILE, check as check_sums, sha256};
+pub use checksum::{CHECKSUMS_FILE, check as check_sums, replace_file, sha256};
 pub use config::{ComputeKind, OnDivergence, OptimizerKind, Schedule, TrainConfig};
 pub use ema::Ema;
 pub use error::TrainError;

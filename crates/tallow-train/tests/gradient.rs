@@ -150,6 +150,47 @@ fn passes_differ_by_their_dropout() {
     }
 }
 
+/// Guided alignment: links add to loss and gradient, however the batch is divided, and equal passes of R-Drop change
+/// nothing.
+#[test]
+fn links_guide_whatever_the_workers() {
+    let setting = Setting::new();
+    let linked = || {
+        let mut batch = batch();
+        for (number, example) in batch
+            .examples
+            .iter_mut()
+            .enumerate()
+            .filter(|(number, _)| number % 3 != 1)
+        {
+            let (source, target) = (example.source.len() as u32, example.target.len() as u32);
+            example.links = (0..target).map(|t| (t, (t + number as u32) % source)).collect();
+            example.links.push((target - 1, 0));
+            example.links.sort_unstable();
+            example.links.dedup();
+        }
+        batch
+    };
+    let with = |weight: Option<f64>, r_drop, workers| {
+        let options = GradientOptions {
+            guided_alignment: weight,
+            r_drop,
+            ..options(None, workers)
+        };
+        gradients(&setting.model, &setting.params, linked(), options, &Device::Cpu).unwrap()
+    };
+    let (plain, guided) = (with(None, None, 1), with(Some(0.5), None, 1));
+    assert!(guided.alignment_loss > 0.0 && guided.linked_tokens > 20);
+    assert!((plain.loss + 0.5 * guided.alignment_loss - guided.loss).abs() < 1e-3 * guided.loss);
+    assert_eq!((plain.alignment_loss, plain.linked_tokens), (0.0, guided.linked_tokens));
+    for (r_drop, workers) in [(None, 2), (None, 50), (Some(0.0), 1), (Some(5.0), 3)] {
+        let other = with(Some(0.5), r_drop, workers);
+        assert_near(&format!("{r_drop:?}, {workers} workers"), &other, &guided);
+        assert!((other.alignment_loss - guided.alignment_loss).abs() < 1e-4 * guided.alignment_loss);
+        assert_eq!(other.linked_tokens, guided.linked_tokens);
+    }
+}
+
 /// The same number of workers gives the same bits every time.
 #[test]
 fn the_same_workers_give_the_same_bits() {

@@ -161,13 +161,13 @@ pub enum Error {
     Format(#[from] fmt::Error),
 }
 
-/// The text with its causes: this is what a `main` that returns an error prints.
 impl From<WorkerLost> for Error {
     fn from(_: WorkerLost) -> Self {
         Self::Other("a worker ended unexpectedly".into())
     }
 }
 
+/// The text with its causes: this is what a `main` that returns an error prints.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.whole())

@@ -250,25 +250,28 @@ impl SavedModel {
     fn alignment_heads(&self) -> Vec<(usize, usize)> {
         let found = read_json(&self.directory.join(GENERATION_FILE)).ok();
         let heads: Option<Vec<(usize, usize)>> =
-            found.and_then(|mut found| serde_json::from_value(found[ALIGNMENT_HEADS].take()).ok());
+            found.and_then(|found| serde_json::from_value(found.get(ALIGNMENT_HEADS)?.clone()).ok());
         let are_there = |heads: &Vec<(usize, usize)>| {
             let architecture = tallow_model::read_architecture(&self.directory);
-            architecture.is_ok_and(|architecture| AlignmentHeads::new(heads, &architecture).is_ok())
+            architecture.is_ok_and(|architecture| AlignmentHeads::new(heads, &architecture.model).is_ok())
         };
         heads.filter(are_there).unwrap_or_default()
     }
 
-    /// Writes into `generation_config.json` which heads align target tokens with source tokens.
+    /// Writes into `generation_config.json` which heads align target tokens with source tokens. The checksums of the
+    /// directory stay right.
     ///
     /// # Errors
     /// When the model has no such file, or it cannot be read or written.
     pub fn save_alignment_heads(&self, heads: &[(usize, usize)]) -> Result<()> {
         let path = self.directory.join(GENERATION_FILE);
         let mut generation = read_json(&path)?;
-        if let Value::Object(keys) = &mut generation {
-            keys.insert(ALIGNMENT_HEADS.to_owned(), serde_json::json!(heads));
-        }
-        std::fs::write(&path, format!("{generation:#}\n")).with_context(|| format!("cannot write {}", path.display()))
+        let Value::Object(keys) = &mut generation else {
+            bail!("{}: no JSON object", path.display());
+        };
+        keys.insert(ALIGNMENT_HEADS.to_owned(), serde_json::json!(heads));
+        let contents = format!("{generation:#}\n");
+        Ok(tallow_train::replace_file(&self.directory, GENERATION_FILE, &contents)?)
     }
 
     fn recommended(&self) -> DecodeConfig {

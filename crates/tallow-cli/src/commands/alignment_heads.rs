@@ -10,7 +10,7 @@ use crate::usage::wrong_usage;
 use anyhow::{Result, bail};
 use serde_json::json;
 use std::process::ExitCode;
-use tallow::humanize::counted;
+use tallow::humanize::{agreeing, counted};
 use tallow::{Device, SavedModel};
 use tallow_data::{Lexicon, Link, WordAlignments};
 use tallow_decode::{AlignedPair, HeadScore, says_nothing, score_heads};
@@ -50,6 +50,7 @@ pub(crate) fn run(arguments: AlignmentHeadsArguments) -> Result<ExitCode> {
         .position_limit()
         .unwrap_or(MOST_TOKENS)
         .min(MOST_TOKENS);
+    let asked = text.choose(arguments.lines).len();
     let pairs = match &alignments {
         Some(alignments) => text.aligned_words(alignments, (arguments.lines, most))?,
         None => {
@@ -57,6 +58,15 @@ pub(crate) fn run(arguments: AlignmentHeadsArguments) -> Result<ExitCode> {
             text.aligned_tokens((arguments.lines, most))?
         }
     };
+    if pairs.len() < asked {
+        warn(&format!(
+            "{} left out: longer than {most} tokens, or the tokenizer divides them into other words than white space",
+            agreeing((asked - pairs.len()) as u64, "pair is", "pairs are")
+        ));
+    }
+    if pairs.is_empty() {
+        bail!("there is no pair to compare");
+    }
     if pairs.iter().all(|pair| pair.links.is_empty()) {
         bail!("no words of this text are linked, so no head can be chosen");
     }
@@ -72,10 +82,14 @@ pub(crate) fn run(arguments: AlignmentHeadsArguments) -> Result<ExitCode> {
     let heads = json!(best.heads);
     if arguments.save {
         saved.save_alignment_heads(&best.heads)?;
-        if !saved.decode_config().alignment_heads.eq(&best.heads) {
-            warn("the config of the run has decode.alignment_heads, which count before what has been saved");
+        if saved.decode_config().alignment_heads == best.heads {
+            eprintln!("{}: alignments now come from {heads}", saved.directory.display());
+        } else {
+            warn(&format!(
+                "{heads} are saved, but the config of the run has decode.alignment_heads, which count before them; --set \
+                 'decode.alignment_heads={heads}' uses them"
+            ));
         }
-        eprintln!("{}: alignments now come from {heads}", saved.directory.display());
     } else {
         eprintln!(
             "the best alignment is that of {heads}; --save lets `tallow translate` use it, as does \

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use tallow::look::{Look, Pair};
 use tallow::{Device, SavedModel};
-use tallow_decode::{Translator, says_nothing};
+use tallow_decode::{DecodeConfig, Translator, says_nothing};
 use tallow_model::{InferenceCompute, Transformer};
 use tallow_text::Tokenizers;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: LookArguments) -> Result<ExitCode> {
     let look = Look::new(&arguments.model, &model, &tokenizers, &pair)?;
     activity.end();
     let text = match arguments.format {
-        LookFormat::Html => look.to_html(),
+        LookFormat::Html => look.to_html()?,
         LookFormat::Json => serde_json::to_string(&look)? + "\n",
     };
     if arguments.output == Path::new("-") {
@@ -46,27 +46,39 @@ fn pair(arguments: &LookArguments, saved: &SavedModel, model: &Transformer, toke
     if says_nothing(&tokenizers.source, source) {
         bail!("the sentence is blank");
     }
+    let config = DecodeConfig {
+        split_sentences: false,
+        ..saved.decode_config().without_failing()
+    };
     let translator = Translator::builder(model.prepare(InferenceCompute::F32)?, tokenizers.clone())
-        .config(saved.decode_config().without_failing())
+        .config(config)
         .build()?;
     let mut found = translator.translate(std::slice::from_ref(source), 1)?.remove(0);
-    if found.parts.len() != 1 || found.cut_tokens > 0 {
+    if found.parts.len() > 1 || found.cut_tokens > 0 {
         bail!("this line is too long for the model; look at a single sentence");
     }
-    let (part, best) = (found.parts.remove(0), found.best.remove(0));
-    let eos = model.architecture().eos_id;
-    let (target, mut target_tokens) = match &arguments.target {
-        Some(target) => (target.clone(), tokenizers.target.encode(target)?),
-        None => (found.candidates.remove(0).text, best.tokens),
+    let (Some(part), Some(best)) = (found.parts.pop(), found.best.pop()) else {
+        bail!("the vocabulary has no pieces for this sentence");
     };
-    target_tokens.push(eos);
-    let most = model.architecture().model.position_limit().unwrap_or(usize::MAX);
-    if target_tokens.len() > most {
-        bail!(
-            "--target has {} tokens, and the model has positions for {most}",
-            target_tokens.len()
-        );
-    }
+    let eos = model.architecture().eos_id;
+    let (target, target_tokens) = match &arguments.target {
+        Some(target) => {
+            let tokens = [&tokenizers.target.encode(target)?[..], &[eos]].concat();
+            let most = model.architecture().model.position_limit().unwrap_or(usize::MAX);
+            if tokens.len() > most {
+                bail!(
+                    "--target has {} tokens, and the model has positions for {most}",
+                    tokens.len()
+                );
+            }
+            (target.clone(), tokens)
+        }
+        // A translation that was cut has no end.
+        None => {
+            let end: &[u32] = if best.finished { &[eos] } else { &[] };
+            (found.candidates.remove(0).text, [&best.tokens[..], end].concat())
+        }
+    };
     Ok(Pair {
         source: source.clone(),
         source_tokens: part.tokens,

@@ -3,7 +3,7 @@
 use crate::activity::Activity;
 use crate::arguments::{OutputFormat, ScorePairsArguments, SearchArguments};
 use crate::lines::{input, warn_of_repairs};
-use crate::models::{Models, find_models, open_models};
+use crate::models::{Models, find_models, open_models, settings_of};
 use crate::notices::warn;
 use crate::threads;
 use anyhow::{Result, bail};
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: ScorePairsArguments) -> Result<ExitCode> {
         workers: arguments.workers,
         ..SearchArguments::default()
     };
-    let config = settings.decode_config(&saved[0])?;
+    let config = settings_of(&saved, &settings)?;
     let config = config.within(saved.iter().filter_map(SavedModel::position_limit).min());
     let (limit, workers) = (config.max_source_length, settings.workers(&device));
     let (models, tokenizers) = open_models(&arguments.models, &saved, &device, &config)?;

@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn equals_the_definition() {
-        for (width, heads) in [(64, 1), (64, 2), (256, 4), (36, 3), (10, 2), (7, 7)] {
+        for (width, heads) in [(64, 1), (64, 2), (256, 4), (36, 3), (10, 2), (7, 7), (40, 20), (66, 33)] {
             let attention = DecodingAttention {
                 width,
                 heads,

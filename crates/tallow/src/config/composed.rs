@@ -4,6 +4,7 @@ use super::{Config, keys_of, sections};
 use crate::error::{WithContext, bail};
 use crate::{Error, Result};
 use tallow_model::ModelConfig;
+use tallow_train::TrainConfig;
 use toml::{Table, Value};
 
 /// The origin of a value.
@@ -35,9 +36,11 @@ impl Composed {
     /// Refuses values that make no sense, alone or together.
     pub(crate) fn check(&self) -> Result<()> {
         let mut faults = self.config.validate(self.config.init.is_none());
-        let is_guided = self.config.train.guided_alignment > 0.0;
+        // The config that a run writes names the default, too.
+        let weight = self.config.train.guided_alignment;
+        let is_asked_for = weight > 0.0 && weight != TrainConfig::default().guided_alignment;
         let has_alignments = self.config.data.train.iter().any(|corpus| corpus.alignments.is_some());
-        if is_guided && !has_alignments && self.origin(Some("train"), "guided_alignment") != Origin::Default {
+        if is_asked_for && !has_alignments {
             faults.push("train.guided_alignment: no corpus of data.train has `alignments`".into());
         }
         if faults.is_empty() {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub use synonyms::{Synonym, synonym};
 use tallow_data::DataConfig;
 use tallow_decode::DecodeConfig;
-use tallow_model::{ModelConfig, Positions, Tie};
+use tallow_model::{AlignmentHeads, ModelConfig, Positions, Tie};
 use tallow_score::ScoreConfig;
 use tallow_text::TextConfig;
 use tallow_train::{CardConfig, TrainConfig};
@@ -261,6 +261,9 @@ impl Config {
             self.model.attention_dropout,
             self.model.activation_dropout,
         ];
+        if is_model_known && let Err(error) = AlignmentHeads::new(&self.decode.alignment_heads, &self.model) {
+            faults.push(format!("decode.alignment_heads: {error}"));
+        }
         if is_model_known && self.train.r_drop > 0.0 && rates.iter().all(|rate| *rate == 0.0) {
             faults.push("train.r_drop: without dropout (model.dropout) both passes of a sentence are the same".into());
         }

@@ -6,7 +6,7 @@
 mod numbers;
 mod page;
 
-use crate::{Result, cores};
+use crate::{Error, Result, cores};
 pub use numbers::Matrix;
 use numbers::{entropy, matrix, norms, rows};
 use serde::Serialize;
@@ -16,6 +16,10 @@ use tallow_text::{Tokenizer, Tokenizers};
 
 /// The number of positions in the picture of positions.
 const POSITIONS: usize = 64;
+
+/// The most weights of attention, of all heads together. A sentence of 60 pieces in a model of 12 + 12 layers with 16
+/// heads has half as many.
+const MOST_CELLS: usize = 4_000_000;
 
 /// The number of pieces that are named beside the one that is predicted.
 const RIVALS: usize = 5;
@@ -67,6 +71,9 @@ pub struct Stack {
     pub embedding: Matrix,
     /// What the first layer reads, embeddings and positions: `[n, d]`.
     pub input: Matrix,
+    /// For every token, the place among the sentence's whose vector is nearest by angle to what the first layer reads;
+    /// none if the model has no positions.
+    pub nearest_position: Option<Vec<usize>>,
     /// The attention of its layers.
     pub attention: Vec<Attention>,
     /// What every sublayer adds to the residual stream, in their order.
@@ -181,9 +188,19 @@ impl Look {
     /// of its heads.
     ///
     /// # Errors
-    /// When the pair does not fit the model.
+    /// When the pair does not fit the model, or all of its weights would be more than a page can show.
     pub fn new(name: &str, model: &Transformer, tokenizers: &Tokenizers, pair: &Pair) -> Result<Self> {
         let architecture = model.architecture();
+        let config = &architecture.model;
+        let (s, t) = (pair.source_tokens.len(), pair.target_tokens.len());
+        let cells =
+            config.encoder_layers * config.heads * s * s + config.decoder_layers * config.decoder_heads() * t * (s + t);
+        if cells > MOST_CELLS {
+            return Err(Error::Other(format!(
+                "a sentence of {s} and {t} pieces is too long to look at every head of this model: {cells} weights, where \
+                 {MOST_CELLS} are the most; take a shorter one"
+            )));
+        }
         let (source, target) = (&pair.source_tokens, &pair.target_tokens);
         let trace = model.trace(source, target, &[])?;
         let before_last = &target[..target.len() - 1];
@@ -242,10 +259,28 @@ impl Stack {
             tokens,
             embedding: matrix(&trace.embedding)?,
             input: matrix(&trace.input)?,
+            nearest_position: match &trace.positions {
+                Some(positions) => Some(nearest(&rows(&trace.input)?, &rows(positions)?)),
+                None => None,
+            },
             attention,
             stream,
         })
     }
+}
+
+/// For every row, the number of the vector that is nearest by angle; the first of equals.
+fn nearest(rows: &[Vec<f32>], vectors: &[Vec<f32>]) -> Vec<usize> {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    let of_row = |row: &Vec<f32>| {
+        let likeness = |number: &usize| {
+            let vector = &vectors[*number];
+            dot(row, vector) / dot(vector, vector).sqrt().max(f32::MIN_POSITIVE)
+        };
+        let best = (0..vectors.len()).max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then(b.cmp(a)));
+        best.unwrap_or(0)
+    };
+    rows.iter().map(of_row).collect()
 }
 
 /// The name of a kind of attention.

@@ -1,6 +1,10 @@
 //! The page of a look: one HTML file that needs nothing else.
 
 use super::Look;
+use crate::Result;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 
 /// The page without its data.
 const PAGE: &str = include_str!("page.html");
@@ -10,9 +14,32 @@ const DATA: &str = "\"data of the page\"";
 
 impl Look {
     /// The look as a page that works from a disk, without a network.
-    pub fn to_html(&self) -> String {
+    ///
+    /// # Errors
+    /// When the numbers cannot be written.
+    pub fn to_html(&self) -> Result<String> {
+        let mut data = serde_json::to_value(self)?;
+        for (name, stack) in [("encoder", &self.encoder), ("decoder", &self.decoder)] {
+            for (number, attention) in stack.attention.iter().enumerate() {
+                for (head, view) in attention.heads.iter().enumerate() {
+                    let place = &mut data[name]["attention"][number]["heads"][head];
+                    // Most of the page. The page computes the weights itself.
+                    place["products"] = packed(&view.products.0);
+                    place["weights"] = Value::Null;
+                }
+            }
+        }
         // Nothing in the data may end the element that holds them.
-        let data = serde_json::to_string(self).unwrap_or_default().replace('<', "\\u003c");
-        PAGE.replacen(DATA, &data, 1)
+        let data = serde_json::to_string(&data)?.replace('<', "\\u003c");
+        Ok(PAGE.replacen(DATA, &data, 1))
     }
+}
+
+/// Rows of numbers as whole numbers of 16 bits, times a scale.
+fn packed(rows: &[Vec<f32>]) -> Value {
+    let greatest = rows.iter().flatten().fold(0f32, |greatest, x| greatest.max(x.abs()));
+    let scale = greatest.max(f32::MIN_POSITIVE) / f32::from(i16::MAX);
+    let numbers = rows.iter().flatten().map(|x| (x / scale).round() as i16);
+    let bytes: Vec<u8> = numbers.flat_map(i16::to_le_bytes).collect();
+    json!({ "scale": scale, "columns": rows.first().map_or(0, Vec::len), "data": STANDARD.encode(bytes) })
 }

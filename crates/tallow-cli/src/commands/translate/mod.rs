@@ -6,7 +6,7 @@ mod output;
 use crate::activity::{Activity, summary};
 use crate::arguments::{OutputFormat, TranslateArguments};
 use crate::lines::{input, warn_of_repairs};
-use crate::models::{Models, find_models, open_models};
+use crate::models::{Models, find_models, open_models, settings_of};
 use crate::notices::warn;
 use crate::signals::stop_at_signals;
 use crate::usage::wrong_usage;
@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     check_usage(&arguments)?;
     let device = arguments.device.open()?;
     let saved = find_models(&arguments.models, arguments.hub.offline)?;
-    let config = arguments.search.decode_config(&saved[0])?;
+    let config = settings_of(&saved, &arguments.search)?;
     // The limits of every model hold for all.
     let limit = saved.iter().filter_map(SavedModel::position_limit).min();
     let config = if saved.len() > 1 { config.within(limit) } else { config };
