@@ -4,7 +4,7 @@ use crate::Result;
 use candle_core::{DType, Device, Tensor};
 use serde::{Serialize, Serializer};
 
-/// Rows of numbers. In JSON, they have four significant digits.
+/// Rows of numbers. In JSON, they have four significant digits, and those below 0.00001 are zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix(pub Vec<Vec<f32>>);
 
