@@ -10,15 +10,15 @@ pub struct Matrix(pub Vec<Vec<f32>>);
 
 impl Serialize for Matrix {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let rounded = |row: &Vec<f32>| row.iter().map(|x| rounded(*x)).collect::<Vec<f32>>();
+        let rounded = |row: &Vec<f32>| row.iter().map(|x| rounded(*x)).collect::<Vec<f64>>();
         serializer.collect_seq(self.0.iter().map(rounded))
     }
 }
 
-/// A number with four significant digits.
-fn rounded(x: f32) -> f32 {
+/// A number with four significant digits: in 64 bits, because a number of 32 bits has more digits as one of 64.
+fn rounded(x: f32) -> f64 {
     if x == 0.0 || !x.is_finite() {
-        return x;
+        return f64::from(x);
     }
     let digits = 3 - x.abs().log10().floor() as i32;
     // Numbers that are too small to see.
@@ -26,7 +26,7 @@ fn rounded(x: f32) -> f32 {
         return 0.0;
     }
     let factor = 10f64.powi(digits);
-    ((f64::from(x) * factor).round() / factor) as f32
+    (f64::from(x) * factor).round() / factor
 }
 
 /// The rows of a tensor `[n, m]`.
