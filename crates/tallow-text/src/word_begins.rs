@@ -4,20 +4,31 @@ use crate::error::TextError;
 use crate::pipeline::SPACE;
 use crate::tokenizer::Tokenizer;
 
-/// The place of a piece among the words of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// It begins a word.
-    Begins,
-    /// It is white space alone: what follows begins a word.
-    Between,
-    /// It goes on with the word before it, unless white space is between them.
-    Within,
+/// The white space and the words of a piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Spaces {
+    /// Whether it begins with white space.
+    before: bool,
+    /// The number of words in it; a piece of white space has none.
+    words: u32,
+    /// Whether it ends with white space.
+    after: bool,
 }
 
-/// The pieces of a vocabulary that begin a word. Words are what white space separates.
+impl Spaces {
+    fn of(text: &str) -> Self {
+        Self {
+            before: text.starts_with(char::is_whitespace),
+            words: text.split_whitespace().count() as u32,
+            after: text.ends_with(char::is_whitespace),
+        }
+    }
+}
+
+/// Where the pieces of a vocabulary begin and end words. Words are what white space separates; most vocabularies have it
+/// at the beginning of pieces, some at the end.
 #[derive(Clone, Debug)]
-pub struct WordBegins(Box<[Place]>);
+pub struct WordBegins(Box<[Spaces]>);
 
 impl WordBegins {
     /// Looks at every piece of a vocabulary.
@@ -36,46 +47,44 @@ impl WordBegins {
                 break;
             }
         }
-        let place = |id: u32| -> Result<Place, TextError> {
+        let spaces = |id: u32| -> Result<Spaces, TextError> {
             let Some(piece) = tokenizer.piece(id) else {
-                return Ok(Place::Within);
+                return Ok(Spaces::default());
             };
-            if let Some(rest) = piece.strip_prefix(SPACE) {
-                let is_space = rest.chars().all(|c| c == SPACE);
-                return Ok(if is_space { Place::Between } else { Place::Begins });
+            match &before {
+                Some((first, text)) if !piece.contains(SPACE) => {
+                    let both = tokenizer.decode(&[*first, id])?;
+                    Ok(Spaces::of(both.strip_prefix(text.as_str()).unwrap_or(piece)))
+                }
+                _ => Ok(Spaces::of(&piece.replace(SPACE, " "))),
             }
-            let Some((first, text)) = &before else {
-                return Ok(Place::Within);
-            };
-            let both = tokenizer.decode(&[*first, id])?;
-            let behind = both.strip_prefix(text.as_str()).unwrap_or_default();
-            Ok(match behind.starts_with(char::is_whitespace) {
-                true if behind.trim().is_empty() => Place::Between,
-                true => Place::Begins,
-                false => Place::Within,
-            })
         };
-        Ok(Self(ids.map(place).collect::<Result<_, TextError>>()?))
+        Ok(Self(ids.map(spaces).collect::<Result<_, TextError>>()?))
     }
 
     /// The number of the word, from 0, to which each token of a line belongs; white space belongs to the word after it,
-    /// or to the last one. A language tag is a word.
+    /// or to the last one. A token of several words belongs to the first of them. A language tag is a word.
     pub fn words_of(&self, tokens: &[u32]) -> Vec<u32> {
         let mut words = Vec::with_capacity(tokens.len());
-        // The word of the last token with text, and the number of spaces behind it.
-        let (mut word, mut spaces): (Option<u32>, usize) = (None, 0);
+        // The last word, whether white space follows it, and the number of tokens that are nothing else.
+        let (mut word, mut is_apart, mut waiting): (Option<u32>, bool, usize) = (None, false, 0);
         for token in tokens {
-            let place = self.0.get(*token as usize).copied().unwrap_or(Place::Within);
-            if place == Place::Between {
-                spaces += 1;
+            // Pieces without text, such as bytes, go on with a word.
+            let Spaces {
+                before,
+                words: count,
+                after,
+            } = self.0.get(*token as usize).copied().unwrap_or_default();
+            is_apart |= before;
+            if count == 0 && (before || after) {
+                (is_apart, waiting) = (true, waiting + 1);
                 continue;
             }
-            let begins = place == Place::Begins || spaces > 0;
-            let number = word.map_or(0, |word| word + u32::from(begins));
-            words.extend(std::iter::repeat_n(number, spaces + 1));
-            (word, spaces) = (Some(number), 0);
+            let number = word.map_or(0, |word| word + u32::from(is_apart));
+            words.extend(std::iter::repeat_n(number, waiting + 1));
+            (word, is_apart, waiting) = (Some(number + count.saturating_sub(1)), after, 0);
         }
-        words.extend(std::iter::repeat_n(word.unwrap_or(0), spaces));
+        words.extend(std::iter::repeat_n(word.unwrap_or(0), waiting));
         words
     }
 
@@ -119,6 +128,20 @@ mod tests {
             assert_eq!(begins.words_of_line(&unknown, "the zebra q"), None);
             assert!(begins.words_of_line(&unknown, " a\u{a0}b\tc d").is_some());
             assert!(begins.words_of(&[]).is_empty());
+        }
+    }
+
+    /// A vocabulary of `MarianTokenizer` that has white space at the end of pieces.
+    #[test]
+    fn spaces_at_the_end() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/marian/languages");
+        let pair = crate::Tokenizers::open(&folder).unwrap();
+        for tokenizer in [&pair.source, &pair.target] {
+            let begins = WordBegins::new(tokenizer).unwrap();
+            for line in ["The old harbour stands and sleeps.", "Ein Zug", "x"] {
+                let words = begins.words_of_line(&tokenizer.encode(line).unwrap(), line).unwrap();
+                assert!(words.is_sorted() && words[0] == 0, "{words:?}");
+            }
         }
     }
 
