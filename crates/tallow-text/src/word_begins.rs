@@ -25,8 +25,8 @@ impl Spaces {
     }
 }
 
-/// Where the pieces of a vocabulary begin and end words. Words are what white space separates; most vocabularies have it
-/// at the beginning of pieces, some at the end.
+/// Where the pieces of a vocabulary begin and end words. Words are what white space separates; most vocabularies have
+/// it at the beginning of pieces, some at the end.
 #[derive(Clone, Debug)]
 pub struct WordBegins(Box<[Spaces]>);
 
