@@ -69,11 +69,11 @@ pub(crate) fn path() -> Path {
 /// Whether [`arch`] multiplies and adds in one instruction.
 #[inline]
 pub(crate) fn fuses() -> bool {
-    match arch() {
-        #[cfg(target_arch = "x86_64")]
-        Arch::V3(_) | Arch::V4(_) => true,
-        _ => false,
+    #[cfg(target_arch = "x86_64")]
+    if matches!(arch(), Arch::V3(_) | Arch::V4(_)) {
+        return true;
     }
+    false
 }
 
 /// The vector instructions that kernels may use.
