@@ -1,7 +1,7 @@
 //! Text that a model was trained on, or text like it.
 
+use crate::arguments::TrainedTextArguments;
 use anyhow::{Result, bail};
-use std::path::PathBuf;
 use tallow::SavedModel;
 use tallow_data::{CorpusFiles, ParallelText};
 
@@ -9,13 +9,11 @@ use tallow_data::{CorpusFiles, ParallelText};
 pub(crate) type Lines = (Vec<String>, Vec<String>);
 
 /// The given files, or else the training text of the model's run.
-pub(crate) fn training_text(
-    given: (Option<&PathBuf>, Option<&PathBuf>),
-    (saved, name): (&SavedModel, &str),
-) -> Result<Lines> {
-    let corpora: Vec<CorpusFiles> = match (given, &saved.config) {
-        ((Some(source), Some(target)), _) => vec![CorpusFiles::two_files(source, target)],
-        (_, Some(config)) => config.data.train.clone(),
+pub(crate) fn training_text(given: &TrainedTextArguments, saved: &SavedModel) -> Result<Lines> {
+    let name = &given.model;
+    let corpora: Vec<CorpusFiles> = match (&given.source, &given.target, &saved.config) {
+        (Some(source), Some(target), _) => vec![CorpusFiles::two_files(source, target)],
+        (_, _, Some(config)) => config.data.train.clone(),
         _ => bail!(
             "{name}: this model belongs to no run; give text like that of its training with --source and --target"
         ),

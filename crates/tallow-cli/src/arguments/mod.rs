@@ -262,8 +262,9 @@ pub(crate) struct LookArguments {
     pub(crate) hub: HubArguments,
 }
 
+/// A model, and text that it was trained on, or text like it.
 #[derive(Debug, Args)]
-pub(crate) struct AlignmentHeadsArguments {
+pub(crate) struct TrainedTextArguments {
     /// A run, a checkpoint, a model directory or owner/name on the Hub
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) model: String,
@@ -273,6 +274,12 @@ pub(crate) struct AlignmentHeadsArguments {
     /// Their translations
     #[arg(long, requires = "source")]
     pub(crate) target: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AlignmentHeadsArguments {
+    #[command(flatten)]
+    pub(crate) text: TrainedTextArguments,
     /// Word alignments of these lines, such as `0-0 1-2`; default: those that a lexicon of the text suggests
     #[arg(long, requires = "source", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) alignments: Option<PathBuf>,
@@ -291,15 +298,8 @@ pub(crate) struct AlignmentHeadsArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShortlistArguments {
-    /// A run, a checkpoint, a model directory or owner/name on the Hub
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(crate) model: String,
-    /// Source lines to learn from; default: the training text of the run
-    #[arg(long, requires = "target")]
-    pub(crate) source: Option<PathBuf>,
-    /// Their translations
-    #[arg(long, requires = "source")]
-    pub(crate) target: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) text: TrainedTextArguments,
     /// Where to write it; must not exist
     #[arg(long, short)]
     pub(crate) output: PathBuf,

@@ -24,7 +24,7 @@ const MOST_TOKENS: usize = 256;
 
 pub(crate) fn run(arguments: AlignmentHeadsArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
-    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
+    let saved = SavedModel::find(&arguments.text.model, &hub(arguments.hub.offline), &PrintNotices)?;
     if arguments.save && saved.commit.is_some() {
         return Err(wrong_usage(
             "--save would change the Hub's cache; copy the model to a directory of its own and name that",
@@ -32,8 +32,7 @@ pub(crate) fn run(arguments: AlignmentHeadsArguments) -> Result<ExitCode> {
     }
     let mut activity = Activity::new(true);
     activity.begin("reading the text");
-    let given = (arguments.source.as_ref(), arguments.target.as_ref());
-    let (source, target) = training_text(given, (&saved, &arguments.model))?;
+    let (source, target) = training_text(&arguments.text, &saved)?;
     let alignments = match &arguments.alignments {
         Some(path) => Some(WordAlignments::open(path, &source, &target)?),
         None => None,

@@ -22,13 +22,12 @@ pub(crate) fn run(arguments: ShortlistArguments) -> Result<ExitCode> {
     if output.exists() {
         bail!("{}: exists already; choose another --output", output.display());
     }
-    let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
+    let saved = SavedModel::find(&arguments.text.model, &hub(arguments.hub.offline), &PrintNotices)?;
     let architecture = tallow_model::read_architecture(&saved.directory)?;
     let tokenizers = open_tokenizers(&saved.directory, &architecture)?;
     let mut activity = Activity::new(true);
     activity.begin("reading the text");
-    let given = (arguments.source.as_ref(), arguments.target.as_ref());
-    let (source, target) = training_text(given, (&saved, &arguments.model))?;
+    let (source, target) = training_text(&arguments.text, &saved)?;
     let chosen = evenly(source.len(), arguments.lines);
     let some = |lines: &[String]| -> Vec<String> { chosen.iter().map(|line| lines[*line].clone()).collect() };
     activity.begin(format!("cutting {} into pieces", counted(chosen.len(), "pair")));
@@ -61,7 +60,7 @@ pub(crate) fn run(arguments: ShortlistArguments) -> Result<ExitCode> {
         counted(pairs.len(), "pair"),
         thousands(mean),
         thousands(tokenizers.target.vocabulary_size() as f64),
-        arguments.model,
+        arguments.text.model,
         output.display()
     );
     Ok(ExitCode::SUCCESS)
