@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ScoreConfig;
 use crate::corpus::for_each_segment;
+use crate::counts::Counts;
 use crate::error::ScoreError;
 use crate::metric::{Metric, Threshold};
 use crate::ngram::{LARGEST_ORDER, NgramCounts, count_matches, count_ngrams, ngram_total};
@@ -66,17 +67,22 @@ impl BleuStatistics {
         }
     }
 
-    fn add(&mut self, other: &Self) {
-        self.hypothesis_length += other.hypothesis_length;
-        self.reference_length += other.reference_length;
-        self.matches
-            .iter_mut()
-            .zip(&other.matches)
-            .for_each(|(sum, count)| *sum += count);
-        self.totals
-            .iter_mut()
-            .zip(&other.totals)
-            .for_each(|(sum, count)| *sum += count);
+    /// The counts as numbers that can be added.
+    fn numbers(&self) -> impl Iterator<Item = f64> {
+        let lengths = [self.hypothesis_length, self.reference_length].into_iter();
+        let counts = self.matches.iter().chain(&self.totals).copied();
+        lengths.chain(counts).map(|count| count as f64)
+    }
+
+    fn from_numbers(numbers: &[f64]) -> Self {
+        let number = |place: usize| numbers.get(place).map_or(0, |count| *count as u64);
+        let orders = numbers.len().saturating_sub(2) / 2;
+        Self {
+            hypothesis_length: number(0),
+            reference_length: number(1),
+            matches: (2..2 + orders).map(number).collect(),
+            totals: (2 + orders..2 + 2 * orders).map(number).collect(),
+        }
     }
 
     /// The factor, from 0 to 1, that penalizes hypotheses shorter than their references.
@@ -124,12 +130,18 @@ impl Bleu {
     /// # Errors
     /// If there is no hypothesis, no reference stream, a stream of another length, or a fault in the options.
     pub fn corpus(&self, hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Score, ScoreError> {
+        let counts = self.counts(hypotheses, references)?;
+        Ok(self.score(BleuStatistics::from_numbers(&counts.total()), references.len()))
+    }
+
+    /// The counts of every sentence: both lengths, the matches of every order, and the totals.
+    fn counts(&self, hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Counts, ScoreError> {
         ScoreError::if_any(self.validate())?;
-        let mut sum = BleuStatistics::zero(self.max_order);
+        let mut counts = Counts::new(2 + 2 * self.max_order);
         for_each_segment(hypotheses, references, |hypothesis, references| {
-            sum.add(&self.count(hypothesis, references));
+            counts.push(self.count(hypothesis, references).numbers());
         })?;
-        Ok(self.score(sum, references.len()))
+        Ok(counts)
     }
 
     /// BLEU of one sentence, from 0 to 100. Set `effective_order` for the numbers that sacreBLEU's command gives.
@@ -315,13 +327,17 @@ impl Metric for BleuMetric {
         })
     }
 
-    fn corpus(
+    fn counts(
         &self,
         hypotheses: &[&str],
         references: &[Vec<String>],
         config: &ScoreConfig,
-    ) -> Result<Score, ScoreError> {
-        config.bleu().corpus(hypotheses, references)
+    ) -> Result<Counts, ScoreError> {
+        config.bleu().counts(hypotheses, references)
+    }
+
+    fn of_counts(&self, sum: &[f64], reference_count: usize, config: &ScoreConfig) -> Score {
+        config.bleu().score(BleuStatistics::from_numbers(sum), reference_count)
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ScoreConfig;
 use crate::corpus::for_each_segment;
+use crate::counts::Counts;
 use crate::error::ScoreError;
 use crate::metric::Metric;
 use crate::ngram::{LARGEST_ORDER, NgramCounts, count_matches, count_ngrams};
@@ -59,6 +60,19 @@ pub struct NgramStatistics {
     pub matches: u64,
 }
 
+impl NgramStatistics {
+    /// The counts of every order from numbers that were added.
+    fn from_numbers(numbers: &[f64]) -> Vec<Self> {
+        let (orders, _) = numbers.as_chunks::<3>();
+        let of_order = |[hypothesis, reference, matches]: &[f64; 3]| Self {
+            hypothesis: *hypothesis as u64,
+            reference: *reference as u64,
+            matches: *matches as u64,
+        };
+        orders.iter().map(of_order).collect()
+    }
+}
+
 /// The counts that determine chrF. The counts of a corpus are the sums of those of its sentences. Of several
 /// references, only the one with the best sentence score counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,16 +113,20 @@ impl Chrf {
     /// # Errors
     /// If there is no hypothesis, no reference stream, a stream of another length, or a fault in the options.
     pub fn corpus(&self, hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Score, ScoreError> {
+        let counts = self.counts(hypotheses, references)?;
+        Ok(self.score(NgramStatistics::from_numbers(&counts.total()), references.len()))
+    }
+
+    /// The counts of every sentence: those of the hypothesis, of the reference and in common, for every order.
+    fn counts(&self, hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Counts, ScoreError> {
         ScoreError::if_any(self.validate())?;
-        let mut sums = vec![NgramStatistics::default(); self.char_order + self.word_order];
+        let mut counts = Counts::new(3 * (self.char_order + self.word_order));
         for_each_segment(hypotheses, references, |hypothesis, references| {
-            for (sum, count) in sums.iter_mut().zip(self.count(hypothesis, references)) {
-                sum.hypothesis += count.hypothesis;
-                sum.reference += count.reference;
-                sum.matches += count.matches;
-            }
+            let orders = self.count(hypothesis, references);
+            let numbers = |order: NgramStatistics| [order.hypothesis, order.reference, order.matches];
+            counts.push(orders.into_iter().flat_map(numbers).map(|count| count as f64));
         })?;
-        Ok(self.score(sums, references.len()))
+        Ok(counts)
     }
 
     /// chrF of one sentence, from 0 to 100.
@@ -322,13 +340,17 @@ impl Metric for ChrfMetric {
         "chrF2, or chrF2++ with word n-grams"
     }
 
-    fn corpus(
+    fn counts(
         &self,
         hypotheses: &[&str],
         references: &[Vec<String>],
         config: &ScoreConfig,
-    ) -> Result<Score, ScoreError> {
-        config.chrf().corpus(hypotheses, references)
+    ) -> Result<Counts, ScoreError> {
+        config.chrf().counts(hypotheses, references)
+    }
+
+    fn of_counts(&self, sum: &[f64], reference_count: usize, config: &ScoreConfig) -> Score {
+        config.chrf().score(NgramStatistics::from_numbers(sum), reference_count)
     }
 }
 

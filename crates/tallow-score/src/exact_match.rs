@@ -2,6 +2,7 @@
 
 use crate::config::ScoreConfig;
 use crate::corpus::for_each_segment;
+use crate::counts::Counts;
 use crate::error::ScoreError;
 use crate::metric::{Metric, Threshold};
 use crate::score::Score;
@@ -12,11 +13,23 @@ use crate::score::Score;
 /// # Errors
 /// If there is no hypothesis, no reference stream, or a stream of another length.
 pub fn exact_match(hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<f64, ScoreError> {
-    let mut equal = 0_usize;
+    Ok(percent(&counts(hypotheses, references)?.total()))
+}
+
+/// For every sentence, whether it equals a reference, and one.
+fn counts(hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Counts, ScoreError> {
+    let mut counts = Counts::new(2);
     for_each_segment(hypotheses, references, |hypothesis, references| {
-        equal += usize::from(references.contains(&hypothesis));
+        counts.push([f64::from(u8::from(references.contains(&hypothesis))), 1.0]);
     })?;
-    Ok(100.0 * equal as f64 / hypotheses.len() as f64)
+    Ok(counts)
+}
+
+fn percent(sum: &[f64]) -> f64 {
+    match sum {
+        [equal, all] if *all > 0.0 => 100.0 * equal / all,
+        _ => 0.0,
+    }
 }
 
 /// [`exact_match`] as an entry of the metrics.
@@ -46,8 +59,12 @@ impl Metric for ExactMatch {
         })
     }
 
-    fn corpus(&self, hypotheses: &[&str], references: &[Vec<String>], _: &ScoreConfig) -> Result<Score, ScoreError> {
-        Ok(Score::new("exact match", exact_match(hypotheses, references)?))
+    fn counts(&self, hypotheses: &[&str], references: &[Vec<String>], _: &ScoreConfig) -> Result<Counts, ScoreError> {
+        counts(hypotheses, references)
+    }
+
+    fn of_counts(&self, sum: &[f64], _: usize, _: &ScoreConfig) -> Score {
+        Score::new("exact match", percent(sum))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::METRICS;
 use crate::config::ScoreConfig;
+use crate::counts::Counts;
 use crate::error::ScoreError;
 use crate::score::Score;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -30,6 +31,21 @@ pub trait Metric: Send + Sync {
         None
     }
 
+    /// The counts of every sentence of a corpus, under the options for this metric. `references[r][i]` is the `r`-th
+    /// reference of hypothesis `i`.
+    ///
+    /// # Errors
+    /// If there is no hypothesis, no reference stream, a stream of another length, or a fault in the options.
+    fn counts(
+        &self,
+        hypotheses: &[&str],
+        references: &[Vec<String>],
+        config: &ScoreConfig,
+    ) -> Result<Counts, ScoreError>;
+
+    /// The score of the sentences whose counts add up to `sum`, each with `reference_count` references.
+    fn of_counts(&self, sum: &[f64], reference_count: usize, config: &ScoreConfig) -> Score;
+
     /// The score of a corpus under the options for this metric. `references[r][i]` is the `r`-th reference of
     /// hypothesis `i`.
     ///
@@ -40,7 +56,10 @@ pub trait Metric: Send + Sync {
         hypotheses: &[&str],
         references: &[Vec<String>],
         config: &ScoreConfig,
-    ) -> Result<Score, ScoreError>;
+    ) -> Result<Score, ScoreError> {
+        let counts = self.counts(hypotheses, references, config)?;
+        Ok(self.of_counts(&counts.total(), references.len(), config))
+    }
 }
 
 /// The score from which a metric can tell models apart. Below it, something else must decide which model is better.

@@ -55,6 +55,13 @@ impl Signature {
         Self { fields: Vec::new() }
     }
 
+    /// The same signature with the options of a resampling after the number of references, as in sacreBLEU's.
+    pub(crate) fn with_resampling(mut self, options: Vec<Field>) -> Self {
+        let place = self.fields.len().min(1);
+        self.fields.splice(place..place, options);
+        self
+    }
+
     /// Whether the signature is empty, because the metric has no options.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()

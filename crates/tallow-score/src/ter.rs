@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ScoreConfig;
 use crate::corpus::for_each_segment;
+use crate::counts::Counts;
 use crate::error::ScoreError;
 use crate::metric::Metric;
 use crate::score::{Score, Statistics};
@@ -36,6 +37,15 @@ pub struct TerStatistics {
     pub reference_length: f64,
 }
 
+impl TerStatistics {
+    fn from_numbers(numbers: &[f64]) -> Self {
+        Self {
+            edits: numbers.first().map_or(0, |edits| *edits as u64),
+            reference_length: numbers.get(1).copied().unwrap_or(0.0),
+        }
+    }
+}
+
 impl Ter {
     /// TER of a corpus, in percent; lower is better. `references[r][i]` is the `r`-th reference of hypothesis `i`. An
     /// empty string is a reference without words; a hypothesis differs from it by its own length.
@@ -43,13 +53,18 @@ impl Ter {
     /// # Errors
     /// If there is no hypothesis, no reference stream, or a stream of another length.
     pub fn corpus(&self, hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Score, ScoreError> {
-        let mut sum = TerStatistics::default();
+        let counts = self.counts(hypotheses, references)?;
+        Ok(self.score(TerStatistics::from_numbers(&counts.total()), references.len()))
+    }
+
+    /// The counts of every sentence: the edits and the length of the references.
+    fn counts(&self, hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Counts, ScoreError> {
+        let mut counts = Counts::new(2);
         for_each_segment(hypotheses, references, |hypothesis, references| {
-            let counts = self.count(hypothesis, references);
-            sum.edits += counts.edits;
-            sum.reference_length += counts.reference_length;
+            let of_sentence = self.count(hypothesis, references);
+            counts.push([of_sentence.edits as f64, of_sentence.reference_length]);
         })?;
-        Ok(self.score(sum, references.len()))
+        Ok(counts)
     }
 
     /// TER of one sentence, in percent; lower is better.
@@ -139,13 +154,17 @@ impl Metric for TerMetric {
         false
     }
 
-    fn corpus(
+    fn counts(
         &self,
         hypotheses: &[&str],
         references: &[Vec<String>],
         config: &ScoreConfig,
-    ) -> Result<Score, ScoreError> {
-        config.ter().corpus(hypotheses, references)
+    ) -> Result<Counts, ScoreError> {
+        config.ter().counts(hypotheses, references)
+    }
+
+    fn of_counts(&self, sum: &[f64], reference_count: usize, config: &ScoreConfig) -> Score {
+        config.ter().score(TerStatistics::from_numbers(sum), reference_count)
     }
 }
 
