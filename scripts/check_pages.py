@@ -56,6 +56,26 @@ expect("the text of the sentence stays text", document.querySelectorAll("main b 
 expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
 """
 
+# The same for the page of `tallow compare`.
+COMPARE = """
+const seen = [];
+const expect = (what, is) => seen.push([what, Boolean(is)]);
+const press = name => [...document.querySelectorAll("#choice button")].find(button => button.textContent === name).click();
+const text = name => document.getElementById(name).textContent;
+expect("two metrics have tables", document.querySelectorAll("#scores table").length === 2);
+expect("intervals are drawn", document.querySelectorAll("#scores canvas").length === 6);
+expect("there are groups", document.querySelectorAll("#groups tr").length === 3);
+const gained = text("sentences");
+press("lost");
+expect("other sentences have lost", text("sentences") !== gained);
+press("third");
+expect("another system has other counts", text("counts").startsWith("third against first"));
+press("gained");
+expect("changed words are marked", document.querySelectorAll("#sentences .changed.right").length > 0);
+expect("text stays text", document.querySelectorAll("#sentences b").length === 0 && text("sentences").includes("<b>"));
+expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
+"""
+
 WRAP = """<pre id="result"></pre><script>
 const errors = [];
 window.addEventListener("error", event => errors.push(String(event.message)));
@@ -100,15 +120,28 @@ def main():
         return
     with tempfile.TemporaryDirectory() as at:
         small_model(os.path.join(at, "model"))
-        page = os.path.join(at, "look.html")
-        subprocess.run([binary, "look", "model", "The <i>old</i> harbour sleeps.", "-o", page], check=True, cwd=at,
-                       stderr=subprocess.DEVNULL)
-        for width in (1280, 400):
-            seen, errors = work(browser, page, LOOK, width)
-            faults = errors + [what for what, is_true in seen if not is_true]
-            if faults or not seen:
-                sys.exit(f"look.html at {width} pixels: " + "; ".join(faults))
-            print(f"pages: look.html at {width} pixels: {len(seen)} checks")
+        texts = {"reference": ["The <b>old</b> harbour sleeps .", "A dog runs .", "Rain falls on the sea all day ."],
+                 "first": ["The harbour sleeps .", "A dog runs .", "Rain falls on sea ."],
+                 "second": ["The <b>old</b> harbour sleeps .", "A cat runs .", "Rain falls on the sea ."],
+                 "third": ["The <b>old</b> harbour .", "A dog .", "Rain falls on the sea all day ."]}
+        for name, lines in texts.items():
+            with open(os.path.join(at, name), "w", encoding="utf-8") as file:
+                file.writelines(line + "\n" for line in lines)
+        check(binary, browser, at, LOOK, "look.html",
+              ["look", "model", "The <i>old</i> harbour sleeps.", "-o", "look.html"])
+        check(binary, browser, at, COMPARE, "compare.html",
+              ["compare", "first", "second", "third", "--reference", "reference", "--html", "compare.html"])
+
+
+def check(binary, browser, at, script, name, command):
+    """Writes a page and works with it at two widths."""
+    subprocess.run([binary, *command], check=True, cwd=at, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for width in (1280, 400):
+        seen, errors = work(browser, os.path.join(at, name), script, width)
+        faults = errors + [what for what, is_true in seen if not is_true]
+        if faults or not seen:
+            sys.exit(f"{name} at {width} pixels: " + "; ".join(faults))
+        print(f"pages: {name} at {width} pixels: {len(seen)} checks")
 
 
 main()

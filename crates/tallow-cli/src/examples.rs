@@ -39,6 +39,15 @@ EXAMPLES
 
 The numbers are those of sacreBLEU 2.6 with the same settings; the signature names the settings.";
 
+pub(crate) const COMPARE_EXAMPLES: &str = "\
+EXAMPLES
+  tallow compare runs/base runs/larger                       # on the test set of the first
+  tallow compare old.de new.de --reference test.de --labels domains.txt --test randomization
+  tallow compare base-1,base-2,base-3 new-1,new-2,new-3 --html compared.html
+
+The p-values are those of sacreBLEU 2.6 (--paired-bs, --paired-ar) with the same seed. Several runs of a system: its score is
+the mean of theirs, and a second interval and test say what other seeds would change.";
+
 pub(crate) const LOOK_EXAMPLES: &str = "\
 EXAMPLES
   tallow look runs/multi30k-en-de 'A dog runs through the snow.'

@@ -19,6 +19,7 @@ mod profile;
 mod progress;
 mod signals;
 mod status_line;
+mod table;
 mod threads;
 mod training_text;
 mod usage;
@@ -72,6 +73,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(arguments) => commands::train::run(arguments),
         Command::Translate(arguments) => commands::translate::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
+        Command::Compare(arguments) => commands::compare::run(arguments),
         Command::Score(arguments) => commands::score::run(arguments),
         Command::ScorePairs(arguments) => commands::score_pairs::run(arguments),
         Command::Average(arguments) => commands::average::run(arguments),

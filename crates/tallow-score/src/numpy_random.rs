@@ -1,8 +1,8 @@
 //! The random numbers of NumPy's `default_rng`, which sacreBLEU resamples with.
 //!
 //! The generator is PCG64 (O'Neill 2014, "PCG: A Family of Simple Fast Space-Efficient Statistically Good Algorithms
-//! for Random Number Generation"), its start NumPy's `SeedSequence`, and numbers below a bound come from Lemire's method
-//! (2019, "Fast Random Integer Generation in an Interval"). NumPy keeps these streams the same from version to version.
+//! for Random Number Generation"), its start NumPy's `SeedSequence`, and numbers below a bound come from Lemire's
+//! method (2019, "Fast Random Integer Generation in an Interval"). The tests have numbers of NumPy 2.4.6.
 
 /// The multiplier of PCG's generator of 128 bits.
 const MULTIPLIER: u128 = 0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645;

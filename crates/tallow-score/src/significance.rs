@@ -9,8 +9,8 @@
 //! sacreBLEU computes the scores of resampled corpora in 32 bits, and this crate in 64, so means and intervals differ
 //! after six digits.
 //!
-//! A system may be several runs that differ in their seed only. Its score is then the mean of theirs; a resampled corpus
-//! has the same sentences for all of them.
+//! A system may be several runs that differ in their seed only. Its score is then the mean of theirs; a resampled
+//! corpus has the same sentences for all of them.
 
 use crate::config::ScoreConfig;
 use crate::counts::{Counts, add};

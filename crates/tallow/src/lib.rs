@@ -48,6 +48,7 @@ struct Readme;
 
 pub mod card;
 pub mod chart;
+pub mod comparison;
 pub mod config;
 pub mod corpora;
 mod device;
@@ -58,6 +59,7 @@ pub mod initial;
 mod job;
 pub mod look;
 mod notice;
+mod page;
 pub mod record;
 mod run_record;
 mod saved_model;

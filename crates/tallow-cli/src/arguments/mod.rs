@@ -4,14 +4,16 @@ mod scores;
 mod search;
 mod translation;
 
-pub(crate) use scores::{EvalArguments, MetricArguments, ScoreArguments, TokenizationName};
+pub(crate) use scores::{
+    CompareArguments, EvalArguments, MetricArguments, PairedTestName, ScoreArguments, TokenizationName,
+};
 pub(crate) use search::SearchArguments;
 pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, TranslateArguments};
 
 use crate::examples::{
-    ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPLETION_EXAMPLES, EVAL_EXAMPLES,
-    EXPORT_EXAMPLES, LOOK_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES,
-    TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
+    ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPARE_EXAMPLES, COMPLETION_EXAMPLES,
+    EVAL_EXAMPLES, EXPORT_EXAMPLES, LOOK_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES,
+    TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
 use crate::flags::{at_least_one, number, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -58,6 +60,9 @@ pub(crate) enum Command {
     /// Score a file of translations against references
     #[command(after_long_help = SCORE_EXAMPLES)]
     Score(ScoreArguments),
+    /// Compare systems: whether they differ by more than chance, and where
+    #[command(after_long_help = COMPARE_EXAMPLES)]
+    Compare(CompareArguments),
     /// Score given translations with a model, for filtering corpora and for reranking
     #[command(after_long_help = SCORE_PAIRS_EXAMPLES)]
     ScorePairs(ScorePairsArguments),

@@ -1,7 +1,7 @@
 //! The arguments of the commands that compute scores.
 
 use super::{DeviceArguments, HubArguments, SearchArguments};
-use crate::flags::whole;
+use crate::flags::{at_least_one, whole};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
@@ -90,4 +90,62 @@ pub(crate) struct ScoreArguments {
     pub(crate) reference: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) metric: MetricArguments,
+}
+
+/// The paired tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PairedTestName {
+    /// Paired bootstrap resampling, as sacreBLEU's --paired-bs
+    Bootstrap,
+    /// Paired approximate randomization, as sacreBLEU's --paired-ar
+    Randomization,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArguments {
+    /// Two or more: runs, models, names on the Hub, or files of translations; runs of other seeds are one system, with
+    /// commas between them
+    #[arg(required = true, num_args = 2.., value_hint = ValueHint::AnyPath)]
+    pub(crate) systems: Vec<String>,
+    /// The lines to translate; default: the test set of the first run
+    #[arg(long, requires = "reference")]
+    pub(crate) source: Option<PathBuf>,
+    /// Reference translations; may be given several times
+    #[arg(long, short)]
+    pub(crate) reference: Vec<PathBuf>,
+    /// Use the validation set of the first run
+    #[arg(long, conflicts_with = "reference")]
+    pub(crate) valid: bool,
+    /// A label for each line, such as its domain: scores for each label
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) labels: Option<PathBuf>,
+    /// Target text of the training, to group words by how often it has them; default: that of the first run
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) train: Vec<PathBuf>,
+    /// The test
+    #[arg(long, value_enum, default_value_t = PairedTestName::Bootstrap)]
+    pub(crate) test: PairedTestName,
+    /// Resampled corpora of a bootstrap (default 1000), or trials of a randomization (default 10000)
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>)]
+    pub(crate) trials: Option<usize>,
+    /// With a randomization: resampled corpora for intervals of the scores
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>)]
+    pub(crate) interval_samples: Option<usize>,
+    /// Seed of the test
+    #[arg(long, value_name = "SEED", default_value_t = 12345, value_parser = whole::<u64>)]
+    pub(crate) test_seed: u64,
+    /// Sentences to list that gained most, and that lost most
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<usize>)]
+    pub(crate) sentences: usize,
+    /// Also write a page for a browser
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) html: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) metric: MetricArguments,
+    #[command(flatten)]
+    pub(crate) search: SearchArguments,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
 }

@@ -4,6 +4,7 @@ pub(crate) mod alignment_heads;
 pub(crate) mod average;
 pub(crate) mod chart;
 pub(crate) mod check;
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod explain;

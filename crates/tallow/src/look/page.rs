@@ -2,15 +2,10 @@
 
 use super::Look;
 use crate::Result;
+use crate::page::page;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-
-/// The page without its data.
-const PAGE: &str = include_str!("page.html");
-
-/// Where the data stand.
-const DATA: &str = "\"data of the page\"";
 
 impl Look {
     /// The look as a page that works from a disk, without a network.
@@ -29,9 +24,7 @@ impl Look {
                 }
             }
         }
-        // Nothing in the data may end the element that holds them.
-        let data = serde_json::to_string(&data)?.replace('<', "\\u003c");
-        Ok(PAGE.replacen(DATA, &data, 1))
+        page(include_str!("page.html"), &data)
     }
 }
 

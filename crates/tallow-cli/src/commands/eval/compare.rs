@@ -3,6 +3,7 @@
 use crate::activity::Activity;
 use crate::arguments::EvalArguments;
 use crate::commands::translate::target_tokens;
+use crate::table::table as aligned;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
@@ -133,21 +134,8 @@ fn print(rows: &[Row], lines: usize, width: usize) -> Result<()> {
         cells.extend(row.scores.iter().map(|score| format!("{:.width$}", score.score)));
         table.push(cells);
     }
-    let widths: Vec<usize> = (0..table[0].len())
-        .map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
     let mut writer = stdout().lock();
-    for row in table {
-        let aligned = row
-            .iter()
-            .zip(&widths)
-            .enumerate()
-            .map(|(column, (cell, width))| match column {
-                0 | 1 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
-        writeln!(writer, "{}", aligned.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
+    writeln!(writer, "{}", aligned(&table, 2))?;
     for score in rows.first().iter().flat_map(|row| &row.scores) {
         writeln!(writer, "{}: {}", score.name, score.signature)?;
     }

@@ -1,0 +1,204 @@
+//! `tallow compare`: files, models, groups, faults.
+// Helpers of a test may panic like the test itself.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod small_model;
+
+use serde_json::Value;
+use small_model::model;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(at: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
+    command.current_dir(at).args(arguments).output().unwrap()
+}
+
+/// The output of a command that must succeed.
+fn printed(at: &Path, arguments: &[&str]) -> String {
+    let output = run(at, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that must fail says.
+fn fault(at: &Path, arguments: &[&str]) -> String {
+    let output = run(at, arguments);
+    assert!(!output.status.success(), "{arguments:?}");
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn write(at: &Path, name: &str, lines: &[&str]) {
+    std::fs::write(at.join(name), lines.join("\n") + "\n").unwrap();
+}
+
+const REFERENCE: [&str; 4] = [
+    "Ein Hund läuft über die grüne Wiese .",
+    "Zwei Männer <b>sitzen</b> auf einer Bank .",
+    "Eine Frau liest .",
+    "Kinder spielen im Wasser und lachen laut miteinander .",
+];
+
+fn files(at: &Path) {
+    write(at, "reference", &REFERENCE);
+    write(
+        at,
+        "a",
+        &[
+            "Ein Hund läuft auf der Wiese .",
+            "Zwei Männer sitzen auf Bank .",
+            "Eine Frau liest .",
+            "Kinder spielen im Wasser .",
+        ],
+    );
+    write(
+        at,
+        "b",
+        &[
+            REFERENCE[0],
+            "Männer <b>sitzen</b> Bank .",
+            "Eine Frau schreibt .",
+            "Kinder spielen im Wasser und lachen .",
+        ],
+    );
+}
+
+#[test]
+fn files_of_translations_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    files(at);
+    write(at, "labels", &["animals", "people", "people", "people"]);
+    write(at, "train", &["Ein Hund läuft ."; 12]);
+    let arguments = [
+        "compare",
+        "a",
+        "b",
+        "--reference",
+        "reference",
+        "--labels",
+        "labels",
+        "--train",
+        "train",
+        "--metrics",
+        "bleu,ter,exact-match",
+        "--html",
+        "page.html",
+    ];
+    let text = printed(at, &arguments);
+    for expected in [
+        "4 lines, 1 reference; paired bootstrap, 1,000 trials, seed 12345",
+        "BLEU|nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|",
+        "TER (less is better)",
+        "TER by words of the reference  lines ",
+        "below 5",
+        "animals",
+        "F1 by occurrences of a word in the training text  words",
+        "10 to 99",
+        "line 1  chrF ",
+        "  b: Ein Hund läuft [über die grüne] Wiese .",
+        "lost most",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    // Scores are those of `tallow score`.
+    let json: Value = serde_json::from_str(&printed(at, &[&arguments[..], &["--json"]].concat())).unwrap();
+    let scored = printed(at, &["score", "b", "--reference", "reference", "--json", "-w", "4"]);
+    let scored: Value = serde_json::from_str(&scored).unwrap();
+    let found = json["metrics"][0]["systems"][1]["score"].as_f64().unwrap();
+    assert!(
+        (found - scored[0]["score"].as_f64().unwrap()).abs() < 1e-4,
+        "{found} {scored}"
+    );
+    assert!(json["metrics"][0]["systems"][0]["p_value"].is_null());
+    let changes = &json["changes"][0];
+    let counts = ["better", "worse", "same"].map(|key| changes[key].as_u64().unwrap());
+    assert_eq!(counts, [3, 1, 0], "{changes}");
+    let page = std::fs::read_to_string(at.join("page.html")).unwrap();
+    assert!(!page.contains("<b>sitzen") && page.contains("\\u003cb>sitzen"));
+    assert!(
+        !page.contains("of all pages */"),
+        "a place of the template was not filled"
+    );
+}
+
+/// Models translate the source, the same as `tallow translate`; runs with commas between them are one system.
+#[test]
+fn models_and_runs_of_a_system_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    model(at);
+    let source = ["The old harbour sleeps.", "The lighthouse stands."];
+    write(at, "source", &source);
+    let translated = printed(at, &["translate", "model", "--input", "source"]);
+    std::fs::write(at.join("lines"), &translated).unwrap();
+    write(at, "reference", &["Der alte Hafen schläft.", "Der Leuchtturm steht."]);
+    let common = [
+        "--source",
+        "source",
+        "--reference",
+        "reference",
+        "--json",
+        "--trials",
+        "20",
+    ];
+    let compare = |systems: &[&str]| -> Value {
+        let arguments = [&["compare"], systems, &common].concat();
+        serde_json::from_str(&printed(at, &arguments)).unwrap()
+    };
+    let found = compare(&["lines", "model"]);
+    assert_eq!(found["changes"][0]["same"], 2);
+    assert_eq!(
+        found["metrics"][1]["systems"][0]["score"],
+        found["metrics"][1]["systems"][1]["score"]
+    );
+    let groups = compare(&["lines,reference", "reference,reference,reference"]);
+    let systems = &groups["metrics"][1]["systems"];
+    assert_eq!(systems[1]["score"], 100.0);
+    assert_eq!(systems[1]["runs"]["scores"].as_array().unwrap().len(), 3);
+    assert_eq!(systems[1]["runs"]["deviation"], 0.0);
+    assert!(systems[1]["runs"]["p_value"].as_f64().unwrap() > 0.05);
+    assert!(systems[0]["runs"]["half_width"].as_f64().unwrap() > systems[0]["runs"]["deviation"].as_f64().unwrap());
+}
+
+#[test]
+fn faults_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    files(at);
+    model(at);
+    write(at, "short", &["a", "b"]);
+    let cases: [(&[&str], &str); 8] = [
+        (&["a", "b"], "give --reference"),
+        (&["a", "--reference", "reference"], "2 values required"),
+        (
+            &["a", "none", "--reference", "reference"],
+            "none: neither a file of translations nor a model",
+        ),
+        (
+            &["a", "short", "--reference", "reference"],
+            "short: 2 lines, but the references have 4",
+        ),
+        (
+            &["a", "model", "--reference", "reference"],
+            "give the lines to translate with --source",
+        ),
+        (
+            &["a", "b", "--reference", "reference", "--labels", "short"],
+            "short: 2 lines, but 4 to compare",
+        ),
+        (
+            &["a", "b", "--reference", "reference", "--reference", "short"],
+            "short: 2 lines, but reference has 4",
+        ),
+        (
+            &["a,b", "b", "--reference", "reference", "--test", "randomization"],
+            "as many runs of each",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let told = fault(at, &[&["compare"], arguments].concat());
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+    }
+}
