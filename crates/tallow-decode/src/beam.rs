@@ -1,5 +1,6 @@
 //! Beam search.
 
+use crate::beam_record::{BeamCandidate, BeamObserver, BeamStep, Fate};
 use crate::hypothesis::TextOf;
 use crate::phrases::{Phrases, Progress};
 use crate::rules::{RowRules, Rules};
@@ -35,7 +36,10 @@ struct Group {
 /// The beam of one sentence.
 struct Beam<'a> {
     sentence: usize,
+    /// The sentence's number in its request.
+    number: u64,
     rules: Rules<'a>,
+    observer: Option<&'a dyn BeamObserver>,
     groups: Vec<Group>,
 }
 
@@ -93,6 +97,17 @@ impl Candidate {
         by_standing
             .then(self.parent.cmp(&other.parent))
             .then(self.token.cmp(&other.token))
+    }
+
+    /// The candidate for an observer, before its fate is known.
+    fn recorded(&self) -> BeamCandidate {
+        BeamCandidate {
+            parent: self.parent,
+            token: self.token,
+            token_log_probability: self.token_log_probability,
+            log_probability: self.log_probability,
+            fate: Fate::Dies,
+        }
     }
 }
 
@@ -157,7 +172,9 @@ pub(crate) fn search_beams<M: Autoregressive>(
             };
             Beam {
                 sentence,
+                number: requests[sentence].number,
                 rules,
+                observer: search.observer,
                 groups: (0..config.groups).map(|_| group()).collect(),
             }
         })
@@ -312,6 +329,10 @@ impl Beam<'_> {
         if rules.phrases.is_empty() {
             candidates.truncate(2 * size);
         }
+        let mut record: Vec<BeamCandidate> = match self.observer {
+            Some(_) => candidates.iter().map(Candidate::recorded).collect(),
+            None => Vec::new(),
+        };
         let (ends, others): (Vec<_>, Vec<_>) = candidates
             .into_iter()
             .enumerate()
@@ -335,6 +356,9 @@ impl Beam<'_> {
                     finished: true,
                     attention: parent.attention.clone(),
                 };
+                if let Some(recorded) = record.get_mut(rank) {
+                    recorded.fate = Fate::Ends(ended.score);
+                }
                 group.finish(ended, text_of)?;
             }
         }
@@ -350,9 +374,22 @@ impl Beam<'_> {
             next.adjustment = candidate.adjustment;
             next.progress = rules.phrases.advance(&parent.progress, candidate.token);
             live.push(next);
+            let is_same =
+                |other: &&mut BeamCandidate| (other.parent, other.token) == (candidate.parent, candidate.token);
+            if let Some(recorded) = record.iter_mut().find(is_same) {
+                recorded.fate = Fate::Lives(continued.len());
+            }
             continued.push((candidate.parent, candidate.token));
         }
         group.live = live;
+        if let Some(observer) = self.observer {
+            observer.step(BeamStep {
+                sentence: self.number,
+                group: number,
+                length,
+                candidates: record,
+            });
+        }
         if is_done(&group, rules, size, self.groups.len(), length) {
             // Only hypotheses that were cut are still of interest.
             group.live.retain(|live| live.tokens.len() >= rules.limit);

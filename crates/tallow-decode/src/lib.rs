@@ -6,6 +6,7 @@
 mod alignment;
 mod autoregressive;
 mod beam;
+mod beam_record;
 mod choices;
 mod config;
 mod distribution;
@@ -31,6 +32,7 @@ mod translator;
 pub use alignment::Alignment;
 pub use autoregressive::{Autoregressive, AutoregressiveState};
 pub use beam::beam_search;
+pub use beam_record::{BeamCandidate, BeamObserver, BeamStep, Fate};
 pub use choices::{DecodeCompute, Keep, LengthNormalization, LongLines, NamedChoice, UnknownPieces, Utility};
 pub use config::DecodeConfig;
 pub use ensemble::{Ensemble, EnsembleState};

@@ -1,6 +1,7 @@
 //! The choice between the searches.
 
 use crate::beam::search_beams;
+use crate::beam_record::BeamObserver;
 use crate::hypothesis::TextOf;
 use crate::phrases::Phrases;
 use crate::request::length_limit;
@@ -20,6 +21,7 @@ pub struct Search<'a> {
     continuing: &'a [bool],
     shortlist: Option<&'a Shortlist>,
     attention: bool,
+    pub(crate) observer: Option<&'a dyn BeamObserver>,
 }
 
 impl<'a> Search<'a> {
@@ -34,6 +36,7 @@ impl<'a> Search<'a> {
             continuing: &[],
             shortlist: None,
             attention: false,
+            observer: None,
         }
     }
 
@@ -99,6 +102,13 @@ impl<'a> Search<'a> {
     #[must_use]
     pub fn attention(mut self, is_recorded: bool) -> Self {
         self.attention = is_recorded;
+        self
+    }
+
+    /// Tells every step of a beam search to an observer. Default: none.
+    #[must_use]
+    pub fn observer(mut self, observer: Option<&'a dyn BeamObserver>) -> Self {
+        self.observer = observer;
         self
     }
 

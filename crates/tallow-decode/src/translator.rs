@@ -1,6 +1,7 @@
 //! Translation of text: tokenise, batch, search and detokenise, in the order of the input.
 
 use crate::alignment::{copy_unknown, pieces};
+use crate::beam_record::BeamObserver;
 use crate::hypothesis::TextOf;
 use crate::keep::kept;
 use crate::minimum_risk::{drawing, rank};
@@ -59,6 +60,7 @@ pub struct Translator<M = PreparedTransformer> {
     seed: u64,
     pub(crate) workers: usize,
     attention: bool,
+    observer: Option<Arc<dyn BeamObserver>>,
 }
 
 impl<M> Clone for Translator<M> {
@@ -75,6 +77,7 @@ impl<M> Clone for Translator<M> {
             seed: self.seed,
             workers: self.workers,
             attention: self.attention,
+            observer: self.observer.clone(),
         }
     }
 }
@@ -90,6 +93,7 @@ pub struct TranslatorBuilder<M> {
     seed: u64,
     workers: usize,
     attention: bool,
+    observer: Option<Arc<dyn BeamObserver>>,
 }
 
 impl<M: Autoregressive> TranslatorBuilder<M> {
@@ -120,6 +124,12 @@ impl<M: Autoregressive> TranslatorBuilder<M> {
     /// Sets whether hypotheses have their attention. Default: only if the settings need it.
     pub fn attention(mut self, is_recorded: bool) -> Self {
         self.attention = is_recorded;
+        self
+    }
+
+    /// Sets who gets every step of beam searches. Default: nobody.
+    pub fn observer(mut self, observer: Arc<dyn BeamObserver>) -> Self {
+        self.observer = Some(observer);
         self
     }
 
@@ -170,6 +180,7 @@ impl<M: Autoregressive> TranslatorBuilder<M> {
             seed: self.seed,
             workers: self.workers,
             attention: self.attention,
+            observer: self.observer,
         })
     }
 }
@@ -185,6 +196,7 @@ impl<M: Autoregressive> Translator<M> {
             seed: 1,
             workers: 1,
             attention: false,
+            observer: None,
         }
     }
 
@@ -425,6 +437,7 @@ impl<M: Autoregressive> Translator<M> {
                     .continuing(continuing)
                     .shortlist(self.shortlist.as_deref())
                     .attention(self.attention)
+                    .observer(self.observer.as_deref())
                     .texts(texts);
                 search.run(&*self.model, &source, &requests)
             };

@@ -245,8 +245,8 @@ mod tests {
             .iter()
             .map(|group| (group.label.as_str(), group.count, &group.values[0][..]))
             .collect();
-        // Never seen: the comma and `c`, of which the second system says one in the wrong line. `b` once. `a` six times:
-        // three in the references, three said by the first system, two of them right.
+        // Never seen: the comma and `c`, of which the second system says one in the wrong line. `b` once. `a` six
+        // times: three in the references, three said by the first system, two of them right.
         assert_eq!(
             rows,
             [
