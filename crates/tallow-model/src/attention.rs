@@ -107,6 +107,23 @@ fn project(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, ModelEr
     Ok(linear(x, weight, Some(bias), Activation::None, Compute::F32)?)
 }
 
+/// Packed parameters whose output weight is zero for the values of some heads. In both kinds of attention, the output
+/// weight follows three square weights and their biases.
+fn without_heads(packed: &Tensor, width: usize, heads: usize, off: &[usize]) -> Result<Tensor, ModelError> {
+    let (start, of_head) = (3 * width * (width + 1), width / heads);
+    let is_off = |place: usize| off.contains(&(place % width / of_head));
+    let on: Vec<f32> = (0..width * width)
+        .map(|place| if is_off(place) { 0.0 } else { 1.0 })
+        .collect();
+    let on = Tensor::from_vec(on, width * width, packed.device())?.to_dtype(packed.dtype())?;
+    let packed = packed.detach();
+    let end = start + width * width;
+    let before = packed.narrow(0, 0, start)?;
+    let output = (packed.narrow(0, start, width * width)? * on)?;
+    let after = packed.narrow(0, end, packed.dim(0)? - end)?;
+    Ok(Tensor::cat(&[before, output, after], 0)?)
+}
+
 /// Attention of a sequence to itself.
 #[derive(Clone, Debug)]
 pub(crate) struct SelfAttention {
@@ -141,6 +158,17 @@ impl SelfAttention {
         let causal = self.block == Block::DecoderSelf;
         self.settings.run(pass, sites, |options| {
             self_attention_sublayer(x, pass.sentences, causal, &self.packed, options)
+        })
+    }
+
+    /// The same without some heads, which contribute nothing.
+    pub(crate) fn without(&self, off: &[usize]) -> Result<Self, ModelError> {
+        let width = self.parts.output_bias.dim(0)?;
+        let packed = without_heads(&self.packed, width, self.settings.heads, off)?;
+        Ok(Self {
+            parts: SelfAttentionParts::of(&packed, width)?,
+            packed,
+            ..self.clone()
         })
     }
 
@@ -203,6 +231,17 @@ impl CrossAttention {
         let memory = (&encoded.hidden_nd, &encoded.sentences);
         self.settings.run(pass, sites, |options| {
             cross_attention_sublayer((x, pass.sentences), memory, &self.packed, options)
+        })
+    }
+
+    /// The same without some heads, which contribute nothing.
+    pub(crate) fn without(&self, off: &[usize]) -> Result<Self, ModelError> {
+        let width = self.parts.output_bias.dim(0)?;
+        let packed = without_heads(&self.packed, width, self.settings.heads, off)?;
+        Ok(Self {
+            parts: CrossAttentionParts::of(&packed, width)?,
+            packed,
+            ..self.clone()
         })
     }
 

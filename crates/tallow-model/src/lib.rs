@@ -11,6 +11,7 @@ mod alignment_heads;
 mod architecture;
 mod attention;
 mod config;
+mod cost;
 mod decoder;
 mod directory;
 mod encoder;
@@ -33,6 +34,7 @@ mod verify;
 pub use alignment_heads::AlignmentHeads;
 pub use architecture::Architecture;
 pub use config::{ActivationKind, ModelConfig, Norm, Positions, Tie};
+pub use cost::{Stage, StageCost};
 pub use directory::{Opened, SearchSettings, open, open_prepared, read_architecture, save, save_as};
 pub use error::ModelError;
 pub use formats::hugging_face::{

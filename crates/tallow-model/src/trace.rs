@@ -100,7 +100,38 @@ pub struct FeedForwardTrace {
     pub stream: Tensor,
 }
 
+/// The heads of a block and layer that are among `off`.
+fn heads_off(off: &[Head], block: Block, layer: usize) -> Vec<usize> {
+    let of_layer = off.iter().filter(|head| head.block == block && head.layer == layer);
+    of_layer.map(|head| head.head).collect()
+}
+
 impl Transformer {
+    /// A copy of the model without some heads: they contribute nothing. It shares the other weights with this one.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn without_heads(&self, off: &[Head]) -> Result<Self, ModelError> {
+        let mut copy = self.clone();
+        for (number, (attention, _)) in copy.encoder.layers.iter_mut().enumerate() {
+            let off = heads_off(off, Block::EncoderSelf, number);
+            if !off.is_empty() {
+                *attention = attention.without(&off)?;
+            }
+        }
+        for (number, layer) in copy.decoder.layers.iter_mut().enumerate() {
+            let off_self = heads_off(off, Block::DecoderSelf, number);
+            if !off_self.is_empty() {
+                layer.self_attention = layer.self_attention.without(&off_self)?;
+            }
+            let off_cross = heads_off(off, Block::DecoderCross, number);
+            if !off_cross.is_empty() {
+                layer.cross_attention = layer.cross_attention.without(&off_cross)?;
+            }
+        }
+        Ok(copy)
+    }
+
     /// Runs the model over one pair, with some heads switched off: they contribute nothing.
     ///
     /// # Shapes
@@ -112,14 +143,10 @@ impl Transformer {
         let Some((_, before_last)) = target.split_last() else {
             return Err(ModelError::Batch("an empty target".into()));
         };
-        let heads_off = |block: Block, layer: usize| -> Vec<usize> {
-            let of_block = off.iter().filter(|head| head.block == block && head.layer == layer);
-            of_block.map(|head| head.head).collect()
-        };
         let mut encoder = self.source.trace(source)?;
         let mut x = encoder.input.clone();
         for (number, (attention, feed_forward)) in self.encoder.layers.iter().enumerate() {
-            let attention = attention.trace(&x, &heads_off(Block::EncoderSelf, number))?;
+            let attention = attention.trace(&x, &heads_off(off, Block::EncoderSelf, number))?;
             let feed_forward = feed_forward.trace(&attention.stream)?;
             x = feed_forward.stream.clone();
             encoder.layers.push(LayerTrace {
@@ -133,9 +160,11 @@ impl Transformer {
         let mut decoder = self.target.trace(&input)?;
         let mut x = decoder.input.clone();
         for (number, layer) in self.decoder.layers.iter().enumerate() {
-            let own = layer.self_attention.trace(&x, &heads_off(Block::DecoderSelf, number))?;
-            let off = heads_off(Block::DecoderCross, number);
-            let cross = layer.cross_attention.trace(&own.stream, &encoder.output, &off)?;
+            let own = layer
+                .self_attention
+                .trace(&x, &heads_off(off, Block::DecoderSelf, number))?;
+            let off_cross = heads_off(off, Block::DecoderCross, number);
+            let cross = layer.cross_attention.trace(&own.stream, &encoder.output, &off_cross)?;
             let feed_forward = layer.feed_forward.trace(&cross.stream)?;
             x = feed_forward.stream.clone();
             decoder.layers.push(LayerTrace {

@@ -7,7 +7,9 @@ mod specimen;
 
 use candle_core::{DType, Device, Tensor, Var};
 use specimen::{architectures, batch, params, sentence, shifted, values};
-use tallow_model::{AttentionRecord, Block, ForwardTrace, Head, Params, Pass, Transformer};
+use tallow_model::{
+    AttentionRecord, Block, ForwardTrace, Head, InferenceCompute, Params, Pass, PreparedTransformer, Transformer,
+};
 
 fn assert_near(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(got.len(), expected.len(), "{what}");
@@ -101,6 +103,14 @@ fn without_head(params: &Params, head: Head, heads: usize, width: usize) -> Para
     copy
 }
 
+/// The logits of the second step of a translation. In the first, self-attention sees a zero alone.
+fn logits(model: &PreparedTransformer, source: &[u32]) -> Vec<f32> {
+    let mut state = model.start(&batch(&[source.to_vec()])).unwrap();
+    let pad = model.architecture().target_pad_id();
+    model.step(&[pad], &mut state).unwrap();
+    values(&model.step(&[3], &mut state).unwrap())
+}
+
 /// A head that is switched off is one whose part of the output layer is zero.
 #[test]
 fn heads_that_are_off() {
@@ -125,6 +135,17 @@ fn heads_that_are_off() {
             let other = Transformer::for_inference(&architecture, &copy, None).unwrap();
             let expected = values(&other.trace(&source, &target, &[]).unwrap().log_probabilities);
             assert_near(&format!("{head:?} in {architecture:?}"), &off, &expected, 1e-5);
+            // The copy without a head is that model, and shares nothing with the model itself that would change it.
+            let copy = model.without_heads(&[head]).unwrap();
+            let found = values(&copy.trace(&source, &target, &[]).unwrap().log_probabilities);
+            assert_eq!(found, expected);
+            let prepared = copy.prepare(InferenceCompute::F32).unwrap();
+            let whole_prepared = model.prepare(InferenceCompute::F32).unwrap();
+            assert_ne!(logits(&prepared, &source), logits(&whole_prepared, &source));
+            assert_eq!(
+                logits(&prepared, &source),
+                logits(&other.prepare(InferenceCompute::F32).unwrap(), &source)
+            );
             assert_ne!(off, whole);
         }
         assert!(model.trace(&source, &[], &[]).is_err());

@@ -32,6 +32,7 @@
 mod alphabet;
 mod bpe;
 mod config;
+mod cut;
 mod error;
 mod files;
 mod hazards;
@@ -55,6 +56,7 @@ mod word_begins;
 mod words;
 
 pub use config::TextConfig;
+pub use cut::{Cut, RankedCut};
 pub use error::TextError;
 pub use kind::{Kind, Normalization};
 pub use language_tag::written as written_language_tag;

@@ -7,7 +7,7 @@ const MOST_CHARACTERS: usize = 1024;
 
 /// The merges of a BPE vocabulary, by ids.
 #[derive(Debug)]
-pub(super) struct BpeDropout {
+pub(crate) struct BpeDropout {
     /// The result and the rank of the merge of two neighbours; the lowest rank is merged first.
     merges: HashMap<(u32, u32), Merge>,
     /// For each piece that merging makes, the pieces that merging began with.
@@ -26,7 +26,7 @@ struct Merge {
 impl BpeDropout {
     /// `merges` are the left piece, right piece and result of each merge, in the order in which they are applied. Each
     /// merge is dropped with the probability `dropout` whenever it could be applied.
-    pub(super) fn new(merges: impl IntoIterator<Item = (u32, u32, u32)>, dropout: f64) -> Self {
+    pub(crate) fn new(merges: impl IntoIterator<Item = (u32, u32, u32)>, dropout: f64) -> Self {
         let mut table = HashMap::new();
         let mut halves = HashMap::new();
         for ((left, right, piece), rank) in merges.into_iter().zip(0u32..) {
@@ -51,6 +51,25 @@ impl BpeDropout {
     }
 
     pub(super) fn sample(&self, ids: &[u32], uniform: &mut dyn FnMut() -> f64) -> Vec<u32> {
+        let mut cut = Vec::with_capacity(2 * ids.len());
+        for word in self.words(ids) {
+            cut.extend(self.merge(word, uniform, &mut |_| {}));
+        }
+        cut
+    }
+
+    /// For each word, its pieces before the first merge and after each. The dropout must be 0.
+    pub(crate) fn steps(&self, ids: &[u32]) -> Vec<Vec<Vec<u32>>> {
+        let steps = |word: Vec<u32>| {
+            let mut steps = vec![word.clone()];
+            self.merge(word, &mut || 1.0, &mut |pieces| steps.push(pieces.to_vec()));
+            steps
+        };
+        self.words(ids).into_iter().map(steps).collect()
+    }
+
+    /// The words of a text, as the pieces with which merging begins.
+    fn words(&self, ids: &[u32]) -> Vec<Vec<u32>> {
         let mut characters = Vec::with_capacity(4 * ids.len());
         for id in ids {
             match self.characters.get(id) {
@@ -58,18 +77,15 @@ impl BpeDropout {
                 None => characters.push(*id),
             }
         }
-        let mut cut = Vec::with_capacity(2 * ids.len());
-        for word in characters.chunk_by(|left, right| self.bridges.contains(&(*left, *right))) {
-            self.merge(word, uniform, &mut cut);
-        }
-        cut
+        let words = characters.chunk_by(|left, right| self.bridges.contains(&(*left, *right)));
+        words.map(<[u32]>::to_vec).collect()
     }
 
-    /// Merges one word: algorithm 1 of the paper.
-    fn merge(&self, word: &[u32], uniform: &mut dyn FnMut() -> f64, cut: &mut Vec<u32>) {
+    /// Merges one word: algorithm 1 of the paper. `merged` gets the pieces after each merge.
+    fn merge(&self, word: Vec<u32>, uniform: &mut dyn FnMut() -> f64, merged: &mut dyn FnMut(&[u32])) -> Vec<u32> {
         let merge = |left: u32, right: u32| self.merges.get(&(left, right)).copied();
-        let mut pieces = word.to_vec();
-        let mut merges: Vec<Option<Merge>> = word.windows(2).map(|pair| merge(pair[0], pair[1])).collect();
+        let mut pieces = word;
+        let mut merges: Vec<Option<Merge>> = pieces.windows(2).map(|pair| merge(pair[0], pair[1])).collect();
         loop {
             let mut best: Option<(usize, Merge)> = None;
             for (at, merge) in merges.iter().enumerate() {
@@ -89,8 +105,9 @@ impl BpeDropout {
             if at < merges.len() {
                 merges[at] = merge(piece, pieces[at + 1]);
             }
+            merged(&pieces);
         }
-        cut.extend_from_slice(&pieces);
+        pieces
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::cut::RankedCut;
 use crate::sentencepiece::Trie;
 
 /// The pieces of a unigram model and their scores.
 #[derive(Debug)]
-pub(super) struct Lattice {
+pub(crate) struct Lattice {
     trie: Trie,
     /// Log-probability times `alpha`, by id.
     scores: HashMap<u32, f64>,
@@ -24,7 +25,7 @@ struct Arrival {
 impl Lattice {
     /// `pieces` are text, id and log-probability. The probability of a drawn cut is proportional to the cut's own
     /// probability to the power of `alpha`: 0 makes all cuts equally likely, 1 keeps their probabilities.
-    pub(super) fn new(mut pieces: Vec<(String, u32, f64)>, alpha: f64) -> Self {
+    pub(crate) fn new(mut pieces: Vec<(String, u32, f64)>, alpha: f64) -> Self {
         // A file from elsewhere may list a piece twice.
         let mut seen = HashSet::new();
         pieces.retain(|(text, _, _)| !text.is_empty() && seen.insert(text.clone()));
@@ -38,18 +39,66 @@ impl Lattice {
     /// Draws a cut. Pieces outside the model, such as bytes, stay where they are.
     pub(super) fn sample(&self, ids: &[u32], uniform: &mut dyn FnMut() -> f64) -> Vec<u32> {
         let mut cut = Vec::with_capacity(2 * ids.len());
-        for run in ids.chunk_by(|left, right| self.texts.contains_key(left) == self.texts.contains_key(right)) {
-            let text: String = run
-                .iter()
-                .filter_map(|id| self.texts.get(id))
-                .map(String::as_str)
-                .collect();
+        for (run, text) in self.runs(ids) {
             match text.is_empty() {
                 true => cut.extend_from_slice(run),
                 false => self.sample_text(&text, uniform, &mut cut),
             }
         }
         cut
+    }
+
+    /// For each stretch of text, its `count` best cuts, best first: the Viterbi algorithm with several ways to each
+    /// place. Among equals, the way that begins earlier is first.
+    pub(crate) fn best(&self, ids: &[u32], count: usize) -> Vec<Vec<RankedCut>> {
+        let texts = self.runs(ids).map(|(_, text)| text).filter(|text| !text.is_empty());
+        texts.map(|text| self.best_of_text(&text, count)).collect()
+    }
+
+    /// Runs of pieces that the model has, each with its text, and runs of others.
+    fn runs<'a>(&'a self, ids: &'a [u32]) -> impl Iterator<Item = (&'a [u32], String)> {
+        let is_same = |left: &u32, right: &u32| self.texts.contains_key(left) == self.texts.contains_key(right);
+        ids.chunk_by(is_same).map(|run| {
+            let texts = run.iter().filter_map(|id| self.texts.get(id));
+            (run, texts.map(String::as_str).collect())
+        })
+    }
+
+    fn best_of_text(&self, text: &str, count: usize) -> Vec<RankedCut> {
+        let bytes = text.as_bytes();
+        // The ways to each place: log-probability, last piece, where it begins, and which way leads there.
+        let mut ways: Vec<Vec<(f64, u32, usize, usize)>> = vec![Vec::new(); bytes.len() + 1];
+        for start in 0..bytes.len() {
+            let here: Vec<f64> = match start {
+                0 => vec![0.0],
+                _ => ways[start].iter().map(|way| way.0).collect(),
+            };
+            if here.is_empty() {
+                continue;
+            }
+            let mut node = Trie::ROOT;
+            for (end, byte) in (start + 1..).zip(&bytes[start..]) {
+                let Some(next) = self.trie.step(node, *byte) else { break };
+                node = next;
+                if let Some(piece) = self.trie.value(node) {
+                    let arrivals = here.iter().enumerate();
+                    ways[end].extend(arrivals.map(|(way, score)| (score + self.scores[&piece], piece, start, way)));
+                    // A stable sort.
+                    ways[end].sort_by(|a, b| b.0.total_cmp(&a.0));
+                    ways[end].truncate(count);
+                }
+            }
+        }
+        let back = |mut way: (f64, u32, usize, usize)| {
+            let (log_probability, mut ids) = (way.0, vec![way.1]);
+            while way.2 > 0 {
+                way = ways[way.2][way.3];
+                ids.push(way.1);
+            }
+            ids.reverse();
+            RankedCut { ids, log_probability }
+        };
+        ways[bytes.len()].iter().copied().map(back).collect()
     }
 
     /// Forward filtering, backward sampling: exact, without listing the cuts.

@@ -16,8 +16,8 @@ use crate::pair::Tokenizers;
 use crate::pipeline::SPACE;
 use crate::sentencepiece::{self, ModelType};
 use crate::tokenizer::Tokenizer;
-use bpe_dropout::BpeDropout;
-use lattice::Lattice;
+pub(crate) use bpe_dropout::BpeDropout;
+pub(crate) use lattice::Lattice;
 
 /// Cuts the sentences of one side in another way each time: by BPE-dropout (Provilkov et al. 2020) or by drawing from a
 /// unigram language model (Kudo 2018).
@@ -104,7 +104,7 @@ fn has_type(part: &Value, types: &[&str]) -> bool {
 }
 
 /// The contents of a vocabulary from which cuts are drawn.
-enum Vocabulary {
+pub(crate) enum Vocabulary {
     /// Left piece, right piece and result of each merge, the first merge first.
     Bpe(Vec<(u32, u32, u32)>),
     /// Text, id and log-probability of each piece.
@@ -113,7 +113,7 @@ enum Vocabulary {
 }
 
 impl Vocabulary {
-    fn of(tokenizer: &Tokenizer) -> Self {
+    pub(crate) fn of(tokenizer: &Tokenizer) -> Self {
         match (tokenizer.to_json(), tokenizer.marian_tokenizer()) {
             (Some(json), _) => Self::of_json(json, &|id| tokenizer.is_text(id)),
             (None, Some(side)) => {
