@@ -51,8 +51,38 @@ cells[cells.length - 1].click();
 expect("another head that is off has another effect", effect() !== before);
 press(document.getElementById("off"), "ArrowLeft");
 expect("an arrow chooses another head to switch off", effect() !== before);
+const alone = [...document.querySelectorAll("#mode button")][1], without = document.getElementById("off").textContent;
+alone.click();
+expect("a head alone has other numbers", document.getElementById("off").textContent !== without);
+expect("the model translates without a head", effect().includes("the model translates"));
+const fates = () => document.getElementById("fates").textContent, firstStep = fates();
+press(document.getElementById("tree"), "ArrowRight");
+expect("an arrow chooses the next step of the search", fates() !== firstStep);
+document.querySelector("#tree [data-step='0']").dispatchEvent(new MouseEvent("click", { bubbles: true }));
+expect("a click chooses a step of the search", fates() === firstStep);
+expect("the winner's way is drawn", document.querySelectorAll("#tree .winner").length > 2);
+expect("the beam is beside greedy search", document.querySelectorAll("#found tr").length > 2);
+expect("stages have costs", document.querySelectorAll("#cost tr").length === 11);
+expect("times are drawn", document.querySelectorAll("#times svg path").length >= 2);
+expect("the cut is told", document.querySelectorAll("#cut .pieces").length > 1);
 expect("the text of the sentence stays text", document.querySelectorAll("main b b, main i").length === 0 &&
   document.getElementById("text").textContent.includes("<i>"));
+expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
+"""
+
+# The same with several checkpoints.
+CHECKPOINTS = """
+const seen = [];
+const expect = (what, is) => seen.push([what, Boolean(is)]);
+const slider = document.getElementById("update"), steps = () => document.getElementById("steps").textContent;
+const last = steps();
+slider.value = "0";
+slider.dispatchEvent(new Event("input", { bubbles: true }));
+expect("an earlier checkpoint has other probabilities", steps() !== last);
+expect("the update is told", document.querySelector("#slider label").textContent === "Update 5");
+slider.value = slider.max;
+slider.dispatchEvent(new Event("input", { bubbles: true }));
+expect("the way back leads to the same page", steps() === last);
 expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
 """
 
@@ -129,6 +159,15 @@ def main():
                 file.writelines(line + "\n" for line in lines)
         check(binary, browser, at, LOOK, "look.html",
               ["look", "model", "The <i>old</i> harbour sleeps.", "-o", "look.html"])
+        subprocess.run([binary, "toy", "reverse", "--output", "data/reverse", "--train", "200", "--valid", "20", "--test", "20"],
+                       check=True, cwd=at, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run = ["train", os.path.join(ROOT, "configs", "reverse.toml"), "--set", f"output='{at}/run'"]
+        few = {"max_updates": 10, "checkpoint_every": 5, "validate_every": 5, "warmup_updates": 5, "workers": 1}
+        for key, value in few.items():
+            run += ["--set", f"train.{key}={value}"]
+        subprocess.run([binary, *run], check=True, cwd=at, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        check(binary, browser, at, CHECKPOINTS, "checkpoints.html",
+              ["look", "run", "1 2 3", "--checkpoints", "-o", "checkpoints.html"])
         check(binary, browser, at, COMPARE, "compare.html",
               ["compare", "first", "second", "third", "--reference", "reference", "--html", "compare.html"])
 

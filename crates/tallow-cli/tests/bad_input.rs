@@ -294,7 +294,7 @@ fn search_settings() {
         &["--max-length", "whole number, 0 or more"],
     );
     assert_says(&error(&["--num-beams", "4"]), &["here it is '--beam'"]);
-    assert_says(&error(&["--attention"]), &["--format json"]);
+    assert_says(&error(&["--attention"]), &["on a terminal", "--format json"]);
     let two = error(&["--temperature", "0", "--top-p", "7"]);
     assert_says(
         &two,

@@ -51,6 +51,7 @@ pub mod chart;
 pub mod comparison;
 pub mod config;
 pub mod corpora;
+pub mod cost;
 mod device;
 mod error;
 pub mod hub;

@@ -257,6 +257,9 @@ pub(crate) struct LookArguments {
     /// Look at this translation instead of the model's own
     #[arg(long, value_name = "TEXT")]
     pub(crate) target: Option<String>,
+    /// Look at the checkpoints of the run one after another, to see how the model learned
+    #[arg(long)]
+    pub(crate) checkpoints: bool,
     /// The file of the page; - is standard output
     #[arg(long, short, default_value = "look.html", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,

@@ -55,7 +55,7 @@ pub(crate) struct TranslateArguments {
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: OutputFormat,
-    /// Add the cross-attention weights of the best translation (with --format json)
+    /// Draw the cross-attention of the best translation on a terminal, or add its weights (with --format json)
     #[arg(long)]
     pub(crate) attention: bool,
     /// Write the word alignments of the best translations to a file, as pairs source-target (Pharaoh)

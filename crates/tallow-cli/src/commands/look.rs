@@ -9,27 +9,43 @@ use anyhow::{Context, Result, bail};
 use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
-use tallow::look::{Look, Pair};
-use tallow::{Device, SavedModel};
-use tallow_decode::{DecodeConfig, Translator, says_nothing};
-use tallow_model::{InferenceCompute, Transformer};
-use tallow_text::Tokenizers;
+use tallow::look::{Look, LookRequest, MOST_CELLS, to_html};
+use tallow::{Device, RunDirectory, SavedModel};
 
 pub(crate) fn run(arguments: LookArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     let saved = SavedModel::find(&arguments.model, &hub(arguments.hub.offline), &PrintNotices)?;
+    let request = LookRequest {
+        source: arguments.sentence.clone(),
+        target: arguments.target.clone(),
+        config: saved.decode_config(),
+        without_heads: !arguments.checkpoints,
+        is_timed: true,
+    };
     let mut activity = Activity::new(true);
     activity.begin("opening the model");
     let (opened, tokenizers) = saved.open(&Device::Cpu)?;
     let model = opened.for_inference()?;
-    let pair = pair(&arguments, &saved, &model, &tokenizers)?;
     activity.begin("looking at every head");
-    let look = Look::new(&arguments.model, &model, &tokenizers, &pair)?;
-    activity.end();
-    let text = match arguments.format {
-        LookFormat::Html => look.to_html()?,
-        LookFormat::Json => serde_json::to_string(&look)? + "\n",
+    let look = Look::new(&arguments.model, &model, &tokenizers, &request)?;
+    let text = match (arguments.checkpoints, arguments.format) {
+        (false, LookFormat::Html) => to_html(std::slice::from_ref(&look))?,
+        (false, LookFormat::Json) => serde_json::to_string(&look)? + "\n",
+        (true, format) => {
+            let Some(run) = &saved.run else {
+                bail!(
+                    "{}: this model belongs to no run, so there are no checkpoints to look at",
+                    arguments.model
+                );
+            };
+            let looks = checkpoints(run, &look, &request, &mut activity)?;
+            match format {
+                LookFormat::Html => to_html(&looks)?,
+                LookFormat::Json => serde_json::to_string(&looks)? + "\n",
+            }
+        }
     };
+    activity.end();
     if arguments.output == Path::new("-") {
         write!(stdout(), "{text}")?;
     } else {
@@ -40,50 +56,47 @@ pub(crate) fn run(arguments: LookArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The sentence, and its translation by the model or as it is given.
-fn pair(arguments: &LookArguments, saved: &SavedModel, model: &Transformer, tokenizers: &Tokenizers) -> Result<Pair> {
-    let source = &arguments.sentence;
-    if says_nothing(&tokenizers.source, source) {
-        bail!("the sentence is blank");
+/// Looks at the checkpoints of a run, evenly from all of them, as many as a page can show. The decoder of each predicts
+/// the translation of the best model, so that they can be compared.
+fn checkpoints(run: &RunDirectory, best: &Look, request: &LookRequest, activity: &mut Activity) -> Result<Vec<Look>> {
+    let updates = run.saved_updates()?;
+    let most = (MOST_CELLS / best.cells().max(1)).clamp(1, updates.len().max(1));
+    // The last one is always among them.
+    let chosen: Vec<u64> = (1..=most)
+        .filter_map(|number| updates.get((number * updates.len() / most).checked_sub(1)?).copied())
+        .collect();
+    if chosen.is_empty() {
+        bail!(
+            "{}: this run has kept no checkpoints; train.keep_last says how many it keeps",
+            run.path().display()
+        );
     }
-    let config = DecodeConfig {
-        split_sentences: false,
-        ..saved.decode_config().without_failing()
-    };
-    let translator = Translator::builder(model.prepare(InferenceCompute::F32)?, tokenizers.clone())
-        .config(config)
-        .build()?;
-    let mut found = translator.translate(std::slice::from_ref(source), 1)?.remove(0);
-    if found.parts.len() > 1 || found.cut_tokens > 0 {
-        bail!("this line is too long for the model; look at a single sentence");
+    if chosen.len() < updates.len() {
+        activity.aside(|| {
+            eprintln!(
+                "note: {} of {} checkpoints are shown; for this sentence more would be too much for a page",
+                chosen.len(),
+                updates.len()
+            );
+        });
     }
-    let (Some(part), Some(best)) = (found.parts.pop(), found.best.pop()) else {
-        bail!("the vocabulary has no pieces for this sentence");
+    let request = LookRequest {
+        target: Some(best.target_text.clone()),
+        without_heads: false,
+        is_timed: false,
+        ..request.clone()
     };
-    let eos = model.architecture().eos_id;
-    let (target, target_tokens) = match &arguments.target {
-        Some(target) => {
-            let tokens = [&tokenizers.target.encode(target)?[..], &[eos]].concat();
-            let most = model.architecture().model.position_limit().unwrap_or(usize::MAX);
-            if tokens.len() > most {
-                bail!(
-                    "--target has {} tokens, and the model has positions for {most}",
-                    tokens.len()
-                );
-            }
-            (target.clone(), tokens)
-        }
-        // A translation that was cut has no end.
-        None => {
-            let end: &[u32] = if best.finished { &[eos] } else { &[] };
-            (found.candidates.remove(0).text, [&best.tokens[..], end].concat())
-        }
-    };
-    Ok(Pair {
-        source: source.clone(),
-        source_tokens: part.tokens,
-        target,
-        target_tokens,
-        is_forced: arguments.target.is_some(),
-    })
+    let mut looks = Vec::with_capacity(chosen.len());
+    for update in chosen {
+        activity.begin(format!("looking at update {update}"));
+        let (opened, tokenizers) = SavedModel::at(run.checkpoint(update), &PrintNotices)?.open(&Device::Cpu)?;
+        let model = opened.for_inference()?;
+        looks.push(Look {
+            update: Some(update),
+            is_forced: best.is_forced,
+            times: best.times.clone(),
+            ..Look::new(&best.model, &model, &tokenizers, &request)?
+        });
+    }
+    Ok(looks)
 }

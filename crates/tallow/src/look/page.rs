@@ -7,25 +7,29 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-impl Look {
-    /// The look as a page that works from a disk, without a network.
-    ///
-    /// # Errors
-    /// When the numbers cannot be written.
-    pub fn to_html(&self) -> Result<String> {
-        let mut data = serde_json::to_value(self)?;
-        for (name, stack) in [("encoder", &self.encoder), ("decoder", &self.decoder)] {
-            for (number, attention) in stack.attention.iter().enumerate() {
-                for (head, view) in attention.heads.iter().enumerate() {
-                    let place = &mut data[name]["attention"][number]["heads"][head];
-                    // Most of the page. The page computes the weights itself.
-                    place["products"] = packed(&view.products.0);
-                    place["weights"] = Value::Null;
-                }
+/// Looks at one sentence, of one model or of several checkpoints of a run, as a page that works from a disk, without a
+/// network.
+///
+/// # Errors
+/// When the numbers cannot be written.
+pub fn to_html(looks: &[Look]) -> Result<String> {
+    let data = looks.iter().map(data_of).collect::<Result<Vec<Value>>>()?;
+    page(include_str!("page.html"), &Value::from(data))
+}
+
+fn data_of(look: &Look) -> Result<Value> {
+    let mut data = serde_json::to_value(look)?;
+    for (name, stack) in [("encoder", &look.encoder), ("decoder", &look.decoder)] {
+        for (number, attention) in stack.attention.iter().enumerate() {
+            for (head, view) in attention.heads.iter().enumerate() {
+                let place = &mut data[name]["attention"][number]["heads"][head];
+                // Most of the page. The page computes the weights itself.
+                place["products"] = packed(&view.products.0);
+                place["weights"] = Value::Null;
             }
         }
-        page(include_str!("page.html"), &data)
     }
+    Ok(data)
 }
 
 /// Rows of numbers as whole numbers of 16 bits, times a scale.

@@ -1,5 +1,6 @@
 //! `tallow translate`.
 
+mod drawing;
 mod input;
 mod output;
 
@@ -82,8 +83,11 @@ fn check_usage(arguments: &TranslateArguments) -> Result<()> {
             )));
         }
     }
-    if arguments.attention && arguments.format != OutputFormat::Json {
-        return Err(wrong_usage("--attention needs --format json"));
+    let is_drawn = arguments.attention && arguments.format != OutputFormat::Json;
+    if is_drawn && (is_to_file || !stdout().is_terminal()) {
+        return Err(wrong_usage(
+            "--attention draws pictures on a terminal; in a pipe or a file it needs --format json",
+        ));
     }
     if !is_to_file && (arguments.resume || (arguments.overwrite && arguments.alignments.is_none())) {
         return Err(wrong_usage("--resume and --overwrite need --output FILE"));

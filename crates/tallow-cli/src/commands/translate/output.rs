@@ -1,6 +1,8 @@
 //! Translations as lines of the output.
 
+use super::drawing::drawing;
 use crate::arguments::OutputFormat;
+use crate::status_line::terminal_width;
 use anyhow::Result;
 use serde_json::{Value, json};
 use tallow_decode::{Autoregressive, Candidate, Translation, Translator};
@@ -10,7 +12,7 @@ use tallow_decode::{Autoregressive, Candidate, Translation, Translator};
 pub(super) struct OutputLines {
     pub(super) format: OutputFormat,
     pub(super) n_best: usize,
-    /// Whether objects have the attention of the best translation.
+    /// Whether the attention of the best translation is added: to objects, or as a drawing.
     pub(super) attention: bool,
 }
 
@@ -24,7 +26,17 @@ impl OutputLines {
         translator: &Translator<M>,
     ) -> String {
         match self.format {
-            OutputFormat::Text => as_text(number, translation, self.n_best),
+            OutputFormat::Text => {
+                let mut text = as_text(number, translation, self.n_best);
+                if self.attention {
+                    for (part, best) in translation.parts.iter().zip(&translation.best) {
+                        text += "\n\n";
+                        text += &drawing(&translator.alignment(part, best), terminal_width());
+                    }
+                    text += "\n";
+                }
+                text
+            }
             OutputFormat::Json => as_json(line, translation, translator, self.attention).to_string(),
         }
     }
