@@ -27,9 +27,9 @@ pub struct RankedCut {
 }
 
 impl Tokenizer {
-    /// The way to the cut of a line that gave these ids, which have no `</s>`: the merges of BPE (Sennrich et al. 2016),
-    /// or the best cuts of a unigram model (Kudo 2018), the first of which is the cut itself. Pieces that are in no
-    /// merge and in no model, such as bytes, stay as they are.
+    /// The way to the cut of a line that gave these ids, which have no `</s>`: the merges of BPE (Sennrich et al.
+    /// 2016), or the best cuts of a unigram model (Kudo 2018), the first of which is the cut itself. Pieces that are in
+    /// no merge and in no model, such as bytes, stay as they are.
     pub fn cut(&self, ids: &[u32]) -> Cut {
         match Vocabulary::of(self) {
             Vocabulary::Bpe(merges) => Cut::Merges(BpeDropout::new(merges, 0.0).steps(ids)),

@@ -12,6 +12,9 @@ use tallow_text::{Tokenizer, Tokenizers};
 /// The most weights that are prepared anew to translate without each head: some ten seconds on two cores.
 const MOST_WEIGHTS: usize = 10_000_000_000;
 
+/// The most multiplications of the passes without each head: about a minute on two cores.
+const MOST_MULTIPLICATIONS: usize = 4_000_000_000_000;
+
 /// The attention of one sublayer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attention {
@@ -203,6 +206,7 @@ fn heads_of(model: &Transformer) -> Vec<Head> {
 }
 
 /// The target without each head, and with each as the only one of its sublayer; and the translations without each.
+/// Nothing where that would take minutes.
 pub(super) fn without(
     model: &Transformer,
     tokenizer: &Tokenizer,
@@ -211,6 +215,10 @@ pub(super) fn without(
 ) -> Result<Vec<Without>> {
     let heads = heads_of(model);
     let (of_source, of_target) = model.architecture().multiplications();
+    let passes = 2 * heads.len();
+    if passes.saturating_mul(of_source * source.len() + of_target * target.len()) > MOST_MULTIPLICATIONS {
+        return Ok(Vec::new());
+    }
     let translating = translating.filter(|_| (of_source + of_target) * heads.len() <= MOST_WEIGHTS);
     in_order(cores(), &heads, |head| {
         let predicted = rows(&model.trace(source, target, &[*head])?.log_probabilities)?;

@@ -93,7 +93,7 @@ pub struct Look {
     pub cost: Cost,
     /// The time of sentences of several lengths on one core of this machine; empty unless it was asked for.
     pub times: Vec<Measured>,
-    /// The same translation without one head at a time.
+    /// The same translation without one head at a time; empty if the model is so large that this would take minutes.
     pub without: Vec<Without>,
 }
 
