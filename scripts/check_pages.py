@@ -106,6 +106,36 @@ expect("text stays text", document.querySelectorAll("#sentences b").length === 0
 expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
 """
 
+# The same for the page of `tallow report`, of two runs.
+REPORT = """
+const seen = [];
+const expect = (what, is) => seen.push([what, Boolean(is)]);
+const text = name => document.getElementById(name).textContent;
+const press = (element, key) => element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+expect("there are plots", document.querySelectorAll("#plots svg").length >= 6);
+expect("the settings differ in the seed", text("differences").includes("seed"));
+const svg = document.querySelector("#plots svg"), told = () => document.querySelector("#plots .told").textContent;
+press(svg, "ArrowLeft");
+const last = told();
+expect("an arrow tells values", last.startsWith("update 10"));
+press(svg, "ArrowLeft");
+expect("another arrow tells others", told() !== last);
+const box = svg.getBoundingClientRect();
+svg.dispatchEvent(new MouseEvent("mousemove", { clientX: box.left + box.width - 25, clientY: box.top + 40, bubbles: true }));
+expect("the mouse tells values", told() === last);
+document.querySelectorAll("#axis button")[1].click();
+press(document.querySelector("#plots svg"), "ArrowLeft");
+expect("time is an axis", told().includes("min"));
+expect("there are samples of each validation", document.querySelectorAll("#samples tr").length === 4);
+const before = text("samples");
+[...document.querySelectorAll("#samples button")].find(button => button.textContent === "line 2").click();
+expect("another line has other samples", text("samples") !== before);
+expect("the test set has groups", document.querySelectorAll("#test tr").length > 4);
+expect("the lowest scores are listed", document.querySelectorAll("#test .sentence").length > 3);
+expect("settings are there", text("settings").includes("[model]"));
+expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
+"""
+
 WRAP = """<pre id="result"></pre><script>
 const errors = [];
 window.addEventListener("error", event => errors.push(String(event.message)));
@@ -118,7 +148,8 @@ def work(browser, page, script, width):
     # The listener for errors comes first, what a person does comes last.
     text = text.replace("<body>", "<body>" + WRAP, 1)
     # In braces, because the page has names of its own.
-    end = "<script>{" + script + "document.getElementById('result').textContent = JSON.stringify([seen, errors]);}</script>"
+    end = ("<script>{let found = []; try {" + script + "found = seen; } catch (error) { errors.push(String(error)); }"
+           "document.getElementById('result').textContent = JSON.stringify([found, errors]);}</script>")
     copy = os.path.join(os.path.dirname(page), f"work-{width}.html")
     with open(copy, "w", encoding="utf-8") as file:
         file.write(text.replace("</body>", end + "</body>", 1))
@@ -162,12 +193,15 @@ def main():
         subprocess.run([binary, "toy", "reverse", "--output", "data/reverse", "--train", "200", "--valid", "20", "--test", "20"],
                        check=True, cwd=at, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         run = ["train", os.path.join(ROOT, "configs", "reverse.toml"), "--set", f"output='{at}/run'"]
-        few = {"max_updates": 10, "checkpoint_every": 5, "validate_every": 5, "warmup_updates": 5, "workers": 1}
+        few = {"max_updates": 10, "checkpoint_every": 5, "validate_every": 5, "warmup_updates": 5, "workers": 1, "samples": 3}
         for key, value in few.items():
             run += ["--set", f"train.{key}={value}"]
         subprocess.run([binary, *run], check=True, cwd=at, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         check(binary, browser, at, CHECKPOINTS, "checkpoints.html",
               ["look", "run", "1 2 3", "--checkpoints", "-o", "checkpoints.html"])
+        other = [change.replace("/run'", "/run-2'") for change in run] + ["--set", "seed=2"]
+        subprocess.run([binary, *other], check=True, cwd=at, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        check(binary, browser, at, REPORT, "report.html", ["report", "run", "run-2"])
         check(binary, browser, at, COMPARE, "compare.html",
               ["compare", "first", "second", "third", "--reference", "reference", "--html", "compare.html"])
 

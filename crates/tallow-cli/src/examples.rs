@@ -48,6 +48,14 @@ EXAMPLES
 The p-values are those of sacreBLEU 2.6 (--paired-bs, --paired-ar) with the same seed. Several runs of a system: its score is
 the mean of theirs, and a second interval and test say what other seeds would change.";
 
+pub(crate) const REPORT_EXAMPLES: &str = "\
+EXAMPLES
+  tallow report runs/base
+  tallow report runs/base runs/larger --output compared.html --export plots
+  tallow train my.toml --report                     # keeps runs/my/report.html fresh
+
+The page needs no network. It is made from the logs, so the run may still train.";
+
 pub(crate) const LOOK_EXAMPLES: &str = "\
 EXAMPLES
   tallow look runs/multi30k-en-de 'A dog runs through the snow.'

@@ -86,6 +86,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tokenizer(arguments) => commands::tokenizer::run(arguments),
         Command::Toy(arguments) => commands::toy::run(arguments),
         Command::Chart(arguments) => commands::chart::run(arguments),
+        Command::Report(arguments) => commands::report::run(arguments),
         Command::Explain(arguments) => commands::explain::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
     }

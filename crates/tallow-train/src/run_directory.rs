@@ -62,6 +62,11 @@ impl RunDirectory {
         self.0.join(TEST_TRANSLATIONS)
     }
 
+    /// The page about the run, if training keeps one.
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
     /// TensorBoard's events.
     pub fn events(&self) -> PathBuf {
         self.0.join("events")

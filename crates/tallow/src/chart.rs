@@ -74,7 +74,7 @@ pub fn score_of(run: &RunDirectory) -> Result<&'static dyn Metric> {
 }
 
 /// Colours that people with colour blindness can tell apart (Okabe and Ito 2008).
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+pub(crate) const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 /// A panel of the picture, in pixels.
 struct Panel {
@@ -161,7 +161,7 @@ impl Panel {
 }
 
 /// About four to eight round values between two others.
-fn round_values((least, most): (f64, f64)) -> Vec<f64> {
+pub(crate) fn round_values((least, most): (f64, f64)) -> Vec<f64> {
     let span = most - least;
     let rough = 10f64.powf((span / 4.0).log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]
@@ -175,7 +175,7 @@ fn round_values((least, most): (f64, f64)) -> Vec<f64> {
 }
 
 /// A value beside its line: short, whatever it is.
-fn label(value: f64) -> String {
+pub(crate) fn label(value: f64) -> String {
     if value.abs() < 1e6 {
         value.to_string()
     } else {
@@ -184,7 +184,7 @@ fn label(value: f64) -> String {
 }
 
 /// Text in XML, which allows no control characters.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let text = text.replace(char::is_control, "\u{fffd}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -12,8 +12,8 @@ pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, Tra
 
 use crate::examples::{
     ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPARE_EXAMPLES, COMPLETION_EXAMPLES,
-    EVAL_EXAMPLES, EXPORT_EXAMPLES, LOOK_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES,
-    TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
+    EVAL_EXAMPLES, EXPORT_EXAMPLES, LOOK_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES,
+    SHORTLIST_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
 use crate::flags::{at_least_one, number, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -96,6 +96,9 @@ pub(crate) enum Command {
     /// Draw the course of runs, loss and score over updates, as an SVG
     #[command(after_long_help = CHART_EXAMPLES)]
     Chart(ChartArguments),
+    /// Write a page about runs: their course, results, samples, settings and worst translations
+    #[command(after_long_help = REPORT_EXAMPLES)]
+    Report(ReportArguments),
     /// Print every effective config value and where it came from
     Explain(ExplainArguments),
     /// Print a completion script for a shell
@@ -155,6 +158,9 @@ pub(crate) struct TrainArguments {
     /// Measure the operations of updates and print the share of each at the end
     #[arg(long)]
     pub(crate) profile: bool,
+    /// Keep a page about the run, report.html in its directory, and write it anew after every validation
+    #[arg(long)]
+    pub(crate) report: bool,
     #[command(flatten)]
     pub(crate) hub: HubArguments,
     #[command(flatten)]
@@ -393,6 +399,22 @@ pub(crate) struct ChartArguments {
     /// The score to draw; default: that of the first run's train.metric
     #[arg(long, value_parser = metric())]
     pub(crate) metric: Option<&'static dyn Metric>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    /// Runs to put side by side
+    #[arg(required = true, value_hint = ValueHint::DirPath)]
+    pub(crate) runs: Vec<PathBuf>,
+    /// The file of the page; - is standard output
+    #[arg(long, short, default_value = "report.html", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = LookFormat::Html)]
+    pub(crate) format: LookFormat,
+    /// Also write every plot into a folder, as SVG and as CSV
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) export: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod look;
+pub(crate) mod report;
 pub(crate) mod score;
 pub(crate) mod score_pairs;
 pub(crate) mod shortlist;

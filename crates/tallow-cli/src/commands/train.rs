@@ -1,6 +1,7 @@
 //! `tallow train`.
 
 use crate::arguments::{ConfigArguments, TrainArguments};
+use crate::commands::report::KeepReport;
 use crate::commands::resumable::no_run;
 use crate::hub::hub;
 use crate::progress::Progress;
@@ -8,6 +9,7 @@ use crate::signals::stop_at_signals;
 use crate::ways_out::with_flags;
 use crate::{INTERRUPTED, threads};
 use anyhow::{Context, Result, anyhow};
+use std::cell::Cell;
 use std::process::ExitCode;
 use tallow::{Begin, Config, DeviceChoice, Ending, Error, Training};
 
@@ -36,8 +38,18 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         ready => ready?,
     };
     let stop = stop_at_signals("finishing this update and saving")?;
-    let trained = ready.run(&progress, &stop);
+    let report = arguments.report.then(|| KeepReport {
+        listener: &progress,
+        run: ready.run_directory().clone(),
+        has_failed: Cell::new(false),
+    });
+    let trained = match &report {
+        Some(report) => ready.run(report, &stop),
+        None => ready.run(&progress, &stop),
+    };
     progress.finish();
+    // Also what came of a run that failed.
+    report.iter().for_each(KeepReport::write);
     let resume = resume_command(&arguments.config, &arguments);
     let trained = match trained {
         Ok(trained) => trained,
@@ -87,6 +99,9 @@ pub(super) fn resume_command(config: &ConfigArguments, given: &TrainArguments) -
     }
     if given.hub.offline {
         command += " --offline";
+    }
+    if given.report {
+        command += " --report";
     }
     command + " --resume"
 }

@@ -82,6 +82,9 @@ pub enum MetricsLine {
         valid: ValidationLine,
         /// Whether this validation is the best so far.
         is_best: bool,
+        /// Some lines of the set, the same in every validation: source, translation and reference.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        samples: Vec<[String; 3]>,
     },
 }
 
@@ -145,6 +148,7 @@ impl MetricsLine {
                 update: *update,
                 valid: ValidationLine::from(validation),
                 is_best: *is_best,
+                samples: validation.samples.clone(),
             },
             Event::Started { .. } | Event::Saved { .. } | Event::Averaged { .. } | Event::Profiled(_) => return None,
         })

@@ -13,6 +13,7 @@ pub use timing::TimingLine;
 use crate::{Event, Observer, RunDirectory, TrainError};
 use charts::Charts;
 use jsonl::Appended;
+use std::time::Instant;
 
 /// The sinks of one session of a run.
 pub(crate) struct Journal<'a> {
@@ -21,6 +22,7 @@ pub(crate) struct Journal<'a> {
     charts: Charts,
     observer: &'a dyn Observer,
     log_every: u64,
+    begin: Instant,
 }
 
 impl<'a> Journal<'a> {
@@ -38,6 +40,7 @@ impl<'a> Journal<'a> {
             charts: Charts::create(&run.events())?,
             observer,
             log_every,
+            begin: Instant::now(),
         })
     }
 
@@ -47,7 +50,7 @@ impl<'a> Journal<'a> {
             if let Some(line) = MetricsLine::of(event) {
                 self.metrics.write(&line)?;
             }
-            if let Some(line) = TimingLine::of(event) {
+            if let Some(line) = TimingLine::of(event, self.begin.elapsed()) {
                 self.timing.write(&line)?;
             }
             self.charts.draw(event)?;
@@ -118,12 +121,21 @@ mod tests {
         journal.flush().unwrap();
         assert_eq!(*reader.1.borrow(), [1, 1, 2, 2]);
         let timing: Vec<TimingLine> = read_log(&run.timing()).unwrap().map(Result::unwrap).collect();
-        let of = |update| TimingLine::Training {
-            update,
-            seconds: 0.25,
-            target_tokens_per_second: 400.0,
-        };
-        assert_eq!(timing, [of(1), of(10)]);
+        let mut before = 0.0;
+        for (line, expected) in timing.iter().zip([1, 10]) {
+            let TimingLine::Training {
+                update,
+                seconds: 0.25,
+                target_tokens_per_second: 400.0,
+                elapsed_seconds: Some(elapsed),
+            } = line
+            else {
+                panic!("{line:?}")
+            };
+            assert!(*update == expected && *elapsed > before);
+            before = *elapsed;
+        }
+        assert_eq!(timing.len(), 2);
         let events: Vec<_> = std::fs::read_dir(run.events()).unwrap().collect();
         let bytes = std::fs::read(events[0].as_ref().unwrap().path()).unwrap();
         for tag in [

@@ -2,6 +2,7 @@
 
 use crate::Event;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// A line of `timing.jsonl`. Times are seconds of wall-clock time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,9 @@ pub enum TimingLine {
         seconds: f64,
         /// Its target tokens, without padding, divided by its duration.
         target_tokens_per_second: f64,
+        /// The time since this process began to train, at the end of the update.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        elapsed_seconds: Option<f64>,
     },
     /// Belongs to a validation.
     Validation {
@@ -38,8 +42,8 @@ pub enum TimingLine {
 }
 
 impl TimingLine {
-    /// The line for an event, if the event has one.
-    pub(super) fn of(event: &Event) -> Option<Self> {
+    /// The line for an event, if the event has one; `elapsed` is the time since the process began to train.
+    pub(super) fn of(event: &Event, elapsed: Duration) -> Option<Self> {
         Some(match event {
             Event::Updated {
                 update,
@@ -50,6 +54,7 @@ impl TimingLine {
                 update: *update,
                 seconds: *seconds,
                 target_tokens_per_second: *target_tokens as f64 / seconds,
+                elapsed_seconds: Some(elapsed.as_secs_f64()),
             },
             Event::Validated { update, seconds, .. } => TimingLine::Validation {
                 update: *update,
@@ -67,6 +72,8 @@ mod tests {
     #[test]
     fn lines_are_written_and_read_as_documented() {
         for text in [
+            r#"{"update":10,"seconds":0.25,"target_tokens_per_second":7544.0,"elapsed_seconds":3.5}"#,
+            // As versions before wrote it.
             r#"{"update":10,"seconds":0.25,"target_tokens_per_second":7544.0}"#,
             r#"{"update":50,"validation_seconds":1.5}"#,
             r#"{"process_began_at_update":0}"#,

@@ -129,17 +129,7 @@ impl Comparison {
             .map(|metric| Counted::new(*metric, systems, text, score))
             .collect::<Result<_>>()?;
         let lines = text.references.first().map_or(0, Vec::len);
-        let mut groups = vec![by_length(text, &metrics, score)];
-        groups.extend(
-            text.labels
-                .as_ref()
-                .map(|labels| by_label(labels, &metrics, text, score)),
-        );
-        groups.extend(
-            text.trained
-                .as_ref()
-                .map(|trained| by_training(trained, systems, text, score)),
-        );
+        let groups = groupings(&metrics, systems, text, score);
         Ok(Self {
             systems: systems.iter().map(|system| system.name.clone()).collect(),
             lines,
@@ -163,6 +153,40 @@ impl Comparison {
                 .collect::<Result<_>>()?,
         })
     }
+}
+
+/// The scores of parts of the text.
+fn groupings(metrics: &[Counted], systems: &[System], text: &ComparedText, score: &ScoreConfig) -> Vec<Grouping> {
+    let mut groups = vec![by_length(text, metrics, score)];
+    groups.extend(
+        text.labels
+            .as_ref()
+            .map(|labels| by_label(labels, metrics, text, score)),
+    );
+    groups.extend(
+        text.trained
+            .as_ref()
+            .map(|trained| by_training(trained, systems, text, score)),
+    );
+    groups
+}
+
+/// The scores of parts of the text for one system alone.
+///
+/// # Errors
+/// When a metric cannot be computed.
+pub(crate) fn groups_of(
+    system: &System,
+    text: &ComparedText,
+    metrics: &[&'static dyn Metric],
+    score: &ScoreConfig,
+) -> Result<Vec<Grouping>> {
+    let systems = std::slice::from_ref(system);
+    let counted: Vec<Counted> = metrics
+        .iter()
+        .map(|metric| Counted::new(*metric, systems, text, score))
+        .collect::<Result<_>>()?;
+    Ok(groupings(&counted, systems, text, score))
 }
 
 /// A metric and the counts of every run of every system.

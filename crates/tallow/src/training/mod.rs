@@ -279,6 +279,11 @@ pub struct TestScores {
 }
 
 impl ReadyTraining {
+    /// The directory of the run.
+    pub fn run_directory(&self) -> &RunDirectory {
+        &self.run
+    }
+
     /// Trains until the config's end, or until `stop` is set; then the run can be resumed. At the end it scores the
     /// best model on the test set.
     ///
