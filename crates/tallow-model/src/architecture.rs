@@ -47,9 +47,10 @@ impl Architecture {
         let model = &self.model;
         let (d, layers) = (model.d_model, model.decoder_layers);
         let of_encoder = model.encoder_layers * (4 * d * d + 2 * d * model.feed_forward);
-        let of_decoder = layers * (6 * d * d + 2 * d * model.decoder_feed_forward());
+        let of_cross = if model.cross_attention { 2 * d * d } else { 0 };
+        let of_decoder = layers * (4 * d * d + of_cross + 2 * d * model.decoder_feed_forward());
         // Every decoder layer computes keys and values of every source token.
-        let of_memory = layers * 2 * d * d;
+        let of_memory = layers * of_cross;
         (of_encoder + of_memory, of_decoder + d * self.classes())
     }
 

@@ -2,10 +2,10 @@
 
 use crate::record::Block;
 use crate::state::{CrossCache, SelfCache};
-use crate::sublayer::{LayerPass, Rates, Site, Weights, connection};
+use crate::sublayer::{Around, LayerPass, Rates, Site, Weights, connection};
 use crate::trace::{AttentionTrace, Traced};
 use crate::transformer::Encoded;
-use crate::{ModelConfig, ModelError, Norm};
+use crate::{ModelConfig, ModelError};
 use candle_core::{DType, Tensor};
 use std::cell::RefCell;
 use tallow_ops::inference::RecordedHeads;
@@ -20,7 +20,7 @@ use tallow_ops::{
 struct Settings {
     heads: usize,
     scale: f64,
-    norm: Norm,
+    around: Around,
     rates: Rates,
 }
 
@@ -29,7 +29,7 @@ impl Settings {
         Self {
             heads,
             scale: config.attention_scale(heads),
-            norm: config.norm,
+            around: Around::new(config),
             rates: Rates::new(config),
         }
     }
@@ -48,7 +48,7 @@ impl Settings {
             heads: self.heads,
             scale: self.scale,
             weights_dropout: weights_dropout.as_ref(),
-            connection: connection(self.norm, output_dropout.as_ref()),
+            connection: connection(self.around, output_dropout.as_ref()),
             compute: pass.compute,
             record: pass.record.map(|_| &recorded),
         };
@@ -60,7 +60,7 @@ impl Settings {
     /// The surroundings of an attention function whose values are kept.
     fn traced<'a>(
         &self,
-        norm: (Norm, &'a Tensor),
+        norm: (Around, Option<&'a Tensor>),
         x: &'a Tensor,
         output: (&'a Tensor, &'a Tensor),
         off: &'a [usize],
@@ -132,6 +132,8 @@ pub(crate) struct SelfAttention {
     parts: SelfAttentionParts,
     settings: Settings,
     block: Block,
+    /// Whether a token sees only itself and the tokens before it.
+    is_causal: bool,
 }
 
 impl SelfAttention {
@@ -148,6 +150,7 @@ impl SelfAttention {
             packed,
             settings: Settings::new(config, heads),
             block,
+            is_causal: block == Block::DecoderSelf && config.causal_mask,
         })
     }
 
@@ -155,9 +158,8 @@ impl SelfAttention {
     /// `x` and the result: `[n, d]`.
     pub(crate) fn forward(&self, x: &Tensor, pass: LayerPass) -> Result<Tensor, ModelError> {
         let sites = (self.block, Site::SelfWeights, Site::SelfOutput);
-        let causal = self.block == Block::DecoderSelf;
         self.settings.run(pass, sites, |options| {
-            self_attention_sublayer(x, pass.sentences, causal, &self.packed, options)
+            self_attention_sublayer(x, pass.sentences, self.is_causal, &self.packed, options)
         })
     }
 
@@ -177,15 +179,14 @@ impl SelfAttention {
     /// # Shapes
     /// `x`: `[n, d]`.
     pub(crate) fn trace(&self, x: &Tensor, off: &[usize]) -> Result<AttentionTrace, ModelError> {
-        let (parts, norm, width) = (&self.parts, self.settings.norm, x.dim(1)?);
-        let input = connection(norm, None).enter(x, &parts.norm)?;
+        let (parts, around, width) = (&self.parts, self.settings.around, x.dim(1)?);
+        let input = connection(around, None).enter(x, parts.norm.as_ref())?;
         let qkv = project(&input, &parts.qkv_weight, &parts.qkv_bias)?;
         let part = |i: usize| qkv.narrow(1, i * width, width)?.contiguous();
         let projected = [&part(0)?, &part(1)?, &part(2)?];
-        let is_causal = self.block == Block::DecoderSelf;
         self.settings
-            .traced((norm, &parts.norm), x, (&parts.output_weight, &parts.output_bias), off)
-            .trace(projected, is_causal)
+            .traced((around, parts.norm.as_ref()), x, (&parts.output_weight, &parts.output_bias), off)
+            .trace(projected, self.is_causal)
     }
 
     /// Computes one position of the decoder and adds its keys and values to the cache.
@@ -193,15 +194,15 @@ impl SelfAttention {
     /// # Shapes
     /// `x` and the result: `[rows, d]`.
     pub(crate) fn step(&self, x: &Tensor, cache: &mut SelfCache, position: usize) -> Result<Tensor, ModelError> {
-        let (parts, around) = (&self.parts, connection(self.settings.norm, None));
-        let qkv = project(&around.enter(x, &parts.norm)?, &parts.qkv_weight, &parts.qkv_bias)?;
+        let (parts, around) = (&self.parts, connection(self.settings.around, None));
+        let qkv = project(&around.enter(x, parts.norm.as_ref())?, &parts.qkv_weight, &parts.qkv_bias)?;
         let (rows, width) = x.dims2()?;
         let qkv = qkv.reshape((rows, 1, 3 * width))?;
         let part = |i: usize| part_heads(&qkv, i, width, self.settings.heads);
         let (keys, values) = cache.append(&part(1)?, &part(2)?, position)?;
         let attended = self.settings.attend(&part(0)?, &keys, &values, None, false)?;
         let y = project(&attended.context_nd, &parts.output_weight, &parts.output_bias)?;
-        Ok(around.leave(x, &y, &parts.norm)?)
+        Ok(around.leave(x, &y, parts.norm.as_ref())?)
     }
 }
 
@@ -250,13 +251,13 @@ impl CrossAttention {
     /// # Shapes
     /// `x`: `[n, d]`; `memory`: the encoder's output, `[m, d]`.
     pub(crate) fn trace(&self, x: &Tensor, memory: &Tensor, off: &[usize]) -> Result<AttentionTrace, ModelError> {
-        let (parts, norm, width) = (&self.parts, self.settings.norm, x.dim(1)?);
-        let input = connection(norm, None).enter(x, &parts.norm)?;
+        let (parts, around, width) = (&self.parts, self.settings.around, x.dim(1)?);
+        let input = connection(around, None).enter(x, parts.norm.as_ref())?;
         let queries = project(&input, &parts.q_weight, &parts.q_bias)?;
         let kv = project(memory, &parts.kv_weight, &parts.kv_bias)?;
         let part = |i: usize| kv.narrow(1, i * width, width)?.contiguous();
         self.settings
-            .traced((norm, &parts.norm), x, (&parts.output_weight, &parts.output_bias), off)
+            .traced((around, parts.norm.as_ref()), x, (&parts.output_weight, &parts.output_bias), off)
             .trace([&queries, &part(0)?, &part(1)?], false)
     }
 
@@ -279,7 +280,7 @@ impl CrossAttention {
             let (weight, bias) = (weight.narrow(0, 0, of_head)?, bias.narrow(0, 0, of_head)?);
             linear(x, &weight, Some(&bias), Activation::None, pass.compute)
         };
-        let input = connection(self.settings.norm, None).enter(x, &parts.norm)?;
+        let input = connection(self.settings.around, None).enter(x, parts.norm.as_ref())?;
         let queries = project(&input, &parts.q_weight, &parts.q_bias)?;
         let keys = project(&encoded.hidden_nd, &parts.kv_weight, &parts.kv_bias)?;
         let sides = ((&queries, pass.sentences), (&keys, &encoded.sentences));
@@ -311,8 +312,8 @@ impl CrossAttention {
     ) -> Result<Tensor, ModelError> {
         let (rows, width) = x.dims2()?;
         let sentences = cache.keys.dim(0)?;
-        let (parts, around) = (&self.parts, connection(self.settings.norm, None));
-        let q = project(&around.enter(x, &parts.norm)?, &parts.q_weight, &parts.q_bias)?;
+        let (parts, around) = (&self.parts, connection(self.settings.around, None));
+        let q = project(&around.enter(x, parts.norm.as_ref())?, &parts.q_weight, &parts.q_bias)?;
         let q = split_heads(&q.reshape((sentences, rows / sentences, width))?, self.settings.heads)?;
         let attended = self
             .settings
@@ -326,6 +327,6 @@ impl CrossAttention {
             }
         }
         let y = project(&attended.context_nd, &parts.output_weight, &parts.output_bias)?;
-        Ok(around.leave(x, &y, &parts.norm)?)
+        Ok(around.leave(x, &y, parts.norm.as_ref())?)
     }
 }

@@ -12,6 +12,8 @@ pub enum Norm {
     Post,
     /// Before the sublayer, with one more normalisation after the last layer (Wang et al. 2019).
     Pre,
+    /// Nowhere.
+    None,
 }
 
 /// The encoding of positions.
@@ -72,7 +74,7 @@ impl From<ActivationKind> for Activation {
 pub struct ModelConfig {
     /// Width of embeddings and layers. Default 256.
     pub d_model: usize,
-    /// Inner width of the feed-forward layers. Default 1024.
+    /// Inner width of the feed-forward layers; 0 leaves these layers out. Default 1024.
     pub feed_forward: usize,
     /// Inner width of the decoder's feed-forward layers. Default: `feed_forward`.
     pub decoder_feed_forward: Option<usize>,
@@ -93,8 +95,14 @@ pub struct ModelConfig {
     /// Dropout after the activation inside feed-forward layers. Default 0.
     #[serde(serialize_with = "serialize_rate")]
     pub activation_dropout: f32,
-    /// The place of layer normalisation: `post` or `pre`. Default `post`.
+    /// The place of layer normalisation: `post`, `pre` or `none`. Default `post`.
     pub norm: Norm,
+    /// Whether every sublayer adds its input to its result (He et al. 2016). Default true.
+    pub residual: bool,
+    /// Whether the decoder's tokens see only themselves and those before them in training. Default true.
+    pub causal_mask: bool,
+    /// Whether the decoder sees the source. Without it, the decoder is a language model of the target. Default true.
+    pub cross_attention: bool,
     /// `relu`, `gelu` or `silu`. Default `relu`.
     pub activation: ActivationKind,
     /// `sinusoidal`, `sinusoidal-marian`, `learned` or `none`. Default `sinusoidal`.
@@ -123,6 +131,9 @@ impl Default for ModelConfig {
             attention_dropout: 0.0,
             activation_dropout: 0.0,
             norm: Norm::Post,
+            residual: true,
+            causal_mask: true,
+            cross_attention: true,
             activation: ActivationKind::Relu,
             positions: Positions::Sinusoidal,
             max_positions: 512,
@@ -142,10 +153,16 @@ impl ModelConfig {
     /// All faults of the section, each beginning with the key's path; empty if there is none.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        for (key, value) in [
+            ("feed_forward", self.feed_forward),
+            ("decoder_feed_forward", self.decoder_feed_forward()),
+        ] {
+            if value > LARGEST_WIDTH {
+                faults.push(format!("model.{key}: {value} is not between 0 and {LARGEST_WIDTH}"));
+            }
+        }
         let sizes = [
             ("d_model", self.d_model, LARGEST_WIDTH),
-            ("feed_forward", self.feed_forward, LARGEST_WIDTH),
-            ("decoder_feed_forward", self.decoder_feed_forward(), LARGEST_WIDTH),
             ("encoder_layers", self.encoder_layers, MOST_LAYERS),
             ("decoder_layers", self.decoder_layers, MOST_LAYERS),
             ("heads", self.heads, LARGEST_WIDTH),

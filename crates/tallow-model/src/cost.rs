@@ -83,7 +83,7 @@ impl Architecture {
             multiplications,
             weights_read,
         };
-        vec![
+        let mut costs = vec![
             cost(
                 Stage::EncoderProjections,
                 encoder * 4 * d * d * source,
@@ -117,12 +117,16 @@ impl Architecture {
                 d * self.classes() as u64 * target,
                 d * self.classes() as u64 * target,
             ),
-        ]
+        ];
+        let is_cross = |stage| matches!(stage, Stage::CrossProjections | Stage::CrossAttention);
+        costs.retain(|cost| model.cross_attention || !is_cross(cost.stage));
+        costs
     }
 
     /// The numbers that the cache of keys and values holds at the end of a sentence: those of the target's tokens, and
     /// those of the source.
     pub fn cached_numbers(&self, source: u64, target: u64) -> u64 {
+        let source = if self.model.cross_attention { source } else { 0 };
         2 * (self.model.decoder_layers * self.model.d_model) as u64 * (source + target)
     }
 }

@@ -14,8 +14,10 @@ use tallow_ops::{AttentionMask, Compute, Sentences};
 #[derive(Clone, Debug)]
 pub(crate) struct DecoderLayer {
     pub(crate) self_attention: SelfAttention,
-    pub(crate) cross_attention: CrossAttention,
-    pub(crate) feed_forward: FeedForward,
+    /// None if the decoder does not see the source.
+    pub(crate) cross_attention: Option<CrossAttention>,
+    /// None if the model has no such layers.
+    pub(crate) feed_forward: Option<FeedForward>,
 }
 
 /// The decoder's layers.
@@ -32,7 +34,10 @@ impl Decoder {
             let prefix = format!("model.decoder.layers.{i}");
             Ok(DecoderLayer {
                 self_attention: SelfAttention::new(weights, &prefix, config, heads, Block::DecoderSelf)?,
-                cross_attention: CrossAttention::new(weights, &prefix, config, heads)?,
+                cross_attention: match config.cross_attention {
+                    true => Some(CrossAttention::new(weights, &prefix, config, heads)?),
+                    false => None,
+                },
                 feed_forward: FeedForward::new(weights, &prefix, config, config.decoder_feed_forward())?,
             })
         };
@@ -68,11 +73,15 @@ impl Decoder {
                 layer: number,
             };
             x = layer.self_attention.forward(&x, pass)?;
-            if let Some(links) = links.filter(|_| number + 1 == self.layers.len()) {
-                loss = Some(layer.cross_attention.guided_alignment(&x, encoded, pass, links)?);
+            if let Some(cross) = &layer.cross_attention {
+                if let Some(links) = links.filter(|_| number + 1 == self.layers.len()) {
+                    loss = Some(cross.guided_alignment(&x, encoded, pass, links)?);
+                }
+                x = cross.forward(&x, encoded, pass)?;
             }
-            x = layer.cross_attention.forward(&x, encoded, pass)?;
-            x = layer.feed_forward.forward(&x, pass)?;
+            if let Some(feed_forward) = &layer.feed_forward {
+                x = feed_forward.forward(&x, pass)?;
+            }
         }
         Ok((finish(x, self.last_norm.as_ref())?, loss))
     }
@@ -82,7 +91,10 @@ impl Decoder {
         let state = |layer: &DecoderLayer| {
             Ok(LayerState {
                 self_attention: SelfCache::default(),
-                cross_attention: layer.cross_attention.cache(encoded)?,
+                cross_attention: match &layer.cross_attention {
+                    Some(cross) => Some(cross.cache(encoded)?),
+                    None => None,
+                },
             })
         };
         let layers = self.layers.iter().map(state).collect::<Result<_, ModelError>>()?;
@@ -121,10 +133,12 @@ impl Decoder {
             x = layer
                 .self_attention
                 .step(&x, &mut memory.self_attention, state.position)?;
-            x = layer
-                .cross_attention
-                .step(&x, &memory.cross_attention, &state.mask, recorded)?;
-            x = layer.feed_forward.forward(&x, still)?;
+            if let (Some(cross), Some(memory)) = (&layer.cross_attention, &memory.cross_attention) {
+                x = cross.step(&x, memory, &state.mask, recorded)?;
+            }
+            if let Some(feed_forward) = &layer.feed_forward {
+                x = feed_forward.forward(&x, still)?;
+            }
         }
         state.position += 1;
         finish(x, self.last_norm.as_ref())

@@ -11,7 +11,7 @@ use tallow_ops::{Sentences, layer_norm};
 /// The encoder's layers.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoder {
-    pub(crate) layers: Vec<(SelfAttention, FeedForward)>,
+    pub(crate) layers: Vec<(SelfAttention, Option<FeedForward>)>,
     pub(crate) last_norm: Option<Tensor>,
 }
 
@@ -46,7 +46,9 @@ impl Encoder {
                 layer,
             };
             x = attention.forward(&x, pass)?;
-            x = feed_forward.forward(&x, pass)?;
+            if let Some(feed_forward) = feed_forward {
+                x = feed_forward.forward(&x, pass)?;
+            }
         }
         finish(x, self.last_norm.as_ref())
     }
@@ -55,7 +57,7 @@ impl Encoder {
 /// The normalisation after the last layer; only pre-norm models have one.
 pub(crate) fn last_norm(weights: &Weights, config: &ModelConfig, stack: &str) -> Result<Option<Tensor>, ModelError> {
     match config.norm {
-        Norm::Post => Ok(None),
+        Norm::Post | Norm::None => Ok(None),
         Norm::Pre => weights.get(&format!("model.{stack}.layer_norm")).map(Some),
     }
 }

@@ -1,7 +1,7 @@
 //! The position-wise feed-forward sublayer (section 3.3 of the paper).
 
-use crate::sublayer::{LayerPass, Rates, Site, Weights, connection};
-use crate::{ModelConfig, ModelError, Norm};
+use crate::sublayer::{Around, LayerPass, Rates, Site, Weights, connection};
+use crate::{ModelConfig, ModelError};
 use candle_core::Tensor;
 use tallow_ops::{Activation, FeedForwardOptions, feed_forward};
 
@@ -10,21 +10,29 @@ use tallow_ops::{Activation, FeedForwardOptions, feed_forward};
 pub(crate) struct FeedForward {
     pub(crate) packed: Tensor,
     pub(crate) inner: usize,
-    pub(crate) norm: Norm,
+    pub(crate) around: Around,
     pub(crate) activation: Activation,
     rates: Rates,
 }
 
 impl FeedForward {
-    /// `inner` is the width between the two maps.
-    pub(crate) fn new(weights: &Weights, prefix: &str, config: &ModelConfig, inner: usize) -> Result<Self, ModelError> {
-        Ok(Self {
+    /// `inner` is the width between the two maps; without any, there is no sublayer.
+    pub(crate) fn new(
+        weights: &Weights,
+        prefix: &str,
+        config: &ModelConfig,
+        inner: usize,
+    ) -> Result<Option<Self>, ModelError> {
+        if inner == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Self {
             packed: weights.get(&format!("{prefix}.feed_forward"))?,
             inner,
-            norm: config.norm,
+            around: Around::new(config),
             activation: config.activation.into(),
             rates: Rates::new(config),
-        })
+        }))
     }
 
     /// # Shapes
@@ -36,7 +44,7 @@ impl FeedForward {
             inner: self.inner,
             activation: self.activation,
             inner_dropout: inner_dropout.as_ref(),
-            connection: connection(self.norm, output_dropout.as_ref()),
+            connection: connection(self.around, output_dropout.as_ref()),
             compute: pass.compute,
         };
         Ok(feed_forward(x, &self.packed, options)?)

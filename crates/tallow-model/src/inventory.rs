@@ -4,7 +4,7 @@
 //! `tallow-ops` expect, so that a sublayer is an operation with few inputs. In files, each part has the name and shape
 //! that Hugging Face's MarianMT gives it.
 
-use crate::{Architecture, Norm, Positions, Tie};
+use crate::{Architecture, ModelConfig, Norm, Positions, Tie};
 
 /// The initial distribution of a part.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,16 +65,13 @@ pub(crate) fn inventory(architecture: &Architecture) -> Vec<ParameterPlan> {
         }
         for layer in 0..layers {
             let prefix = format!("model.{stack}.layers.{layer}");
-            plans.push(attention(&prefix, "self_attn", model.d_model, &[&["q", "k", "v"]]));
-            if stack == "decoder" {
-                plans.push(attention(
-                    &prefix,
-                    "encoder_attn",
-                    model.d_model,
-                    &[&["q"], &["k", "v"]],
-                ));
+            plans.push(attention(&prefix, "self_attn", model, &[&["q", "k", "v"]]));
+            if stack == "decoder" && model.cross_attention {
+                plans.push(attention(&prefix, "encoder_attn", model, &[&["q"], &["k", "v"]]));
             }
-            plans.push(inner_layers(&prefix, model.d_model, feed_forward));
+            if feed_forward > 0 {
+                plans.push(inner_layers(&prefix, model, feed_forward));
+            }
         }
         if model.norm == Norm::Pre {
             plans.push(ParameterPlan {
@@ -153,9 +150,10 @@ fn packed(name: String, parts: Vec<PartPlan>) -> ParameterPlan {
     }
 }
 
-/// An attention sublayer: its projections, its output and its normalisation. Within each group of projections, the
-/// weights come before the biases.
-fn attention(prefix: &str, name: &str, width: usize, groups: &[&[&str]]) -> ParameterPlan {
+/// An attention sublayer: its projections, its output and its normalisation, if there is any. Within each group of
+/// projections, the weights come before the biases.
+fn attention(prefix: &str, name: &str, model: &ModelConfig, groups: &[&[&str]]) -> ParameterPlan {
+    let width = model.d_model;
     let name = format!("{prefix}.{name}");
     let mut parts = Vec::new();
     for group in groups {
@@ -167,15 +165,20 @@ fn attention(prefix: &str, name: &str, width: usize, groups: &[&[&str]]) -> Para
         parts.extend(projections.iter().map(|[_, bias]| bias.clone()));
     }
     parts.extend(linear(&format!("{name}.out_proj"), width, width));
-    parts.extend(norm(&format!("{name}_layer_norm"), width));
+    if model.norm != Norm::None {
+        parts.extend(norm(&format!("{name}_layer_norm"), width));
+    }
     packed(name, parts)
 }
 
 /// A feed-forward sublayer.
-fn inner_layers(prefix: &str, width: usize, inner: usize) -> ParameterPlan {
+fn inner_layers(prefix: &str, model: &ModelConfig, inner: usize) -> ParameterPlan {
+    let width = model.d_model;
     let mut parts = Vec::new();
     parts.extend(linear(&format!("{prefix}.fc1"), inner, width));
     parts.extend(linear(&format!("{prefix}.fc2"), width, inner));
-    parts.extend(norm(&format!("{prefix}.final_layer_norm"), width));
+    if model.norm != Norm::None {
+        parts.extend(norm(&format!("{prefix}.final_layer_norm"), width));
+    }
     packed(format!("{prefix}.feed_forward"), parts)
 }

@@ -37,9 +37,10 @@ impl SelfCache {
         Ok((keys.narrow(2, 0, position + 1)?, values.narrow(2, 0, position + 1)?))
     }
 
-    fn select(&mut self, rows: &Tensor) -> Result<(), ModelError> {
+    fn select(&mut self, rows: &[u32]) -> Result<(), ModelError> {
         if let Some((keys, values)) = &self.0 {
-            self.0 = Some((keys.index_select(rows, 0)?, values.index_select(rows, 0)?));
+            let rows = Tensor::new(rows, keys.device())?;
+            self.0 = Some((keys.index_select(&rows, 0)?, values.index_select(&rows, 0)?));
         }
         Ok(())
     }
@@ -56,7 +57,8 @@ pub(crate) struct CrossCache {
 #[derive(Clone, Debug)]
 pub(crate) struct LayerState {
     pub(crate) self_attention: SelfCache,
-    pub(crate) cross_attention: CrossCache,
+    /// None if the decoder does not see the source.
+    pub(crate) cross_attention: Option<CrossCache>,
 }
 
 /// The state of a decoder between tokens: a value that a search reorders and shrinks.
@@ -157,28 +159,17 @@ impl DecoderState {
             .collect();
         self.mask = self.mask.select(sentences)?;
         self.sentences = sentences.len();
-        let device = self
-            .layers
-            .first()
-            .map(|layer| layer.cross_attention.keys.device().clone());
-        let Some(device) = device else { return Ok(()) };
-        let indices = Tensor::new(sentences, &device)?;
-        for layer in &mut self.layers {
-            layer.cross_attention.keys = layer.cross_attention.keys.index_select(&indices, 0)?;
-            layer.cross_attention.values = layer.cross_attention.values.index_select(&indices, 0)?;
+        for cache in self.layers.iter_mut().filter_map(|layer| layer.cross_attention.as_mut()) {
+            let indices = Tensor::new(sentences, cache.keys.device())?;
+            cache.keys = cache.keys.index_select(&indices, 0)?;
+            cache.values = cache.values.index_select(&indices, 0)?;
         }
         self.select_rows(&rows)
     }
 
     fn select_rows(&mut self, rows: &[u32]) -> Result<(), ModelError> {
-        let device = self
-            .layers
-            .first()
-            .map(|layer| layer.cross_attention.keys.device().clone());
-        let Some(device) = device else { return Ok(()) };
-        let indices = Tensor::new(rows, &device)?;
         self.layers
             .iter_mut()
-            .try_for_each(|layer| layer.self_attention.select(&indices))
+            .try_for_each(|layer| layer.self_attention.select(rows))
     }
 }

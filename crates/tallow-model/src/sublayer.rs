@@ -88,13 +88,31 @@ impl LayerPass<'_> {
     }
 }
 
+/// What is around the function of every sublayer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Around {
+    pub(crate) norm: Norm,
+    pub(crate) residual: bool,
+}
+
+impl Around {
+    pub(crate) fn new(config: &ModelConfig) -> Self {
+        Self {
+            norm: config.norm,
+            residual: config.residual,
+        }
+    }
+}
+
 /// The connection around the function of a sublayer.
-pub(crate) fn connection(norm: Norm, dropout: Option<&Dropout>) -> Connection<'_> {
+pub(crate) fn connection(around: Around, dropout: Option<&Dropout>) -> Connection<'_> {
     Connection {
-        place: match norm {
+        place: match around.norm {
             Norm::Post => NormPlace::Post,
             Norm::Pre => NormPlace::Pre,
+            Norm::None => NormPlace::None,
         },
+        residual: around.residual,
         epsilon: EPSILON,
         dropout,
     }

@@ -6,9 +6,9 @@
 use crate::encoder::finish;
 use crate::feed_forward::FeedForward;
 use crate::record::Block;
-use crate::sublayer::connection;
+use crate::sublayer::{Around, connection};
 use crate::transformer::Input;
-use crate::{ModelError, Norm, Transformer};
+use crate::{ModelError, Transformer};
 use candle_core::{D, Tensor};
 use candle_nn::ops::{log_softmax, softmax};
 use tallow_ops::{Activation, Compute, FeedForwardParts, linear};
@@ -59,8 +59,16 @@ pub struct LayerTrace {
     pub self_attention: AttentionTrace,
     /// Attention to the encoder's output, in a decoder.
     pub cross_attention: Option<AttentionTrace>,
-    /// The feed-forward sublayer.
-    pub feed_forward: FeedForwardTrace,
+    /// The feed-forward sublayer, if the model has any.
+    pub feed_forward: Option<FeedForwardTrace>,
+}
+
+impl LayerTrace {
+    /// The residual stream after the layer: `[n, d]`.
+    pub fn stream(&self) -> &Tensor {
+        let attention = self.cross_attention.as_ref().unwrap_or(&self.self_attention);
+        self.feed_forward.as_ref().map_or(&attention.stream, |layer| &layer.stream)
+    }
 }
 
 /// The values of an attention sublayer. `h` is the number of heads and `k` their width; the attention is of `n` tokens
@@ -125,8 +133,8 @@ impl Transformer {
                 layer.self_attention = layer.self_attention.without(&off_self)?;
             }
             let off_cross = heads_off(off, Block::DecoderCross, number);
-            if !off_cross.is_empty() {
-                layer.cross_attention = layer.cross_attention.without(&off_cross)?;
+            if let (Some(cross), false) = (&mut layer.cross_attention, off_cross.is_empty()) {
+                *cross = cross.without(&off_cross)?;
             }
         }
         Ok(copy)
@@ -147,13 +155,17 @@ impl Transformer {
         let mut x = encoder.input.clone();
         for (number, (attention, feed_forward)) in self.encoder.layers.iter().enumerate() {
             let attention = attention.trace(&x, &heads_off(off, Block::EncoderSelf, number))?;
-            let feed_forward = feed_forward.trace(&attention.stream)?;
-            x = feed_forward.stream.clone();
-            encoder.layers.push(LayerTrace {
+            let feed_forward = match feed_forward {
+                Some(feed_forward) => Some(feed_forward.trace(&attention.stream)?),
+                None => None,
+            };
+            let layer = LayerTrace {
                 self_attention: attention,
                 cross_attention: None,
                 feed_forward,
-            });
+            };
+            x = layer.stream().clone();
+            encoder.layers.push(layer);
         }
         encoder.output = finish(x, self.encoder.last_norm.as_ref())?;
         let input = [&[self.architecture().target_pad_id()], before_last].concat();
@@ -164,14 +176,22 @@ impl Transformer {
                 .self_attention
                 .trace(&x, &heads_off(off, Block::DecoderSelf, number))?;
             let off_cross = heads_off(off, Block::DecoderCross, number);
-            let cross = layer.cross_attention.trace(&own.stream, &encoder.output, &off_cross)?;
-            let feed_forward = layer.feed_forward.trace(&cross.stream)?;
-            x = feed_forward.stream.clone();
-            decoder.layers.push(LayerTrace {
+            let cross = match &layer.cross_attention {
+                Some(cross) => Some(cross.trace(&own.stream, &encoder.output, &off_cross)?),
+                None => None,
+            };
+            let stream = cross.as_ref().map_or(&own.stream, |cross| &cross.stream);
+            let feed_forward = match &layer.feed_forward {
+                Some(feed_forward) => Some(feed_forward.trace(stream)?),
+                None => None,
+            };
+            let layer = LayerTrace {
                 self_attention: own,
-                cross_attention: Some(cross),
+                cross_attention: cross,
                 feed_forward,
-            });
+            };
+            x = layer.stream().clone();
+            decoder.layers.push(layer);
         }
         decoder.output = finish(x, self.decoder.last_norm.as_ref())?;
         Ok(ForwardTrace {
@@ -223,8 +243,8 @@ impl Input {
 
 /// What is around the function of an attention sublayer.
 pub(crate) struct Traced<'a> {
-    /// The place of the normalisation, its scale and its shift.
-    pub(crate) norm: (Norm, &'a Tensor),
+    /// Residual connection and normalisation, with its scale and shift.
+    pub(crate) norm: (Around, Option<&'a Tensor>),
     /// The input of the sublayer: `[n, d]`.
     pub(crate) x: &'a Tensor,
     /// The weight and the bias of the output.
@@ -295,15 +315,15 @@ impl Traced<'_> {
 
 impl FeedForward {
     fn trace(&self, x: &Tensor) -> Result<FeedForwardTrace, ModelError> {
-        let (width, around) = (x.dim(1)?, connection(self.norm, None));
+        let (width, around) = (x.dim(1)?, connection(self.around, None));
         let parts = FeedForwardParts::of(&self.packed.detach(), width, self.inner)?;
         let map = |x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation| {
             linear(x, weight, Some(bias), activation, Compute::F32)
         };
-        let input = around.enter(x, &parts.norm)?;
+        let input = around.enter(x, parts.norm.as_ref())?;
         let units = map(&input, &parts.inner_weight, &parts.inner_bias, self.activation)?;
         let output = map(&units, &parts.outer_weight, &parts.outer_bias, Activation::None)?;
-        let stream = around.leave(x, &output, &parts.norm)?;
+        let stream = around.leave(x, &output, parts.norm.as_ref())?;
         Ok(FeedForwardTrace { units, output, stream })
     }
 }

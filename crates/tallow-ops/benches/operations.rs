@@ -187,6 +187,7 @@ impl Case {
 fn connection(output: &Dropout) -> Connection<'_> {
     Connection {
         place: NormPlace::Post,
+        residual: true,
         epsilon: 1e-5,
         dropout: Some(output),
     }

@@ -147,19 +147,24 @@ fn sublayer_kernels() -> Result<()> {
         let (output, weights, inner) = (at(1, 0.3), at(2, 0.2), at(3, 0.25));
         let x = random(1, &[sentences.rows(), d]);
         let memory = random(2, &[memory_sentences.rows(), d]);
-        for (place, drops) in [
-            (NormPlace::Post, false),
-            (NormPlace::Post, true),
-            (NormPlace::Pre, true),
+        for (place, residual, drops) in [
+            (NormPlace::Post, true, false),
+            (NormPlace::Post, true, true),
+            (NormPlace::Pre, true, true),
+            (NormPlace::None, true, true),
+            (NormPlace::Post, false, true),
+            (NormPlace::Pre, false, false),
         ] {
+            let of_norm = if place == NormPlace::None { 0 } else { 2 * d };
             let connection = Connection {
                 place,
+                residual,
                 epsilon: 1e-5,
                 dropout: drops.then_some(&output),
             };
             for compute in F32 {
                 for activation in [Activation::Relu, Activation::None, Activation::Silu, Activation::Gelu] {
-                    let packed = random(3, &[2 * f * d + f + 3 * d]);
+                    let packed = random(3, &[2 * f * d + f + d + of_norm]);
                     let options = FeedForwardOptions {
                         inner: f,
                         activation,
@@ -179,11 +184,11 @@ fn sublayer_kernels() -> Result<()> {
                     record: None,
                 };
                 for causal in [false, true] {
-                    compare_to(1e-5, &[x.clone(), random(4, &[4 * d * d + 6 * d])], |x| {
+                    compare_to(1e-5, &[x.clone(), random(4, &[4 * d * d + 4 * d + of_norm])], |x| {
                         self_attention_sublayer(&x[0], &sentences, causal, &x[1], options)
                     })?;
                 }
-                let inputs = [x.clone(), memory.clone(), random(5, &[4 * d * d + 6 * d])];
+                let inputs = [x.clone(), memory.clone(), random(5, &[4 * d * d + 4 * d + of_norm])];
                 compare_to(1e-5, &inputs, |x| {
                     cross_attention_sublayer((&x[0], &sentences), (&x[1], &memory_sentences), &x[2], options)
                 })?;
@@ -207,6 +212,7 @@ fn rows_of_sublayers_are_alone() -> Result<()> {
         let run = |count: usize, compute: Compute, tracked: bool| -> Result<[Vec<Vec<f32>>; 3]> {
             let connection = Connection {
                 place: NormPlace::Post,
+                residual: true,
                 epsilon: 1e-5,
                 dropout: None,
             };
@@ -274,6 +280,7 @@ fn gradients_of_blocks_add_up() -> Result<()> {
     for (compute, place) in settings.into_iter().flatten() {
         let connection = Connection {
             place,
+            residual: true,
             epsilon: 1e-5,
             dropout: None,
         };
@@ -334,6 +341,7 @@ fn a_second_backward_pass() -> Result<()> {
         weights_dropout: None,
         connection: Connection {
             place: NormPlace::Post,
+            residual: true,
             epsilon: 1e-5,
             dropout: None,
         },

@@ -250,13 +250,25 @@ fn shape(config: &Config, architecture: &Architecture, params: &Params) -> Strin
         true => format!("{} ", config.text.kind),
         false => String::new(),
     };
-    let norm = match model.norm {
-        Norm::Post => "after",
-        Norm::Pre => "before",
-    };
+    let mut norm = match model.norm {
+        Norm::Post => "normalisation after each sublayer",
+        Norm::Pre => "normalisation before each sublayer",
+        Norm::None => "no normalisation",
+    }
+    .to_owned();
+    for (is_there, lack) in [
+        (model.residual, "no residual connections"),
+        (model.causal_mask, "no causal mask"),
+        (model.cross_attention, "no attention to the source"),
+    ] {
+        if !is_there {
+            norm += ", ";
+            norm += lack;
+        }
+    }
     format!(
-        "{} layers in the encoder, {} in the decoder, width {}, {} in the feed-forward layers, {} heads, normalisation {norm} \
-         each sublayer; {kind}vocabulary of {pieces}; {:.1} million parameters.",
+        "{} layers in the encoder, {} in the decoder, width {}, {} in the feed-forward layers, {} heads, {norm}; \
+         {kind}vocabulary of {pieces}; {:.1} million parameters.",
         model.encoder_layers,
         model.decoder_layers,
         model.d_model,

@@ -1,7 +1,7 @@
 //! The sublayers on plain rows, with packed weights.
 
 use super::state::{Buffers, SelfCache};
-use crate::sublayer::EPSILON;
+use crate::sublayer::{Around, EPSILON};
 use crate::{ModelConfig, Norm};
 use tallow_ops::inference::{
     DecodingAttention, InferenceCompute, InputRows, PreparedLinear, RecordedHeads, add, add_and_normalise,
@@ -12,22 +12,23 @@ use tallow_ops::{Activation, Sentences};
 /// A residual connection with its normalisation.
 #[derive(Debug)]
 struct Connection {
-    norm: Norm,
+    around: Around,
+    /// Empty without a normalisation.
     scale_shift: Vec<f32>,
 }
 
 impl Connection {
-    fn new(norm: Norm, scale_shift: &[f32]) -> Self {
+    fn new(around: Around, scale_shift: &[f32]) -> Self {
         Self {
-            norm,
+            around,
             scale_shift: scale_shift.to_vec(),
         }
     }
 
     /// The input of the sublayer's function: `x` itself, or `x` normalised, in `input`.
     fn enter<'a>(&self, x: &'a [f32], input: &'a mut Vec<f32>) -> &'a [f32] {
-        match self.norm {
-            Norm::Post => x,
+        match self.around.norm {
+            Norm::Post | Norm::None => x,
             Norm::Pre => {
                 input.clear();
                 input.extend_from_slice(x);
@@ -37,25 +38,33 @@ impl Connection {
         }
     }
 
-    /// Adds the function's result `y` to `x`.
+    /// Adds the function's result `y` to `x`, or replaces `x` by it.
     fn leave(&self, x: &mut [f32], y: &[f32]) {
-        match self.norm {
-            Norm::Post => add_and_normalise(x, y, &self.scale_shift, EPSILON as f32),
-            Norm::Pre => add(x, y),
+        let is_normalised = self.around.norm == Norm::Post;
+        match (self.around.residual, is_normalised) {
+            (true, true) => add_and_normalise(x, y, &self.scale_shift, EPSILON as f32),
+            (true, false) => add(x, y),
+            (false, true) => {
+                x.copy_from_slice(y);
+                normalise_rows(x, &self.scale_shift, EPSILON as f32);
+            }
+            (false, false) => x.copy_from_slice(y),
         }
     }
 }
 
-/// Cuts consecutive parts of the given lengths.
+/// Cuts consecutive parts of the given lengths. What follows them is the second part of the result: scale and shift, if
+/// there is a normalisation.
 ///
 /// # Panics
 /// When there are too few values; the inventory of parameters has fixed their number.
-fn cut<const N: usize>(mut packed: &[f32], lengths: [usize; N]) -> [&[f32]; N] {
-    lengths.map(|length| {
+fn cut<const N: usize>(mut packed: &[f32], lengths: [usize; N]) -> ([&[f32]; N], &[f32]) {
+    let parts = lengths.map(|length| {
         let (part, rest) = packed.split_at(length);
         packed = rest;
         part
-    })
+    });
+    (parts, packed)
 }
 
 /// The shape of attention.
@@ -95,13 +104,13 @@ pub(super) struct PreparedSelfAttention {
 
 impl PreparedSelfAttention {
     /// Packs the parameters of a sublayer.
-    pub(super) fn new(packed: &[f32], norm: Norm, heads: Heads, compute: InferenceCompute) -> Self {
+    pub(super) fn new(packed: &[f32], around: Around, heads: Heads, compute: InferenceCompute) -> Self {
         let d = heads.width;
-        let [qkv, qkv_bias, output, output_bias, scale_shift] = cut(packed, [3 * d * d, 3 * d, d * d, d, 2 * d]);
+        let ([qkv, qkv_bias, output, output_bias], scale_shift) = cut(packed, [3 * d * d, 3 * d, d * d, d]);
         Self {
             qkv: PreparedLinear::new(qkv, Some(qkv_bias), d, compute),
             output: PreparedLinear::new(output, Some(output_bias), d, compute),
-            connection: Connection::new(norm, scale_shift),
+            connection: Connection::new(around, scale_shift),
             heads,
         }
     }
@@ -160,15 +169,15 @@ pub(super) struct PreparedCrossAttention {
 
 impl PreparedCrossAttention {
     /// Packs the parameters of a sublayer.
-    pub(super) fn new(packed: &[f32], norm: Norm, heads: Heads, compute: InferenceCompute) -> Self {
+    pub(super) fn new(packed: &[f32], around: Around, heads: Heads, compute: InferenceCompute) -> Self {
         let d = heads.width;
-        let lengths = [d * d, d, 2 * d * d, 2 * d, d * d, d, 2 * d];
-        let [q, q_bias, kv, kv_bias, output, output_bias, scale_shift] = cut(packed, lengths);
+        let lengths = [d * d, d, 2 * d * d, 2 * d, d * d, d];
+        let ([q, q_bias, kv, kv_bias, output, output_bias], scale_shift) = cut(packed, lengths);
         Self {
             q: PreparedLinear::new(q, Some(q_bias), d, compute),
             kv: PreparedLinear::new(kv, Some(kv_bias), d, compute),
             output: PreparedLinear::new(output, Some(output_bias), d, compute),
-            connection: Connection::new(norm, scale_shift),
+            connection: Connection::new(around, scale_shift),
             heads,
         }
     }
@@ -230,12 +239,12 @@ impl PreparedFeedForward {
     /// Packs the parameters of a sublayer; `inner` is the width between its two maps.
     pub(super) fn new(packed: &[f32], model: &ModelConfig, inner: usize, compute: InferenceCompute) -> Self {
         let d = model.d_model;
-        let [up, up_bias, down, down_bias, scale_shift] = cut(packed, [inner * d, inner, d * inner, d, 2 * d]);
+        let ([up, up_bias, down, down_bias], scale_shift) = cut(packed, [inner * d, inner, d * inner, d]);
         Self {
             inner: PreparedLinear::new(up, Some(up_bias), d, compute),
             outer: PreparedLinear::new(down, Some(down_bias), inner, compute),
             activation: model.activation.into(),
-            connection: Connection::new(model.norm, scale_shift),
+            connection: Connection::new(Around::new(model), scale_shift),
             width: d,
         }
     }

@@ -7,6 +7,7 @@ use super::restriction::Restriction;
 use super::state::{Buffers, LayerState, PackedState, SelfCache};
 use crate::alignment_heads::StepAttention;
 use crate::directory::Unopened;
+use crate::sublayer::Around;
 use crate::{AlignmentHeads, Architecture, DecoderState, ModelError, Norm, Pass, Tokens, Transformer};
 use candle_core::{DType, Device, Tensor};
 use std::sync::{Arc, OnceLock};
@@ -59,13 +60,21 @@ impl Origin {
     }
 }
 
+/// A layer of the decoder, with the sublayers that the model has.
+#[derive(Debug)]
+struct PreparedDecoderLayer {
+    self_attention: PreparedSelfAttention,
+    cross_attention: Option<PreparedCrossAttention>,
+    feed_forward: Option<PreparedFeedForward>,
+}
+
 #[derive(Debug)]
 struct Packed {
     source: Embedding,
     target: Embedding,
-    encoder: Vec<(PreparedSelfAttention, PreparedFeedForward)>,
+    encoder: Vec<(PreparedSelfAttention, Option<PreparedFeedForward>)>,
     encoder_norm: LastNorm,
-    decoder: Vec<(PreparedSelfAttention, PreparedCrossAttention, PreparedFeedForward)>,
+    decoder: Vec<PreparedDecoderLayer>,
     decoder_norm: LastNorm,
     /// The output layer in blocks of [`BLOCK`] pieces.
     output: Vec<PreparedLinear>,
@@ -294,27 +303,34 @@ impl PreparedState {
 impl Packed {
     fn of(architecture: &Architecture, parameters: &Parameters, compute: InferenceCompute) -> Result<Self, ModelError> {
         let model = &architecture.model;
-        let (norm, width) = (model.norm, model.d_model);
+        let (around, width) = (Around::new(model), model.d_model);
+        let feed_forward = |packed: &dyn Fn() -> Result<Vec<f32>, ModelError>, inner: usize| match inner {
+            0 => Ok::<_, ModelError>(None),
+            inner => Ok(Some(PreparedFeedForward::new(&packed()?, model, inner, compute))),
+        };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let heads = Heads::new(model, model.heads);
         let encoder = in_parallel(threads, model.encoder_layers, |number| {
             let get = |name: &str| parameters.get(&format!("model.encoder.layers.{number}.{name}"));
             Ok((
-                PreparedSelfAttention::new(&get("self_attn")?, norm, heads, compute),
-                PreparedFeedForward::new(&get("feed_forward")?, model, model.feed_forward, compute),
+                PreparedSelfAttention::new(&get("self_attn")?, around, heads, compute),
+                feed_forward(&|| get("feed_forward"), model.feed_forward)?,
             ))
         });
         let heads = Heads::new(model, model.decoder_heads());
         let decoder = in_parallel(threads, model.decoder_layers, |number| {
             let get = |name: &str| parameters.get(&format!("model.decoder.layers.{number}.{name}"));
-            Ok((
-                PreparedSelfAttention::new(&get("self_attn")?, norm, heads, compute),
-                PreparedCrossAttention::new(&get("encoder_attn")?, norm, heads, compute),
-                PreparedFeedForward::new(&get("feed_forward")?, model, model.decoder_feed_forward(), compute),
-            ))
+            Ok(PreparedDecoderLayer {
+                self_attention: PreparedSelfAttention::new(&get("self_attn")?, around, heads, compute),
+                cross_attention: match model.cross_attention {
+                    true => Some(PreparedCrossAttention::new(&get("encoder_attn")?, around, heads, compute)),
+                    false => None,
+                },
+                feed_forward: feed_forward(&|| get("feed_forward"), model.decoder_feed_forward())?,
+            })
         });
-        let last_norm = |stack: &str| match norm {
-            Norm::Post => Ok(LastNorm(None)),
+        let last_norm = |stack: &str| match model.norm {
+            Norm::Post | Norm::None => Ok(LastNorm(None)),
             Norm::Pre => Ok::<_, ModelError>(LastNorm(Some(parameters.get(&format!("model.{stack}.layer_norm"))?))),
         };
         let bias = parameters.logits_bias()?;
@@ -355,12 +371,15 @@ impl Packed {
     }
 
     fn bytes(&self) -> usize {
+        let of_feed_forward =
+            |layer: &Option<PreparedFeedForward>| layer.as_ref().map_or(0, PreparedFeedForward::bytes);
         let encoder = self
             .encoder
             .iter()
-            .map(|(attention, feed_forward)| attention.bytes() + feed_forward.bytes());
-        let of_layer = |(own, cross, feed_forward): &(PreparedSelfAttention, PreparedCrossAttention, _)| {
-            own.bytes() + cross.bytes() + PreparedFeedForward::bytes(feed_forward)
+            .map(|(attention, feed_forward)| attention.bytes() + of_feed_forward(feed_forward));
+        let of_layer = |layer: &PreparedDecoderLayer| {
+            let cross = layer.cross_attention.as_ref().map_or(0, PreparedCrossAttention::bytes);
+            layer.self_attention.bytes() + cross + of_feed_forward(&layer.feed_forward)
         };
         let decoder = self.decoder.iter().map(of_layer);
         encoder.chain(decoder).sum::<usize>() + self.output.iter().map(PreparedLinear::bytes).sum::<usize>()
@@ -375,12 +394,17 @@ impl Packed {
             .embed(source.ids.to_vec1::<u32>()?.into_iter().zip(positions), &mut x)?;
         for (attention, feed_forward) in &self.encoder {
             attention.encode(&mut x, sentences, &mut buffers);
-            feed_forward.apply(&mut x, &mut buffers);
+            if let Some(feed_forward) = feed_forward {
+                feed_forward.apply(&mut x, &mut buffers);
+            }
         }
         self.encoder_norm.apply(&mut x);
-        let layers = self.decoder.iter().map(|(_, cross_attention, _)| LayerState {
+        let layers = self.decoder.iter().map(|layer| LayerState {
             cache: SelfCache::default(),
-            memory: cross_attention.memory(&x, &mut buffers),
+            memory: match &layer.cross_attention {
+                Some(cross_attention) => cross_attention.memory(&x, &mut buffers),
+                None => Vec::new(),
+            },
         });
         Ok(PackedState {
             layers: layers.collect(),
@@ -416,14 +440,21 @@ impl Packed {
         }
         let x = &mut state.x;
         let layers = self.decoder.iter().zip(&mut state.layers).enumerate();
-        for (number, ((self_attention, cross_attention, feed_forward), layer)) in layers {
+        for (number, (sublayers, layer)) in layers {
             let recorded = state
                 .attention
                 .as_mut()
                 .and_then(|attention| attention.of_layer(number));
-            self_attention.step(x, &mut layer.cache, &state.slots, &mut state.buffers);
-            cross_attention.step(x, &layer.memory, &state.sources, &mut state.buffers, recorded);
-            feed_forward.apply(x, &mut state.buffers);
+            let buffers = &mut state.buffers;
+            sublayers
+                .self_attention
+                .step(x, &mut layer.cache, &state.slots, buffers);
+            if let Some(cross_attention) = &sublayers.cross_attention {
+                cross_attention.step(x, &layer.memory, &state.sources, buffers, recorded);
+            }
+            if let Some(feed_forward) = &sublayers.feed_forward {
+                feed_forward.apply(x, buffers);
+            }
         }
         self.decoder_norm.apply(x);
         state.position += 1;

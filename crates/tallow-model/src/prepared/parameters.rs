@@ -86,13 +86,19 @@ impl Parameters {
         for (number, (attention, feed_forward)) in model.encoder.layers.iter().enumerate() {
             let prefix = format!("model.encoder.layers.{number}");
             insert(format!("{prefix}.self_attn"), &attention.packed);
-            insert(format!("{prefix}.feed_forward"), &feed_forward.packed);
+            feed_forward
+                .iter()
+                .for_each(|layer| insert(format!("{prefix}.feed_forward"), &layer.packed));
         }
         for (number, layer) in model.decoder.layers.iter().enumerate() {
             let prefix = format!("model.decoder.layers.{number}");
             insert(format!("{prefix}.self_attn"), &layer.self_attention.packed);
-            insert(format!("{prefix}.encoder_attn"), &layer.cross_attention.packed);
-            insert(format!("{prefix}.feed_forward"), &layer.feed_forward.packed);
+            if let Some(cross) = &layer.cross_attention {
+                insert(format!("{prefix}.encoder_attn"), &cross.packed);
+            }
+            if let Some(feed_forward) = &layer.feed_forward {
+                insert(format!("{prefix}.feed_forward"), &feed_forward.packed);
+            }
         }
         if shape.norm == Norm::Pre {
             for (stack, norm) in [

@@ -48,6 +48,7 @@ pub fn residual_norm(
             }
             let connection = Connection {
                 place: NormPlace::Post,
+                residual: true,
                 epsilon,
                 dropout: drop,
             };

@@ -10,6 +10,7 @@ use crate::profile::{Operation, span};
 #[derive(Clone)]
 pub(crate) struct RowConnection {
     place: NormPlace,
+    residual: bool,
     epsilon: f32,
     dropout: Option<Dropout>,
     width: usize,
@@ -19,6 +20,7 @@ impl RowConnection {
     pub(crate) fn new(options: &Connection, width: usize) -> Self {
         Self {
             place: options.place,
+            residual: options.residual,
             epsilon: options.epsilon as f32,
             dropout: options.dropout.filter(|dropout| dropout.is_active()).cloned(),
             width,
@@ -33,9 +35,10 @@ impl RowConnection {
         }
     }
 
-    /// The input of the sublayer's function: `x` itself (post-norm), or normalised `x`, which is appended to `input`.
+    /// The input of the sublayer's function: `x` itself, or in a pre-norm sublayer normalised `x`, which is appended to
+    /// `input`.
     pub(crate) fn enter<'a>(&self, x: &'a [f32], norm: &[f32], input: &'a mut Vec<f32>) -> &'a [f32] {
-        if self.place == NormPlace::Post {
+        if !self.enters_normalised() {
             return x;
         }
         let _span = span(Operation::Connection);
@@ -55,20 +58,21 @@ impl RowConnection {
         normalise_backward(x, d_input, norm, self.epsilon, d_norm, dx);
     }
 
-    /// Appends x + dropout(y), normalised in a post-norm sublayer.
+    /// Appends x + dropout(y), or dropout(y) alone without a residual connection, normalised in a post-norm sublayer.
     pub(crate) fn leave(&self, first: usize, (x, y): (&[f32], &[f32]), norm: &[f32], result: &mut Vec<f32>) {
         let _span = span(Operation::Connection);
         let width = self.width;
-        let (scale, shift) = norm.split_at(width);
+        let (scale, shift) = norm.split_at(norm.len() / 2);
+        let kept = if self.residual { 1f32 } else { 0.0 };
         result.reserve(x.len());
         vectorized!({
             let (mut factors, mut sum) = (vec![1f32; width], vec![0f32; width]);
             for (index, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact(width)).enumerate() {
                 self.fill_mask(first + index, &mut factors);
                 for (((sum, x), y), factor) in sum.iter_mut().zip(x).zip(y).zip(&factors) {
-                    *sum = x + y * factor;
+                    *sum = kept * x + y * factor;
                 }
-                if self.place == NormPlace::Pre {
+                if self.place != NormPlace::Post {
                     result.extend_from_slice(&sum);
                     continue;
                 }
@@ -93,8 +97,9 @@ impl RowConnection {
         let width = self.width;
         dx_all.reserve(x.len());
         dy_all.reserve(x.len());
-        let scale = &norm[..width];
-        let (d_scale, d_shift) = d_norm.split_at_mut(width);
+        let scale = &norm[..norm.len() / 2];
+        let (d_scale, d_shift) = d_norm.split_at_mut(norm.len() / 2);
+        let kept = if self.residual { 1f32 } else { 0.0 };
         vectorized!({
             let (mut factors, mut sum) = (vec![1f32; width], vec![0f32; width]);
             let (mut scratch, mut dx) = (vec![0f32; 3 * width], vec![0f32; width]);
@@ -104,11 +109,11 @@ impl RowConnection {
                 .zip(gradient.chunks_exact(width));
             for (index, ((x, y), gradient)) in rows.enumerate() {
                 self.fill_mask(first + index, &mut factors);
-                if self.place == NormPlace::Pre {
+                if self.place != NormPlace::Post {
                     dx.copy_from_slice(gradient);
                 } else {
                     for (((sum, x), y), factor) in sum.iter_mut().zip(x).zip(y).zip(&factors) {
-                        *sum = x + y * factor;
+                        *sum = kept * x + y * factor;
                     }
                     row_gradient(
                         &sum,
@@ -121,7 +126,7 @@ impl RowConnection {
                         &mut scratch,
                     );
                 }
-                dx_all.extend_from_slice(&dx);
+                dx_all.extend(dx.iter().map(|dx| kept * dx));
                 dy_all.extend(dx.iter().zip(&factors).map(|(dx, factor)| dx * factor));
             }
         });

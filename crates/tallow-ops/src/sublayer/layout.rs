@@ -14,8 +14,8 @@ pub struct SelfAttentionParts {
     pub output_weight: Tensor,
     /// `[d]`.
     pub output_bias: Tensor,
-    /// Scale and shift: `[2, d]`.
-    pub norm: Tensor,
+    /// Scale and shift: `[2, d]`; none if the sublayer has no normalisation.
+    pub norm: Option<Tensor>,
 }
 
 /// The parameters of attention to the encoder's output, as views.
@@ -33,8 +33,8 @@ pub struct CrossAttentionParts {
     pub output_weight: Tensor,
     /// `[d]`.
     pub output_bias: Tensor,
-    /// Scale and shift: `[2, d]`.
-    pub norm: Tensor,
+    /// Scale and shift: `[2, d]`; none if the sublayer has no normalisation.
+    pub norm: Option<Tensor>,
 }
 
 /// The parameters of a feed-forward layer, as views.
@@ -48,8 +48,8 @@ pub struct FeedForwardParts {
     pub outer_weight: Tensor,
     /// `[d]`.
     pub outer_bias: Tensor,
-    /// Scale and shift: `[2, d]`.
-    pub norm: Tensor,
+    /// Scale and shift: `[2, d]`; none if the sublayer has no normalisation.
+    pub norm: Option<Tensor>,
 }
 
 /// Cuts consecutive views of the given shapes.
@@ -70,14 +70,23 @@ fn cut<const N: usize>(packed: &Tensor, shapes: [&[usize]; N]) -> Result<[Tensor
         .map_err(|_| candle_core::Error::Msg("the number of parts changed".into()))
 }
 
+/// The scale and shift behind all other parameters, if there are any.
+fn norm_of(packed: &Tensor, d: usize, before: usize) -> Result<Option<Tensor>> {
+    match packed.elem_count() > before {
+        true => packed.narrow(0, before, 2 * d)?.reshape((2, d)).map(Some),
+        false => Ok(None),
+    }
+}
+
 impl SelfAttentionParts {
-    /// Views of the packed parameters of width `d`.
+    /// Views of the packed parameters of width `d`, with or without a normalisation.
     ///
     /// # Errors
     /// When there are too few elements.
     pub fn of(packed: &Tensor, d: usize) -> Result<Self> {
-        let [qkv_weight, qkv_bias, output_weight, output_bias, norm] =
-            cut(packed, [&[3 * d, d], &[3 * d], &[d, d], &[d], &[2, d]])?;
+        let [qkv_weight, qkv_bias, output_weight, output_bias] =
+            cut(packed, [&[3 * d, d], &[3 * d], &[d, d], &[d]])?;
+        let norm = norm_of(packed, d, 4 * d * (d + 1))?;
         Ok(Self {
             qkv_weight,
             qkv_bias,
@@ -89,13 +98,14 @@ impl SelfAttentionParts {
 }
 
 impl CrossAttentionParts {
-    /// Views of the packed parameters of width `d`.
+    /// Views of the packed parameters of width `d`, with or without a normalisation.
     ///
     /// # Errors
     /// When there are too few elements.
     pub fn of(packed: &Tensor, d: usize) -> Result<Self> {
-        let [q_weight, q_bias, kv_weight, kv_bias, output_weight, output_bias, norm] =
-            cut(packed, [&[d, d], &[d], &[2 * d, d], &[2 * d], &[d, d], &[d], &[2, d]])?;
+        let [q_weight, q_bias, kv_weight, kv_bias, output_weight, output_bias] =
+            cut(packed, [&[d, d], &[d], &[2 * d, d], &[2 * d], &[d, d], &[d]])?;
+        let norm = norm_of(packed, d, 4 * d * (d + 1))?;
         Ok(Self {
             q_weight,
             q_bias,
@@ -109,13 +119,14 @@ impl CrossAttentionParts {
 }
 
 impl FeedForwardParts {
-    /// Views of the packed parameters of width `d` and inner width `f`.
+    /// Views of the packed parameters of width `d` and inner width `f`, with or without a normalisation.
     ///
     /// # Errors
     /// When there are too few elements.
     pub fn of(packed: &Tensor, d: usize, f: usize) -> Result<Self> {
-        let [inner_weight, inner_bias, outer_weight, outer_bias, norm] =
-            cut(packed, [&[f, d], &[f], &[d, f], &[d], &[2, d]])?;
+        let [inner_weight, inner_bias, outer_weight, outer_bias] =
+            cut(packed, [&[f, d], &[f], &[d, f], &[d]])?;
+        let norm = norm_of(packed, d, 2 * d * f + f + d)?;
         Ok(Self {
             inner_weight,
             inner_bias,
@@ -161,16 +172,17 @@ impl Place {
         }
     }
 
-    /// The scale and shift after this map.
-    fn then_norm(self) -> Range<usize> {
+    /// The scale and shift after this map, if there are any.
+    fn then_norm(self, has_norm: bool) -> Range<usize> {
         let start = self.bias().end;
-        start..start + 2 * self.outputs
+        start..start + if has_norm { 2 * self.outputs } else { 0 }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SelfAttentionLayout {
     pub(super) width: usize,
+    pub(super) has_norm: bool,
 }
 
 impl SelfAttentionLayout {
@@ -183,7 +195,7 @@ impl SelfAttentionLayout {
     }
 
     pub(super) fn norm(self) -> Range<usize> {
-        self.output().then_norm()
+        self.output().then_norm(self.has_norm)
     }
 
     pub(super) fn elements(self) -> usize {
@@ -194,6 +206,7 @@ impl SelfAttentionLayout {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CrossAttentionLayout {
     pub(super) width: usize,
+    pub(super) has_norm: bool,
 }
 
 impl CrossAttentionLayout {
@@ -210,7 +223,7 @@ impl CrossAttentionLayout {
     }
 
     pub(super) fn norm(self) -> Range<usize> {
-        self.output().then_norm()
+        self.output().then_norm(self.has_norm)
     }
 
     pub(super) fn elements(self) -> usize {
@@ -222,6 +235,7 @@ impl CrossAttentionLayout {
 pub(super) struct FeedForwardLayout {
     pub(super) width: usize,
     pub(super) inner: usize,
+    pub(super) has_norm: bool,
 }
 
 impl FeedForwardLayout {
@@ -234,7 +248,7 @@ impl FeedForwardLayout {
     }
 
     pub(super) fn norm(self) -> Range<usize> {
-        self.outer_map().then_norm()
+        self.outer_map().then_norm(self.has_norm)
     }
 
     pub(super) fn elements(self) -> usize {

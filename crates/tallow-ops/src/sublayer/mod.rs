@@ -27,6 +27,8 @@ pub enum NormPlace {
     Post,
     /// x + f(layer_norm(x)) (Xiong et al. 2020).
     Pre,
+    /// x + f(x): there is none, and no parameters for it.
+    None,
 }
 
 /// The connection around the function of a sublayer.
@@ -34,6 +36,8 @@ pub enum NormPlace {
 pub struct Connection<'a> {
     /// The place of the normalisation.
     pub place: NormPlace,
+    /// Whether x is added to f(x).
+    pub residual: bool,
     /// Added to the variance before its root is taken.
     pub epsilon: f64,
     /// Dropout on the function's output.
@@ -84,6 +88,7 @@ pub fn feed_forward(x: &Tensor, packed: &Tensor, options: FeedForwardOptions) ->
     let layout = FeedForwardLayout {
         width,
         inner: options.inner,
+        has_norm: options.connection.has_norm(),
     };
     expect(packed, layout.elements(), "feed_forward")?;
     match Backend::of(&[x, packed]) {
@@ -123,7 +128,10 @@ pub fn self_attention_sublayer(
             sentences.rows()
         );
     }
-    let layout = SelfAttentionLayout { width };
+    let layout = SelfAttentionLayout {
+        width,
+        has_norm: options.connection.has_norm(),
+    };
     expect(packed, layout.elements(), "self_attention")?;
     match Backend::of(&[x, packed]).if_able(options.can_fuse(x, sentences)?) {
         Backend::Cpu => {
@@ -161,7 +169,10 @@ pub fn cross_attention_sublayer(
             memory_sentences.count()
         );
     }
-    let layout = CrossAttentionLayout { width };
+    let layout = CrossAttentionLayout {
+        width,
+        has_norm: options.connection.has_norm(),
+    };
     expect(packed, layout.elements(), "cross_attention")?;
     match Backend::of(&[x, memory, packed]).if_able(options.can_fuse(x, sentences)?) {
         Backend::Cpu => {
@@ -173,6 +184,12 @@ pub fn cross_attention_sublayer(
             let parts = CrossAttentionParts::of(packed, width)?;
             reference::cross_attention((x, sentences), (memory, memory_sentences), &parts, options)
         }
+    }
+}
+
+impl Connection<'_> {
+    fn has_norm(&self) -> bool {
+        self.place != NormPlace::None
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn steps(
         .decoder
         .layers
         .iter()
-        .map(|layer| rows(&model.lens(&layer.feed_forward.stream)?))
+        .map(|layer| rows(&model.lens(layer.stream())?))
         .collect::<Result<_>>()?;
     let predicted = rows(&trace.log_probabilities)?;
     let step = |(number, (token, row)): (usize, (&u32, &Vec<f32>))| {

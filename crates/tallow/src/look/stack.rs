@@ -55,7 +55,9 @@ impl Stack {
                 attention.push(Attention::new(Block::DecoderCross, layer, cross)?);
                 stream.push(Added::of_attention(layer, "cross-attention", cross)?);
             }
-            stream.push(Added::of_feed_forward(layer, &of_layer.feed_forward)?);
+            if let Some(feed_forward) = &of_layer.feed_forward {
+                stream.push(Added::of_feed_forward(layer, feed_forward)?);
+            }
         }
         Ok(Self {
             tokens,

@@ -30,10 +30,22 @@ pub fn marian_mt_faults(architecture: &Architecture) -> Vec<String> {
             model.scale_attention,
             "model.scale_attention: only true can be expressed",
         ),
+        (model.residual, "model.residual: only true can be expressed"),
+        (model.causal_mask, "model.causal_mask: only true can be expressed"),
+        (model.cross_attention, "model.cross_attention: only true can be expressed"),
+        (
+            model.feed_forward > 0 && model.decoder_feed_forward() > 0,
+            "model.feed_forward: 0 cannot be expressed",
+        ),
     ];
     let faults = checks.into_iter().filter(|(is_fine, _)| !is_fine);
     faults.map(|(_, fault)| fault.to_owned()).collect()
 }
+
+/// Parts of a Transformer that a model may lack.
+const RESIDUAL: &str = "tallow_residual";
+const CAUSAL_MASK: &str = "tallow_causal_mask";
+const CROSS_ATTENTION: &str = "tallow_cross_attention";
 
 /// The key of the form of the weights, if it is not f32.
 pub const WEIGHTS_KEY: &str = "tallow_weights";
@@ -105,6 +117,19 @@ pub(crate) fn to_config(architecture: &Architecture, storage: Storage) -> Value 
     if !marian_mt && let Value::Object(keys) = &mut config {
         keys.insert("tallow_positions".into(), json!(model.positions));
         keys.insert("tallow_scale_attention".into(), json!(model.scale_attention));
+        // What most models have is not said, so that earlier versions read them, too.
+        if model.norm == Norm::None {
+            keys.insert("tallow_norm".into(), json!("none"));
+        }
+        for (key, is_there) in [
+            (RESIDUAL, model.residual),
+            (CAUSAL_MASK, model.causal_mask),
+            (CROSS_ATTENTION, model.cross_attention),
+        ] {
+            if !is_there {
+                keys.insert(key.into(), json!(false));
+            }
+        }
         if storage == Storage::Int8 {
             keys.insert("torch_dtype".into(), json!("int8"));
             keys.insert(WEIGHTS_KEY.into(), json!("int8"));
@@ -238,11 +263,17 @@ pub(crate) fn from_config(config: &Value) -> Result<Architecture, Vec<String>> {
         }
     };
     reader.refuse("normalize_embedding", true);
-    let norm = if reader.flag("normalize_before", false) {
-        Norm::Pre
-    } else {
-        Norm::Post
+    let norm = match (reader.flag("normalize_before", false), keys.get("tallow_norm")) {
+        (true, None) => Norm::Pre,
+        (false, None) => Norm::Post,
+        (_, Some(Value::String(name))) if ours && name == "none" => Norm::None,
+        (_, Some(other)) => {
+            reader.faults.push(format!("tallow_norm: {other} is not \"none\""));
+            Norm::Post
+        }
     };
+    let mut part = |key: &str| !ours || reader.flag(key, true);
+    let (residual, causal_mask, cross_attention) = (part(RESIDUAL), part(CAUSAL_MASK), part(CROSS_ATTENTION));
     let (positions, scale_attention) = if ours {
         let positions = keys.get("tallow_positions").cloned().unwrap_or(json!("sinusoidal"));
         let positions = serde_json::from_value(positions).unwrap_or_else(|_| {
@@ -305,6 +336,9 @@ pub(crate) fn from_config(config: &Value) -> Result<Architecture, Vec<String>> {
         attention_dropout: reader.rate("attention_dropout"),
         activation_dropout: reader.rate("activation_dropout"),
         norm,
+        residual,
+        causal_mask,
+        cross_attention,
         activation,
         positions,
         max_positions: reader.size("max_position_embeddings", Some(MARIAN_POSITIONS)),
