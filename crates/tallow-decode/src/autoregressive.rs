@@ -117,6 +117,9 @@ impl Autoregressive for Transformer {
     }
 
     fn record_attention(&self, state: &mut DecoderState, heads: &[(usize, usize)]) -> Result<(), DecodeError> {
+        if !self.architecture().model.cross_attention {
+            return Err(DecodeError::NoAttention);
+        }
         state.record_attention(&AlignmentHeads::new(heads, &self.architecture().model)?);
         Ok(())
     }
@@ -170,6 +173,9 @@ impl Autoregressive for PreparedTransformer {
     }
 
     fn record_attention(&self, state: &mut PreparedState, heads: &[(usize, usize)]) -> Result<(), DecodeError> {
+        if !self.architecture().model.cross_attention {
+            return Err(DecodeError::NoAttention);
+        }
         state.record_attention(&AlignmentHeads::new(heads, &self.architecture().model)?);
         Ok(())
     }

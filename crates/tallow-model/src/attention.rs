@@ -185,7 +185,12 @@ impl SelfAttention {
         let part = |i: usize| qkv.narrow(1, i * width, width)?.contiguous();
         let projected = [&part(0)?, &part(1)?, &part(2)?];
         self.settings
-            .traced((around, parts.norm.as_ref()), x, (&parts.output_weight, &parts.output_bias), off)
+            .traced(
+                (around, parts.norm.as_ref()),
+                x,
+                (&parts.output_weight, &parts.output_bias),
+                off,
+            )
             .trace(projected, self.is_causal)
     }
 
@@ -195,7 +200,11 @@ impl SelfAttention {
     /// `x` and the result: `[rows, d]`.
     pub(crate) fn step(&self, x: &Tensor, cache: &mut SelfCache, position: usize) -> Result<Tensor, ModelError> {
         let (parts, around) = (&self.parts, connection(self.settings.around, None));
-        let qkv = project(&around.enter(x, parts.norm.as_ref())?, &parts.qkv_weight, &parts.qkv_bias)?;
+        let qkv = project(
+            &around.enter(x, parts.norm.as_ref())?,
+            &parts.qkv_weight,
+            &parts.qkv_bias,
+        )?;
         let (rows, width) = x.dims2()?;
         let qkv = qkv.reshape((rows, 1, 3 * width))?;
         let part = |i: usize| part_heads(&qkv, i, width, self.settings.heads);
@@ -257,7 +266,12 @@ impl CrossAttention {
         let kv = project(memory, &parts.kv_weight, &parts.kv_bias)?;
         let part = |i: usize| kv.narrow(1, i * width, width)?.contiguous();
         self.settings
-            .traced((around, parts.norm.as_ref()), x, (&parts.output_weight, &parts.output_bias), off)
+            .traced(
+                (around, parts.norm.as_ref()),
+                x,
+                (&parts.output_weight, &parts.output_bias),
+                off,
+            )
             .trace([&queries, &part(0)?, &part(1)?], false)
     }
 

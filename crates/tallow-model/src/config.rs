@@ -78,7 +78,7 @@ pub struct ModelConfig {
     pub feed_forward: usize,
     /// Inner width of the decoder's feed-forward layers. Default: `feed_forward`.
     pub decoder_feed_forward: Option<usize>,
-    /// Layers of the encoder. Default 3.
+    /// Layers of the encoder; 0 without `cross_attention`. Default 3.
     pub encoder_layers: usize,
     /// Layers of the decoder. Default 3.
     pub decoder_layers: usize,
@@ -101,7 +101,8 @@ pub struct ModelConfig {
     pub residual: bool,
     /// Whether the decoder's tokens see only themselves and those before them in training. Default true.
     pub causal_mask: bool,
-    /// Whether the decoder sees the source. Without it, the decoder is a language model of the target. Default true.
+    /// Whether the decoder sees the source. Without it, the decoder is a language model of the target, and there are no
+    /// layers in the encoder. Default true.
     pub cross_attention: bool,
     /// `relu`, `gelu` or `silu`. Default `relu`.
     pub activation: ActivationKind,
@@ -161,9 +162,25 @@ impl ModelConfig {
                 faults.push(format!("model.{key}: {value} is not between 0 and {LARGEST_WIDTH}"));
             }
         }
+        match (self.cross_attention, self.encoder_layers) {
+            (true, 1..=MOST_LAYERS) | (false, 0) => {}
+            (true, layers) => faults.push(format!(
+                "model.encoder_layers: {layers} is not between 1 and {MOST_LAYERS}"
+            )),
+            (false, layers) => faults.push(format!(
+                "model.encoder_layers: {layers} layers that nothing sees; without model.cross_attention it is 0"
+            )),
+        }
+        if !self.cross_attention {
+            if self.tie != Tie::All {
+                faults.push("model.tie: without model.cross_attention only \"all\" is possible".into());
+            }
+            if self.positions == Positions::Learned {
+                faults.push("model.positions: without model.cross_attention \"learned\" is not possible".into());
+            }
+        }
         let sizes = [
             ("d_model", self.d_model, LARGEST_WIDTH),
-            ("encoder_layers", self.encoder_layers, MOST_LAYERS),
             ("decoder_layers", self.decoder_layers, MOST_LAYERS),
             ("heads", self.heads, LARGEST_WIDTH),
             ("decoder_heads", self.decoder_heads(), LARGEST_WIDTH),
@@ -219,6 +236,11 @@ impl ModelConfig {
     /// The maximum number of tokens of a sentence on either side, `</s>` included; `None` unless positions are learned.
     pub fn position_limit(&self) -> Option<usize> {
         (self.positions == Positions::Learned).then_some(self.max_positions)
+    }
+
+    /// Whether a stack ends with a normalisation of its own.
+    pub(crate) fn has_last_norm(&self, stack: &str) -> bool {
+        self.norm == Norm::Pre && (stack == "decoder" || self.cross_attention)
     }
 
     /// Inner width of the decoder's feed-forward layers.

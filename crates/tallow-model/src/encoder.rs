@@ -4,7 +4,7 @@ use crate::attention::SelfAttention;
 use crate::feed_forward::FeedForward;
 use crate::record::Block;
 use crate::sublayer::{EPSILON, LayerPass, Weights};
-use crate::{ModelConfig, ModelError, Norm, Pass};
+use crate::{ModelConfig, ModelError, Pass};
 use candle_core::Tensor;
 use tallow_ops::{Sentences, layer_norm};
 
@@ -56,9 +56,9 @@ impl Encoder {
 
 /// The normalisation after the last layer; only pre-norm models have one.
 pub(crate) fn last_norm(weights: &Weights, config: &ModelConfig, stack: &str) -> Result<Option<Tensor>, ModelError> {
-    match config.norm {
-        Norm::Post | Norm::None => Ok(None),
-        Norm::Pre => weights.get(&format!("model.{stack}.layer_norm")).map(Some),
+    match config.has_last_norm(stack) {
+        true => weights.get(&format!("model.{stack}.layer_norm")).map(Some),
+        false => Ok(None),
     }
 }
 

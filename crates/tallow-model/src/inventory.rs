@@ -73,7 +73,7 @@ pub(crate) fn inventory(architecture: &Architecture) -> Vec<ParameterPlan> {
                 plans.push(inner_layers(&prefix, model, feed_forward));
             }
         }
-        if model.norm == Norm::Pre {
+        if model.has_last_norm(stack) {
             plans.push(ParameterPlan {
                 shape: vec![2, model.d_model],
                 ..packed(

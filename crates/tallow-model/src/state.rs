@@ -159,7 +159,11 @@ impl DecoderState {
             .collect();
         self.mask = self.mask.select(sentences)?;
         self.sentences = sentences.len();
-        for cache in self.layers.iter_mut().filter_map(|layer| layer.cross_attention.as_mut()) {
+        for cache in self
+            .layers
+            .iter_mut()
+            .filter_map(|layer| layer.cross_attention.as_mut())
+        {
             let indices = Tensor::new(sentences, cache.keys.device())?;
             cache.keys = cache.keys.index_select(&indices, 0)?;
             cache.values = cache.values.index_select(&indices, 0)?;

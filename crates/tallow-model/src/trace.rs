@@ -67,7 +67,9 @@ impl LayerTrace {
     /// The residual stream after the layer: `[n, d]`.
     pub fn stream(&self) -> &Tensor {
         let attention = self.cross_attention.as_ref().unwrap_or(&self.self_attention);
-        self.feed_forward.as_ref().map_or(&attention.stream, |layer| &layer.stream)
+        self.feed_forward
+            .as_ref()
+            .map_or(&attention.stream, |layer| &layer.stream)
     }
 }
 

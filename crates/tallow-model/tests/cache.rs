@@ -6,9 +6,9 @@
 mod specimen;
 
 use candle_core::Tensor;
-use specimen::{VOCABULARY, architectures, batch, params, sentence, shifted, values};
+use specimen::{VOCABULARY, architectures, batch, params, reduced_architectures, sentence, shifted, values};
 use tallow_model::{
-    DecoderState, InferenceCompute, ModelError, Pass, PreparedState, PreparedTransformer, Tokens, Transformer,
+    DecoderState, InferenceCompute, ModelError, Norm, Pass, PreparedState, PreparedTransformer, Tokens, Transformer,
 };
 use tallow_ops::{Key, Purpose};
 
@@ -127,9 +127,18 @@ fn wander<D: Decoder>(model: &D, pad: u32, source: &Tokens) -> Vec<Row> {
 /// reordered, and sentences are dropped and swapped.
 #[test]
 fn steps_equal_teacher_forcing() {
-    for architecture in architectures() {
+    let reduced = reduced_architectures().into_iter();
+    // Without a mask, teacher forcing sees what a step does not know yet.
+    let reduced = reduced.filter(|architecture| architecture.model.causal_mask);
+    for architecture in architectures().into_iter().chain(reduced) {
         let params = params(&architecture, 7);
         let model = Transformer::for_inference(&architecture, &params, None).unwrap();
+        // Without normalisation, values are larger.
+        let tolerance = if architecture.model.norm == Norm::None {
+            1e-4
+        } else {
+            1e-5
+        };
         let sentences = [sentence(1, 7), sentence(2, 1), sentence(3, 12)];
         let (pad, source) = (architecture.target_pad_id(), batch(&sentences));
         let rows = wander(&model, pad, &source);
@@ -137,7 +146,7 @@ fn steps_equal_teacher_forcing() {
         for (row, prepared) in rows.iter().zip(&prepared) {
             assert_eq!((row.sentence, &row.tokens), (prepared.sentence, &prepared.tokens));
             for (a, b) in row.logits.iter().flatten().zip(prepared.logits.iter().flatten()) {
-                assert!((a - b).abs() <= 1e-5, "{a} and, prepared, {b} in {architecture:?}");
+                assert!((a - b).abs() <= tolerance, "{a} and, prepared, {b} in {architecture:?}");
             }
         }
         assert_eq!(rows.len(), 2 * HYPOTHESES);
@@ -160,7 +169,7 @@ fn steps_equal_teacher_forcing() {
                 let expected = values(&whole.get(range.start + position).unwrap());
                 for (got, expected) in stepped.iter().zip(&expected) {
                     assert!(
-                        (got - expected).abs() <= 1e-5,
+                        (got - expected).abs() <= tolerance,
                         "row {i}, position {position}: {got} instead of {expected} in {architecture:?}"
                     );
                 }

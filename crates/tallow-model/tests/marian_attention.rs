@@ -70,7 +70,7 @@ fn the_inside_is_that_of_pytorch() {
             let trace = &traces[number(0)];
             match parts[1] {
                 "lens" => {
-                    let stream = &trace.decoder.layers[number(2)].feed_forward.stream;
+                    let stream = trace.decoder.layers[number(2)].stream();
                     assert_near(&what, &model.lens(stream).unwrap(), expected, 2e-5);
                     compared[0] += 1;
                 }

@@ -6,7 +6,7 @@
 mod specimen;
 
 use candle_core::{DType, Device, Tensor, Var};
-use specimen::{architectures, batch, params, sentence, shifted, values};
+use specimen::{architectures, batch, params, reduced_architectures, sentence, shifted, values};
 use tallow_model::{
     AttentionRecord, Block, ForwardTrace, Head, InferenceCompute, Params, Pass, PreparedTransformer, Transformer,
 };
@@ -20,7 +20,7 @@ fn assert_near(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
 
 #[test]
 fn it_is_the_pass_of_the_model() {
-    for architecture in architectures() {
+    for architecture in architectures().into_iter().chain(reduced_architectures()) {
         let params = params(&architecture, 3);
         let model = Transformer::for_inference(&architecture, &params, None).unwrap();
         let (source, target) = (sentence(1, 7), sentence(2, 5));
@@ -48,29 +48,34 @@ fn it_is_the_pass_of_the_model() {
             assert_near(&what, &values(&found.weights), &values(&recorded.weights_bhts), 1e-5);
         }
         // The lens through the last state is the model's own prediction, whose probabilities add up to one.
-        let last = &trace.decoder.layers.last().unwrap().feed_forward.stream;
+        let last = trace.decoder.layers.last().unwrap().stream();
         let lens = values(&model.lens(last).unwrap());
         assert_near(&what, &lens, &values(&trace.log_probabilities), 1e-6);
         for row in lens.chunks(architecture.classes()) {
             let sum: f32 = row.iter().map(|log| log.exp()).sum();
             assert!((sum - 1.0).abs() < 1e-5, "{what}: {sum}");
         }
-        assert_sums_are_streams(&trace, architecture.model.norm == tallow_model::Norm::Pre);
+        let model_of = &architecture.model;
+        assert_sums_are_streams(&trace, model_of.norm != tallow_model::Norm::Post && model_of.residual);
     }
 }
 
-/// In a pre-norm model the residual stream is the sum of everything that was added to it.
-fn assert_sums_are_streams(trace: &ForwardTrace, is_pre_norm: bool) {
-    if !is_pre_norm {
+/// Without normalisation after a sublayer, the residual stream is the sum of everything that was added to it.
+fn assert_sums_are_streams(trace: &ForwardTrace, is_a_sum: bool) {
+    if !is_a_sum {
         return;
     }
     let mut sum = trace.decoder.input.clone();
     for layer in &trace.decoder.layers {
-        let cross = layer.cross_attention.as_ref().unwrap();
-        for output in [&layer.self_attention.output, &cross.output, &layer.feed_forward.output] {
+        let outputs = [
+            Some(&layer.self_attention.output),
+            layer.cross_attention.as_ref().map(|cross| &cross.output),
+            layer.feed_forward.as_ref().map(|feed_forward| &feed_forward.output),
+        ];
+        for output in outputs.into_iter().flatten() {
             sum = (sum + output).unwrap();
         }
-        assert_near("stream", &values(&sum), &values(&layer.feed_forward.stream), 1e-4);
+        assert_near("stream", &values(&sum), &values(layer.stream()), 1e-4);
     }
 }
 
@@ -114,7 +119,7 @@ fn logits(model: &PreparedTransformer, source: &[u32]) -> Vec<f32> {
 /// A head that is switched off is one whose part of the output layer is zero.
 #[test]
 fn heads_that_are_off() {
-    for architecture in architectures() {
+    for architecture in architectures().into_iter().chain(reduced_architectures()) {
         let params = params(&architecture, 3);
         let model = Transformer::for_inference(&architecture, &params, None).unwrap();
         let (source, target, model_of) = (sentence(1, 7), sentence(2, 5), &architecture.model);
@@ -125,6 +130,10 @@ fn heads_that_are_off() {
             (Block::DecoderCross, model_of.decoder_layers, model_of.decoder_heads()),
         ];
         for (block, layers, heads) in places {
+            // A decoder alone has no encoder and does not see it.
+            if !model_of.cross_attention && block != Block::DecoderSelf {
+                continue;
+            }
             let head = Head {
                 block,
                 layer: layers - 1,

@@ -8,7 +8,7 @@ use super::state::{Buffers, LayerState, PackedState, SelfCache};
 use crate::alignment_heads::StepAttention;
 use crate::directory::Unopened;
 use crate::sublayer::Around;
-use crate::{AlignmentHeads, Architecture, DecoderState, ModelError, Norm, Pass, Tokens, Transformer};
+use crate::{AlignmentHeads, Architecture, DecoderState, ModelError, Pass, Tokens, Transformer};
 use candle_core::{DType, Device, Tensor};
 use std::sync::{Arc, OnceLock};
 
@@ -323,15 +323,20 @@ impl Packed {
             Ok(PreparedDecoderLayer {
                 self_attention: PreparedSelfAttention::new(&get("self_attn")?, around, heads, compute),
                 cross_attention: match model.cross_attention {
-                    true => Some(PreparedCrossAttention::new(&get("encoder_attn")?, around, heads, compute)),
+                    true => Some(PreparedCrossAttention::new(
+                        &get("encoder_attn")?,
+                        around,
+                        heads,
+                        compute,
+                    )),
                     false => None,
                 },
                 feed_forward: feed_forward(&|| get("feed_forward"), model.decoder_feed_forward())?,
             })
         });
-        let last_norm = |stack: &str| match model.norm {
-            Norm::Post | Norm::None => Ok(LastNorm(None)),
-            Norm::Pre => Ok::<_, ModelError>(LastNorm(Some(parameters.get(&format!("model.{stack}.layer_norm"))?))),
+        let last_norm = |stack: &str| match model.has_last_norm(stack) {
+            true => Ok::<_, ModelError>(LastNorm(Some(parameters.get(&format!("model.{stack}.layer_norm"))?))),
+            false => Ok(LastNorm(None)),
         };
         let bias = parameters.logits_bias()?;
         let output = |weight: &[f32]| {

@@ -3,7 +3,7 @@
 use crate::directory::Unopened;
 use crate::formats::hugging_face::{LOGITS_BIAS, stored_name};
 use crate::inventory::{ParameterPlan, inventory};
-use crate::{Architecture, ModelError, Norm, Positions, Tie, Transformer};
+use crate::{Architecture, ModelError, Positions, Tie, Transformer};
 use candle_core::Tensor;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -100,14 +100,12 @@ impl Parameters {
                 insert(format!("{prefix}.feed_forward"), &feed_forward.packed);
             }
         }
-        if shape.norm == Norm::Pre {
-            for (stack, norm) in [
-                ("encoder", &model.encoder.last_norm),
-                ("decoder", &model.decoder.last_norm),
-            ] {
-                norm.iter()
-                    .for_each(|norm| insert(format!("model.{stack}.layer_norm"), norm));
-            }
+        for (stack, norm) in [
+            ("encoder", &model.encoder.last_norm),
+            ("decoder", &model.decoder.last_norm),
+        ] {
+            norm.iter()
+                .for_each(|norm| insert(format!("model.{stack}.layer_norm"), norm));
         }
         Self::Tensors(tensors, model.logits_bias.clone())
     }

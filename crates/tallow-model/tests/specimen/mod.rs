@@ -67,6 +67,57 @@ pub(crate) fn architectures() -> Vec<Architecture> {
     models.into_iter().map(architecture).collect()
 }
 
+/// Architectures that lack something that the others have.
+#[allow(dead_code)] // Not every test needs them.
+pub(crate) fn reduced_architectures() -> Vec<Architecture> {
+    let base = ModelConfig {
+        d_model: 12,
+        feed_forward: 20,
+        encoder_layers: 2,
+        decoder_layers: 2,
+        heads: 3,
+        ..ModelConfig::default()
+    };
+    let models = [
+        ModelConfig {
+            norm: Norm::None,
+            ..base.clone()
+        },
+        ModelConfig {
+            residual: false,
+            ..base.clone()
+        },
+        ModelConfig {
+            residual: false,
+            norm: Norm::Pre,
+            tie: Tie::None,
+            ..base.clone()
+        },
+        ModelConfig {
+            residual: false,
+            norm: Norm::None,
+            feed_forward: 0,
+            decoder_feed_forward: Some(9),
+            ..base.clone()
+        },
+        ModelConfig {
+            feed_forward: 0,
+            ..base.clone()
+        },
+        ModelConfig {
+            cross_attention: false,
+            encoder_layers: 0,
+            norm: Norm::Pre,
+            ..base.clone()
+        },
+        ModelConfig {
+            causal_mask: false,
+            ..base
+        },
+    ];
+    models.into_iter().map(architecture).collect()
+}
+
 fn architecture(model: ModelConfig) -> Architecture {
     let shared_vocabulary = model.tie == Tie::All;
     Architecture {

@@ -84,8 +84,7 @@ impl SelfAttentionParts {
     /// # Errors
     /// When there are too few elements.
     pub fn of(packed: &Tensor, d: usize) -> Result<Self> {
-        let [qkv_weight, qkv_bias, output_weight, output_bias] =
-            cut(packed, [&[3 * d, d], &[3 * d], &[d, d], &[d]])?;
+        let [qkv_weight, qkv_bias, output_weight, output_bias] = cut(packed, [&[3 * d, d], &[3 * d], &[d, d], &[d]])?;
         let norm = norm_of(packed, d, 4 * d * (d + 1))?;
         Ok(Self {
             qkv_weight,
@@ -124,8 +123,7 @@ impl FeedForwardParts {
     /// # Errors
     /// When there are too few elements.
     pub fn of(packed: &Tensor, d: usize, f: usize) -> Result<Self> {
-        let [inner_weight, inner_bias, outer_weight, outer_bias] =
-            cut(packed, [&[f, d], &[f], &[d, f], &[d]])?;
+        let [inner_weight, inner_bias, outer_weight, outer_bias] = cut(packed, [&[f, d], &[f], &[d, f], &[d]])?;
         let norm = norm_of(packed, d, 2 * d * f + f + d)?;
         Ok(Self {
             inner_weight,

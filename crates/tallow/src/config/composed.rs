@@ -43,6 +43,12 @@ impl Composed {
         if is_asked_for && !has_alignments {
             faults.push("train.guided_alignment: no corpus of data.train has `alignments`".into());
         }
+        if has_alignments && weight > 0.0 && !self.config.model.cross_attention {
+            faults.push(
+                "train.guided_alignment: alignments guide the cross-attention, which model.cross_attention leaves out"
+                    .into(),
+            );
+        }
         if faults.is_empty() {
             return Ok(());
         }

@@ -200,9 +200,12 @@ fn heads_of(model: &Transformer) -> Vec<Head> {
         (Block::DecoderSelf, config.decoder_layers, config.decoder_heads()),
         (Block::DecoderCross, config.decoder_layers, config.decoder_heads()),
     ];
+    let places = places
+        .into_iter()
+        .filter(|(block, ..)| *block != Block::DecoderCross || config.cross_attention);
     let of_layer = |block, layer, heads| (0..heads).map(move |head| Head { block, layer, head });
     let of_block = |(block, layers, heads)| (0..layers).flat_map(move |layer| of_layer(block, layer, heads));
-    places.into_iter().flat_map(of_block).collect()
+    places.flat_map(of_block).collect()
 }
 
 /// The target without each head, and with each as the only one of its sublayer; and the translations without each.

@@ -32,7 +32,10 @@ pub fn marian_mt_faults(architecture: &Architecture) -> Vec<String> {
         ),
         (model.residual, "model.residual: only true can be expressed"),
         (model.causal_mask, "model.causal_mask: only true can be expressed"),
-        (model.cross_attention, "model.cross_attention: only true can be expressed"),
+        (
+            model.cross_attention,
+            "model.cross_attention: only true can be expressed",
+        ),
         (
             model.feed_forward > 0 && model.decoder_feed_forward() > 0,
             "model.feed_forward: 0 cannot be expressed",
@@ -321,6 +324,14 @@ pub(crate) fn from_config(config: &Value) -> Result<Architecture, Vec<String>> {
     }
     let feed_forward = reader.size("encoder_ffn_dim", None);
     let decoder_feed_forward = reader.size("decoder_ffn_dim", None);
+    for (key, width) in [
+        ("encoder_ffn_dim", feed_forward),
+        ("decoder_ffn_dim", decoder_feed_forward),
+    ] {
+        if width == 0 && !ours {
+            reader.faults.push(format!("{key}: 0 is not between 1 and 65536"));
+        }
+    }
     let heads = reader.size("encoder_attention_heads", None);
     let decoder_heads = reader.size("decoder_attention_heads", None);
     let unk = reader.size("tallow_unk_id", Some(1));
@@ -433,6 +444,23 @@ mod tests {
             ModelConfig {
                 tie: Tie::Output,
                 activation: ActivationKind::Gelu,
+                ..ModelConfig::default()
+            },
+            ModelConfig {
+                norm: Norm::None,
+                feed_forward: 0,
+                decoder_feed_forward: Some(8),
+                ..ModelConfig::default()
+            },
+            ModelConfig {
+                norm: Norm::Pre,
+                residual: false,
+                causal_mask: false,
+                ..ModelConfig::default()
+            },
+            ModelConfig {
+                cross_attention: false,
+                encoder_layers: 0,
                 ..ModelConfig::default()
             },
         ];

@@ -30,7 +30,10 @@ pub fn npz_faults(architecture: &Architecture) -> Vec<String> {
         (model.norm != Norm::None, "model.norm: \"none\" cannot be expressed"),
         (model.residual, "model.residual: only true can be expressed"),
         (model.causal_mask, "model.causal_mask: only true can be expressed"),
-        (model.cross_attention, "model.cross_attention: only true can be expressed"),
+        (
+            model.cross_attention,
+            "model.cross_attention: only true can be expressed",
+        ),
         (
             model.feed_forward > 0 && model.decoder_feed_forward() > 0,
             "model.feed_forward: 0 cannot be expressed",
