@@ -136,6 +136,23 @@ expect("settings are there", text("settings").includes("[model]"));
 expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
 """
 
+# The same for the page of `tallow ablate`.
+ABLATE = """
+const seen = [];
+const expect = (what, is) => seen.push([what, Boolean(is)]);
+const detail = () => document.getElementById("detail").textContent;
+const rows = document.querySelectorAll("#table [data-row]");
+expect("each part has a row", rows.length === 3);
+expect("bars are drawn", document.querySelectorAll("#table canvas").length === 3);
+rows[2].click();
+const last = detail();
+expect("a click tells the settings", last.includes("model.residual=false"));
+rows[2].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
+expect("an arrow chooses the row before it", detail() !== last && detail().includes("model.positions"));
+expect("settings are there", document.getElementById("settings").textContent.includes("model.heads"));
+expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
+"""
+
 WRAP = """<pre id="result"></pre><script>
 const errors = [];
 window.addEventListener("error", event => errors.push(String(event.message)));
@@ -199,6 +216,8 @@ def main():
         subprocess.run([binary, *run], check=True, cwd=at, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         check(binary, browser, at, CHECKPOINTS, "checkpoints.html",
               ["look", "run", "1 2 3", "--checkpoints", "-o", "checkpoints.html"])
+        ablation = ["ablate", *run[1:], "--only", "positions,residual", "--seeds", "1", "-o", "parts"]
+        check(binary, browser, at, ABLATE, "parts/ablation.html", ablation)
         other = [change.replace("/run'", "/run-2'") for change in run] + ["--set", "seed=2"]
         subprocess.run([binary, *other], check=True, cwd=at, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         check(binary, browser, at, REPORT, "report.html", ["report", "run", "run-2"])

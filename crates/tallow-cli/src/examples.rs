@@ -48,6 +48,21 @@ EXAMPLES
 The p-values are those of sacreBLEU 2.6 (--paired-bs, --paired-ar) with the same seed. Several runs of a system: its score is
 the mean of theirs, and a second interval and test say what other seeds would change.";
 
+pub(crate) const ABLATE_EXAMPLES: &str = "\
+EXAMPLES
+  tallow ablate configs/numbers-en-de.toml --set train.max_updates=120
+  tallow ablate configs/numbers-en-de.toml --only positions,heads,residual --seeds 5
+  tallow ablate my.toml --list
+
+The folder of the results gets ablation.md and ablation.html; the same command goes on after a kill.";
+
+pub(crate) const COST_EXAMPLES: &str = "\
+EXAMPLES
+  tallow cost configs/multi30k-en-de.toml
+  tallow cost my.toml --set model.d_model=512 --longest 1024 --svg cost.svg
+
+The model has random weights of the config's shape; nothing is read and nothing is trained.";
+
 pub(crate) const REPORT_EXAMPLES: &str = "\
 EXAMPLES
   tallow report runs/base

@@ -87,6 +87,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Toy(arguments) => commands::toy::run(arguments),
         Command::Chart(arguments) => commands::chart::run(arguments),
         Command::Report(arguments) => commands::report::run(arguments),
+        Command::Ablate(arguments) => commands::ablate::run(arguments),
+        Command::Cost(arguments) => commands::cost::run(arguments),
         Command::Explain(arguments) => commands::explain::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
     }

@@ -33,6 +33,8 @@ pub enum OptimizerKind {
     /// AdamW: weight decay shrinks the weights directly.
     #[serde(rename = "adamw")]
     AdamW,
+    /// Plain stochastic gradient descent, without momentum; weight decay is added to the gradient.
+    Sgd,
 }
 
 /// The number format of matrix products in training. Weights, moments, sums, softmax, normalisation and loss are always

@@ -14,6 +14,17 @@ pub struct Optimizer {
     states: Vec<AdamState>,
 }
 
+/// Plain stochastic gradient descent: every parameter goes against its gradient, by the learning rate. There are no
+/// moments; those of Adam stay zero.
+fn sgd(params: &Params, gradients: &Gradients, learning_rate: f64, options: &AdamOptions) -> Result<(), TrainError> {
+    for (parameter, gradient) in params.iter().zip(&gradients.tensors) {
+        let step = (gradient * (learning_rate * options.gradient_scale))?;
+        let kept = (parameter.var.as_tensor() * (1.0 - learning_rate * options.weight_decay))?;
+        parameter.var.set(&kept.sub(&step)?)?;
+    }
+    Ok(())
+}
+
 /// The number that PyTorch adds to a norm before it divides by it.
 const CLIP_EPSILON: f64 = 1e-6;
 
@@ -60,6 +71,9 @@ impl Optimizer {
             gradient_scale: clip / gradients.target_tokens as f64,
             step: update,
         };
+        if config.optimizer == OptimizerKind::Sgd {
+            return sgd(params, gradients, learning_rate, &options);
+        }
         let pieces: Vec<_> = params.iter().zip(&gradients.tensors).zip(&mut self.states).collect();
         let size = |((parameter, _), _): &((&Parameter, &Tensor), &mut AdamState)| parameter.var.elem_count();
         share(pieces, workers, size, |((parameter, gradient), state)| {
@@ -101,5 +115,74 @@ impl Optimizer {
         Ok(Self {
             states: params.iter().map(state).collect::<Result<_, TrainError>>()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::DType;
+    use tallow_model::{Architecture, Initialisation, ModelConfig};
+
+    /// w (1 - rate decay) - rate clip g / tokens, as PyTorch's SGD without momentum does it.
+    #[test]
+    fn gradient_descent_written_out() {
+        let architecture = Architecture {
+            model: ModelConfig {
+                d_model: 4,
+                feed_forward: 4,
+                heads: 1,
+                encoder_layers: 1,
+                decoder_layers: 1,
+                ..ModelConfig::default()
+            },
+            source_vocabulary: 5,
+            target_vocabulary: 5,
+            shared_vocabulary: true,
+            eos_id: 0,
+            unk_id: 1,
+        };
+        let params = Params::initialise(&architecture, Initialisation::Xavier, 1, DType::F32, &Device::Cpu).unwrap();
+        let values = |params: &Params| -> Vec<f32> {
+            let all = params
+                .iter()
+                .map(|p| p.var.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+            all.flatten().collect()
+        };
+        let ramp = |parameter: &Parameter| {
+            let numbers: Vec<f32> = (0..parameter.var.elem_count()).map(|i| i as f32 * 0.25 - 3.0).collect();
+            Tensor::from_vec(numbers, parameter.var.shape(), &Device::Cpu).unwrap()
+        };
+        let gradients = Gradients {
+            loss: 0.0,
+            target_tokens: 8,
+            alignment_loss: 0.0,
+            linked_tokens: 0,
+            tensors: params.iter().map(ramp).collect(),
+        };
+        let before = values(&params);
+        let flat: Vec<f32> = gradients
+            .tensors
+            .iter()
+            .flat_map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+            .collect();
+        let config = TrainConfig {
+            optimizer: OptimizerKind::Sgd,
+            clip_norm: 2.0,
+            weight_decay: 0.1,
+            ..TrainConfig::default()
+        };
+        let mut optimizer = Optimizer::new(&params).unwrap();
+        // A norm of 8 is clipped to 2: a quarter.
+        optimizer
+            .update(&params, &gradients, 8.0, (1, 0.5), &config, 1)
+            .unwrap();
+        for ((before, gradient), after) in before.iter().zip(&flat).zip(values(&params)) {
+            let expected = before * (1.0 - 0.5 * 0.1) - 0.5 * 0.25 * gradient / 8.0;
+            assert!(
+                (after - expected).abs() < 1e-5 * expected.abs().max(1.0),
+                "{after} {expected}"
+            );
+        }
     }
 }

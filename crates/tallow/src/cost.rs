@@ -6,9 +6,13 @@ use serde::Serialize;
 use std::time::Instant;
 use tallow_decode::Autoregressive;
 use tallow_model::{Architecture, Pass, PreparedTransformer, RowRequest, StageCost, Tokens, Transformer};
+use tallow_ops::profile;
 
 /// The bytes of a number.
 const BYTES: u64 = 4;
+
+/// The name of attention in a profile.
+const ATTENTION: &str = "attention";
 
 /// Measurements shorter than this are repeated, in seconds.
 const SHORT: f64 = 0.05;
@@ -62,9 +66,17 @@ impl Cost {
         }
     }
 
-    /// The multiplications of all stages, with a cache.
-    pub fn multiplications(&self) -> u64 {
-        self.cached.iter().map(|stage| stage.multiplications).sum()
+    /// The multiplications of all stages, with or without a cache.
+    pub fn multiplications(&self, is_cached: bool) -> u64 {
+        let stages = if is_cached { &self.cached } else { &self.uncached };
+        stages.iter().map(|stage| stage.multiplications).sum()
+    }
+
+    /// The share of attention itself, whose cost grows with the square of the length, with a cache: from 0 to 1.
+    pub fn attention_share(&self) -> f64 {
+        let attention = self.cached.iter().filter(|stage| stage.is_attention);
+        let of_attention: u64 = attention.map(|stage| stage.multiplications).sum();
+        of_attention as f64 / self.multiplications(true).max(1) as f64
     }
 }
 
@@ -129,6 +141,39 @@ pub fn measure(
         cached: (both - encoder).max(0.0),
         uncached,
     })
+}
+
+/// The seconds of the encoder's attention (scores, softmax and mixing), and of all else in the encoder, for a sentence
+/// of this length; `None` where the model does not run on the kernels for the CPU.
+///
+/// # Errors
+/// When the length exceeds the positions of the model, or the model fails.
+pub fn encoder_attention(model: &Transformer, length: u64) -> Result<Option<(f64, f64)>> {
+    let classes = model.architecture().classes().max(1) as u64;
+    let tokens: Vec<u32> = (0..length).map(|place| ((7 * place + 3) % classes) as u32).collect();
+    let source = Tokens::new(&[&tokens], model.device())?;
+    let mut best: Option<(f64, f64)> = None;
+    for _ in 0..3 {
+        profile::reset();
+        profile::set_running(true);
+        let begin = Instant::now();
+        let encoded = model.encode(&source, Pass::default());
+        let whole = begin.elapsed().as_secs_f64();
+        profile::set_running(false);
+        encoded?;
+        let shares = profile::shares();
+        let attention = shares.iter().find(|share| share.name == ATTENTION);
+        let Some(attention) = attention
+            .map(|share| share.time.as_secs_f64())
+            .filter(|time| *time > 0.0)
+        else {
+            return Ok(None);
+        };
+        if best.is_none_or(|(a, b)| whole < a + b) {
+            best = Some((attention, whole - attention));
+        }
+    }
+    Ok(best)
 }
 
 /// The shortest time of some runs, in seconds; the first is a warm-up if it is short.

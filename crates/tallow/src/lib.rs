@@ -46,6 +46,7 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+pub mod ablation;
 pub mod card;
 pub mod chart;
 pub mod comparison;

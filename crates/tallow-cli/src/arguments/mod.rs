@@ -11,9 +11,9 @@ pub(crate) use search::SearchArguments;
 pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, TranslateArguments};
 
 use crate::examples::{
-    ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPARE_EXAMPLES, COMPLETION_EXAMPLES,
-    EVAL_EXAMPLES, EXPORT_EXAMPLES, LOOK_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES,
-    SHORTLIST_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
+    ABLATE_EXAMPLES, ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPARE_EXAMPLES,
+    COMPLETION_EXAMPLES, COST_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, LOOK_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES,
+    SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
 use crate::flags::{at_least_one, number, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -99,6 +99,12 @@ pub(crate) enum Command {
     /// Write a page about runs: their course, results, samples, settings and worst translations
     #[command(after_long_help = REPORT_EXAMPLES)]
     Report(ReportArguments),
+    /// Train a config with one part switched off at a time, and compare
+    #[command(after_long_help = ABLATE_EXAMPLES)]
+    Ablate(AblateArguments),
+    /// Tell what translations by a config's model cost over their length: operations and time
+    #[command(after_long_help = COST_EXAMPLES)]
+    Cost(CostArguments),
     /// Print every effective config value and where it came from
     Explain(ExplainArguments),
     /// Print a completion script for a shell
@@ -415,6 +421,44 @@ pub(crate) struct ReportArguments {
     /// Also write every plot into a folder, as SVG and as CSV
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) export: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AblateArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArguments,
+    /// Seeds for each part: that of the config, and those after it
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one::<usize>)]
+    pub(crate) seeds: usize,
+    /// Parts to switch off, separated by commas; default: all
+    #[arg(long, value_name = "PARTS", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// List the parts of the config, and train nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// The folder of runs and results; default: runs/NAME.ablation
+    #[arg(long, short, value_hint = ValueHint::DirPath)]
+    pub(crate) output: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CostArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArguments,
+    /// The longest sentence, in tokens
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = at_least_one::<u64>)]
+    pub(crate) longest: u64,
+    /// Also draw the times into a picture
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) svg: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

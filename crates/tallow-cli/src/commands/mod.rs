@@ -1,11 +1,13 @@
 //! The commands, one file for each.
 
+pub(crate) mod ablate;
 pub(crate) mod alignment_heads;
 pub(crate) mod average;
 pub(crate) mod chart;
 pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod completions;
+pub(crate) mod cost;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;

@@ -1,0 +1,130 @@
+//! The table of an ablation, as text and as Markdown.
+
+use super::{Ablation, AblationRow};
+
+/// The cells of a row: the part, what is trained, the value with its spread, the difference, p, and the loss.
+pub(super) struct Cells {
+    pub(super) name: String,
+    pub(super) about: String,
+    pub(super) value: String,
+    pub(super) difference: String,
+    pub(super) p_value: String,
+    pub(super) loss: String,
+    pub(super) remark: String,
+}
+
+impl Ablation {
+    /// The titles of the columns.
+    pub(super) fn titles(&self) -> [String; 7] {
+        [
+            "part",
+            "what is trained",
+            &self.measure,
+            "difference",
+            "p",
+            "loss",
+            "remarks",
+        ]
+        .map(str::to_owned)
+    }
+
+    /// The cells of every row. The spread is the standard deviation over seeds, p that of Welch's t-test against the
+    /// recipe itself.
+    pub(super) fn cells(&self) -> Vec<Cells> {
+        let whole = self.rows.first();
+        self.rows
+            .iter()
+            .enumerate()
+            .map(|(number, row)| self.row(row, whole.filter(|_| number > 0)))
+            .collect()
+    }
+
+    fn row(&self, row: &AblationRow, whole: Option<&AblationRow>) -> Cells {
+        let (mean, spread) = row.summary(whole);
+        let number = |value: f64| format!("{value:.1}");
+        let value = match (mean, &spread) {
+            (Some(mean), Some(spread)) => format!("{} ± {}", number(mean), number(spread.deviation)),
+            (Some(mean), None) => number(mean),
+            (None, _) => "-".to_owned(),
+        };
+        let difference = match (mean, whole.and_then(|whole| whole.summary(None).0)) {
+            (Some(own), Some(other)) => format!("{:+.1}", own - other),
+            _ => String::new(),
+        };
+        let p_value = spread
+            .and_then(|spread| spread.p_value)
+            .map_or(String::new(), |p| format!("{p:.3}"));
+        let losses: Vec<f64> = row
+            .runs
+            .iter()
+            .filter_map(|run| run.loss)
+            .filter(|loss| loss.is_finite())
+            .collect();
+        let loss = match losses.is_empty() {
+            true => String::new(),
+            false => format!("{:.3}", losses.iter().sum::<f64>() / losses.len() as f64),
+        };
+        let mut remarks = Vec::new();
+        let failed = row.runs.iter().filter(|run| run.failure.is_some()).count();
+        if failed > 0 {
+            remarks.push(format!("{failed} of {} failed", row.runs.len()));
+        }
+        if row.runs.len() < self.seeds.len() {
+            remarks.push(format!("{} of {} seeds", row.runs.len(), self.seeds.len()));
+        }
+        if !row.marian_mt_faults.is_empty() {
+            remarks.push("no MarianMT model".to_owned());
+        }
+        Cells {
+            name: row.part.name.to_owned(),
+            about: row.part.about.to_owned(),
+            value,
+            difference,
+            p_value,
+            loss,
+            remark: remarks.join("; "),
+        }
+    }
+
+    /// The rows of the table, the titles first.
+    pub fn table(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![self.titles().to_vec()];
+        for cells in self.cells() {
+            let Cells {
+                name,
+                about,
+                value,
+                difference,
+                p_value,
+                loss,
+                remark,
+            } = cells;
+            rows.push(vec![name, about, value, difference, p_value, loss, remark]);
+        }
+        rows
+    }
+
+    /// The table in Markdown, with a line about what it shows.
+    pub fn to_markdown(&self) -> String {
+        let mut text = format!("{}\n\n", self.about());
+        for (number, row) in self.table().iter().enumerate() {
+            let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            text += &format!("| {} |\n", cells.join(" | "));
+            if number == 0 {
+                text += "|---|---|--:|--:|--:|--:|---|\n";
+            }
+        }
+        text
+    }
+
+    /// What the table shows, in one line.
+    pub fn about(&self) -> String {
+        let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
+        format!(
+            "{} with one part switched off at a time; seed{} {}; mean ± standard deviation, p by Welch's t-test.",
+            self.name,
+            if seeds.len() == 1 { "" } else { "s" },
+            seeds.join(", ")
+        )
+    }
+}
