@@ -228,8 +228,8 @@ impl Ablation {
         self.seeds.iter().flat_map(of_seed).collect()
     }
 
-    /// Trains one of the missing runs, and stores its result. A run that diverges or fails for another reason of its own
-    /// is a result, too. If `stop` was set, the run can be gone on with by the next call.
+    /// Trains one of the missing runs, and stores its result. A run that diverges or fails for another reason of its
+    /// own is a result, too. If `stop` was set, the run can be gone on with by the next call.
     ///
     /// # Errors
     /// When the config cannot be used, or files cannot be read or written.
