@@ -185,7 +185,7 @@ impl Ablation {
                 .find(differs)
                 .map_or("a key", |(key, _)| key.as_str());
             return Err(Error::Usage(format!(
-                "{}: these results are of other settings ({key} differs); take another --output, or remove the folder",
+                "{}: these results are of other settings ({key} differs); take another folder, or remove this one",
                 path.display()
             )));
         }
