@@ -113,6 +113,29 @@ fn results_are_kept() {
     assert!(second.contains(" ± "), "{second}");
     assert!(at.join("runs/run.ablation/residual-2").is_dir());
     assert_eq!(run_of(&["--seeds", "2"]), second);
+    // A run that another process holds is no result, and is trained once that has ended.
+    std::fs::remove_dir_all(at.join("runs/run.ablation/residual-2")).unwrap();
+    let mut stored: Value = serde_json::from_str(&std::fs::read_to_string(&results).unwrap()).unwrap();
+    stored["runs"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|run| run["part"] != "residual" || run["seed"] != 2);
+    std::fs::write(&results, stored.to_string()).unwrap();
+    std::fs::create_dir_all(at.join("runs/run.ablation/residual-2")).unwrap();
+    let lock = std::fs::File::create(at.join("runs/run.ablation/residual-2/run.lock")).unwrap();
+    lock.lock().unwrap();
+    let arguments = ablate(&["--seeds", "2"]);
+    let said = fault(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(said.contains("another process is training here"), "{said}");
+    drop(lock);
+    assert_eq!(run_of(&["--seeds", "2"]), second);
+    // A run of other settings is not mixed with these, even if no results are there.
+    std::fs::remove_file(&results).unwrap();
+    let arguments = ablate(&["--seeds", "1", "--set", "train.learning_rate=0.5"]);
+    let said = fault(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(said.contains("all-parts-1: this run is of other settings"), "{said}");
+    std::fs::remove_file(&results).unwrap();
+    assert_eq!(run_of(&["--seeds", "2"]), second);
     let arguments = ablate(&["--set", "train.max_updates=6"]);
     let said = fault(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(
@@ -133,6 +156,60 @@ fn results_are_kept() {
     .unwrap();
     let said = fault(at, &["ablate", "other.toml"]);
     assert!(said.contains("data.valid"), "{said}");
+}
+
+/// Recipes that need what a part brings: the part takes what needs it along, and the loss is told as what it is.
+#[test]
+fn parts_of_unusual_recipes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    project(at);
+    std::fs::write(at.join("links"), "0-0\n0-0\n0-0\n0-0\n").unwrap();
+    let aligned = "data.train=[{ source = 'a', target = 'b', alignments = 'links' }]";
+    let arguments = [
+        "ablate",
+        "run.toml",
+        "--seeds",
+        "1",
+        "--only",
+        "cross-attention",
+        "--set",
+        aligned,
+        "--set",
+        "decode.coverage_penalty=0.3",
+        "--set",
+        "decode.unknown='copy'",
+        "--set",
+        "train.metric='loss'",
+        "--set",
+        "data.test={ source = 'a', target = 'b' }",
+    ];
+    let printed_table = printed(at, &arguments);
+    assert!(printed_table.contains("loss of the validation set"), "{printed_table}");
+    let alone = [
+        "--set",
+        "model.cross_attention=false",
+        "--set",
+        "model.encoder_layers=0",
+    ];
+    let listed = printed(at, &[&["ablate", "run.toml", "--list"], &alone[..]].concat());
+    assert!(
+        !listed.contains("cross-attention") && !listed.contains("tying"),
+        "{listed}"
+    );
+    let said = fault(
+        at,
+        &[&["train", "run.toml", "--set", "decode.unknown='copy'"], &alone[..]].concat(),
+    );
+    assert!(
+        said.contains("decode.unknown: it needs the attention to the source"),
+        "{said}"
+    );
+    printed(at, &[&["train", "run.toml"], &alone[..]].concat());
+    let said = fault(at, &["alignment-heads", "runs/run", "--source", "a", "--target", "b"]);
+    assert!(said.contains("model.cross_attention = false"), "{said}");
+    let said = fault(at, &["export", "runs/run", "-o", "x"]);
+    assert!(said.contains("model.cross_attention: only true"), "{said}");
 }
 
 #[test]
@@ -172,8 +249,14 @@ fn costs_are_calculated_and_measured() {
             .unwrap()
             .starts_with("<svg ")
     );
-    let text = printed(at, &["cost", "run.toml", "--longest", "64"]);
-    assert!(text.contains("by calculation") && text.contains("predicted"), "{text}");
+    let text = printed(at, &["cost", "run.toml", "--longest", "20"]);
+    assert!(
+        text.contains("by calculation") && text.contains("from the time of 20 tokens"),
+        "{text}"
+    );
+    let short = printed(at, &["cost", "run.toml", "--longest", "4", "--json"]);
+    let short: Value = serde_json::from_str(&short).unwrap();
+    assert_eq!(short[0]["length"], 4);
     let config = "init = \"somewhere\"\n[data]\ntrain = [{ source = \"a\", target = \"b\" }]\n";
     std::fs::write(at.join("tuned.toml"), config).unwrap();
     let said = fault(at, &["cost", "tuned.toml"]);

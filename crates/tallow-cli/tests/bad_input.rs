@@ -83,7 +83,7 @@ fn configs() {
         "train",
         "run.toml",
         "--set",
-        "train.optimizer=sgd",
+        "train.optimizer=adagrad",
         "--set",
         "model.nrom=pre",
     ];

@@ -162,6 +162,26 @@ fn models_and_runs_of_a_system_are_compared() {
     assert!(systems[0]["runs"]["half_width"].as_f64().unwrap() > systems[0]["runs"]["deviation"].as_f64().unwrap());
 }
 
+/// The same system twice does not differ, standard input is a system, and several runs say which sentences are shown.
+#[test]
+fn systems_may_be_alike_or_from_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    files(at);
+    let same = printed(at, &["compare", "a", "a", "--reference", "reference"]);
+    assert!(!same.contains("0.0010 *") && same.contains("0.0010"), "{same}");
+    let piped = Command::new(env!("CARGO_BIN_EXE_tallow"))
+        .current_dir(at)
+        .args(["compare", "a", "-", "--reference", "reference", "--json"])
+        .stdin(std::fs::File::open(at.join("b")).unwrap())
+        .output()
+        .unwrap();
+    let found: Value = serde_json::from_slice(&piped.stdout).unwrap();
+    assert_eq!(found["changes"][0]["better"], 3);
+    let runs = printed(at, &["compare", "a,b", "b,a", "--reference", "reference"]);
+    assert!(runs.contains("(first run of each)"), "{runs}");
+}
+
 #[test]
 fn faults_are_told() {
     let folder = tempfile::tempdir().unwrap();
@@ -169,7 +189,12 @@ fn faults_are_told() {
     files(at);
     model(at);
     write(at, "short", &["a", "b"]);
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 10] = [
+        (&["-", "-", "--reference", "reference"], "only one system"),
+        (
+            &["a,", "b", "--reference", "reference"],
+            "nothing before or after a comma",
+        ),
         (&["a", "b"], "give --reference"),
         (&["a", "--reference", "reference"], "2 values required"),
         (

@@ -199,6 +199,29 @@ fn the_search_is_that_of_translations() {
     assert_eq!(merged, tokens[..tokens.len() - 1]);
 }
 
+/// Settings that draw at random or return several translations do not change a look.
+#[test]
+fn a_look_is_the_same_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let config = "[text]\nkind = \"char\"\n[data]\ntrain = [{ source = \"a\", target = \"b\" }]\n[model]\nd_model = 8\n\
+                  heads = 2\nfeed_forward = 8\nencoder_layers = 1\ndecoder_layers = 1\n[train]\nmax_updates = 3\n\
+                  workers = 1\n[decode]\nsample = true\nbeam = 1\nn_best = 8\nmax_length = 12\n";
+    std::fs::write(at.join("run.toml"), config).unwrap();
+    std::fs::write(at.join("a"), "one\ntwo\nthree\n").unwrap();
+    std::fs::write(at.join("b"), "eins\nzwei\ndrei\n").unwrap();
+    printed(at, &["train", "run.toml"]);
+    let look = || -> Value {
+        let text = printed(at, &["look", "runs/run", "two", "--format", "json", "-o", "-"]);
+        let mut look: Value = serde_json::from_str(&text).unwrap();
+        look["times"] = Value::Null;
+        look
+    };
+    let first = look();
+    assert_eq!(look(), first);
+    assert_eq!(first["search"]["beam"], 4);
+}
+
 #[test]
 fn checkpoints_are_looked_at_one_after_another() {
     let folder = tempfile::tempdir().unwrap();

@@ -45,6 +45,30 @@ impl ParallelText {
         Ok(text)
     }
 
+    /// Passes the target lines of a corpus to `visit`, one after another, without keeping them. The source is not read.
+    ///
+    /// # Errors
+    /// As for [`Self::open`], but that line counts are not compared.
+    pub fn visit_targets(files: &CorpusFiles, mut visit: impl FnMut(&str)) -> Result<(), DataError> {
+        let form = files.form().map_err(|found| DataError::CorpusForm { found })?;
+        let (path, is_tsv) = match form {
+            CorpusForm::TwoFiles { target, .. } => (target, false),
+            CorpusForm::Tsv(path) => (path, true),
+        };
+        let file = File::open(path).map_err(|error| DataError::Open {
+            path: path.to_owned(),
+            error,
+        })?;
+        for line in LineReader::new(BufReader::with_capacity(1 << 16, file), path)? {
+            let line = line?;
+            visit(match is_tsv {
+                true => line.split_once('\t').map_or("", |(_, target)| target),
+                false => &line,
+            });
+        }
+        Ok(())
+    }
+
     fn from_two(source: TextFile, target: TextFile, weight: f64) -> Result<Self, DataError> {
         for side in [&source, &target] {
             if side.lines.is_empty() {

@@ -122,8 +122,8 @@ pub enum DecodeError {
     NoShortlists,
     /// The model does not tell where it looks.
     #[error(
-        "this model does not record its attention, which decode.coverage_penalty, decode.unknown = \"copy\" and alignments \
-         need"
+        "this model has no attention to the source that could be recorded (model.cross_attention = false); \
+         decode.coverage_penalty, decode.unknown = \"copy\" and alignments need it"
     )]
     NoAttention,
     /// A worker thread ended before its work was done.

@@ -73,6 +73,9 @@ impl Counts {
 /// When the model fails.
 pub fn score_heads(model: &Transformer, pairs: &[AlignedPair], workers: usize) -> Result<Vec<HeadScore>, DecodeError> {
     let config = &model.architecture().model;
+    if !config.cross_attention {
+        return Err(DecodeError::NoAttention);
+    }
     let (layers, heads) = (config.decoder_layers, config.decoder_heads());
     let mut candidates: Vec<Vec<(usize, usize)>> = Vec::new();
     for layer in 0..layers {

@@ -128,12 +128,13 @@ pub fn assess(
             p_value: None,
         });
     }
-    let mut baseline = NumpyRandom::new(resampling.seed);
-    assessments[0].interval = interval(test.resampled(systems[0], &mut baseline));
+    // A test by bootstrap uses the same corpora for all systems.
+    let baseline = test.resampled(systems[0], &mut NumpyRandom::new(resampling.seed));
+    assessments[0].interval = interval(baseline.clone());
     for (number, system) in systems.iter().enumerate().skip(1) {
         let difference = (assessments[0].score - assessments[number].score).abs();
         let (p_value, interval) = match resampling.test {
-            PairedTest::Bootstrap => test.bootstrap(systems[0], system, difference),
+            PairedTest::Bootstrap => test.bootstrap(&baseline, system, difference),
             PairedTest::Randomization => test.randomization(systems[0], system, difference),
         };
         assessments[number].p_value = Some(p_value);
@@ -177,10 +178,8 @@ impl Test<'_> {
         (0..self.resampling.interval_samples()).map(resample).collect()
     }
 
-    fn bootstrap(&self, first: &System, second: &System, difference: f64) -> (f64, Option<(f64, f64)>) {
-        // The same corpora for both.
-        let scores = |system| self.resampled(system, &mut NumpyRandom::new(self.resampling.seed));
-        let (of_first, of_second) = (scores(first), scores(second));
+    fn bootstrap(&self, of_first: &[f64], second: &System, difference: f64) -> (f64, Option<(f64, f64)>) {
+        let of_second = self.resampled(second, &mut NumpyRandom::new(self.resampling.seed));
         let differences: Vec<f64> = of_first.iter().zip(&of_second).map(|(a, b)| (b - a).abs()).collect();
         let usual = mean(differences.iter().copied());
         let beyond = differences.iter().filter(|other| **other - usual > difference).count();

@@ -44,6 +44,10 @@ enum Planted {
 struct Faulty<'a>(ModelSubject<'a>, Planted);
 
 impl Subject for Faulty<'_> {
+    fn architecture(&self) -> &tallow_model::Architecture {
+        self.0.architecture()
+    }
+
     fn gradients(&self, batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
         let mut gradients = self.0.gradients(batch)?;
         let of = "model.encoder.layers.0.self_attn.v_proj.weight";

@@ -193,8 +193,8 @@ fn shortest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(best)
 }
 
-/// Measures lengths that double, from 8 on, until one takes longer than `most_seconds`, or the positions end. Without a
-/// cache, lengths are measured as long as they take no longer than that.
+/// Measures lengths that double, from 8 on, up to the longest, until one takes longer than `most_seconds`, or the
+/// positions end. Without a cache, lengths are measured as long as they take no longer than that.
 ///
 /// # Errors
 /// Those of [`measure`].
@@ -205,10 +205,11 @@ pub fn curve(models: (&Transformer, &PreparedTransformer), longest: u64, most_se
         .model
         .position_limit()
         .map_or(u64::MAX, |limit| limit as u64);
+    let longest = longest.min(limit);
     let mut points: Vec<Measured> = Vec::new();
-    let mut length = 8.min(limit);
+    let mut length = 8.min(longest);
     let mut with_uncached = true;
-    while length <= longest.min(limit) {
+    while length > 0 && length <= longest {
         let point = measure(models, length, with_uncached)?;
         points.push(point);
         // Without a cache, twice the length takes about four to eight times as long.
@@ -216,7 +217,11 @@ pub fn curve(models: (&Transformer, &PreparedTransformer), longest: u64, most_se
         if point.encoder + point.cached > most_seconds / 2.0 {
             break;
         }
-        length *= 2;
+        // The longest itself is the last.
+        length = match 2 * length > longest && length < longest {
+            true => longest,
+            false => 2 * length,
+        };
     }
     Ok(points)
 }

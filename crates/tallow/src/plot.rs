@@ -140,12 +140,11 @@ polyline {{ fill: none; stroke-width: 1.5; stroke-linejoin: round; }}
         let Some((least, most)) = values.first().copied().zip(values.last().copied()) else {
             return (0.0, 1.0);
         };
+        // Values of updates may jump when a run diverges. Scores and times never are too high to be shown.
+        let may_jump = matches!(self.name.as_str(), "loss" | "alignment-loss" | "gradient-norm");
         let usual = values[(values.len() - 1) * 99 / 100];
-        let most = if most > 4.0 * usual.abs() {
-            2.0 * usual.abs()
-        } else {
-            most
-        };
+        let is_outlier = may_jump && values.len() >= 100 && usual > 0.0 && most > 4.0 * usual;
+        let most = if is_outlier { 2.0 * usual } else { most };
         // From zero, unless that hides the differences.
         let least = if least > 0.0 && least < 0.6 * most { 0.0 } else { least };
         match most - least > f64::EPSILON * most.abs() {
@@ -238,6 +237,12 @@ mod tests {
         assert_eq!(plot(&diverged).range(), (0.0, 6.0));
         assert_eq!(plot(&[]).range(), (0.0, 1.0));
         assert_eq!(plot(&[2.0]).range(), (1.5, 2.5));
+        // Two validations, the second of which is much better; and scores that rise late.
+        assert_eq!(plot(&[5.0, 99.0]).range(), (0.0, 99.0));
+        let mut scores = plot(&vec![1.0; 200]);
+        scores.name = "bleu".into();
+        scores.lines[0].points[199].value = 35.0;
+        assert_eq!(scores.range(), (0.0, 35.0));
         for odd in [&[][..], &[f64::NAN], &[0.0, 0.0], &[1e300, -1e300]] {
             let svg = plot(odd).to_svg(&[]);
             assert!(svg.ends_with("</svg>\n"), "{svg}");

@@ -43,7 +43,7 @@ pub(crate) struct MetricArguments {
     /// Make TER case-sensitive
     #[arg(long)]
     pub(crate) ter_case_sensitive: bool,
-    /// Print JSON in the form of sacreBLEU's
+    /// Print JSON; of single scores, in the form of sacreBLEU's
     #[arg(long)]
     pub(crate) json: bool,
     /// Digits after the decimal point
@@ -122,6 +122,9 @@ pub(crate) struct CompareArguments {
     /// Target text of the training, to group words by how often it has them; default: that of the first run
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) train: Vec<PathBuf>,
+    /// Do not read the training text
+    #[arg(long, conflicts_with = "train")]
+    pub(crate) no_train: bool,
     /// The test
     #[arg(long, value_enum, default_value_t = PairedTestName::Bootstrap)]
     pub(crate) test: PairedTestName,

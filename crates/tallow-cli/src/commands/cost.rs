@@ -18,7 +18,7 @@ use tallow_model::{Architecture, InferenceCompute, Initialisation, Params, Trans
 /// Lengths that take longer are not measured, in seconds.
 const MOST_SECONDS: f64 = 4.0;
 
-/// The length from whose time the others are predicted.
+/// The length from whose time the others are predicted, or the longest that is shorter.
 const KNOWN: u64 = 64;
 
 /// The cost of one length.
@@ -38,7 +38,8 @@ pub(crate) fn run(arguments: CostArguments) -> Result<ExitCode> {
              cost of a model",
         ));
     }
-    let vocabulary = config.text.vocabulary + 1;
+    // `<pad>` is one of these.
+    let vocabulary = config.text.vocabulary;
     let architecture = Architecture {
         model: config.model.clone(),
         source_vocabulary: vocabulary,
@@ -83,9 +84,13 @@ fn whole(measured: &Measured) -> f64 {
 
 /// The time that a length should take if a multiplication always took as long as at the known length.
 fn predicted(rows: &[Row], row: &Row) -> Option<f64> {
-    let known = rows.iter().find(|row| row.measured.length == KNOWN)?;
+    let known = known(rows)?;
     let of_one = whole(&known.measured) / known.cost.multiplications(true) as f64;
     Some(of_one * row.cost.multiplications(true) as f64)
+}
+
+fn known(rows: &[Row]) -> Option<&Row> {
+    rows.iter().rfind(|row| row.measured.length <= KNOWN)
 }
 
 fn print(config: &Config, vocabulary: usize, rows: &[Row]) -> Result<()> {
@@ -136,9 +141,10 @@ fn print(config: &Config, vocabulary: usize, rows: &[Row]) -> Result<()> {
     writeln!(
         writer,
         "{}: one sentence of so many tokens on both sides, token by token; {vocabulary} pieces\n\nby calculation\n{}\n\n\
-         measured on one core, in f32; predicted from the time of {KNOWN} tokens and the multiplications\n{}",
+         measured on one core, in f32; predicted from the time of {} tokens and the multiplications\n{}",
         config.name,
         table(&operations, 0),
+        known(rows).map_or(0, |row| row.measured.length),
         table(&times, 0)
     )?;
     Ok(())
@@ -174,12 +180,7 @@ fn picture(rows: &[Row]) -> String {
             })
             .collect(),
     };
-    let names = [
-        "encoder",
-        "decoder",
-        "both, predicted from 64 tokens",
-        "decoder without cache",
-    ];
+    let names = ["encoder", "decoder", "both, predicted", "decoder without cache"];
     let plot = Plot {
         name: "cost".into(),
         title: "time of a sentence over its length in tokens, ms".into(),

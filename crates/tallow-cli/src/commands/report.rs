@@ -30,7 +30,9 @@ pub(crate) fn run(arguments: ReportArguments) -> Result<ExitCode> {
     } else {
         let path = &arguments.output;
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("{}: open it in a browser", path.display());
+        if arguments.format == LookFormat::Html {
+            eprintln!("{}: open it in a browser", path.display());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,9 @@ use tallow_model::{Architecture, InferenceCompute, ModelError, Params, Pass, Pre
 
 /// The numbers that proofs compare. Logits are indexed by sentence, position and piece.
 pub trait Subject {
+    /// The parts of the model, by which a proof knows what to expect.
+    fn architecture(&self) -> &Architecture;
+
     /// The gradient of the training loss for every tensor of the model's file.
     ///
     /// # Errors
@@ -120,6 +123,10 @@ impl ModelSubject<'_> {
 }
 
 impl Subject for ModelSubject<'_> {
+    fn architecture(&self) -> &Architecture {
+        self.architecture
+    }
+
     fn gradients(&self, batch: &Batch) -> Result<Vec<(String, Tensor)>, TrainError> {
         let (params, model) = self.copy()?;
         let options = GradientOptions {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use tallow_model::{Architecture, marian_mt_faults};
 use tallow_score::EXACT_MATCH;
-use tallow_train::{Measure, MetricsLine, RunDirectory, ValidationLine, read_log};
+use tallow_train::{Measure, MetricsLine, RunDirectory, TrainError, ValidationLine, read_log};
 
 /// The file of results.
 const RESULTS: &str = "ablation.json";
@@ -48,6 +48,8 @@ pub struct Ablation {
     pub measure: String,
     /// Whether more of it is better.
     pub is_more_better: bool,
+    /// The digits after the point with which its values are told.
+    pub digits: usize,
     /// The seeds.
     pub seeds: Vec<u64>,
     /// The recipe itself, and one row for each part that is switched off.
@@ -115,23 +117,27 @@ impl Ablation {
         let is_wanted =
             |part: &Part| part.name == WHOLE || only.is_empty() || only.iter().any(|name| name == part.name);
         let measure = config.train.metric;
-        let set = if config.data.test.is_some() {
-            "test"
-        } else {
-            "validation"
-        };
+        let is_tested = config.data.test.is_some() && measure.metric().is_some();
+        let set = if is_tested { "test" } else { "validation" };
         let mut ablation = Self {
             name: config.name.clone(),
             settings: settings(&config)?,
             measure: format!("{} of the {set} set", measure.name()),
             is_more_better: measure.metric().is_some_and(|metric| metric.is_more_better()),
+            digits: match measure {
+                Measure::Score(_) => 1,
+                Measure::Perplexity => 2,
+                Measure::Loss => 3,
+            },
             seeds: plan.seeds.clone(),
             rows: Vec::new(),
             plan,
         };
         for part in all.into_iter().filter(is_wanted) {
-            let without = ablation
-                .config(&part, ablation.seeds.first().copied().unwrap_or(1))?
+            let first = ablation.seeds.first().copied().unwrap_or(1);
+            let without = ablation.config(&part, first);
+            let without = without
+                .with_context(|| format!("without the part {}", part.name))?
                 .config;
             let architecture = Architecture {
                 model: without.model,
@@ -244,10 +250,20 @@ impl Ablation {
             bail!("there is no part with the number {row}");
         };
         let composed = self.config(&part, seed)?;
+        // The settings are there before the first result, so that runs of others are never mixed with these.
+        std::fs::create_dir_all(&self.plan.output)
+            .with_context(|| format!("cannot create {}", self.plan.output.display()))?;
+        self.write()?;
         let (metric, run) = (
             composed.config.train.metric,
             RunDirectory::new(composed.config.run_directory()),
         );
+        if run.is_run() && settings(&Config::of_run(&run.config())?)? != settings(&composed.config)? {
+            return Err(Error::Usage(format!(
+                "{}: this run is of other settings; take another folder, or remove this run",
+                run.path().display()
+            )));
+        }
         let begin = if run.is_run() { Begin::Resume } else { Begin::New };
         let prepare = |begin| {
             Training::new(composed.clone())
@@ -288,13 +304,14 @@ impl Ablation {
                 }
             }
             Err(error) => match error.root() {
-                Error::Train(cause) => result.failure = Some(cause.to_string()),
+                // What the recipe itself leads to. All else comes from outside, and may be gone the next time.
+                Error::Train(cause @ (TrainError::Diverged { .. } | TrainError::Hopeless { .. })) => {
+                    result.failure = Some(cause.to_string());
+                }
                 _ => return Err(error),
             },
         }
         self.rows[row].runs.push(result);
-        std::fs::create_dir_all(&self.plan.output)
-            .with_context(|| format!("cannot create {}", self.plan.output.display()))?;
         self.write()?;
         Ok(Ending::Finished)
     }

@@ -30,6 +30,7 @@ impl Ablation {
             "about": self.about(),
             "measure": self.measure,
             "is_more_better": self.is_more_better,
+            "digits": self.digits,
             "whole": whole,
             "table": self.table(),
             "rows": rows,

@@ -2,6 +2,7 @@
 
 use crate::Config;
 use serde::Serialize;
+use tallow_decode::UnknownPieces;
 use tallow_model::{Norm, Positions, Tie};
 
 /// A part of a recipe, and how to do without it.
@@ -22,8 +23,13 @@ pub const WHOLE: &str = "all-parts";
 pub fn parts(config: &Config) -> Vec<Part> {
     let (model, train) = (&config.model, &config.train);
     let mut parts = Vec::new();
+    // The shape of a model that exists already cannot change.
+    let has_shape = config.init.is_none();
     let mut add = |name, about, is_there: bool, set: &[&str]| {
-        if is_there {
+        let is_of_shape = set
+            .iter()
+            .any(|set| set.starts_with("model.") && !set.contains("dropout"));
+        if is_there && (has_shape || !is_of_shape) {
             parts.push(Part {
                 name,
                 about,
@@ -89,11 +95,24 @@ pub fn parts(config: &Config) -> Vec<Part> {
     );
     // A decoder alone has one table.
     let can_be_alone = model.cross_attention && model.tie == Tie::All && model.positions != Positions::Learned;
+    let mut alone = vec!["model.cross_attention=false", "model.encoder_layers=0"];
+    // What needs attention to the source.
+    for (is_set, without) in [
+        (
+            config.data.train.iter().any(|corpus| corpus.alignments.is_some()),
+            "train.guided_alignment=0.0",
+        ),
+        (config.decode.coverage_penalty > 0.0, "decode.coverage_penalty=0.0"),
+        (config.decode.unknown == UnknownPieces::Copy, "decode.unknown=\"allow\""),
+        (!config.decode.alignment_heads.is_empty(), "decode.alignment_heads=[]"),
+    ] {
+        alone.extend(is_set.then_some(without));
+    }
     add(
         "cross-attention",
         "the decoder does not see the source",
         can_be_alone,
-        &["model.cross_attention=false", "model.encoder_layers=0"],
+        &alone,
     );
     let has_feed_forward = model.feed_forward > 0 || model.decoder_feed_forward() > 0;
     add(
@@ -105,7 +124,7 @@ pub fn parts(config: &Config) -> Vec<Part> {
     add(
         "tying",
         "no tied matrices",
-        model.tie != Tie::None,
+        model.tie != Tie::None && model.cross_attention,
         &["model.tie=\"none\""],
     );
     let has_dropout = model.dropout > 0.0 || model.attention_dropout > 0.0 || model.activation_dropout > 0.0;

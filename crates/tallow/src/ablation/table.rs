@@ -41,14 +41,15 @@ impl Ablation {
 
     fn row(&self, row: &AblationRow, whole: Option<&AblationRow>) -> Cells {
         let (mean, spread) = row.summary(whole);
-        let number = |value: f64| format!("{value:.1}");
+        let digits = self.digits;
+        let number = |value: f64| format!("{value:.digits$}");
         let value = match (mean, &spread) {
             (Some(mean), Some(spread)) => format!("{} ± {}", number(mean), number(spread.deviation)),
             (Some(mean), None) => number(mean),
             (None, _) => "-".to_owned(),
         };
         let difference = match (mean, whole.and_then(|whole| whole.summary(None).0)) {
-            (Some(own), Some(other)) => format!("{:+.1}", own - other),
+            (Some(own), Some(other)) => format!("{:+.digits$}", own - other),
             _ => String::new(),
         };
         let p_value = spread
@@ -65,9 +66,9 @@ impl Ablation {
             false => format!("{:.3}", losses.iter().sum::<f64>() / losses.len() as f64),
         };
         let mut remarks = Vec::new();
-        let failed = row.runs.iter().filter(|run| run.failure.is_some()).count();
-        if failed > 0 {
-            remarks.push(format!("{failed} of {} failed", row.runs.len()));
+        let failures: Vec<&String> = row.runs.iter().filter_map(|run| run.failure.as_ref()).collect();
+        if let Some(reason) = failures.first() {
+            remarks.push(format!("{} of {} failed ({reason})", failures.len(), row.runs.len()));
         }
         if row.runs.len() < self.seeds.len() {
             remarks.push(format!("{} of {} seeds", row.runs.len(), self.seeds.len()));

@@ -1,8 +1,10 @@
 //! Scores of parts: by the length of sentences, by labels, and by how often words were seen in training.
 
 use super::{ComparedText, Counted, System};
+use crate::Result;
 use serde::Serialize;
 use std::collections::HashMap;
+use tallow_data::{CorpusFiles, ParallelText};
 use tallow_score::ScoreConfig;
 
 /// The shortest sentences of each group after the first, in words.
@@ -35,25 +37,34 @@ pub struct Group {
     pub values: Vec<Vec<f64>>,
 }
 
-/// How often words occur in a text.
+/// How often some words occur in a text.
 #[derive(Clone, Debug, Default)]
 pub struct WordCounts(HashMap<String, u64>);
 
-impl WordCounts {
-    /// Counts the words of lines, as BLEU cuts them.
-    pub fn of<L: AsRef<str>>(lines: impl IntoIterator<Item = L>, score: &ScoreConfig) -> Self {
-        let mut counts = HashMap::new();
-        for line in lines {
-            for word in words(line.as_ref(), score).split_whitespace() {
-                match counts.get_mut(word) {
-                    Some(count) => *count += 1,
-                    None => {
-                        counts.insert(word.to_owned(), 1);
-                    }
-                }
+    /// impl WordCounts { No counts yet, for the words of these lines, as BLEU cuts them: other words are not counted,
+    /// so that the text may be large. pub fn for_words_of<L: AsRef<str>>(lines: impl IntoIterator<Item = L>, score:
+    /// &ScoreConfig) -> Self { let mut counts = HashMap::new(); for line in lines { for word in words(line.as_ref(),
+    /// score).split_whitespace() { if !counts.contains_key(word) { counts.insert(word.to_owned(), 0); } } }
+    /// Self(counts) }
+
+    /// Counts the words of a line of the text.
+    pub fn count(&mut self, line: &str, score: &ScoreConfig) {
+        for word in words(line, score).split_whitespace() {
+            if let Some(count) = self.0.get_mut(word) {
+                *count += 1;
             }
         }
-        Self(counts)
+    }
+
+    /// Counts the target side of corpora.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn count_targets(&mut self, corpora: &[CorpusFiles], score: &ScoreConfig) -> Result<()> {
+        for files in corpora {
+            ParallelText::visit_targets(files, |line| self.count(line, score))?;
+        }
+        Ok(())
     }
 }
 
@@ -229,7 +240,9 @@ mod tests {
     #[test]
     fn rare_words_have_a_group_of_their_own() {
         let score = ScoreConfig::default();
-        let trained = WordCounts::of(["a a a a a b", "a"], &score);
+        // What the systems say and the references lack is in the lowest group.
+        let mut trained = WordCounts::for_words_of(["a b, c", "a a"], &score);
+        ["a a a a a b", "a"].iter().for_each(|line| trained.count(line, &score));
         let text = ComparedText {
             references: vec![vec!["a b, c".to_owned(), "a a".to_owned()]],
             ..ComparedText::default()

@@ -3,6 +3,7 @@
 use super::{Config, keys_of, sections};
 use crate::error::{WithContext, bail};
 use crate::{Error, Result};
+use tallow_decode::UnknownPieces;
 use tallow_model::ModelConfig;
 use tallow_train::TrainConfig;
 use toml::{Table, Value};
@@ -43,11 +44,19 @@ impl Composed {
         if is_asked_for && !has_alignments {
             faults.push("train.guided_alignment: no corpus of data.train has `alignments`".into());
         }
-        if has_alignments && weight > 0.0 && !self.config.model.cross_attention {
-            faults.push(
-                "train.guided_alignment: alignments guide the cross-attention, which model.cross_attention leaves out"
-                    .into(),
-            );
+        let is_blind = self.config.init.is_none() && !self.config.model.cross_attention;
+        let decode = &self.config.decode;
+        for (is_asked_for, key) in [
+            (has_alignments && weight > 0.0, "train.guided_alignment"),
+            (decode.coverage_penalty > 0.0, "decode.coverage_penalty"),
+            (decode.unknown == UnknownPieces::Copy, "decode.unknown"),
+            (!decode.alignment_heads.is_empty(), "decode.alignment_heads"),
+        ] {
+            if is_blind && is_asked_for {
+                faults.push(format!(
+                    "{key}: it needs the attention to the source, which model.cross_attention = false leaves out"
+                ));
+            }
         }
         if faults.is_empty() {
             return Ok(());

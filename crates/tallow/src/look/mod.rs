@@ -73,8 +73,12 @@ pub struct Look {
     pub is_forced: bool,
     /// The width of the model.
     pub width: usize,
-    /// Whether sublayers normalise their input (pre-norm) or their result (post-norm).
-    pub is_pre_norm: bool,
+    /// The layers of the decoder.
+    pub decoder_layers: usize,
+    /// Where sublayers normalise: their result, their input, or nowhere.
+    pub norm: Norm,
+    /// Whether sublayers add their input to their result.
+    pub residual: bool,
     /// The factor of embeddings before positions are added.
     pub embedding_scale: f64,
     /// The vectors of the first positions, `[64, d]` at most; none if the model has none.
@@ -135,10 +139,11 @@ impl Look {
         let eos = architecture.eos_id;
         let mut decoder = Stack::new(&trace.decoder, pieces(sides.1, &read), true)?;
         tell_agreement(&mut decoder.attention, &request.config.alignment_heads);
+        let settings = search::settings(&request.config);
         let translating = Translating {
             source: &request.source,
             tokenizers,
-            config: &request.config,
+            config: &settings,
         };
         Ok(Self {
             model: name.to_owned(),
@@ -146,7 +151,9 @@ impl Look {
             source_text: request.source.clone(),
             is_forced: request.target.is_some(),
             width: architecture.model.d_model,
-            is_pre_norm: architecture.model.norm == Norm::Pre,
+            decoder_layers: architecture.model.decoder_layers,
+            norm: architecture.model.norm,
+            residual: architecture.model.residual,
             embedding_scale: match architecture.model.scale_embedding {
                 true => (architecture.model.d_model as f64).sqrt(),
                 false => 1.0,

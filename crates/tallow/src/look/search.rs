@@ -84,19 +84,25 @@ impl BeamObserver for Recorder {
     }
 }
 
+/// The settings with which a look searches: one translation of one sentence. Nothing is drawn, so that a look is the
+/// same each time.
+pub(super) fn settings(config: &DecodeConfig) -> DecodeConfig {
+    DecodeConfig {
+        split_sentences: false,
+        sample: false,
+        mbr: Utility::None,
+        n_best: 1,
+        ..config.without_failing()
+    }
+}
+
 /// Searches by beam and greedily. The translation that is returned is the one that the settings ask for.
 pub(super) fn search(
     model: &Arc<PreparedTransformer>,
     tokenizers: &Tokenizers,
     request: &LookRequest,
 ) -> Result<(Translation, Searched)> {
-    let asked = DecodeConfig {
-        split_sentences: false,
-        // Nothing is drawn, so that a look is the same each time.
-        sample: false,
-        mbr: Utility::None,
-        ..request.config.without_failing()
-    };
+    let asked = settings(&request.config);
     let recorder = Arc::new(Recorder::default());
     let translate = |config: DecodeConfig, recorder: Option<Arc<Recorder>>| -> Result<(Translation, Vec<Found>)> {
         let mut builder = Translator::builder(model.clone(), tokenizers.clone()).config(config);

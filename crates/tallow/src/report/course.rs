@@ -97,6 +97,9 @@ impl Watch {
                 target_tokens_per_second: value,
                 elapsed_seconds,
             } => {
+                // A run that went back from divergence does updates again.
+                self.clock.retain(|logged, _| *logged < update);
+                self.speed.retain(|logged, _| *logged < update);
                 let gap = update.saturating_sub(self.last.0).max(1) as f64;
                 let now = match elapsed_seconds {
                     Some(elapsed) => self.before + elapsed,

@@ -2,9 +2,9 @@
 
 use crate::comparison::{ComparedText, Grouping, System, WordCounts, groups_of};
 use crate::error::bail;
-use crate::{Config, Error, Result, RunRecord};
+use crate::{Config, Result, RunRecord};
 use serde::Serialize;
-use tallow_data::{CorpusFiles, FileRecord, ParallelText, read_lines};
+use tallow_data::{FileRecord, ParallelText, read_lines};
 use tallow_score::{CHRF, EXACT_MATCH};
 use tallow_train::RunDirectory;
 
@@ -57,9 +57,11 @@ pub(super) fn read(run: &RunDirectory, config: &Config, record: &RunRecord) -> R
             text.source.len()
         );
     }
+    let mut trained = WordCounts::for_words_of(text.target.iter().chain(&lines), &config.score);
+    trained.count_targets(&config.data.train, &config.score)?;
     let compared = ComparedText {
         references: vec![text.target.clone()],
-        trained: Some(trained(&config.data.train, config)?),
+        trained: Some(trained),
         ..ComparedText::default()
     };
     let metrics = config.score.metrics(config.train.metric.metric());
@@ -107,17 +109,4 @@ fn same_text(files: &[FileRecord], record: &RunRecord) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The counts of words in the target side of the training text.
-fn trained(train: &[CorpusFiles], config: &Config) -> Result<WordCounts> {
-    let mut lines = Vec::new();
-    for files in train {
-        let files = CorpusFiles {
-            alignments: None,
-            ..files.clone()
-        };
-        lines.extend(ParallelText::open(&files).map_err(Error::from)?.target);
-    }
-    Ok(WordCounts::of(lines, &config.score))
 }

@@ -29,9 +29,12 @@ pub(crate) fn run(arguments: CompareArguments) -> Result<ExitCode> {
     let mut activity = Activity::new(true);
     let lines = text.references[0].len();
     text.labels = labels(arguments.labels.as_deref(), lines)?;
-    text.trained = trained(&arguments, &found, &score)?;
     let source = text.source.as_deref();
     let systems = systems::translations(&found, source, lines, (&arguments, &device), &mut activity)?;
+    if !arguments.no_train {
+        activity.begin("counting the words of the training text");
+        text.trained = trained(&arguments, &found, (&systems, &text.references), &score)?;
+    }
     activity.begin("comparing");
     let comparison = compare(&systems, &text, &arguments, score)?;
     activity.end();
@@ -138,33 +141,32 @@ fn labels(path: Option<&Path>, lines: usize) -> Result<Option<Vec<String>>> {
 }
 
 /// The counts of words in the target text of the training: the given files, or that of the first run.
-fn trained(arguments: &CompareArguments, found: &[Found], score: &ScoreConfig) -> Result<Option<WordCounts>> {
-    if !arguments.train.is_empty() {
-        let mut lines = Vec::new();
-        for path in &arguments.train {
-            lines.extend(read_lines(path)?.lines);
+fn trained(
+    arguments: &CompareArguments,
+    found: &[Found],
+    (systems, references): (&[System], &[Vec<String>]),
+    score: &ScoreConfig,
+) -> Result<Option<WordCounts>> {
+    let corpora: Vec<CorpusFiles> = match found.iter().find_map(Found::config) {
+        _ if arguments.no_train => return Ok(None),
+        _ if !arguments.train.is_empty() => {
+            let of_file = |path: &PathBuf| CorpusFiles::two_files(path, path);
+            arguments.train.iter().map(of_file).collect()
         }
-        return Ok(Some(WordCounts::of(lines, score)));
-    }
-    let Some(config) = found.iter().find_map(Found::config) else {
-        return Ok(None);
+        Some(config) => config.data.train.clone(),
+        None => return Ok(None),
     };
-    let mut lines = Vec::new();
-    for files in &config.data.train {
-        let files = CorpusFiles {
-            alignments: None,
-            ..files.clone()
-        };
-        match ParallelText::open(&files) {
-            Ok(text) => lines.extend(text.target),
-            // The comparison is whole without it.
-            Err(error) => {
-                eprintln!("note: words are not grouped by their occurrences in training: {error}");
-                return Ok(None);
-            }
+    let said = systems.iter().flat_map(|system| system.runs.iter().flatten());
+    let mut counts = WordCounts::for_words_of(said.chain(references.iter().flatten()), score);
+    match counts.count_targets(&corpora, score) {
+        Ok(()) => Ok(Some(counts)),
+        // The comparison is whole without it, unless it was asked for.
+        Err(error) if arguments.train.is_empty() => {
+            eprintln!("note: words are not grouped by their occurrences in training: {error}");
+            Ok(None)
         }
+        Err(error) => Err(error.into()),
     }
-    Ok(Some(WordCounts::of(lines, score)))
 }
 
 fn same_length((path, lines): (&PathBuf, usize), (first, expected): (&PathBuf, usize)) -> Result<()> {

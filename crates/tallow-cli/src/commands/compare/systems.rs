@@ -6,12 +6,13 @@ use crate::hub::hub;
 use crate::notices::{PrintNotices, warn};
 use crate::usage::wrong_usage;
 use anyhow::{Context, Result, anyhow, bail};
+use std::io::stdin;
 use std::path::{Path, PathBuf};
 use tallow::comparison::System;
 use tallow::humanize::counted;
 use tallow::warnings::TranslationWarnings;
 use tallow::{Config, Device, SavedModel};
-use tallow_data::read_lines;
+use tallow_data::{read_lines, read_lines_from};
 use tallow_decode::{Translation, Translator};
 use tallow_model::MarianFiles;
 use tallow_train::EVALUATED_LINES;
@@ -23,6 +24,8 @@ pub(super) struct Found {
 }
 
 enum Run {
+    /// The translations on standard input.
+    Input,
     Lines(PathBuf),
     Model(String, Box<SavedModel>),
 }
@@ -32,7 +35,7 @@ impl Found {
     pub(super) fn config(&self) -> Option<&Config> {
         self.runs.iter().find_map(|run| match run {
             Run::Model(_, saved) => saved.config.as_ref(),
-            Run::Lines(_) => None,
+            Run::Lines(_) | Run::Input => None,
         })
     }
 }
@@ -41,6 +44,14 @@ impl Found {
 pub(super) fn find(arguments: &CompareArguments) -> Result<Vec<Found>> {
     let hub = hub(arguments.hub.offline);
     let find_run = |name: &str| -> Result<Run> {
+        if name == "-" {
+            return Ok(Run::Input);
+        }
+        if name.is_empty() {
+            return Err(wrong_usage(
+                "there is nothing before or after a comma in the name of a system",
+            ));
+        }
         let path = Path::new(name);
         if path.is_file() && !MarianFiles::are_at(path) {
             return Ok(Run::Lines(path.to_owned()));
@@ -59,7 +70,12 @@ pub(super) fn find(arguments: &CompareArguments) -> Result<Vec<Found>> {
             name: name.clone(),
         })
     };
-    arguments.systems.iter().map(find_system).collect()
+    let found: Vec<Found> = arguments.systems.iter().map(find_system).collect::<Result<_>>()?;
+    let inputs = found.iter().flat_map(|found| &found.runs);
+    if inputs.filter(|run| matches!(run, Run::Input)).count() > 1 {
+        return Err(wrong_usage("only one system can come from standard input (-)"));
+    }
+    Ok(found)
 }
 
 /// The translations of all systems.
@@ -70,18 +86,22 @@ pub(super) fn translations(
     (arguments, device): (&CompareArguments, &Device),
     activity: &mut Activity,
 ) -> Result<Vec<System>> {
-    let mut of_run = |run: &Run| match run {
-        Run::Lines(path) => {
-            let found = read_lines(path)?.lines;
-            if found.len() != lines {
-                bail!(
-                    "{}: {}, but the references have {lines}",
-                    path.display(),
-                    counted(found.len(), "line")
-                );
-            }
-            Ok(found)
+    let complete = |name: &Path, found: Vec<String>| -> Result<Vec<String>> {
+        if found.len() != lines {
+            bail!(
+                "{}: {}, but the references have {lines}",
+                name.display(),
+                counted(found.len(), "line")
+            );
         }
+        Ok(found)
+    };
+    let mut of_run = |run: &Run| match run {
+        Run::Input => {
+            let name = Path::new("standard input");
+            complete(name, read_lines_from(stdin().lock(), name)?.lines)
+        }
+        Run::Lines(path) => complete(path, read_lines(path)?.lines),
         Run::Model(name, saved) => {
             let source = source
                 .ok_or_else(|| wrong_usage(format!("{name} is a model; give the lines to translate with --source")))?;

@@ -31,14 +31,19 @@ pub(super) fn text(comparison: &Comparison, width: usize) -> String {
             let _ = writeln!(text, "\n{}", group_table(grouping, measure, &comparison.systems, width));
         }
     }
+    let has_runs = comparison
+        .metrics
+        .iter()
+        .any(|metric| metric.systems.iter().any(|system| system.runs.is_some()));
     for (changes, name) in comparison.changes.iter().zip(&comparison.systems[1..]) {
         let _ = writeln!(
             text,
-            "\n{name} against {}: {} higher by chrF, {} lower; {} the same",
+            "\n{name} against {}: {} higher by chrF, {} lower; {} the same{}",
             comparison.systems[0],
             agreeing(changes.better as u64, "line scores", "lines score"),
             thousands(changes.worse as f64),
-            agreeing(changes.same as u64, "translation is", "translations are")
+            agreeing(changes.same as u64, "translation is", "translations are"),
+            if has_runs { " (first run of each)" } else { "" }
         );
         for (title, list) in [("gained most", &changes.gained), ("lost most", &changes.lost)] {
             if !list.is_empty() {
@@ -72,7 +77,8 @@ fn metric_table(metric: &MetricComparison, systems: &[String], width: usize) -> 
             number(Some(system.score)),
             number(system.mean),
             half(system.half_width),
-            probability(system.p_value),
+            // Systems that score the same do not differ, whatever the test says.
+            probability(system.p_value, system.score == metric.systems[0].score),
         ];
         if has_runs {
             row.extend(over_runs(system, width));
@@ -90,14 +96,14 @@ fn over_runs(system: &SystemScore, width: usize) -> [String; 3] {
     [
         scores.join(" "),
         format!("± {:.width$}", runs.half_width),
-        probability(runs.p_value),
+        probability(runs.p_value, false),
     ]
 }
 
 /// A probability, with a mark if it is low.
-fn probability(p: Option<f64>) -> String {
+fn probability(p: Option<f64>, is_same: bool) -> String {
     match p {
-        Some(p) if p < SIGNIFICANT => format!("{p:.4} *"),
+        Some(p) if p < SIGNIFICANT && !is_same => format!("{p:.4} *"),
         Some(p) => format!("{p:.4}  "),
         None => String::new(),
     }

@@ -30,19 +30,27 @@ pub fn marian_mt_faults(architecture: &Architecture) -> Vec<String> {
             model.scale_attention,
             "model.scale_attention: only true can be expressed",
         ),
+    ];
+    let checks = checks.into_iter().chain(checks_of_parts(model));
+    let faults = checks.filter(|(is_fine, _)| !is_fine);
+    faults.map(|(_, fault)| fault.to_owned()).collect()
+}
+
+/// The parts without which a model cannot be expressed in the forms of other programs.
+pub(crate) fn checks_of_parts(model: &ModelConfig) -> [(bool, &'static str); 5] {
+    [
         (model.residual, "model.residual: only true can be expressed"),
         (model.causal_mask, "model.causal_mask: only true can be expressed"),
         (
             model.cross_attention,
             "model.cross_attention: only true can be expressed",
         ),
+        (model.feed_forward > 0, "model.feed_forward: 0 cannot be expressed"),
         (
-            model.feed_forward > 0 && model.decoder_feed_forward() > 0,
-            "model.feed_forward: 0 cannot be expressed",
+            model.decoder_feed_forward() > 0,
+            "model.decoder_feed_forward: 0 cannot be expressed",
         ),
-    ];
-    let faults = checks.into_iter().filter(|(is_fine, _)| !is_fine);
-    faults.map(|(_, fault)| fault.to_owned()).collect()
+    ]
 }
 
 /// Parts of a Transformer that a model may lack.

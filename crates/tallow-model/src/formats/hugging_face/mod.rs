@@ -6,7 +6,7 @@ mod index;
 mod tied;
 
 pub use config::{Storage, WEIGHTS_KEY, is_marian_mt, marian_mt_faults};
-pub(crate) use config::{from_config, to_config, to_generation_config};
+pub(crate) use config::{checks_of_parts, from_config, to_config, to_generation_config};
 pub(crate) use index::read_weights;
 pub use index::{PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
 pub(crate) use tied::{contradictions, is_redundant, stored_name};

@@ -4,6 +4,7 @@
 use super::names::{is_table, marian_name};
 use super::{NPZ_FILE, npy};
 use crate::directory::file_error;
+use crate::formats::hugging_face::checks_of_parts;
 use crate::{ActivationKind, Architecture, ModelError, Norm, Opened, Positions, Tie};
 use candle_core::{DType, Device, IndexOp, Tensor};
 use std::io::{Cursor, Write};
@@ -28,16 +29,6 @@ pub fn npz_faults(architecture: &Architecture) -> Vec<String> {
             "model.scale_attention: only true can be expressed",
         ),
         (model.norm != Norm::None, "model.norm: \"none\" cannot be expressed"),
-        (model.residual, "model.residual: only true can be expressed"),
-        (model.causal_mask, "model.causal_mask: only true can be expressed"),
-        (
-            model.cross_attention,
-            "model.cross_attention: only true can be expressed",
-        ),
-        (
-            model.feed_forward > 0 && model.decoder_feed_forward() > 0,
-            "model.feed_forward: 0 cannot be expressed",
-        ),
         (
             model.scale_embedding,
             "model.scale_embedding: only true can be expressed",
@@ -47,7 +38,8 @@ pub fn npz_faults(architecture: &Architecture) -> Vec<String> {
             "model.decoder_heads: only as many as model.heads can be expressed",
         ),
     ];
-    let faults = checks.into_iter().filter(|(is_fine, _)| !is_fine);
+    let checks = checks.into_iter().chain(checks_of_parts(model));
+    let faults = checks.filter(|(is_fine, _)| !is_fine);
     faults.map(|(_, fault)| fault.to_owned()).collect()
 }
 
