@@ -22,7 +22,7 @@ TABLES = {
     "Positions": [
         ("sines and cosines", []), ("learned", ["model.positions='learned'"]), ("none", ["model.positions='none'"])],
     "Scaling, by the width of a head": [
-        (f"{heads} heads of {128 // heads}, " + ("scaled" if scaled else "not scaled"),
+        (f"{heads} head{'s' if heads > 1 else ''} of {128 // heads}, " + ("scaled" if scaled else "not scaled"),
          [f"model.heads={heads}", f"model.scale_attention={str(scaled).lower()}"])
         for heads in (1, 4, 16) for scaled in (True, False)],
     "Adam beside SGD": [("Adam, rate 0.003", [])] + [

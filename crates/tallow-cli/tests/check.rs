@@ -102,6 +102,24 @@ fn read(at: &Path, name: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// A model that lacks a part on purpose is not faulty for that.
+#[test]
+fn parts_that_are_left_out_are_no_faults() {
+    let folder = project();
+    for set in [
+        &[
+            "--set",
+            "model.cross_attention=false",
+            "--set",
+            "model.encoder_layers=0",
+        ][..],
+        &["--set", "model.causal_mask=false"],
+    ] {
+        let (_, report) = check(folder.path(), set);
+        assert_eq!(findings(&report, "faulty"), Vec::<String>::new(), "{set:?}");
+    }
+}
+
 #[test]
 fn what_is_right_passes() {
     let folder = project();

@@ -41,11 +41,20 @@ pub struct Group {
 #[derive(Clone, Debug, Default)]
 pub struct WordCounts(HashMap<String, u64>);
 
-    /// impl WordCounts { No counts yet, for the words of these lines, as BLEU cuts them: other words are not counted,
-    /// so that the text may be large. pub fn for_words_of<L: AsRef<str>>(lines: impl IntoIterator<Item = L>, score:
-    /// &ScoreConfig) -> Self { let mut counts = HashMap::new(); for line in lines { for word in words(line.as_ref(),
-    /// score).split_whitespace() { if !counts.contains_key(word) { counts.insert(word.to_owned(), 0); } } }
-    /// Self(counts) }
+impl WordCounts {
+    /// No counts yet, for the words of these lines, as BLEU cuts them: other words are not counted, so that the text
+    /// may be large.
+    pub fn for_words_of<L: AsRef<str>>(lines: impl IntoIterator<Item = L>, score: &ScoreConfig) -> Self {
+        let mut counts = HashMap::new();
+        for line in lines {
+            for word in words(line.as_ref(), score).split_whitespace() {
+                if !counts.contains_key(word) {
+                    counts.insert(word.to_owned(), 0);
+                }
+            }
+        }
+        Self(counts)
+    }
 
     /// Counts the words of a line of the text.
     pub fn count(&mut self, line: &str, score: &ScoreConfig) {
