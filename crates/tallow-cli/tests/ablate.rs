@@ -2,27 +2,11 @@
 // Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod program;
+
+use program::{fault, printed};
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn run(at: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
-    command.current_dir(at).args(arguments).output().unwrap()
-}
-
-/// The output of a command that must succeed.
-fn printed(at: &Path, arguments: &[&str]) -> String {
-    let output = run(at, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn fault(at: &Path, arguments: &[&str]) -> String {
-    let output = run(at, arguments);
-    assert!(!output.status.success(), "{arguments:?}");
-    String::from_utf8(output.stderr).unwrap()
-}
 
 fn project(at: &Path) {
     std::fs::write(at.join("a"), "one\ntwo\nthree\nfour\n").unwrap();

@@ -2,32 +2,14 @@
 // Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod program;
 mod small_model;
 
+use program::{fault, printed};
 use serde_json::Value;
 use small_model::model;
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn run(at: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
-    command.current_dir(at).args(arguments).output().unwrap()
-}
-
-/// The output of a command that must succeed.
-fn printed(at: &Path, arguments: &[&str]) -> String {
-    let output = run(at, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// What a command that must fail says.
-fn fault(at: &Path, arguments: &[&str]) -> String {
-    let output = run(at, arguments);
-    assert!(!output.status.success(), "{arguments:?}");
-    assert!(output.stdout.is_empty());
-    String::from_utf8(output.stderr).unwrap()
-}
+use std::process::Command;
 
 fn write(at: &Path, name: &str, lines: &[&str]) {
     std::fs::write(at.join(name), lines.join("\n") + "\n").unwrap();

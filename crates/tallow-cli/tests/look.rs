@@ -2,26 +2,14 @@
 // Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod program;
 mod small_model;
 
+use program::{printed, run};
 use serde_json::Value;
 use small_model::model;
-use std::path::Path;
-use std::process::{Command, Output};
 
 const SENTENCE: &str = "The old </script><b>lighthouse</b> stands.";
-
-fn run(at: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
-    command.current_dir(at).args(arguments).output().unwrap()
-}
-
-/// The output of a command that must succeed.
-fn printed(at: &Path, arguments: &[&str]) -> String {
-    let output = run(at, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 fn floats(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()

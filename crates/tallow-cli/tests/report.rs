@@ -2,21 +2,11 @@
 // Helpers of a test may panic like the test itself.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod program;
+
+use program::{fault, printed};
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn run(at: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
-    command.current_dir(at).args(arguments).output().unwrap()
-}
-
-/// The output of a command that must succeed.
-fn printed(at: &Path, arguments: &[&str]) -> String {
-    let output = run(at, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// A config with text for everything, some of it hostile.
 fn project(at: &Path) {
@@ -124,12 +114,7 @@ fn what_is_missing_is_told() {
     let report = read();
     let reason = report["no_test_set"].as_str().unwrap();
     assert!(reason.contains("when training has ended"), "{reason}");
-    let fault = |arguments: &[&str]| {
-        let output = run(at, arguments);
-        assert!(!output.status.success());
-        String::from_utf8(output.stderr).unwrap()
-    };
-    assert!(fault(&["report", "runs/none"]).contains("runs/none: no run has logged anything here"));
+    assert!(fault(at, &["report", "runs/none"]).contains("runs/none: no run has logged anything here"));
     std::fs::write(at.join("runs/run/metrics.jsonl"), "").unwrap();
-    assert!(fault(&["report", "runs/run"]).contains("nothing has been logged yet"));
+    assert!(fault(at, &["report", "runs/run"]).contains("nothing has been logged yet"));
 }

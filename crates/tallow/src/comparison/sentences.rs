@@ -87,6 +87,10 @@ impl Changes {
         };
         let gain = |(_, first, other): &(usize, f64, f64)| other - first;
         scored.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
+        // Both sorts are stable, so that of equals the first line is first.
+        let mut worst_first = scored.clone();
+        worst_first.sort_by_key(|line| line.0);
+        worst_first.sort_by(|a, b| gain(a).total_cmp(&gain(b)));
         Ok(Self {
             better: scored.iter().filter(|line| gain(line) > 0.0).count(),
             worse: scored.iter().filter(|line| gain(line) < 0.0).count(),
@@ -97,9 +101,8 @@ impl Changes {
                 .take(options.sentences)
                 .map(change)
                 .collect(),
-            lost: scored
+            lost: worst_first
                 .iter()
-                .rev()
                 .take_while(|line| gain(line) < 0.0)
                 .take(options.sentences)
                 .map(change)

@@ -1,6 +1,6 @@
 //! The heads of attention, and the translation without them.
 
-use super::numbers::{Matrix, entropy, matrix, norms, rows};
+use super::numbers::{Matrix, entropy, matrix, norms, rows, short};
 use super::output::best;
 use crate::{Result, cores};
 use serde::Serialize;
@@ -49,6 +49,7 @@ pub struct HeadView {
     /// of the heads that align (`decode.alignment_heads`).
     pub agreement: Option<f64>,
     /// The norm of each answering token's value.
+    #[serde(serialize_with = "short")]
     pub value_norms: Vec<f32>,
 }
 
@@ -64,6 +65,7 @@ pub struct Without {
     /// The log-probability of the whole target.
     pub log_probability: f64,
     /// The log-probability of each token.
+    #[serde(serialize_with = "short")]
     pub log_probabilities: Vec<f32>,
     /// The most probable piece in every step.
     pub best: Vec<String>,

@@ -15,6 +15,11 @@ impl Serialize for Matrix {
     }
 }
 
+/// Writes numbers as those of a [`Matrix`].
+pub(super) fn short<S: Serializer>(numbers: &[f32], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(numbers.iter().map(|x| rounded(*x)))
+}
+
 /// A number with four significant digits: in 64 bits, because a number of 32 bits has more digits as one of 64.
 fn rounded(x: f32) -> f64 {
     if x == 0.0 || !x.is_finite() {

@@ -2,7 +2,7 @@
 
 use super::Piece;
 use super::heads::Attention;
-use super::numbers::{Matrix, matrix, norms, rows};
+use super::numbers::{Matrix, matrix, norms, rows, short};
 use crate::Result;
 use serde::Serialize;
 use tallow_model::{AttentionTrace, Block, FeedForwardTrace, StackTrace};
@@ -33,8 +33,10 @@ pub struct Added {
     /// `self-attention`, `cross-attention` or `feed-forward`.
     pub sublayer: &'static str,
     /// The norm of what it adds, for each token.
+    #[serde(serialize_with = "short")]
     pub added: Vec<f32>,
     /// The norm of the stream after it, for each token.
+    #[serde(serialize_with = "short")]
     pub stream: Vec<f32>,
     /// In a feed-forward layer, the share of its units that are above zero, for each token.
     pub units_on: Option<Vec<f32>>,

@@ -52,3 +52,13 @@ function arrows(element, columns, get, set, count) {
     if (next >= 0 && next < count()) set(next);
   });
 }
+// An element of SVG.
+function drawing(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}
