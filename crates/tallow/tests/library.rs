@@ -102,6 +102,18 @@ fn the_examples_run() {
     assert_eq!(String::from_utf8(translated.stdout).unwrap().lines().count(), 2);
 }
 
+/// An encoder alone fills every gap, also those that only the words after them can tell.
+#[test]
+fn an_encoder_alone_sees_both_sides() {
+    let filled = example("encoder_alone").output().unwrap();
+    let told = String::from_utf8(filled.stdout).unwrap();
+    assert!(filled.status.success(), "{}", String::from_utf8_lossy(&filled.stderr));
+    assert!(
+        told.ends_with("60 of 60 gaps are filled with the right word\n"),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_run_is_told_stopped_and_resumed() {
     let place = tempfile::tempdir().unwrap();
