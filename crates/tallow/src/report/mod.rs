@@ -138,7 +138,7 @@ fn plots(courses: &[Course]) -> Vec<Plot> {
     let validation = lines(true, &|course| course.validation(|line| Some(line.loss)));
     add(
         "loss",
-        "loss, nats per target token (dots: validation)",
+        "loss, nats per token (dots: validation, not smoothed)",
         training.into_iter().chain(validation).collect(),
     );
     let perplexity = lines(true, &|course| course.validation(|line| Some(line.perplexity)));
