@@ -76,7 +76,7 @@ EXAMPLES
   tallow look runs/multi30k-en-de 'A dog runs through the snow.'
   tallow look runs/multi30k-en-de 'A dog runs.' --target 'Ein Hund schläft.' --output sleeping.html
   tallow look runs/multi30k-en-de 'A dog runs.' --checkpoints
-  tallow look runs/numbers-en-de 'twenty-one thousand' --format json --output - | jq '.steps[].entropy'
+  tallow look runs/numbers-en-de 'twenty-one thousand' --format json | jq '.steps[].entropy'
 
 The page needs no network: pieces, embeddings, every head of every layer, the residual stream, probabilities, the search, the
 price, and the translation without each head.";

@@ -200,7 +200,7 @@ fn a_look_is_the_same_each_time() {
     std::fs::write(at.join("b"), "eins\nzwei\ndrei\n").unwrap();
     printed(at, &["train", "run.toml"]);
     let look = || -> Value {
-        let text = printed(at, &["look", "runs/run", "two", "--format", "json", "-o", "-"]);
+        let text = printed(at, &["look", "runs/run", "two", "--format", "json"]);
         let mut look: Value = serde_json::from_str(&text).unwrap();
         look["times"] = Value::Null;
         look

@@ -100,7 +100,7 @@ fn what_is_missing_is_told() {
     project(at);
     printed(at, &["train", "run.toml"]);
     let read = || -> Value {
-        let text = printed(at, &["report", "runs/run", "--format", "json", "-o", "-"]);
+        let text = printed(at, &["report", "runs/run", "--format", "json"]);
         let report: Value = serde_json::from_str(&text).unwrap();
         report["runs"][0].clone()
     };

@@ -272,9 +272,9 @@ pub(crate) struct LookArguments {
     /// Look at the checkpoints of the run one after another, to see how the model learned
     #[arg(long)]
     pub(crate) checkpoints: bool,
-    /// The file of the page; - is standard output
-    #[arg(long, short, default_value = "look.html", value_hint = ValueHint::FilePath)]
-    pub(crate) output: PathBuf,
+    /// The file to write; - is standard output; default: look.html, or standard output for JSON
+    #[arg(long, short, value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value_t = LookFormat::Html)]
     pub(crate) format: LookFormat,
@@ -412,9 +412,9 @@ pub(crate) struct ReportArguments {
     /// Runs to put side by side
     #[arg(required = true, value_hint = ValueHint::DirPath)]
     pub(crate) runs: Vec<PathBuf>,
-    /// The file of the page; - is standard output
-    #[arg(long, short, default_value = "report.html", value_hint = ValueHint::FilePath)]
-    pub(crate) output: PathBuf,
+    /// The file to write; - is standard output; default: report.html, or standard output for JSON
+    #[arg(long, short, value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value_t = LookFormat::Html)]
     pub(crate) format: LookFormat,

@@ -2,12 +2,11 @@
 
 use crate::activity::Activity;
 use crate::arguments::{LookArguments, LookFormat};
+use crate::commands::page_output::write_page;
 use crate::hub::hub;
 use crate::notices::PrintNotices;
 use crate::threads;
-use anyhow::{Context, Result, bail};
-use std::io::{Write, stdout};
-use std::path::Path;
+use anyhow::{Result, bail};
 use std::process::ExitCode;
 use tallow::look::{Look, LookRequest, MOST_CELLS, to_html};
 use tallow::{Device, RunDirectory, SavedModel};
@@ -46,15 +45,7 @@ pub(crate) fn run(arguments: LookArguments) -> Result<ExitCode> {
         }
     };
     activity.end();
-    if arguments.output == Path::new("-") {
-        write!(stdout(), "{text}")?;
-    } else {
-        let path = &arguments.output;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        if arguments.format == LookFormat::Html {
-            eprintln!("{}: open it in a browser", path.display());
-        }
-    }
+    write_page(arguments.output.as_deref(), arguments.format, "look.html", &text)?;
     Ok(ExitCode::SUCCESS)
 }
 

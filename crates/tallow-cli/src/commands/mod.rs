@@ -22,6 +22,7 @@ pub(crate) mod train;
 pub(crate) mod translate;
 pub(crate) mod verify;
 
+mod page_output;
 mod resumable;
 mod scoring;
 mod search_flags;

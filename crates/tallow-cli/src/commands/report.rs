@@ -1,11 +1,10 @@
 //! `tallow report`, and the report that `tallow train` keeps.
 
 use crate::arguments::{LookFormat, ReportArguments};
+use crate::commands::page_output::write_page;
 use crate::notices::warn;
 use anyhow::{Context, Result, bail};
 use std::cell::Cell;
-use std::io::{Write, stdout};
-use std::path::Path;
 use std::process::ExitCode;
 use tallow::humanize::counted;
 use tallow::report::Report;
@@ -25,15 +24,7 @@ pub(crate) fn run(arguments: ReportArguments) -> Result<ExitCode> {
         LookFormat::Html => report.to_html()?,
         LookFormat::Json => serde_json::to_string(&report)? + "\n",
     };
-    if arguments.output == Path::new("-") {
-        write!(stdout(), "{text}")?;
-    } else {
-        let path = &arguments.output;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        if arguments.format == LookFormat::Html {
-            eprintln!("{}: open it in a browser", path.display());
-        }
-    }
+    write_page(arguments.output.as_deref(), arguments.format, "report.html", &text)?;
     Ok(ExitCode::SUCCESS)
 }
 
