@@ -33,7 +33,8 @@ impl Counts {
     /// The counts of a sentence, in the metric's own order; none for a sentence that does not exist.
     pub fn row(&self, sentence: usize) -> &[f64] {
         let begin = sentence.saturating_mul(self.columns);
-        self.numbers.get(begin..begin + self.columns).unwrap_or_default()
+        let end = begin.saturating_add(self.columns);
+        self.numbers.get(begin..end).unwrap_or_default()
     }
 
     /// The sum over some sentences, each as often as it is named.
@@ -54,4 +55,20 @@ impl Counts {
 /// Adds the counts of a sentence to a sum.
 pub(crate) fn add(sum: &mut [f64], row: &[f64]) {
     sum.iter_mut().zip(row).for_each(|(sum, count)| *sum += count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_that_do_not_exist_count_nothing() {
+        let mut counts = Counts::new(2);
+        counts.push([1.0, 2.0]);
+        counts.push([3.0, 4.0]);
+        assert_eq!(counts.row(1), [3.0, 4.0]);
+        assert!([2, usize::MAX].iter().all(|sentence| counts.row(*sentence).is_empty()));
+        assert_eq!(counts.sum([1, 1, usize::MAX]), [6.0, 8.0]);
+        assert_eq!(counts.total(), [4.0, 6.0]);
+    }
 }

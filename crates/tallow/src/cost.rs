@@ -93,7 +93,7 @@ pub struct Measured {
     pub uncached: Option<f64>,
 }
 
-/// Measures the translation of a sentence of this length, token by token; the tokens are arbitrary.
+/// Measures the translation of a sentence of this length, token by token.
 ///
 /// Without a cache, a step runs the decoder over all tokens so far, as in training: all of them side by side.
 ///
@@ -105,8 +105,7 @@ pub fn measure(
     with_uncached: bool,
 ) -> Result<Measured> {
     let architecture = model.architecture();
-    let classes = architecture.classes().max(1) as u64;
-    let tokens: Vec<u32> = (0..length).map(|place| ((7 * place + 3) % classes) as u32).collect();
+    let tokens = some_tokens(architecture, length);
     let source = Tokens::new(&[&tokens], model.device())?;
     let input = [
         &[architecture.target_pad_id()],
@@ -149,8 +148,7 @@ pub fn measure(
 /// # Errors
 /// When the length exceeds the positions of the model, or the model fails.
 pub fn encoder_attention(model: &Transformer, length: u64) -> Result<Option<(f64, f64)>> {
-    let classes = model.architecture().classes().max(1) as u64;
-    let tokens: Vec<u32> = (0..length).map(|place| ((7 * place + 3) % classes) as u32).collect();
+    let tokens = some_tokens(model.architecture(), length);
     let source = Tokens::new(&[&tokens], model.device())?;
     let mut best: Option<(f64, f64)> = None;
     for _ in 0..3 {
@@ -174,6 +172,12 @@ pub fn encoder_attention(model: &Transformer, length: u64) -> Result<Option<(f64
         }
     }
     Ok(best)
+}
+
+/// Tokens for a measurement: any will do.
+fn some_tokens(architecture: &Architecture, length: u64) -> Vec<u32> {
+    let classes = architecture.classes().max(1) as u64;
+    (0..length).map(|place| ((7 * place + 3) % classes) as u32).collect()
 }
 
 /// The shortest time of some runs, in seconds; the first is a warm-up if it is short.

@@ -6,10 +6,9 @@ use tallow_ops::{Key, Purpose};
 
 pub(crate) const VOCABULARY: usize = 13;
 
-/// One architecture for every setting, and combinations of several: odd widths and head counts, one layer, more decoder
-/// heads than encoder heads, other feed-forward widths.
-pub(crate) fn architectures() -> Vec<Architecture> {
-    let base = ModelConfig {
+/// The settings from which the others depart.
+fn base() -> ModelConfig {
+    ModelConfig {
         d_model: 12,
         feed_forward: 20,
         encoder_layers: 2,
@@ -17,7 +16,13 @@ pub(crate) fn architectures() -> Vec<Architecture> {
         heads: 3,
         max_positions: 64,
         ..ModelConfig::default()
-    };
+    }
+}
+
+/// One architecture for every setting, and combinations of several: odd widths and head counts, one layer, more decoder
+/// heads than encoder heads, other feed-forward widths.
+pub(crate) fn architectures() -> Vec<Architecture> {
+    let base = base();
     let models = [
         base.clone(),
         ModelConfig {
@@ -70,14 +75,7 @@ pub(crate) fn architectures() -> Vec<Architecture> {
 /// Architectures that lack something that the others have.
 #[allow(dead_code)] // Not every test needs them.
 pub(crate) fn reduced_architectures() -> Vec<Architecture> {
-    let base = ModelConfig {
-        d_model: 12,
-        feed_forward: 20,
-        encoder_layers: 2,
-        decoder_layers: 2,
-        heads: 3,
-        ..ModelConfig::default()
-    };
+    let base = base();
     let models = [
         ModelConfig {
             norm: Norm::None,

@@ -95,8 +95,8 @@ impl Ablation {
     /// Plans an ablation, and reads the results that are there already.
     ///
     /// # Errors
-    /// When the config is wrong, has neither a test set nor a validation set, or a part does not exist; and when the
-    /// results in the folder are those of other settings.
+    /// When the config is wrong or has no validation set, or a part does not exist; and when the results in the folder
+    /// are those of other settings.
     pub fn new(plan: AblationPlan) -> Result<Self> {
         let config = Config::compose(&plan.config, &plan.set)?.config;
         if config.data.valid.is_none() {

@@ -2,21 +2,11 @@
 
 use super::{Ablation, AblationRow};
 
-/// The cells of a row: the part, what is trained, the value with its spread, the difference, p, and the loss.
-pub(super) struct Cells {
-    pub(super) name: String,
-    pub(super) about: String,
-    pub(super) value: String,
-    pub(super) difference: String,
-    pub(super) p_value: String,
-    pub(super) loss: String,
-    pub(super) remark: String,
-}
-
 impl Ablation {
-    /// The titles of the columns.
-    pub(super) fn titles(&self) -> [String; 7] {
-        [
+    /// The rows of the table, the titles first. The spread is the standard deviation over seeds, p that of Welch's
+    /// t-test against the recipe itself.
+    pub fn table(&self) -> Vec<Vec<String>> {
+        let titles = [
             "part",
             "what is trained",
             &self.measure,
@@ -24,22 +14,17 @@ impl Ablation {
             "p",
             "loss",
             "remarks",
-        ]
-        .map(str::to_owned)
-    }
-
-    /// The cells of every row. The spread is the standard deviation over seeds, p that of Welch's t-test against the
-    /// recipe itself.
-    pub(super) fn cells(&self) -> Vec<Cells> {
+        ];
         let whole = self.rows.first();
-        self.rows
-            .iter()
-            .enumerate()
-            .map(|(number, row)| self.row(row, whole.filter(|_| number > 0)))
+        let rows = self.rows.iter().enumerate();
+        let rows = rows.map(|(number, row)| self.row(row, whole.filter(|_| number > 0)));
+        std::iter::once(titles.map(str::to_owned))
+            .chain(rows)
+            .map(Vec::from)
             .collect()
     }
 
-    fn row(&self, row: &AblationRow, whole: Option<&AblationRow>) -> Cells {
+    fn row(&self, row: &AblationRow, whole: Option<&AblationRow>) -> [String; 7] {
         let (mean, spread) = row.summary(whole);
         let digits = self.digits;
         let number = |value: f64| format!("{value:.digits$}");
@@ -76,33 +61,15 @@ impl Ablation {
         if !row.marian_mt_faults.is_empty() {
             remarks.push("no MarianMT model".to_owned());
         }
-        Cells {
-            name: row.part.name.to_owned(),
-            about: row.part.about.to_owned(),
+        [
+            row.part.name.to_owned(),
+            row.part.about.to_owned(),
             value,
             difference,
             p_value,
             loss,
-            remark: remarks.join("; "),
-        }
-    }
-
-    /// The rows of the table, the titles first.
-    pub fn table(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![self.titles().to_vec()];
-        for cells in self.cells() {
-            let Cells {
-                name,
-                about,
-                value,
-                difference,
-                p_value,
-                loss,
-                remark,
-            } = cells;
-            rows.push(vec![name, about, value, difference, p_value, loss, remark]);
-        }
-        rows
+            remarks.join("; "),
+        ]
     }
 
     /// The table in Markdown, with a line about what it shows.

@@ -148,7 +148,6 @@ fn trained(
     score: &ScoreConfig,
 ) -> Result<Option<WordCounts>> {
     let corpora: Vec<CorpusFiles> = match found.iter().find_map(Found::config) {
-        _ if arguments.no_train => return Ok(None),
         _ if !arguments.train.is_empty() => {
             let of_file = |path: &PathBuf| CorpusFiles::two_files(path, path);
             arguments.train.iter().map(of_file).collect()
