@@ -115,7 +115,7 @@ impl Now {
     fn told(&self, elapsed: Duration) -> Option<String> {
         let (done, all) = self.count?;
         let of_all = all.map_or(String::new(), |all| format!(" of {}", thousands(all as f64)));
-        let speed = (done - self.before) as f64 / elapsed.as_secs_f64().max(1e-3);
+        let speed = done.saturating_sub(self.before) as f64 / elapsed.as_secs_f64().max(1e-3);
         let left = self
             .seconds_left(elapsed)
             .map_or(String::new(), |left| format!(", {} left", duration(left)));

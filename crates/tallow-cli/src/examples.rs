@@ -10,6 +10,24 @@ EXAMPLES
 Ctrl-C finishes the update, writes a checkpoint and exits with code 130; a second one stops at once.
 The run is in runs/<name>: best/ is the best model, metrics.jsonl the log, events/ is for TensorBoard.";
 
+pub(crate) const CLEAN_EXAMPLES: &str = "\
+EXAMPLES
+  tallow clean messy.toml --output cleaned
+  tallow clean messy.toml --output cleaned --set 'data.clean={numbers=false, max_repeats=5}'
+  cut -f1 cleaned/train.en.dropped | sort | uniq -c      # how many pairs each rule has dropped
+
+The same rules clean text while it is prepared for training, with data.clean = {} in the config.";
+
+pub(crate) const PREPARE_EXAMPLES: &str = "\
+EXAMPLES
+  tallow prepare configs/numbers-en-de.toml
+  tallow prepare large.toml --set data.prepared=/data/prepared
+  tallow prepare large.toml --verify                    # reads every prepared pair again
+  zcat dump.tsv.gz | cut -f2,5 | tallow prepare large.toml      # with train = [{ tsv = \"-\" }]
+
+Training does this by itself. What is prepared is used by every run with the same text, tokenizer and filters. A preparation
+that was stopped goes on.";
+
 pub(crate) const TRANSLATE_EXAMPLES: &str = "\
 EXAMPLES
   echo 'A dog runs.' | tallow translate runs/multi30k-en-de-plain

@@ -71,6 +71,8 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Train(arguments) => commands::train::run(arguments),
+        Command::Clean(arguments) => commands::clean::run(arguments),
+        Command::Prepare(arguments) => commands::prepare::run(arguments),
         Command::Translate(arguments) => commands::translate::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Compare(arguments) => commands::compare::run(arguments),

@@ -1,5 +1,6 @@
 //! The display of training.
 
+use crate::activity::Activity;
 use crate::colour::{Stream, Tone, warning};
 use crate::notices::say;
 use crate::profile::table;
@@ -11,7 +12,7 @@ use std::io::{IsTerminal, Write as _, stderr, stdout};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tallow::humanize::{duration, thousands};
-use tallow::{Listener, Notice, TestScores};
+use tallow::{Listener, Notice, TestScores, Work};
 use tallow_train::{Ending, Event, Measure, Observer, Validation};
 
 /// The interval between lines if there is no terminal.
@@ -31,7 +32,49 @@ pub(crate) struct Progress {
     standing: Arc<Mutex<Standing>>,
     /// The reason why scores could not be printed. A listener has nobody to return it to.
     unprinted: RefCell<Option<std::io::Error>>,
+    /// The work before training.
+    work: RefCell<WorkShown>,
 }
+
+/// Work that is shown while it lasts.
+struct WorkShown {
+    activity: Activity,
+    /// Empty if there is none.
+    what: &'static str,
+    last_line: Instant,
+}
+
+impl WorkShown {
+    fn new() -> Self {
+        Self {
+            activity: Activity::new(true),
+            what: "",
+            last_line: Instant::now(),
+        }
+    }
+
+    fn show(&mut self, work: &Work) {
+        if self.what != work.what {
+            self.activity.begin(work.what);
+            (self.what, self.last_line) = (work.what, Instant::now());
+        }
+        self.activity.count(work.done, work.all, "lines");
+        if self.last_line.elapsed() >= LINE_EVERY {
+            self.activity.tell_progress();
+            self.last_line = Instant::now();
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.what.is_empty() {
+            self.activity.end();
+            self.what = "";
+        }
+    }
+}
+
+/// How many lines of work pass between two looks at it.
+const LINES_OF_WORK: u64 = 256;
 
 /// Sums since the last line, and the times for the speed.
 struct State {
@@ -102,6 +145,7 @@ impl Progress {
             }),
             standing: Arc::default(),
             unprinted: RefCell::default(),
+            work: RefCell::new(WorkShown::new()),
         }
     }
 
@@ -119,6 +163,7 @@ impl Progress {
     }
 
     pub(crate) fn finish(&self) {
+        self.work.borrow_mut().end();
         self.bar.finish_and_clear();
     }
 
@@ -211,6 +256,7 @@ impl Observer for Progress {
                 workers,
                 parameters,
             } => {
+                self.work.borrow_mut().end();
                 self.state.borrow_mut().max_updates = *max_updates;
                 let millions = *parameters as f64 / 1e6;
                 self.say(&format!(
@@ -316,7 +362,14 @@ impl Observer for Progress {
 }
 
 impl Listener for Progress {
+    fn working(&self, work: &Work) {
+        if work.done.is_multiple_of(LINES_OF_WORK) || work.all == Some(work.done) {
+            self.work.borrow_mut().show(work);
+        }
+    }
+
     fn notice(&self, notice: &Notice) {
+        self.work.borrow_mut().end();
         match notice {
             // The caller prints this together with the command to resume.
             Notice::Ended {

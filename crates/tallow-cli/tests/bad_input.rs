@@ -384,7 +384,11 @@ fn files_that_are_no_text() {
     let (folder, _) = trained();
     let at = folder.path();
     for (name, bytes, way_out) in [
-        ("x.zst", &b"\x28\xb5\x2f\xfd\x04\x50\x29\0\0one\n"[..], "`zstd -dc`"),
+        (
+            "x.zst",
+            &b"\x28\xb5\x2f\xfd\x04\x50\x29\0\0one\n"[..],
+            "the zstd data is damaged or incomplete",
+        ),
         ("x.xz", b"\xfd7zXZ\0\0\x04\n", "`xz -dc`"),
         ("x.bz2", b"BZh91AY&SY\n", "`bzip2 -dc`"),
         ("x.txt", b"\xff\xfeo\0n\0e\0\n\0", "UTF-16"),

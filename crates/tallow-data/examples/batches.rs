@@ -45,11 +45,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let sampler = Sampler::new(Arc::new(corpus), &config, 1);
     let start = Instant::now();
-    let plan = sampler.epoch(0);
+    let plan = sampler.epoch(0)?;
     println!("planned  {:7.1} ms  {} batches", milliseconds(start), plan.len());
 
     let start = Instant::now();
-    let batches: Vec<Batch> = plan.iter().map(|indices| sampler.corpus().batch(indices)).collect();
+    let batches: Vec<Batch> = plan
+        .iter()
+        .map(|indices| sampler.batch(0, indices))
+        .collect::<Result<_, _>>()?;
     let pairs: usize = batches.iter().map(|batch| batch.flatten(0).ids.len()).sum();
     println!("flat     {:7.1} ms  {pairs} pairs", milliseconds(start));
 

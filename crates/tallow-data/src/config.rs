@@ -4,10 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clean::CleanConfig;
 use crate::filter::Filters;
+use crate::lines::is_blank;
+use crate::shards::expand;
 
 /// The largest weight of a corpus: more repetitions in one epoch are surely a mistake.
 pub(crate) const MAX_WEIGHT: f64 = 1000.0;
+
+/// The smallest weight: no corpus has so many pairs that one of them would remain.
+const MIN_WEIGHT: f64 = 1e-12;
 
 /// The text that a run reads, and how it is cut into batches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,11 +37,19 @@ pub struct DataConfig {
     /// Whether to drop and count a training pair whose two lines both occurred earlier, in the same corpus or in one
     /// before it. Default: false.
     pub drop_duplicates: bool,
-    /// How many pairs are sorted by length together. Larger pools fill the batches better, smaller pools mix lengths
-    /// more; 0 sorts a whole epoch. Default: 100,000.
+    /// Rules that drop pairs which are probably no translations of each other. Default: none.
+    pub clean: Option<CleanConfig>,
+    /// How many pairs are in memory and sorted by length together. Larger pools fill the batches better, smaller pools
+    /// mix lengths more; 0 takes a whole epoch. Default: 100,000.
     pub pool_pairs: usize,
+    /// Raises the share of small corpora: the share of each corpus in an epoch, which is its number of pairs times its
+    /// weight, becomes its power of 1 / temperature (Arivazhagan et al. 2019). The largest corpus keeps its weight.
+    /// Default: 1, which changes nothing; 5 is usual for many languages.
+    pub temperature: f64,
     /// How many batches are prepared ahead of the one in training. Default: 4.
     pub prefetch_batches: usize,
+    /// The folder for prepared corpora, which runs share. Default: `prepared` beside the run's directory.
+    pub prepared: Option<PathBuf>,
 }
 
 impl Default for DataConfig {
@@ -48,14 +62,18 @@ impl Default for DataConfig {
             max_length: 100,
             max_length_ratio: 0.0,
             drop_duplicates: false,
+            clean: None,
             pool_pairs: 100_000,
+            temperature: 1.0,
             prefetch_batches: 4,
+            prepared: None,
         }
     }
 }
 
-/// The files of one parallel corpus: either `source` and `target`, where line N of both is one pair, or `tsv`, each
-/// line of which is a source, one tab and a target. Each file may be gzip.
+/// The files of one parallel corpus: `source` and `target`, where line N of both is one pair; or `tsv`, each line of
+/// which is a source, one tab and a target; or `tmx` or `po`, the forms of translators. Each file may be compressed by
+/// gzip or zstd. A name with `*`, `?` or `[...]` stands for several files, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorpusFiles {
@@ -68,6 +86,22 @@ pub struct CorpusFiles {
     /// One file with both. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tsv: Option<PathBuf>,
+    /// A translation memory in the form TMX. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tmx: Option<PathBuf>,
+    /// A PO file of GNU gettext: translations of software. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub po: Option<PathBuf>,
+    /// The codes of source and target language in `tmx`. Default: that of the file's header, and another one of its
+    /// first unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub languages: Option<[String; 2]>,
+    /// Put before every source line, with a space between, such as `>>de<<`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_prefix: Option<String>,
+    /// Put before every target line, with a space between. Only for training. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_prefix: Option<String>,
     /// A file of word alignments, one line for each pair: see [`crate::WordAlignments`]. Only for training, with
     /// `train.guided_alignment`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,6 +117,11 @@ impl Default for CorpusFiles {
             source: None,
             target: None,
             tsv: None,
+            tmx: None,
+            po: None,
+            languages: None,
+            source_prefix: None,
+            target_prefix: None,
             alignments: None,
             weight: 1.0,
         }
@@ -112,8 +151,23 @@ impl DataConfig {
         for (key, corpus) in self.corpora() {
             if let Err(found) = corpus.form() {
                 faults.push(format!(
-                    "{key}: give either `source` and `target` or `tsv`; this entry has {found}"
+                    "{key}: give `source` and `target`, or one of `tsv`, `tmx` and `po`; this entry has {found}"
                 ));
+            }
+            if corpus.languages.is_some() && corpus.tmx.is_none() {
+                faults.push(format!(
+                    "{key}.languages: only a `tmx` has languages to choose from; remove it"
+                ));
+            }
+            for (side, prefix) in [("source", &corpus.source_prefix), ("target", &corpus.target_prefix)] {
+                if prefix
+                    .as_ref()
+                    .is_some_and(|prefix| is_blank(prefix) || prefix.trim() != prefix || prefix.contains(['\n', '\t']))
+                {
+                    faults.push(format!(
+                        "{key}.{side}_prefix: must have text, on one line and without white space around it"
+                    ));
+                }
             }
             let training = key.starts_with("data.train");
             if training && !weight_is_valid(corpus.weight) {
@@ -125,6 +179,11 @@ impl DataConfig {
             if !training && corpus.weight != 1.0 {
                 faults.push(format!(
                     "{key}.weight: only the corpora of data.train have weights; remove it"
+                ));
+            }
+            if !training && corpus.target_prefix.is_some() {
+                faults.push(format!(
+                    "{key}.target_prefix: references are scored as they are; remove it, and ask for the prefix when you translate"
                 ));
             }
             if !training && corpus.alignments.is_some() {
@@ -148,6 +207,14 @@ impl DataConfig {
                 "data.max_length_ratio: {ratio} must be 0 (any ratio) or at least 1"
             ));
         }
+        let rules = self.clean.iter().flat_map(CleanConfig::faults);
+        faults.extend(rules.map(|fault| format!("data.clean.{fault}")));
+        let temperature = self.temperature;
+        if !(temperature >= 1.0 && temperature.is_finite()) {
+            faults.push(format!(
+                "data.temperature: {temperature} must be at least 1, which takes corpora by their size"
+            ));
+        }
         if self.prefetch_batches > 10_000 {
             let found = self.prefetch_batches;
             faults.push(format!(
@@ -165,11 +232,15 @@ impl DataConfig {
                 ("source", &corpus.source),
                 ("target", &corpus.target),
                 ("tsv", &corpus.tsv),
+                ("tmx", &corpus.tmx),
+                ("po", &corpus.po),
                 ("alignments", &corpus.alignments),
             ];
             for (name, path) in files {
-                if let Some(path) = path.as_deref().filter(|path| !path.exists()) {
-                    faults.push(format!("{key}.{name}: {}: no such file", path.display()));
+                if let Some(path) = path
+                    && let Some(fault) = missing(path)
+                {
+                    faults.push(format!("{key}.{name}: {fault}"));
                 }
             }
         }
@@ -189,10 +260,24 @@ impl DataConfig {
     }
 }
 
-/// The two ways to store a parallel corpus.
+/// Why there is no file of this name or pattern, if there is none. `-` is a pipe.
+fn missing(path: &Path) -> Option<String> {
+    match expand(path) {
+        _ if path.as_os_str() == "-" => None,
+        Err(fault) => Some(fault.to_string()),
+        Ok(files) => files
+            .iter()
+            .find(|file| !file.exists())
+            .map(|file| format!("{}: no such file", file.display())),
+    }
+}
+
+/// The ways to store a parallel corpus.
 pub(crate) enum CorpusForm<'a> {
     TwoFiles { source: &'a Path, target: &'a Path },
     Tsv(&'a Path),
+    Tmx(&'a Path),
+    Po(&'a Path),
 }
 
 impl CorpusFiles {
@@ -215,21 +300,26 @@ impl CorpusFiles {
 
     /// The form of this entry; if it has neither form, its keys in words.
     pub(crate) fn form(&self) -> Result<CorpusForm<'_>, String> {
-        match (&self.source, &self.target, &self.tsv) {
-            (Some(source), Some(target), None) => Ok(CorpusForm::TwoFiles { source, target }),
-            (None, None, Some(path)) => Ok(CorpusForm::Tsv(path)),
-            (None, None, None) => Err("none of them".into()),
-            (source, target, tsv) => {
-                let given = [("`source`", source), ("`target`", target), ("`tsv`", tsv)];
-                let given: Vec<&str> = given
-                    .iter()
-                    .filter(|(_, path)| path.is_some())
-                    .map(|(name, _)| *name)
-                    .collect();
-                Err(if given.len() == 1 {
-                    format!("only {}", given[0])
-                } else {
-                    given.join(" and ")
+        let given = [
+            ("`source`", &self.source),
+            ("`target`", &self.target),
+            ("`tsv`", &self.tsv),
+            ("`tmx`", &self.tmx),
+            ("`po`", &self.po),
+        ];
+        let paths = given.map(|(_, path)| path.as_deref());
+        match paths {
+            [Some(source), Some(target), None, None, None] => Ok(CorpusForm::TwoFiles { source, target }),
+            [None, None, Some(path), None, None] => Ok(CorpusForm::Tsv(path)),
+            [None, None, None, Some(path), None] => Ok(CorpusForm::Tmx(path)),
+            [None, None, None, None, Some(path)] => Ok(CorpusForm::Po(path)),
+            _ => {
+                let given = given.iter().filter(|(_, path)| path.is_some());
+                let given: Vec<&str> = given.map(|(name, _)| *name).collect();
+                Err(match given.as_slice() {
+                    [] => "none of them".into(),
+                    [one] => format!("only {one}"),
+                    several => several.join(" and "),
                 })
             }
         }
@@ -238,7 +328,7 @@ impl CorpusFiles {
 
 /// Whether an epoch can be drawn with this weight.
 pub(crate) fn weight_is_valid(weight: f64) -> bool {
-    weight > 0.0 && weight <= MAX_WEIGHT
+    (MIN_WEIGHT..=MAX_WEIGHT).contains(&weight)
 }
 
 #[cfg(test)]
@@ -278,7 +368,7 @@ mod tests {
                 "batch_tokens": 0, "max_length": 1, "max_length_ratio": 0.5, "prefetch_batches": 100000}"#,
         )
         .unwrap();
-        let either = "give either `source` and `target` or `tsv`; this entry has";
+        let either = "give `source` and `target`, or one of `tsv`, `tmx` and `po`; this entry has";
         let expected = [
             format!("data.train[0]: {either} only `source`"),
             format!("data.train[1]: {either} `source` and `target` and `tsv`"),

@@ -1,17 +1,18 @@
 //! Encoded, filtered pairs in memory.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::ops::Range;
 
-use crate::batch::Example;
+use crate::batch::Batch;
+use crate::clean::Cleaning;
 use crate::config::weight_is_valid;
+use crate::cuts::{Cuts, Recut, has_words_of, without_end};
 use crate::error::{BoxError, DataError};
 use crate::filter::{FilterReport, Filters};
 use crate::lines::{FileRecord, is_blank};
+use crate::pair_source::{Pair, PairSource, PartOfPairs};
 use crate::parallel::ParallelText;
-use crate::recut::{Recut, Recuts};
-use crate::word_alignments::{Link, WordsOf, token_links};
+use crate::word_alignments::{Link, WordsOf};
 
 /// How many pairs are passed to the encoders at a time.
 const CHUNK: usize = 4096;
@@ -25,25 +26,16 @@ pub struct Corpus {
     offsets: Vec<usize>,
     ids: Vec<u64>,
     parts: Vec<Part>,
-    recuts: Option<Recuts>,
     alignments: Option<Alignments>,
+    cuts: Cuts,
 }
 
 /// The word alignments of the pairs of a [`Corpus`].
+#[derive(Debug)]
 struct Alignments {
     links: Vec<Link>,
     /// The end of each pair's links.
     ends: Vec<usize>,
-    words_of_source: WordsOf,
-    words_of_target: WordsOf,
-}
-
-impl fmt::Debug for Alignments {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Alignments")
-            .field("links", &self.links.len())
-            .finish_non_exhaustive()
-    }
 }
 
 /// One of the corpora that make up a [`Corpus`].
@@ -56,18 +48,6 @@ pub(crate) struct Part {
     first_id: u64,
     files: Vec<FileRecord>,
     report: FilterReport,
-}
-
-/// A view of one encoded pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pair<'a> {
-    /// The number, from 0, of the pair's line among all lines of all corpora in their order, before any filter. It is
-    /// the same with other filters and in every epoch, so random numbers can be keyed by it.
-    pub id: u64,
-    /// The source tokens, the last of them `</s>`.
-    pub source: &'a [u32],
-    /// The target tokens, the last of them `</s>`.
-    pub target: &'a [u32],
 }
 
 impl Part {
@@ -96,6 +76,21 @@ impl Corpus {
         texts: &[ParallelText],
         end_id: u32,
         filters: &Filters,
+        encode_source: impl FnMut(&[&str]) -> Result<Vec<Vec<u32>>, E>,
+        encode_target: impl FnMut(&[&str]) -> Result<Vec<Vec<u32>>, E>,
+    ) -> Result<Self, DataError> {
+        Self::build_cleaned(texts, end_id, filters, None, encode_source, encode_target)
+    }
+
+    /// As [`Corpus::build`], without the pairs that rules drop. The rules were prepared for these texts.
+    ///
+    /// # Errors
+    /// As for [`Corpus::build`].
+    pub fn build_cleaned<E: Into<BoxError>>(
+        texts: &[ParallelText],
+        end_id: u32,
+        filters: &Filters,
+        cleaning: Option<&Cleaning>,
         mut encode_source: impl FnMut(&[&str]) -> Result<Vec<Vec<u32>>, E>,
         mut encode_target: impl FnMut(&[&str]) -> Result<Vec<Vec<u32>>, E>,
     ) -> Result<Self, DataError> {
@@ -107,13 +102,13 @@ impl Corpus {
             offsets: vec![0],
             ids: Vec::new(),
             parts: Vec::new(),
-            recuts: None,
             alignments: None,
+            cuts: Cuts::default(),
         };
         // Compares the texts themselves, not hashes of them: a hash collision would drop a valid pair.
         let mut seen = HashSet::new();
         let mut first_id = 0;
-        for text in texts {
+        for (number, text) in texts.iter().enumerate() {
             let name = text.name();
             if !weight_is_valid(text.weight) {
                 return Err(DataError::Weight {
@@ -133,6 +128,10 @@ impl Corpus {
                     report.empty.add(line);
                 } else if filters.drop_duplicates && !seen.insert((source.as_str(), target.as_str())) {
                     report.duplicate.add(line);
+                } else if let Some(rule) =
+                    cleaning.and_then(|cleaning| cleaning.verdict(number, index as u64, source, target))
+                {
+                    report.add_unclean(rule, line);
                 } else {
                     candidates.push(index);
                 }
@@ -176,27 +175,18 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// Lets every epoch of training cut the sentences anew, with one function for source sides and one for target sides
-    /// (subword regularization). A side that would become longer than `longest` tokens, `</s>` included, keeps its
-    /// first cut.
-    ///
-    /// Only a [`crate::Sampler`] uses these functions, keyed by its seed, the epoch and [`Pair::id`]. Everything else,
-    /// such as [`Corpus::pair`], still returns the pairs as they were encoded.
-    pub fn recut_with(self, source: Recut, target: Recut, longest: usize) -> Self {
-        let recuts = Recuts {
-            source,
-            target,
-            longest,
-        };
-        Self {
-            recuts: Some(recuts),
-            ..self
-        }
+    /// Lets every epoch of training cut the sentences anew: see [`Cuts::anew`]. Everything else than a
+    /// [`crate::Sampler`], such as [`Corpus::pair`], still returns the pairs as they were encoded.
+    #[must_use]
+    pub fn recut_with(mut self, source: Recut, target: Recut, longest: usize) -> Self {
+        self.cuts = std::mem::take(&mut self.cuts).anew(source, target, longest);
+        self
     }
 
     /// Gives the pairs the word alignments of `texts`, from which this corpus was built, if any of them has some. The
     /// functions return the words of tokens of either side. A pair gets no links if they find another number of words
     /// in it than white space separates; it is counted in [`FilterReport::unaligned`].
+    #[must_use]
     pub fn align_with(mut self, texts: &[ParallelText], words_of_source: WordsOf, words_of_target: WordsOf) -> Self {
         if texts.iter().all(|text| text.alignments.is_none()) {
             return self;
@@ -207,8 +197,8 @@ impl Corpus {
                 if let Some(alignments) = &text.alignments {
                     let pair = self.pair(index);
                     let line = (pair.id - self.parts[number].first_id) as usize;
-                    let is_same = has_words_of(&words_of_source, pair.source, &text.source[line])
-                        && has_words_of(&words_of_target, pair.target, &text.target[line]);
+                    let is_same = has_words_of(&words_of_source, without_end(pair.source), &text.source[line])
+                        && has_words_of(&words_of_target, without_end(pair.target), &text.target[line]);
                     if is_same {
                         links.extend(alignments.line(line));
                     } else {
@@ -218,40 +208,16 @@ impl Corpus {
                 ends[index] = links.len();
             }
         }
-        self.alignments = Some(Alignments {
-            links,
-            ends,
-            words_of_source,
-            words_of_target,
-        });
+        self.alignments = Some(Alignments { links, ends });
+        self.cuts = std::mem::take(&mut self.cuts).with_words(words_of_source, words_of_target);
         self
     }
 
-    /// The pair with this index, cut in this way.
-    pub(crate) fn example(&self, index: usize, source: Vec<u32>, target: Vec<u32>) -> Example {
-        let links = self.alignments.as_ref().map_or_else(Vec::new, |alignments| {
+    fn links(&self, index: usize) -> &[Link] {
+        self.alignments.as_ref().map_or(&[], |alignments| {
             let start = index.checked_sub(1).map_or(0, |before| alignments.ends[before]);
-            let links = &alignments.links[start..alignments.ends[index]];
-            if links.is_empty() {
-                return Vec::new();
-            }
-            let source_words = (alignments.words_of_source)(without_end(&source));
-            token_links(
-                links,
-                &source_words,
-                &(alignments.words_of_target)(without_end(&target)),
-            )
-        });
-        Example {
-            id: self.ids[index],
-            source,
-            target,
-            links,
-        }
-    }
-
-    pub(crate) fn recuts(&self) -> Option<&Recuts> {
-        self.recuts.as_ref()
+            &alignments.links[start..alignments.ends[index]]
+        })
     }
 
     fn push(&mut self, id: u64, source: &[u32], target: &[u32], end_id: u32) {
@@ -287,6 +253,18 @@ impl Corpus {
             id: self.ids[index],
             source: &self.tokens[start..middle],
             target: &self.tokens[middle..end],
+            links: self.links(index),
+        }
+    }
+
+    /// The batch of the pairs with these numbers, in their usual cuts.
+    ///
+    /// # Panics
+    /// As [`Corpus::pair`].
+    pub fn batch(&self, indices: &[usize]) -> Batch {
+        let example = |&index: &usize| self.cuts.usual(self.pair(index));
+        Batch {
+            examples: indices.iter().map(example).collect(),
         }
     }
 
@@ -328,9 +306,28 @@ impl Corpus {
     }
 }
 
+impl PairSource for Corpus {
+    fn parts(&self) -> Vec<PartOfPairs> {
+        let part = |part: &Part| PartOfPairs {
+            pairs: part.pairs.clone(),
+            weight: part.weight,
+        };
+        self.parts.iter().map(part).collect()
+    }
+
+    fn cuts(&self) -> &Cuts {
+        &self.cuts
+    }
+
+    fn read(&self, indices: &[usize], visit: &mut dyn FnMut(Pair<'_>)) -> Result<(), DataError> {
+        indices.iter().for_each(|index| visit(self.pair(*index)));
+        Ok(())
+    }
+}
+
 impl Filters {
     /// Whether a pair of these lengths (with `</s>`) stays; counts it otherwise.
-    fn admit(&self, source: usize, target: usize, line: u64, report: &mut FilterReport) -> bool {
+    pub(crate) fn admit(&self, source: usize, target: usize, line: u64, report: &mut FilterReport) -> bool {
         let (shorter, longer) = (source.min(target), source.max(target));
         if self.drop_empty && shorter < 2 {
             report.empty.add(line);
@@ -346,18 +343,6 @@ impl Filters {
         }
         false
     }
-}
-
-fn without_end(tokens: &[u32]) -> &[u32] {
-    tokens.split_last().map_or(tokens, |(_, text)| text)
-}
-
-/// Whether the tokens of a line have as many words as the line itself.
-fn has_words_of(words_of: &WordsOf, tokens: &[u32], line: &str) -> bool {
-    let words = words_of(without_end(tokens))
-        .last()
-        .map_or(0, |last| *last as usize + 1);
-    words == line.split_whitespace().count()
 }
 
 /// Encodes the lines of `chunk`, which are lines of side 0 (source) or 1 (target) of `text`.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use crate::count::counted;
 use crate::file_signature::Format;
+use crate::lines::Compression;
+use crate::pool::WorkerLost;
 
 /// An error of the caller's encoder, of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -32,14 +34,14 @@ pub enum DataError {
     },
 
     /// A file ends too early, or its compressed data is damaged.
-    #[error("{}: line {line}: cannot read on: {error}{}", path.display(), hint(*gzip, error))]
+    #[error("{}: line {line}: cannot read on: {error}{}", path.display(), hint(*compression, error))]
     Read {
         /// The file.
         path: PathBuf,
         /// The line being read.
         line: u64,
-        /// Whether the file is compressed.
-        gzip: bool,
+        /// The compression of the file.
+        compression: Option<Compression>,
         /// The reason of the system or of the decompressor.
         error: io::Error,
     },
@@ -113,6 +115,40 @@ pub enum DataError {
         columns: usize,
     },
 
+    /// A PO file has a line that such files do not have.
+    #[error("{}: line {line}: {reason}; `msgfmt -c` checks such files", path.display())]
+    Catalog {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+        /// The fault.
+        reason: String,
+    },
+
+    /// A TMX file is no well-formed XML.
+    #[error("{}: byte {byte}: {reason}; `xmllint` checks such files", path.display())]
+    Xml {
+        /// The file.
+        path: PathBuf,
+        /// The place, counted from 0.
+        byte: u64,
+        /// The fault.
+        reason: String,
+    },
+
+    /// A translation memory or a PO file has no pair.
+    #[error("{}: no entry has {}", path.display(), match languages {
+        Some([source, target]) => format!("both languages, {source} and {target}; `languages` names others"),
+        None => "a translation".to_owned(),
+    })]
+    NoTranslation {
+        /// The file.
+        path: PathBuf,
+        /// The languages of a translation memory.
+        languages: Option<[String; 2]>,
+    },
+
     /// A file of word alignments has another number of lines than its corpus has pairs.
     #[error(
         "{}: {} of alignments for {}; line N belongs to the Nth pair of its corpus",
@@ -127,6 +163,49 @@ pub enum DataError {
         lines: u64,
         /// The number of pairs.
         pairs: u64,
+    },
+
+    /// A file of word alignments ends before its corpus.
+    #[error(
+        "{}: line {} is missing: this file has {} of alignments, and its corpus has more pairs; line N belongs to the \
+         Nth pair of its corpus",
+        path.display(),
+        lines + 1,
+        counted(*lines, "line")
+    )]
+    AlignmentEnds {
+        /// The file.
+        path: PathBuf,
+        /// Its number of lines.
+        lines: u64,
+    },
+
+    /// A pattern that stands for no file.
+    #[error("{}: {reason}", pattern.display())]
+    Pattern {
+        /// The pattern.
+        pattern: PathBuf,
+        /// The fault.
+        reason: String,
+    },
+
+    /// Patterns for both sides of a corpus that different numbers of files have.
+    #[error(
+        "{} is the name of {}, and {} of {}; the Nth of both must be translations of each other",
+        source_name.display(),
+        counted(*sources as u64, "file"),
+        target_name.display(),
+        counted(*targets as u64, "file")
+    )]
+    ShardCounts {
+        /// The pattern of the source side.
+        source_name: PathBuf,
+        /// Its number of files.
+        sources: usize,
+        /// The pattern of the target side.
+        target_name: PathBuf,
+        /// Its number of files.
+        targets: usize,
     },
 
     /// A link of a word alignment has another form, or a word that is not there.
@@ -158,7 +237,7 @@ pub enum DataError {
     },
 
     /// A corpus entry names no files, or too many.
-    #[error("a corpus needs either `source` and `target` or `tsv`, and this one has {found}")]
+    #[error("a corpus needs `source` and `target`, or one of `tsv`, `tmx` and `po`, and this one has {found}")]
     CorpusForm {
         /// The keys that were given.
         found: String,
@@ -217,27 +296,53 @@ pub enum DataError {
         got: usize,
     },
 
-    /// A cursor is beyond the end of its epoch.
+    /// A cursor is beyond the end of its window.
     #[error(
-        "the data position to resume from is batch {batch} of epoch {epoch}, which has only {batches}: \
+        "the data position to resume from is batch {batch} of window {window} of epoch {epoch}, which has only {batches}: \
          the corpus, the seed, a key of [data] or the machine has changed since the checkpoint was written"
     )]
     Cursor {
         /// The epoch, counted from 0.
         epoch: u64,
+        /// The window asked for, counted from 0.
+        window: u64,
         /// The batch asked for, counted from 0.
         batch: u64,
-        /// The number of batches of that epoch.
+        /// The number of batches of that window.
         batches: usize,
     },
 
-    /// The thread that prepares batches could not be started.
-    #[error("cannot start the thread that prepares batches: {0}")]
+    /// A cursor of a version that gave this corpus another order.
+    #[error(
+        "this run was begun by a version of Tallow that gave corpora of more than data.pool_pairs or 2^20 pairs another \
+         order: \
+         finish it with that version, or begin a new run from its best model with `init`"
+    )]
+    EarlierOrder,
+
+    /// A thread that prepares batches could not be started.
+    #[error("cannot start a thread that prepares batches: {0}")]
     Thread(io::Error),
 
-    /// The thread that prepares batches panicked: an error in this crate.
-    #[error("the thread that prepares batches broke down: {0}")]
+    /// A thread that prepares batches panicked: an error in this crate.
+    #[error("the threads that prepare batches broke down: {0}")]
     Broken(String),
+
+    /// A file of a prepared corpus cannot be used.
+    #[error("{}: {reason}; remove the file, and the corpus is prepared anew", path.display())]
+    Prepared {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        reason: String,
+    },
+
+    /// The text changed while it was prepared.
+    #[error("{name}: the text changed while it was read: prepare it again when nothing writes to it any more")]
+    Changed {
+        /// The corpus.
+        name: String,
+    },
 
     /// The options of a toy corpus cannot be met.
     #[error("toy {toy}: {reason}")]
@@ -256,13 +361,19 @@ pub enum DataError {
     },
 }
 
+impl From<WorkerLost> for DataError {
+    fn from(_: WorkerLost) -> Self {
+        Self::Broken("a worker stopped".into())
+    }
+}
+
 /// The advice for a file that ends too early.
-fn hint(gzip: bool, error: &io::Error) -> &'static str {
-    if gzip {
-        "; the gzip data is damaged or incomplete: fetch or compress the file again"
+fn hint(compression: Option<Compression>, error: &io::Error) -> String {
+    if let Some(compression) = compression {
+        format!("; the {compression} data is damaged or incomplete: fetch or compress the file again")
     } else if error.kind() == io::ErrorKind::IsADirectory {
-        "; name a file in it"
+        "; name a file in it".into()
     } else {
-        ""
+        String::new()
     }
 }

@@ -16,7 +16,12 @@ const fn format(magic: &'static [u8], name: &'static str, command: &'static str)
 }
 
 const FORMATS: [Format; 9] = [
-    format(b"\x28\xb5\x2f\xfd", "compressed by zstd", "zstd -dc"),
+    // Inside of a compressed file: otherwise it would be decompressed.
+    format(
+        b"\x28\xb5\x2f\xfd",
+        "compressed by zstd, after something else",
+        "zstd -dc",
+    ),
     format(b"\xfd7zXZ\0", "compressed by xz", "xz -dc"),
     // The level, a digit, comes before the first block.
     format(b"BZh", "compressed by bzip2", "bzip2 -dc"),
@@ -49,7 +54,7 @@ impl fmt::Display for Format {
         }
         write!(
             f,
-            "this is {name}, and only gzip is decompressed here: pipe in, or keep in a file, what `{command}` makes of it"
+            "this is {name}, and only gzip and zstd are decompressed here: pipe in, or keep in a file, what `{command}` makes of it"
         )
     }
 }

@@ -2,15 +2,17 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::clean::Rule;
 use crate::count::counted;
 use crate::tally::Tally;
 
 /// The pairs that [`crate::Corpus::build`] drops. [`Filters::NONE`] keeps every line, as scoring a test set needs.
 ///
 /// A pair is counted under the first reason that applies, in the order of the fields of [`FilterReport`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Filters {
     /// Drop pairs with a side that is blank or encodes to nothing.
     pub drop_empty: bool,
@@ -33,7 +35,7 @@ impl Filters {
 }
 
 /// The result of filtering one corpus. `read` is the sum of `kept` and of the counts of dropped pairs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilterReport {
     /// The corpus, as messages name it.
     pub corpus: String,
@@ -49,15 +51,41 @@ pub struct FilterReport {
     pub too_long: Tally,
     /// Pairs whose sides differ in length by more than `max_length_ratio`.
     pub ratio: Tally,
+    /// Pairs that rules of `data.clean` drop, for each rule that drops some, in the order of the rules.
+    #[serde(default)]
+    pub unclean: Vec<Unclean>,
     /// Pairs that remain, but without their word alignments: the tokenizer divides one of their lines into other words
     /// than white space does.
     pub unaligned: Tally,
 }
 
+/// The pairs that a rule has dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unclean {
+    /// The rule.
+    pub rule: Rule,
+    /// The pairs.
+    pub dropped: Tally,
+}
+
 impl FilterReport {
+    /// Counts a pair that a rule drops, by its line from 1.
+    pub(crate) fn add_unclean(&mut self, rule: Rule, line: u64) {
+        let place = match self.unclean.binary_search_by_key(&rule, |unclean| unclean.rule) {
+            Ok(place) => place,
+            Err(place) => {
+                let dropped = Tally::default();
+                self.unclean.insert(place, Unclean { rule, dropped });
+                place
+            }
+        };
+        self.unclean[place].dropped.add(line);
+    }
+
     /// The number of pairs that were dropped for any reason.
     pub fn dropped(&self) -> u64 {
-        self.empty.count + self.duplicate.count + self.too_long.count + self.ratio.count
+        let unclean: u64 = self.unclean.iter().map(|unclean| unclean.dropped.count).sum();
+        self.empty.count + self.duplicate.count + unclean + self.too_long.count + self.ratio.count
     }
 }
 
@@ -71,14 +99,25 @@ impl fmt::Display for FilterReport {
             self.kept,
             counted(self.read, "pair")
         )?;
-        let reasons = [
-            (&self.empty, "empty"),
-            (&self.duplicate, "duplicate"),
-            (&self.too_long, "too long"),
-            (&self.ratio, "with too different lengths"),
+        let before = [
+            (&self.empty, "empty".to_owned()),
+            (&self.duplicate, "duplicate".to_owned()),
+        ];
+        let rules = self
+            .unclean
+            .iter()
+            .map(|unclean| (&unclean.dropped, unclean.rule.to_string()));
+        let after = [
+            (&self.too_long, "too long".to_owned()),
+            (&self.ratio, "with too different lengths".to_owned()),
         ];
         let mut separator = "; dropped ";
-        for (dropped, reason) in reasons.into_iter().filter(|(dropped, _)| dropped.count > 0) {
+        for (dropped, reason) in before
+            .into_iter()
+            .chain(rules)
+            .chain(after)
+            .filter(|(dropped, _)| dropped.count > 0)
+        {
             write!(f, "{separator}{} {reason} ({})", dropped.count, dropped.examples())?;
             separator = ", ";
         }

@@ -1,7 +1,7 @@
 //! Aligned corpora to filtered, bucketed batches.
 //!
 //! ```text
-//! files --ParallelText--> lines --Corpus--> encoded pairs --Sampler--> plan of an epoch
+//! files --ParallelText--> lines --Corpus--> encoded pairs --Sampler--> windows of an epoch
 //!       --BatchStream--> Batch --shards--> one Batch per worker --flatten--> FlatBatch
 //! ```
 //!
@@ -16,46 +16,69 @@
 //!   to [`Corpus::recut_with`] for cutting sentences anew. A [`FlatBatch`] has plain vectors.
 
 mod batch;
+mod bit_set;
+mod clean;
 mod config;
 mod corpus;
 mod count;
 mod cursor;
+mod cuts;
 mod deal;
+mod duplicates;
+mod epoch_order;
 mod error;
 mod file_signature;
 mod filter;
 mod flat;
 mod lexicon;
 mod line_alignment;
+mod line_sample;
 mod lines;
+mod pair_reader;
+mod pair_source;
 mod parallel;
+mod permutation;
+mod po;
 mod pool;
-mod recut;
+mod prepared;
 mod sampler;
+mod shards;
 mod shuffle;
 mod stream;
 mod survey;
 mod tally;
+mod text_record;
+mod tmx;
 pub mod toy;
+mod window;
 mod word_alignments;
 
 pub use batch::{Batch, Example};
+pub use bit_set::BitSet;
+pub use clean::{CleanConfig, Cleaning, Rule};
 pub use config::{CorpusFiles, DataConfig};
-pub use corpus::{Corpus, Pair};
+pub use corpus::Corpus;
 pub use cursor::Cursor;
+pub use cuts::{Cuts, Recut, has_words_of};
 pub use deal::deal;
+pub use duplicates::duplicates;
 pub use error::{BoxError, DataError};
 pub use file_signature::Format;
-pub use filter::{FilterReport, Filters};
+pub use filter::{FilterReport, Filters, Unclean};
 pub use flat::FlatBatch;
 pub use lexicon::Lexicon;
 pub use line_alignment::{LineAlignment, Stretch};
-pub use lines::{FileRecord, LineReader, ReadReport, TextFile, is_blank, read_lines, read_lines_from};
-pub use parallel::ParallelText;
+pub use line_sample::LineSample;
+pub use lines::{Compression, FileRecord, LineReader, ReadReport, TextFile, is_blank, read_lines, read_lines_from};
+pub use pair_reader::{PairOfLines, PairReader, Side, SideReader};
+pub use pair_source::{Pair, PairSource, PartOfPairs};
+pub use parallel::{ParallelText, name_of};
 pub use pool::{WorkerLost, in_order};
-pub use recut::Recut;
+pub use prepared::{Description, Earlier, Encoded, Encoder, Preparation, PreparedCorpora, PreparedCorpus, Recipe};
 pub use sampler::{Sampler, fixed_batches};
 pub use stream::BatchStream;
 pub use survey::{HISTOGRAM, Overlap, Sides, Spelling, Survey, TokenSurvey, TokenTally};
 pub use tally::Tally;
+pub use text_record::{Reading, TextRecord};
+pub use window::Window;
 pub use word_alignments::{Link, WordAlignments, WordsOf, token_links};

@@ -45,16 +45,24 @@ pub struct LineAlignment {
 impl LineAlignment {
     /// Compares the sides of a corpus. They may have different numbers of lines.
     pub fn of(source: &[String], target: &[String]) -> Self {
-        let log = |line: &String| ((line.trim().chars().count() + 1) as f64).ln();
-        let source: Vec<f64> = source.iter().map(log).collect();
-        let target: Vec<f64> = target.iter().map(log).collect();
+        let lengths = |lines: &[String]| lines.iter().map(|line| Self::length(line)).collect::<Vec<f64>>();
+        Self::of_lengths(&lengths(source), &lengths(target))
+    }
+
+    /// The measure of a line's length: the logarithm of its characters.
+    pub(crate) fn length(line: &str) -> f64 {
+        ((line.trim().chars().count() + 1) as f64).ln()
+    }
+
+    /// Compares lines whose lengths are known.
+    pub(crate) fn of_lengths(source: &[f64], target: &[f64]) -> Self {
         let both = source.len().min(target.len());
         let overall = correlation(&source[..both], &target[..both]);
         let windows: Vec<Window> = (0..source.len().div_ceil(WINDOW))
             .map(|i| {
                 // The last window is also a full one, if there are enough lines.
                 let last = ((i + 1) * WINDOW).min(source.len());
-                Window::of(&source, &target, last.saturating_sub(WINDOW), last)
+                Window::of(source, target, last.saturating_sub(WINDOW), last)
             })
             .collect();
         // The usual correlation of lines that belong together. It is taken from the upper quarter, so up to half a
@@ -69,7 +77,7 @@ impl LineAlignment {
             let own = window.of_shift(0);
             let found = if shift != 0 && best > RELATED && best > own.max(0.0) + window.margin() {
                 Some(Some(shift))
-            } else if own < UNRELATED && best < RELATED && is_related && window.is_varied(&source, &target) {
+            } else if own < UNRELATED && best < RELATED && is_related && window.is_varied(source, target) {
                 Some(None)
             } else {
                 None
@@ -80,7 +88,7 @@ impl LineAlignment {
                 }
                 (Some(shift), _) => {
                     let first = match shift {
-                        Some(shift) => border(&source, &target, before..window.last, shift),
+                        Some(shift) => border(source, target, before..window.last, shift),
                         None => window.first,
                     };
                     misaligned.push(Stretch {

@@ -3,7 +3,7 @@
 //! This module defines lines, for training text and for text to be translated. Lines end only at LF. Other characters,
 //! such as U+2028, a form feed or a lone CR, are part of the line. One CR directly before the LF or the end of the file
 //! is removed and counted. A byte order mark at the start of the file is removed and counted. NUL is a character. Gzip
-//! is recognised by its magic bytes (RFC 1952, section 2.3.1), not by name.
+//! and zstd are recognised by their magic bytes (RFC 1952, section 2.3.1; RFC 8878, section 3.1.1), not by name.
 
 use std::fmt;
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
@@ -20,7 +20,8 @@ use crate::count::counted;
 use crate::error::DataError;
 use crate::file_signature::Format;
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The longest line that is read, in bytes. A line is kept in memory, and a compressed file may have far more content
@@ -28,7 +29,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const LONGEST_LINE: u64 = 64 << 20;
 
 /// The counts and repairs of reading.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadReport {
     /// Lines read; for parallel text, pairs.
     pub lines: u64,
@@ -41,6 +42,9 @@ pub struct ReadReport {
     pub empty: u64,
     /// Lines that were not UTF-8, whose invalid bytes became U+FFFD. Only [`LineReader::repairing`] accepts such lines.
     pub repaired: u64,
+    /// Entries of translation memories and PO files that were left out, because they have no translation.
+    #[serde(default)]
+    pub untranslated: u64,
 }
 
 impl AddAssign for ReadReport {
@@ -50,6 +54,7 @@ impl AddAssign for ReadReport {
         self.byte_order_marks += other.byte_order_marks;
         self.empty += other.empty;
         self.repaired += other.repaired;
+        self.untranslated += other.untranslated;
     }
 }
 
@@ -65,6 +70,13 @@ impl fmt::Display for ReadReport {
         if self.byte_order_marks > 0 {
             write!(f, ", {} (stripped)", counted(self.byte_order_marks, "byte order mark"))?;
         }
+        if self.untranslated > 0 {
+            write!(
+                f,
+                ", {} left out for want of a translation",
+                counted(self.untranslated, "unit")
+            )?;
+        }
         if self.repaired > 0 {
             write!(f, ", {} not UTF-8 (bad bytes became U+FFFD)", self.repaired)?;
         }
@@ -73,11 +85,11 @@ impl fmt::Display for ReadReport {
 }
 
 /// The identity of a file that was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
     /// The path as the caller gave it.
     pub path: PathBuf,
-    /// SHA-256 of the content in lower-case hexadecimal; for a gzip file, of the decompressed content.
+    /// SHA-256 of the content in lower-case hexadecimal; for a compressed file, of the decompressed content.
     pub sha256: String,
 }
 
@@ -92,28 +104,36 @@ pub struct TextFile {
     pub record: FileRecord,
 }
 
-/// Reads a text file, plain or gzip, into memory. An empty file has no lines, and is not an error here.
+/// Reads a text file, plain or compressed, into memory. An empty file has no lines, and is not an error here.
 ///
 /// # Errors
-/// A file that cannot be opened or read to its end, damaged gzip data, and a line that is not UTF-8.
+/// A file that cannot be opened or read to its end, damaged compressed data, and a line that is not UTF-8.
 pub fn read_lines(path: &Path) -> Result<TextFile, DataError> {
+    collect(open_lines(path)?)
+}
+
+/// Opens a text file, plain or compressed, to read one line after another.
+///
+/// # Errors
+/// A file that cannot be opened.
+pub(crate) fn open_lines(path: &Path) -> Result<LineReader<BufReader<File>>, DataError> {
     let file = File::open(path).map_err(|error| DataError::Open {
         path: path.to_owned(),
         error,
     })?;
-    read_lines_from(BufReader::with_capacity(1 << 16, file), path)
+    LineReader::new(BufReader::with_capacity(1 << 16, file), path)
 }
 
-/// Reads text, plain or gzip, from any reader, such as standard input. `name` stands for the path in messages.
+/// Reads text, plain or compressed, from any reader, such as standard input. `name` stands for the path in messages.
 ///
 /// # Errors
 /// As for [`read_lines`].
 pub fn read_lines_from(reader: impl BufRead, name: &Path) -> Result<TextFile, DataError> {
-    let mut reader = LineReader::new(reader, name)?;
-    let mut lines = Vec::new();
-    for line in &mut reader {
-        lines.push(line?);
-    }
+    collect(LineReader::new(reader, name)?)
+}
+
+fn collect<R: BufRead>(mut reader: LineReader<R>) -> Result<TextFile, DataError> {
+    let lines = reader.by_ref().collect::<Result<_, _>>()?;
     let (report, record) = reader.finish();
     Ok(TextFile { lines, report, record })
 }
@@ -121,9 +141,83 @@ pub fn read_lines_from(reader: impl BufRead, name: &Path) -> Result<TextFile, Da
 /// A reader whose first bytes were read and put back.
 type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
 
-enum Content<R: BufRead> {
+/// The content of a file, decompressed.
+pub(crate) enum Content<R: BufRead> {
     Plain(Peeked<R>),
     Gzip(Box<BufReader<MultiGzDecoder<Peeked<R>>>>),
+    Zstd(Box<BufReader<zstd::Decoder<'static, Peeked<R>>>>),
+}
+
+impl<R: BufRead> Content<R> {
+    /// Looks at the first bytes of a reader; `name` stands for the path in messages.
+    ///
+    /// # Errors
+    /// When the first bytes cannot be read.
+    pub(crate) fn new(mut reader: R, name: &Path) -> Result<Self, DataError> {
+        let mut magic = Vec::with_capacity(ZSTD_MAGIC.len());
+        let fault = |error| DataError::Read {
+            path: name.to_owned(),
+            line: 1,
+            compression: None,
+            error,
+        };
+        let may_begin = |magic: &[u8]| {
+            let is_longer = |whole: &&[u8]| whole.len() > magic.len() && whole.starts_with(magic);
+            [GZIP_MAGIC, ZSTD_MAGIC].iter().any(is_longer)
+        };
+        // Byte by byte: a pipe may deliver one byte at a time, and a user who typed an empty line waits for the answer.
+        while may_begin(&magic) {
+            if reader.by_ref().take(1).read_to_end(&mut magic).map_err(fault)? == 0 {
+                break;
+            }
+        }
+        let (is_gzip, is_zstd) = (magic == GZIP_MAGIC, magic == ZSTD_MAGIC);
+        let peeked = Cursor::new(magic).chain(reader);
+        Ok(if is_gzip {
+            Content::Gzip(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(peeked))))
+        } else if is_zstd {
+            let decoder = zstd::Decoder::with_buffer(peeked).map_err(fault)?;
+            Content::Zstd(Box::new(BufReader::with_capacity(1 << 16, decoder)))
+        } else {
+            Content::Plain(peeked)
+        })
+    }
+
+    fn compression(&self) -> Option<Compression> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Gzip(_) => Some(Compression::Gzip),
+            Self::Zstd(_) => Some(Compression::Zstd),
+        }
+    }
+}
+
+impl<R: BufRead> Read for Content<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(reader) => reader.read(buffer),
+            Self::Gzip(reader) => reader.read(buffer),
+            Self::Zstd(reader) => reader.read(buffer),
+        }
+    }
+}
+
+/// A compression that is undone while a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// `.gz`
+    Gzip,
+    /// `.zst`
+    Zstd,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        })
+    }
 }
 
 /// Yields the lines of a reader one after another, for text that should not be kept in memory. The iterator ends after
@@ -142,28 +236,8 @@ impl<R: BufRead> LineReader<R> {
     ///
     /// # Errors
     /// When the first bytes cannot be read.
-    pub fn new(mut reader: R, name: &Path) -> Result<Self, DataError> {
-        let mut magic = Vec::with_capacity(GZIP_MAGIC.len());
-        // Byte by byte: a pipe may deliver one byte at a time, and a user who typed an empty line waits for the answer.
-        while magic.len() < GZIP_MAGIC.len() && GZIP_MAGIC.starts_with(&magic) {
-            let read = reader.by_ref().take(1).read_to_end(&mut magic);
-            let fault = |error| DataError::Read {
-                path: name.to_owned(),
-                line: 1,
-                gzip: false,
-                error,
-            };
-            if read.map_err(fault)? == 0 {
-                break;
-            }
-        }
-        let gzip = magic == GZIP_MAGIC;
-        let peeked = Cursor::new(magic).chain(reader);
-        let content = if gzip {
-            Content::Gzip(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(peeked))))
-        } else {
-            Content::Plain(peeked)
-        };
+    pub fn new(reader: R, name: &Path) -> Result<Self, DataError> {
+        let content = Content::new(reader, name)?;
         let (report, digest) = (ReadReport::default(), Sha256::new());
         Ok(Self {
             content,
@@ -183,19 +257,24 @@ impl<R: BufRead> LineReader<R> {
         self
     }
 
+    /// The path, as messages name it.
+    pub(crate) fn name(&self) -> &Path {
+        &self.name
+    }
+
     /// The report so far; it is complete when the iterator has ended.
     pub fn report(&self) -> ReadReport {
         self.report
     }
 
+    /// The hash of everything read so far.
+    pub(crate) fn hash_so_far(&self) -> String {
+        hexadecimal(&self.digest.clone().finalize())
+    }
+
     /// The report, and the path and hash of everything read.
     pub fn finish(self) -> (ReadReport, FileRecord) {
-        let sha256 = self
-            .digest
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let sha256 = hexadecimal(&self.digest.finalize());
         (
             self.report,
             FileRecord {
@@ -208,14 +287,16 @@ impl<R: BufRead> LineReader<R> {
     fn read_line(&mut self) -> Result<Option<String>, DataError> {
         let number = self.report.lines + 1;
         let mut bytes = Vec::new();
-        let (read, gzip) = match &mut self.content {
-            Content::Plain(reader) => (reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes), false),
-            Content::Gzip(reader) => (reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes), true),
+        let compression = self.content.compression();
+        let read = match &mut self.content {
+            Content::Plain(reader) => reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes),
+            Content::Gzip(reader) => reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes),
+            Content::Zstd(reader) => reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes),
         };
         let read = read.map_err(|error: io::Error| DataError::Read {
             path: self.name.clone(),
             line: number,
-            gzip,
+            compression,
             error,
         })?;
         if read == 0 {
@@ -288,6 +369,11 @@ impl<R: BufRead> Iterator for LineReader<R> {
     }
 }
 
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Whether a line has no visible content: it is empty, or has only white space, control characters and invisible
 /// characters (Unicode's general category `Cf`: characters without width, a byte order mark, marks of direction).
 pub fn is_blank(line: &str) -> bool {
@@ -300,7 +386,6 @@ pub fn is_blank(line: &str) -> bool {
 mod tests {
     use std::io::Write;
 
-    use flate2::Compression;
     use flate2::write::GzEncoder;
 
     use super::*;
@@ -314,7 +399,7 @@ mod tests {
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }
@@ -330,7 +415,7 @@ mod tests {
                 carriage_returns: 0,
                 byte_order_marks: 0,
                 empty: 1,
-                repaired: 0
+                ..ReadReport::default()
             }
         );
         assert!(read(b"").unwrap().lines.is_empty());
@@ -393,8 +478,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_refused_by_name() {
         for (bytes, way_out) in [
-            (&b"\x28\xb5\x2f\xfd\x04\x0a"[..], "zstd -dc"),
-            (b"\xfd7zXZ\0\0\x04", "xz -dc"),
+            (&b"\xfd7zXZ\0\0\x04"[..], "xz -dc"),
             (b"BZh91AY&SY\x0a", "bzip2 -dc"),
             (b"PK\x03\x04\x14", "unzip -p"),
             (b"\xff\xfeh\0i\0\x0a\0", "iconv -f UTF-16"),

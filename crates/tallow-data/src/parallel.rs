@@ -1,12 +1,9 @@
 //! Parallel text: two lists of lines where line N of one translates line N of the other.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
-
-use crate::config::{CorpusFiles, CorpusForm};
+use crate::config::CorpusFiles;
 use crate::error::DataError;
-use crate::lines::{FileRecord, LineReader, ReadReport, TextFile, is_blank, read_lines};
+use crate::lines::{FileRecord, ReadReport};
+use crate::pair_reader::PairReader;
 use crate::word_alignments::WordAlignments;
 
 /// One parallel corpus as text, in memory. Line numbers stay valid: no line is dropped here.
@@ -22,7 +19,7 @@ pub struct ParallelText {
     pub alignments: Option<WordAlignments>,
     /// The counts of reading: `lines` and `empty` count pairs, the rest is summed over the files.
     pub report: ReadReport,
-    /// The files that the text came from, with their hashes: one for a TSV, two otherwise.
+    /// The files that the text came from, with their hashes: one for a TSV, two otherwise; the same for every shard.
     pub files: Vec<FileRecord>,
 }
 
@@ -30,135 +27,41 @@ impl ParallelText {
     /// Reads the files of a corpus.
     ///
     /// # Errors
-    /// An entry that is neither two files nor one TSV, every error of [`read_lines`], different line counts, a TSV line
-    /// without exactly one tab, a corpus without a line, and every error of [`WordAlignments::open`].
+    /// Every error of [`PairReader`]: among them an entry that is neither two files nor one TSV, different line counts,
+    /// a TSV line without exactly one tab, a corpus without a line, and word alignments that do not fit.
     pub fn open(files: &CorpusFiles) -> Result<Self, DataError> {
-        let mut text = match files.form().map_err(|found| DataError::CorpusForm { found })? {
-            CorpusForm::TwoFiles { source, target } => {
-                Self::from_two(read_lines(source)?, read_lines(target)?, files.weight)
-            }
-            CorpusForm::Tsv(path) => Self::from_tsv(path, files.weight),
-        }?;
-        if let Some(path) = &files.alignments {
-            text.alignments = Some(WordAlignments::open(path, &text.source, &text.target)?);
-        }
-        Ok(text)
-    }
-
-    /// Passes the target lines of a corpus to `visit`, one after another, without keeping them. The source is not read.
-    ///
-    /// # Errors
-    /// As for [`Self::open`], but that line counts are not compared.
-    pub fn visit_targets(files: &CorpusFiles, mut visit: impl FnMut(&str)) -> Result<(), DataError> {
-        let form = files.form().map_err(|found| DataError::CorpusForm { found })?;
-        let (path, is_tsv) = match form {
-            CorpusForm::TwoFiles { target, .. } => (target, false),
-            CorpusForm::Tsv(path) => (path, true),
-        };
-        let file = File::open(path).map_err(|error| DataError::Open {
-            path: path.to_owned(),
-            error,
-        })?;
-        for line in LineReader::new(BufReader::with_capacity(1 << 16, file), path)? {
-            let line = line?;
-            visit(match is_tsv {
-                true => line.split_once('\t').map_or("", |(_, target)| target),
-                false => &line,
-            });
-        }
-        Ok(())
-    }
-
-    fn from_two(source: TextFile, target: TextFile, weight: f64) -> Result<Self, DataError> {
-        for side in [&source, &target] {
-            if side.lines.is_empty() {
-                return Err(DataError::EmptyFile {
-                    path: side.record.path.clone(),
-                });
+        let mut reader = PairReader::open(files)?;
+        let (mut source, mut target, mut links) = (Vec::new(), Vec::new(), Vec::new());
+        for pair in &mut reader {
+            let pair = pair?;
+            source.push(pair.source);
+            target.push(pair.target);
+            if files.alignments.is_some() {
+                links.push(pair.links);
             }
         }
-        if source.report.lines != target.report.lines {
-            let (shorter, longer) = if source.report.lines < target.report.lines {
-                (source, target)
-            } else {
-                (target, source)
-            };
-            return Err(DataError::LineCounts {
-                shorter: shorter.record.path,
-                shorter_lines: shorter.report.lines,
-                longer: longer.record.path,
-                longer_lines: longer.report.lines,
-            });
-        }
-        let mut report = source.report;
-        report += target.report;
-        report.lines = source.report.lines;
-        let files = vec![source.record, target.record];
-        Ok(Self::new(source.lines, target.lines, weight, report, files))
-    }
-
-    fn from_tsv(path: &Path, weight: f64) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(|error| DataError::Open {
-            path: path.to_owned(),
-            error,
-        })?;
-        let mut reader = LineReader::new(BufReader::with_capacity(1 << 16, file), path)?;
-        let (mut source, mut target) = (Vec::new(), Vec::new());
-        for line in &mut reader {
-            let line = line?;
-            let mut columns = line.split('\t');
-            match (columns.next(), columns.next(), columns.next()) {
-                (Some(left), Some(right), None) => {
-                    source.push(left.to_owned());
-                    target.push(right.to_owned());
-                }
-                // An empty line is an empty pair, as it would be in two files.
-                (Some(""), None, None) => {
-                    source.push(String::new());
-                    target.push(String::new());
-                }
-                _ => {
-                    let line_number = source.len() as u64 + 1;
-                    let columns = line.split('\t').count();
-                    return Err(DataError::Columns {
-                        path: path.to_owned(),
-                        line: line_number,
-                        columns,
-                    });
-                }
-            }
-        }
-        if source.is_empty() {
-            return Err(DataError::EmptyFile { path: path.to_owned() });
-        }
-        let (report, record) = reader.finish();
-        Ok(Self::new(source, target, weight, report, vec![record]))
-    }
-
-    fn new(
-        source: Vec<String>,
-        target: Vec<String>,
-        weight: f64,
-        mut report: ReadReport,
-        files: Vec<FileRecord>,
-    ) -> Self {
-        let pairs = source.iter().zip(&target);
-        report.empty = pairs
-            .filter(|(source, target)| is_blank(source) || is_blank(target))
-            .count() as u64;
-        Self {
+        let (report, read, alignments) = reader.finish();
+        Ok(Self {
             source,
             target,
-            weight,
-            alignments: None,
+            weight: files.weight,
+            alignments: alignments.map(|file| WordAlignments::of_lines(links.into_iter(), file)),
             report,
-            files,
-        }
+            files: read,
+        })
     }
 
-    /// The corpus's name in messages: its file, or its two files.
+    /// The corpus's name in messages: see [`name_of`].
     pub fn name(&self) -> String {
-        let names: Vec<String> = self.files.iter().map(|file| file.path.display().to_string()).collect();
-        names.join(" and ")
+        name_of(&self.files)
+    }
+}
+
+/// The name of a corpus in messages: its file, or its two files. Of many files, the first and the last are named.
+pub fn name_of(files: &[FileRecord]) -> String {
+    let name = |file: &FileRecord| file.path.display().to_string();
+    match files {
+        [first, .., last] if files.len() > 2 => format!("{} to {} ({} files)", name(first), name(last), files.len()),
+        _ => files.iter().map(name).collect::<Vec<_>>().join(" and "),
     }
 }

@@ -1,49 +1,78 @@
 //! The order of the training data: which pairs form which batch of which epoch.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::Batch;
 use crate::config::DataConfig;
-use crate::corpus::{Corpus, Part};
+use crate::corpus::Corpus;
+use crate::epoch_order::{EpochOrder, places_of};
+use crate::error::DataError;
+use crate::pair_source::{PairSource, PartOfPairs};
+use crate::permutation::Permutation;
 use crate::shuffle::{Purpose, SplitMix64};
+use crate::window::Window;
 
-/// Plans epochs and makes their batches. The plan depends only on the corpus, the batch size, the pool size, the seed
-/// and the number of the epoch.
+/// Plans epochs and makes their batches. The plan depends only on the corpora, the batch size, the window size, the
+/// seed and the number of the epoch.
 ///
 /// An epoch is planned in four steps:
 ///
-/// 1. Each corpus contributes its pairs as often as its weight says ([`crate::CorpusFiles::weight`]).
-/// 2. All these pairs are shuffled and cut into pools.
-/// 3. Each pool is sorted by the longer side; pairs of equal length keep their random order. It is then cut into
-///    batches that are as large as `batch_tokens` allows. A pair longer than `batch_tokens` forms a batch of its own.
-/// 4. The batches of all pools are shuffled.
+/// 1. Each corpus contributes its pairs as often as its weight says ([`crate::CorpusFiles::weight`]), after
+///    [`DataConfig::temperature`].
+/// 2. All these pairs are put into random order. Up to 2^20 of them, every order is equally likely; beyond that, the
+///    order is a keyed bijection, which needs no memory.
+/// 3. The order is cut into windows of `pool_pairs` pairs. Each window is sorted by the longer side; pairs of equal
+///    length keep their random order. It is then cut into batches that are as large as `batch_tokens` allows. A pair
+///    longer than `batch_tokens` forms a batch of its own.
+/// 4. The batches of each window are shuffled.
 ///
-/// So there is little padding, batches come in random order, and their composition changes from epoch to epoch.
+/// So there is little padding, batches come in random order, their composition changes from epoch to epoch, and every
+/// window is a random sample of the whole epoch. At any time, only windows are in memory.
 ///
-/// If epochs cut sentences anew ([`Corpus::recut_with`]), the lengths are those of the epoch's own cuts. The cuts are
-/// drawn twice, once for the plan and once for the batch, so that an epoch need not be kept in memory.
-#[derive(Debug, Clone)]
+/// If epochs cut sentences anew ([`crate::Cuts::anew`]), the lengths are those of the epoch's own cuts.
+#[derive(Clone)]
 pub struct Sampler {
-    corpus: Arc<Corpus>,
+    source: Arc<dyn PairSource>,
+    parts: Vec<PartOfPairs>,
     batch_tokens: usize,
     pool_pairs: usize,
     seed: u64,
     threads: usize,
+    /// The order of the epoch that was used last. Windows come one after another, and a table takes time to make.
+    order: Arc<Mutex<Option<OrderOfEpoch>>>,
+}
+
+/// An epoch and its order.
+type OrderOfEpoch = (u64, Arc<EpochOrder>);
+
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sampler")
+            .field("parts", &self.parts)
+            .field("batch_tokens", &self.batch_tokens)
+            .field("pool_pairs", &self.pool_pairs)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sampler {
-    /// A sampler for the `batch_tokens` and `pool_pairs` of a configuration. `seed` is the seed of the run.
-    pub fn new(corpus: Arc<Corpus>, config: &DataConfig, seed: u64) -> Self {
+    /// A sampler for the `batch_tokens`, `pool_pairs` and `temperature` of a configuration. `seed` is the seed of the
+    /// run.
+    pub fn new(source: Arc<dyn PairSource>, config: &DataConfig, seed: u64) -> Self {
         Self {
-            corpus,
+            parts: tempered(source.parts(), config.temperature),
+            source,
             batch_tokens: config.batch_tokens,
             pool_pairs: config.pool_pairs,
             seed,
             threads: 1,
+            order: Arc::default(),
         }
     }
 
-    /// Uses this many threads for planning when epochs cut sentences anew. The plans stay the same.
+    /// Uses this many threads when epochs cut sentences anew. The batches stay the same.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
         Self {
@@ -52,157 +81,157 @@ impl Sampler {
         }
     }
 
-    /// The corpus.
-    pub fn corpus(&self) -> &Arc<Corpus> {
-        &self.corpus
+    /// The number of pairs of every epoch, each as often as it occurs.
+    pub fn epoch_pairs(&self) -> u64 {
+        self.parts.iter().map(places_of).sum()
     }
 
-    /// The batches of an epoch in order. Each batch is a list of pair indices for [`Sampler::batch`], and none is
-    /// empty.
-    pub fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
-        let mut pairs = Vec::new();
-        for (number, part) in self.corpus.parts().iter().enumerate() {
-            let generator = SplitMix64::keyed(self.seed, Purpose::Subset, &[epoch, number as u64]);
-            draw(part, generator, &mut pairs);
+    /// The number of windows of every epoch.
+    pub fn windows(&self) -> u64 {
+        self.epoch_pairs().div_ceil(self.window_pairs())
+    }
+
+    /// Whether epochs have the order that versions of Tallow before windows gave them.
+    pub(crate) fn has_order_of_earlier_versions(&self) -> bool {
+        let has_table = |part: &PartOfPairs| Permutation::is_table(part.pairs.len() as u64);
+        self.windows() <= 1 && Permutation::is_table(self.epoch_pairs()) && self.parts.iter().all(has_table)
+    }
+
+    fn window_pairs(&self) -> u64 {
+        match self.pool_pairs {
+            0 => self.epoch_pairs().max(1),
+            pairs => pairs as u64,
         }
-        SplitMix64::keyed(self.seed, Purpose::Pairs, &[epoch]).shuffle(&mut pairs);
-        let pool = if self.pool_pairs == 0 {
-            pairs.len()
-        } else {
-            self.pool_pairs
-        };
+    }
+
+    /// A window of an epoch, read and cut into batches. A window beyond the last has no batches.
+    ///
+    /// # Errors
+    /// When the pairs are in a file that cannot be read or is damaged.
+    pub fn window(&self, epoch: u64, number: u64) -> Result<Window, DataError> {
+        let size = self.window_pairs();
+        let start = number.saturating_mul(size).min(self.epoch_pairs());
+        let end = start.saturating_add(size).min(self.epoch_pairs());
+        let order = self.order_of(epoch);
+        let indices: Vec<usize> = (start..end).map(|place| order.pair(place)).collect();
+        let mut window = Window::read(&self.source, indices)?;
+        if self.source.cuts().are_anew() {
+            window = window.cut_anew(self.seed, epoch, self.threads)?;
+        }
+        // The first window has the generator of the whole epoch in versions that shuffled all batches of an epoch, so
+        // runs with one window keep their order.
+        let keys = [epoch, number];
+        let keys = if number == 0 { &keys[..1] } else { &keys };
+        let generator = SplitMix64::keyed(self.seed, Purpose::Batches, keys);
+        window.cut_into_batches(self.batch_tokens, generator);
+        Ok(window)
+    }
+
+    fn order_of(&self, epoch: u64) -> Arc<EpochOrder> {
+        let mut known = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((of, order)) if *of == epoch => order.clone(),
+            _ => {
+                let order = Arc::new(EpochOrder::new(&self.parts, self.seed, epoch));
+                *known = Some((epoch, order.clone()));
+                order
+            }
+        }
+    }
+
+    /// All batches of an epoch in order, as lists of pair numbers for [`Sampler::batch`]. None is empty. The list of a
+    /// large corpus is long: training takes one [`Sampler::window`] after another.
+    ///
+    /// # Errors
+    /// As for [`Sampler::window`].
+    pub fn epoch(&self, epoch: u64) -> Result<Vec<Vec<usize>>, DataError> {
         let mut batches = Vec::new();
-        let lengths = self.recut_lengths(epoch);
-        let longer = |index: usize| match &lengths {
-            Some(lengths) => lengths[index] as usize,
-            None => longer_side(&self.corpus, index),
-        };
-        for pool in pairs.chunks_mut(pool.max(1)) {
-            cut_by_length(longer, pool, self.batch_tokens, &mut batches);
+        for number in 0..self.windows() {
+            let window = self.window(epoch, number)?;
+            batches.extend((0..window.len()).map(|batch| window.pairs(batch)));
         }
-        SplitMix64::keyed(self.seed, Purpose::Batches, &[epoch]).shuffle(&mut batches);
-        batches
+        Ok(batches)
     }
 
-    /// The batch of the pairs with these indices, with the cuts of this epoch.
+    /// The batch of the pairs with these numbers, with the cuts of this epoch.
+    ///
+    /// # Errors
+    /// As for [`Sampler::window`].
     ///
     /// # Panics
-    /// If an index is not below [`Corpus::len`].
-    pub fn batch(&self, epoch: u64, indices: &[usize]) -> Batch {
-        match self.corpus.recuts() {
-            None => self.corpus.batch(indices),
-            Some(recuts) => {
-                let example = |&index: &usize| {
-                    let (source, target) = recuts.sides(self.corpus.pair(index), self.seed, epoch);
-                    self.corpus.example(index, source, target)
-                };
-                Batch {
-                    examples: indices.iter().map(example).collect(),
-                }
-            }
+    /// If there is no pair of such a number.
+    pub fn batch(&self, epoch: u64, indices: &[usize]) -> Result<Batch, DataError> {
+        let mut window = Window::read(&self.source, indices.to_vec())?;
+        if self.source.cuts().are_anew() {
+            window = window.cut_anew(self.seed, epoch, 1)?;
         }
-    }
-
-    /// The tokens of the longer side of each pair, if the epoch cuts sentences anew.
-    fn recut_lengths(&self, epoch: u64) -> Option<Vec<u32>> {
-        let recuts = self.corpus.recuts()?;
-        let longer = |index| {
-            let (source, target) = recuts.sides(self.corpus.pair(index), self.seed, epoch);
-            source.len().max(target.len()) as u32
-        };
-        let mut lengths = vec![0; self.corpus.len()];
-        let share = lengths.len().div_ceil(self.threads).max(1);
-        std::thread::scope(|scope| {
-            for (number, part) in lengths.chunks_mut(share).enumerate() {
-                scope.spawn(move || {
-                    for (index, length) in (number * share..).zip(part) {
-                        *length = longer(index);
-                    }
-                });
-            }
-        });
-        Some(lengths)
+        Ok(window.in_order())
     }
 }
 
-impl Corpus {
-    /// The batch of the pairs with these indices.
-    ///
-    /// # Panics
-    /// If an index is not below [`Corpus::len`].
-    pub fn batch(&self, indices: &[usize]) -> Batch {
-        let example = |&index: &usize| {
-            let pair = self.pair(index);
-            self.example(index, pair.source.to_vec(), pair.target.to_vec())
-        };
-        Batch {
-            examples: indices.iter().map(example).collect(),
-        }
+/// The corpora with the weights that a temperature gives them: the share of a corpus in an epoch becomes its natural
+/// share to the power of 1 / temperature. The corpus with the largest share keeps its weight, and the others are
+/// raised.
+fn tempered(mut parts: Vec<PartOfPairs>, temperature: f64) -> Vec<PartOfPairs> {
+    let natural = |part: &PartOfPairs| part.weight * part.pairs.len() as f64;
+    let largest = parts.iter().map(natural).fold(0.0, f64::max);
+    for part in parts.iter_mut().filter(|part| !part.pairs.is_empty()) {
+        part.weight *= (largest / natural(part)).powf(1.0 - 1.0 / temperature);
     }
+    parts
 }
 
 /// Every pair of the corpus once, whatever the weights, in batches of at most `batch_tokens`, from short to long pairs.
 /// Meant for validation, where the order does not matter and must not change.
 pub fn fixed_batches(corpus: &Corpus, batch_tokens: usize) -> Vec<Vec<usize>> {
+    let longer = |index: &usize| {
+        let (source, target) = corpus.lengths(*index);
+        source.max(target)
+    };
     let mut pairs: Vec<usize> = (0..corpus.len()).collect();
-    let mut batches = Vec::new();
-    cut_by_length(
-        |index| longer_side(corpus, index),
-        &mut pairs,
-        batch_tokens,
-        &mut batches,
-    );
-    batches
+    pairs.sort_by_cached_key(longer);
+    cut_by_length(&pairs, longer, batch_tokens)
 }
 
-/// Adds the pairs of one corpus for one epoch. Their number is `weight` times the number of pairs, rounded, and at
-/// least one. Every pair occurs as often as the weight has whole units; the rest is a random sample without repetition.
-fn draw(part: &Part, mut generator: SplitMix64, pairs: &mut Vec<usize>) {
-    let size = part.pairs.len();
-    if size == 0 {
-        return;
-    }
-    let wanted = ((part.weight * size as f64).round() as usize).max(1);
-    for _ in 0..wanted / size {
-        pairs.extend(part.pairs.clone());
-    }
-    let rest = wanted % size;
-    if rest > 0 {
-        let mut sample: Vec<usize> = part.pairs.clone().collect();
-        generator.shuffle(&mut sample);
-        pairs.extend_from_slice(&sample[..rest]);
-    }
-}
-
-/// The number of tokens of the longer side of a pair.
-fn longer_side(corpus: &Corpus, index: usize) -> usize {
-    let (source, target) = corpus.lengths(index);
-    source.max(target)
-}
-
-/// Sorts pairs by the length of the longer side and cuts them into batches. Pairs of equal length keep their order.
+/// Cuts a list that is sorted by length into batches.
 ///
 /// The budget counts the longer side. Sorting by the shorter side too would gain nothing, because batches are not
 /// padded. It would also put pairs with the same two lengths into one batch in every epoch.
-fn cut_by_length(
-    longer: impl Fn(usize) -> usize,
-    pairs: &mut [usize],
-    batch_tokens: usize,
-    batches: &mut Vec<Vec<usize>>,
-) {
-    pairs.sort_by_cached_key(|&index| longer(index));
-    let mut batch = Vec::new();
+pub(crate) fn cut_by_length<T: Copy>(sorted: &[T], longer: impl Fn(&T) -> usize, batch_tokens: usize) -> Vec<Vec<T>> {
+    let (mut batches, mut batch) = (Vec::new(), Vec::new());
     let mut longest = 0;
-    for &index in &*pairs {
-        let length = longer(index);
+    for item in sorted {
+        let length = longer(item);
         longest = longest.max(length);
         if !batch.is_empty() && (batch.len() + 1) * longest > batch_tokens {
             batches.push(std::mem::take(&mut batch));
             longest = length;
         }
-        batch.push(index);
+        batch.push(*item);
     }
     if !batch.is_empty() {
         batches.push(batch);
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temperature_raises_small_corpora() {
+        let parts = |weights: [f64; 3]| -> Vec<PartOfPairs> {
+            let ends = [100, 500, 500, 10_500];
+            let part = |i: usize| PartOfPairs {
+                pairs: [0, 100, 500][i]..ends[[0, 1, 3][i]],
+                weight: weights[i],
+            };
+            (0..3).map(part).collect()
+        };
+        assert_eq!(tempered(parts([1.0, 2.0, 0.5]), 1.0), parts([1.0, 2.0, 0.5]));
+        // Natural sizes 100, 400 and 10,000: the roots of their shares are as 1 to 2 to 10.
+        let places: Vec<u64> = tempered(parts([1.0; 3]), 2.0).iter().map(places_of).collect();
+        assert_eq!(places, [1000, 2000, 10_000]);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     ToySequences = 5,
     /// The cuts of an epoch's sentences into tokens.
     Cuts = 6,
+    /// The lines from which a vocabulary is learned, if there are too many of them.
+    VocabularyLines = 7,
 }
 
 /// A stream of random numbers.
@@ -49,6 +51,11 @@ impl SplitMix64 {
     pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(GAMMA);
         mix(self.state)
+    }
+
+    /// The random bit of a number under a key.
+    pub(crate) fn bit(key: u64, number: u64) -> bool {
+        mix((key ^ number).wrapping_add(GAMMA)) >> 63 == 1
     }
 
     /// A number in [0, 1), a multiple of 2^-53.

@@ -87,7 +87,7 @@ impl Survey {
 }
 
 /// Whether the two sides are the same text, and longer than a name.
-fn is_copied(source: &str, target: &str) -> bool {
+pub(crate) fn is_copied(source: &str, target: &str) -> bool {
     source.trim() == target.trim() && source.split_whitespace().nth(2).is_some()
 }
 
@@ -98,7 +98,7 @@ fn is_partly_invisible(line: &str) -> bool {
 
 /// Whether a line has UTF-8 that was read as Latin-1 or Windows-1252. A letter of two bytes becomes `Ã` or `Â` and a
 /// sign that follows neither of them in any language. Punctuation such as `’` becomes `â€` and one more character.
-fn is_misread(line: &str) -> bool {
+pub(crate) fn is_misread(line: &str) -> bool {
     let mut before = ' ';
     for c in line.chars() {
         let of_two = matches!(before, 'Ã' | 'Â') && matches!(c, '\u{80}'..='\u{bf}');

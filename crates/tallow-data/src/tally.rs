@@ -1,9 +1,9 @@
 //! Counting lines, with examples.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The number of lines with some property, and the first of these lines.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// The number of lines.
     pub count: u64,
@@ -16,7 +16,7 @@ impl Tally {
     pub const EXAMPLES: usize = 3;
 
     /// Counts a line, by its number from 1.
-    pub(crate) fn add(&mut self, line: u64) {
+    pub fn add(&mut self, line: u64) {
         self.count += 1;
         if self.lines.len() < Self::EXAMPLES {
             self.lines.push(line);

@@ -47,22 +47,21 @@ impl WordAlignments {
         }
         let (mut links, mut ends) = (Vec::new(), Vec::with_capacity(source.len()));
         for (number, (line, (source, target))) in (1..).zip(file.lines.iter().zip(source.iter().zip(target))) {
-            let words = |text: &String| text.split_whitespace().count() as u32;
-            let sides = (words(source), words(target));
-            for text in line.split_whitespace() {
-                let link = Link::parse(text).filter(|link| link.source < sides.0 && link.target < sides.1);
-                links.push(link.ok_or_else(|| DataError::Link {
-                    path: path.to_owned(),
-                    line: number,
-                    link: text.to_owned(),
-                    source_words: sides.0,
-                    target_words: sides.1,
-                })?);
-            }
+            links.extend(Link::parse_line(line, source, target, (path, number))?);
             ends.push(links.len());
         }
         let file = file.record;
         Ok(Self { links, ends, file })
+    }
+
+    /// The alignments of these lines of links.
+    pub(crate) fn of_lines(lines: impl Iterator<Item = Vec<Link>>, file: FileRecord) -> Self {
+        let (mut links, mut ends) = (Vec::new(), Vec::new());
+        for line in lines {
+            links.extend(line);
+            ends.push(links.len());
+        }
+        Self { links, ends, file }
     }
 
     /// The links of a line, by its number from 0; none where there is no such line.
@@ -86,6 +85,31 @@ impl WordAlignments {
 }
 
 impl Link {
+    /// The links of a line, which are links between the words of a pair. `place` is the line's file and number.
+    ///
+    /// # Errors
+    /// A link that is written in another way, and a link to a word that its line does not have.
+    pub(crate) fn parse_line(
+        line: &str,
+        source: &str,
+        target: &str,
+        (path, number): (&Path, u64),
+    ) -> Result<Vec<Self>, DataError> {
+        let words = |text: &str| text.split_whitespace().count() as u32;
+        let (source_words, target_words) = (words(source), words(target));
+        let link = |text: &str| {
+            let link = Link::parse(text).filter(|link| link.source < source_words && link.target < target_words);
+            link.ok_or_else(|| DataError::Link {
+                path: path.to_owned(),
+                line: number,
+                link: text.to_owned(),
+                source_words,
+                target_words,
+            })
+        };
+        line.split_whitespace().map(link).collect()
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let place = text.find(['-', 'p', '?'])?;
         let (source, rest) = text.split_at(place);

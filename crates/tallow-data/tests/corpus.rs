@@ -10,8 +10,8 @@ use std::sync::Arc;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tallow_data::{
-    Batch, Corpus, CorpusFiles, DataConfig, DataError, FilterReport, Filters, ParallelText, ReadReport, Sampler, Tally,
-    WordAlignments,
+    Batch, Corpus, CorpusFiles, DataConfig, DataError, FilterReport, Filters, ParallelText, ReadReport, Sampler, Side,
+    SideReader, Tally, WordAlignments,
 };
 
 /// A directory with files of these names and contents.
@@ -116,7 +116,8 @@ fn repairs_and_empty_pairs_are_counted() {
             carriage_returns: 3,
             byte_order_marks: 2,
             empty: 3,
-            repaired: 0
+            repaired: 0,
+            untranslated: 0,
         }
     );
     let shown = "5 lines, 3 empty, 3 ended in a carriage return (stripped), 2 byte order marks (stripped)";
@@ -130,7 +131,8 @@ fn repairs_and_empty_pairs_are_counted() {
             carriage_returns: 1,
             byte_order_marks: 0,
             empty: 3,
-            repaired: 0
+            repaired: 0,
+            untranslated: 0,
         }
     );
 }
@@ -168,7 +170,7 @@ fn bad_files_are_one_error_with_file_and_line() {
     let neither = message(ParallelText::open(&CorpusFiles::default()));
     assert_eq!(
         neither,
-        "a corpus needs either `source` and `target` or `tsv`, and this one has none of them"
+        "a corpus needs `source` and `target`, or one of `tsv`, `tmx` and `po`, and this one has none of them"
     );
 }
 
@@ -234,6 +236,7 @@ fn every_filter_counts_what_it_drops() {
         too_long: dropped(&[6]),
         // 5 to 2 is more than twice as long; 4 to 2 is not.
         ratio: dropped(&[4]),
+        unclean: Vec::new(),
         unaligned: dropped(&[]),
     };
     assert_eq!(*report, expected);
@@ -406,6 +409,90 @@ fn word_alignments_follow_the_pairs_and_their_cuts() {
     let twice = |tokens: &[u32], _: &mut dyn FnMut() -> f64| tokens.iter().flat_map(|token| [*token, 50]).collect();
     let corpus = corpus.recut_with(Box::new(twice), Box::new(|tokens, _| tokens.to_vec()), 20);
     let sampler = Sampler::new(Arc::new(corpus), &DataConfig::default(), 1);
-    let cut = links(sampler.batch(0, &all));
+    let cut = links(sampler.batch(0, &all).unwrap());
     assert_eq!(cut[1..3], [vec![(0, 0), (0, 1)], vec![(0, 2), (0, 3), (1, 0), (1, 1)]]);
+}
+
+/// The forms of translators give the same pairs as plain text.
+#[test]
+fn translation_memories_and_po_files_are_corpora() {
+    let tmx = "<tmx><header srclang=\"en\"/><body><tu><tuv xml:lang=\"en\"><seg>a b</seg></tuv>\
+               <tuv xml:lang=\"de\"><seg>A B</seg></tuv></tu><tu><tuv xml:lang=\"en\"><seg>c</seg></tuv></tu></body></tmx>";
+    let po = "msgid \"a b\"\nmsgstr \"A B\"\n\nmsgid \"c\"\nmsgstr \"\"\n";
+    let directory = files(&[
+        ("x.tmx", tmx.as_bytes()),
+        ("x.po", po.as_bytes()),
+        ("e.po", b"msgid \"c\"\nmsgstr \"\"\n"),
+    ]);
+    let at = |name: &str| directory.path().join(name);
+    let forms = [
+        CorpusFiles {
+            tmx: Some(at("x.tmx")),
+            ..CorpusFiles::default()
+        },
+        CorpusFiles {
+            po: Some(at("x.po")),
+            ..CorpusFiles::default()
+        },
+    ];
+    for form in &forms {
+        let text = ParallelText::open(form).unwrap();
+        assert_eq!(
+            (text.source, text.target),
+            (vec!["a b".to_owned()], vec!["A B".to_owned()])
+        );
+        assert_eq!(
+            (text.report.lines, text.report.untranslated, text.files.len()),
+            (1, 1, 1)
+        );
+        let targets: Vec<String> = SideReader::open(form, Side::Target)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(targets, ["A B"]);
+    }
+    let other = CorpusFiles {
+        languages: Some(["fr".into(), "de".into()]),
+        ..forms[0].clone()
+    };
+    let error = message(ParallelText::open(&other));
+    assert!(
+        error.ends_with("x.tmx: no entry has both languages, fr and de; `languages` names others"),
+        "{error}"
+    );
+    let empty = CorpusFiles {
+        po: Some(at("e.po")),
+        ..CorpusFiles::default()
+    };
+    let error = message(ParallelText::open(&empty));
+    assert!(error.ends_with("e.po: no entry has a translation"), "{error}");
+}
+
+/// A prefix stands before every line that is not blank, and word alignments follow.
+#[test]
+fn prefixes_stand_before_the_lines() {
+    let directory = files(&[("a.tsv", b"a b\tA\n\tB\nc\tC D\n"), ("a.links", b"1-0\n\n0-1\n")]);
+    let form = CorpusFiles {
+        source_prefix: Some(">>de<<".into()),
+        target_prefix: Some("say it:".into()),
+        alignments: Some(directory.path().join("a.links")),
+        ..CorpusFiles::tsv(directory.path().join("a.tsv"))
+    };
+    let text = ParallelText::open(&form).unwrap();
+    assert_eq!(text.source, [">>de<< a b", "", ">>de<< c"]);
+    assert_eq!(text.target, ["say it: A", "say it: B", "say it: C D"]);
+    let links = text.alignments.unwrap();
+    let places = |line| {
+        links
+            .line(line)
+            .iter()
+            .map(|link| (link.source, link.target))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!([places(0), places(1), places(2)], [vec![(2, 2)], vec![], vec![(1, 3)]]);
+    for (side, expected) in [(Side::Source, &text.source), (Side::Target, &text.target)] {
+        let lines: Vec<String> = SideReader::open(&form, side).unwrap().map(Result::unwrap).collect();
+        assert_eq!(lines, *expected);
+    }
+    assert_eq!(text.report.empty, 1);
 }

@@ -3,7 +3,7 @@
 mod pickled;
 
 use crate::PART;
-use crate::targets::{MODEL_FILES, TOKENIZER_FILES};
+use crate::targets::{MODEL_FILES, PREPARED_FILES, TOKENIZER_FILES, prepared_files};
 use candle_core::{DType, Device};
 use std::fs::{create_dir_all, read, read_dir, write};
 use std::path::Path;
@@ -397,6 +397,17 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     );
     add("corpora", "tabs", &[&[1], tabs.as_bytes()]);
     add("corpora", "counts", &[&[0], b"a\nb\n", PART, b"a\n"]);
+    for has_links in [false, true] {
+        for (place, contents) in prepared_files(has_links).iter().enumerate() {
+            let (choice, name) = (place as u8 + 4 * u8::from(has_links), PREPARED_FILES[place]);
+            let name = if has_links {
+                format!("{name}-links")
+            } else {
+                name.to_owned()
+            };
+            add("prepared", &name, &[&[choice], contents]);
+        }
+    }
     for choice in [0u8, 1, 2, 3, 4, 4 + 8 + 16, 4 + 16 + 64, 4 + 32 + 128] {
         add("lines", &choice.to_string(), &[&[choice], text.as_bytes()]);
     }

@@ -1,10 +1,10 @@
 //! The alphabet: the characters that get a piece of their own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::pipeline::SPACE;
 use crate::symbols::NUL;
-use crate::words::WordCounts;
+use crate::words::{CharacterCounts, WordCounts};
 
 /// Longest stretch of text, in characters, that learning looks at. Without this limit, text without spaces would give
 /// words of any length. Learning needs quadratic time for them and finds nothing more.
@@ -18,13 +18,16 @@ impl Alphabet {
     /// Chooses the most frequent characters until they cover this share of the text; among equally frequent characters,
     /// lower code points come first. `required` characters and `▁` are always in the alphabet and do not count. NUL is
     /// never in it: SentencePiece has no piece for it.
-    pub(crate) fn choose(words: &WordCounts, coverage: f64, required: &[char]) -> Self {
-        let mut counts: BTreeMap<char, u64> = BTreeMap::new();
+    ///
+    /// `forgotten` has the characters of further words.
+    pub(crate) fn choose(words: &WordCounts, forgotten: &CharacterCounts, coverage: f64, required: &[char]) -> Self {
+        let mut counts = forgotten.clone();
         for (word, count) in words {
-            for character in word.chars().filter(|character| ![SPACE, NUL].contains(character)) {
+            for character in word.chars() {
                 *counts.entry(character).or_default() += count;
             }
         }
+        counts.retain(|character, _| ![SPACE, NUL].contains(character));
         let total: u64 = counts.values().sum();
         let mut ranked: Vec<(char, u64)> = counts.into_iter().collect();
         ranked.sort_by_key(|&(character, count)| (std::cmp::Reverse(count), character));
@@ -110,13 +113,16 @@ mod tests {
     #[test]
     fn full_coverage_keeps_every_character() {
         let words = words(&[("▁ab", 1000), ("▁z", 1)]);
-        assert_eq!(text(&Alphabet::choose(&words, 1.0, &['<'])), "<abz▁");
+        assert_eq!(
+            text(&Alphabet::choose(&words, &Default::default(), 1.0, &['<'])),
+            "<abz▁"
+        );
     }
 
     #[test]
     fn nul_is_no_character() {
         let words = words(&[("▁a\0b", 5)]);
-        let alphabet = Alphabet::choose(&words, 1.0, &[]);
+        let alphabet = Alphabet::choose(&words, &Default::default(), 1.0, &[]);
         assert_eq!(text(&alphabet), "ab▁");
         let expected = WordCounts::from([("▁a".to_owned(), 5), ("b".to_owned(), 5)]);
         assert_eq!(alphabet.stretches(&words), expected);
@@ -126,8 +132,8 @@ mod tests {
     fn the_rarest_characters_go_first() {
         // 60 a, 30 b, 5 c, 5 d: at 90% a and b suffice; at 91% c comes before d.
         let words = words(&[("▁a", 60), ("▁b", 30), ("▁c", 5), ("▁d", 5)]);
-        assert_eq!(text(&Alphabet::choose(&words, 0.9, &[])), "ab▁");
-        assert_eq!(text(&Alphabet::choose(&words, 0.91, &[])), "abc▁");
+        assert_eq!(text(&Alphabet::choose(&words, &Default::default(), 0.9, &[])), "ab▁");
+        assert_eq!(text(&Alphabet::choose(&words, &Default::default(), 0.91, &[])), "abc▁");
     }
 
     #[test]

@@ -79,7 +79,7 @@ mod tests {
         let words: WordCounts = [("low", 5), ("lower", 2), ("newest", 6), ("widest", 3)]
             .map(|(word, count)| (word.to_owned(), count))
             .into();
-        let alphabet = Alphabet::choose(&words, 1.0, &[]);
+        let alphabet = Alphabet::choose(&words, &Default::default(), 1.0, &[]);
         let pieces = learn(&words, &alphabet, alphabet.len() + 4, &pool(1)).unwrap();
         assert_eq!(
             pieces[..11],
@@ -93,7 +93,7 @@ mod tests {
         let words: WordCounts = (0..500u64)
             .map(|i| (format!("{:b}{:o}", i * i, i), i % 13 + 1))
             .collect();
-        let alphabet = Alphabet::choose(&words, 1.0, &[]);
+        let alphabet = Alphabet::choose(&words, &Default::default(), 1.0, &[]);
         let one = learn(&words, &alphabet, 300, &pool(1)).unwrap();
         let four = learn(&words, &alphabet, 300, &pool(4)).unwrap();
         assert_eq!(one.len(), 300);

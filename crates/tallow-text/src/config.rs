@@ -34,6 +34,9 @@ pub struct TextConfig {
     /// Remove white space at both ends of a line, and keep only one of several spaces in a row, when learning and when
     /// encoding. Default true.
     pub trim: bool,
+    /// How many lines of each side a vocabulary is learned from. Of more lines, a random sample is taken, drawn by the
+    /// seed. Default 10,000,000.
+    pub sample_lines: usize,
     /// Pieces that are never cut, such as `<sep>` or `{name}`. Default: none.
     pub symbols: Vec<String>,
     /// BPE-dropout (Provilkov et al. 2020), for `kind = "bpe"`: the probability that a merge is left out when a
@@ -61,6 +64,7 @@ impl Default for TextConfig {
             character_coverage: 1.0,
             normalization: Normalization::None,
             trim: true,
+            sample_lines: 10_000_000,
             symbols: Vec::new(),
             bpe_dropout: 0.0,
             unigram_alpha: None,
@@ -181,6 +185,9 @@ impl TextConfig {
         }
         if u32::try_from(self.vocabulary).is_err() {
             faults.push(format!("text.vocabulary: must be below 2^32, is {}", self.vocabulary));
+        }
+        if self.sample_lines == 0 {
+            faults.push("text.sample_lines: 0 leaves no line to learn from; 10000000 is usual".to_owned());
         }
         faults.extend(symbols::faults(&self.symbols));
         if !self.symbols.is_empty() && !self.can_have_symbols() {

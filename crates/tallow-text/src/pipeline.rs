@@ -25,14 +25,12 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::Split;
-use tokenizers::{
-    DecoderWrapper, ModelWrapper, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
-    PreTokenizer, SplitDelimiterBehavior,
-};
+use tokenizers::{DecoderWrapper, ModelWrapper, SplitDelimiterBehavior};
 
 use crate::kind::{Kind, Normalization};
 use crate::special;
 use crate::trim;
+use crate::word_cuts;
 
 /// The character that stands for a space in pieces: U+2581, as in SentencePiece.
 pub(crate) const SPACE: char = '\u{2581}';
@@ -45,7 +43,40 @@ pub(crate) struct Form {
     normalizer: NormalizerWrapper,
     pre_tokenizer: PreTokenizerWrapper,
     decoder: DecoderWrapper,
-    trim: bool,
+    settings: FormSettings,
+}
+
+/// The settings of a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FormSettings {
+    /// Whether the words are pieces: these are not cut after `<`.
+    pub(crate) has_whole_words: bool,
+    pub(crate) normalization: Normalization,
+    pub(crate) trim: bool,
+}
+
+impl FormSettings {
+    /// The settings of the tokenizer with this `tokenizer.json`, if it has our form.
+    pub(crate) fn of(json: &Value) -> Option<Self> {
+        let is_empty = |part: &Value| part.is_null() || part.as_array().is_some_and(Vec::is_empty);
+        if !is_empty(&json["added_tokens"]) || !json["post_processor"].is_null() {
+            return None;
+        }
+        let has_whole_words = json["model"]["type"] == "WordLevel";
+        let kind = if has_whole_words { Kind::Word } else { Kind::Bpe };
+        for normalization in [Normalization::None, Normalization::Nfc, Normalization::Nfkc] {
+            for trim in [true, false] {
+                if Form::new(kind, normalization, trim).is_ok_and(|form| form.is_in(json)) {
+                    return Some(Self {
+                        has_whole_words,
+                        normalization,
+                        trim,
+                    });
+                }
+            }
+        }
+        None
+    }
 }
 
 impl Form {
@@ -100,7 +131,11 @@ impl Form {
             normalizer,
             pre_tokenizer,
             decoder: Decoders::new(decoders).into(),
-            trim,
+            settings: FormSettings {
+                has_whole_words: kind == Kind::Word,
+                normalization,
+                trim,
+            },
         })
     }
 
@@ -113,20 +148,23 @@ impl Form {
 
     /// The line without the white space at its ends, if step 1 removes it.
     pub(crate) fn trimmed<'a>(&self, line: &'a str) -> &'a str {
-        if self.trim { trim::ends(line) } else { line }
+        if self.settings.trim { trim::ends(line) } else { line }
     }
 
-    /// The stretches of a line that the model sees one by one. An empty line has none.
+    /// Passes on the stretches of a line that the model sees one by one. An empty line has none. `buffer` is used for
+    /// the normalized line.
     ///
     /// # Errors
     /// If the `tokenizers` library fails; no step is known to fail.
-    pub(crate) fn words(&self, line: &str) -> tokenizers::Result<Vec<String>> {
-        let mut normalized = NormalizedString::from(line);
-        self.normalizer.normalize(&mut normalized)?;
-        let mut cut = PreTokenizedString::from(normalized);
-        self.pre_tokenizer.pre_tokenize(&mut cut)?;
-        let splits = cut.get_splits(OffsetReferential::Normalized, OffsetType::None);
-        Ok(splits.into_iter().map(|(word, _, _)| word.to_owned()).collect())
+    pub(crate) fn visit_words(
+        &self,
+        line: &str,
+        buffer: &mut String,
+        mut visit: impl FnMut(&str),
+    ) -> tokenizers::Result<()> {
+        word_cuts::write_marked(self.settings, Some(&self.normalizer), line, buffer)?;
+        word_cuts::words(buffer, self.settings).for_each(&mut visit);
+        Ok(())
     }
 
     /// A tokenizer of this form around a model.
@@ -145,6 +183,23 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+    impl Form {
+        /// The words of a line; the library must find the same.
+        fn words(&self, line: &str) -> tokenizers::Result<Vec<String>> {
+            let (mut words, mut buffer) = (Vec::new(), String::new());
+            self.visit_words(line, &mut buffer, |word| words.push(word.to_owned()))?;
+            let mut normalized = NormalizedString::from(line);
+            self.normalizer.normalize(&mut normalized)?;
+            let mut cut = PreTokenizedString::from(normalized);
+            self.pre_tokenizer.pre_tokenize(&mut cut)?;
+            let splits = cut.get_splits(OffsetReferential::Normalized, OffsetType::None);
+            let expected: Vec<&str> = splits.iter().map(|(word, _, _)| *word).collect();
+            assert_eq!(words, expected, "{line:?}");
+            Ok(words)
+        }
+    }
 
     #[test]
     fn lines_are_cut_before_spaces_and_after_brackets() {

@@ -17,9 +17,11 @@ use crate::files;
 use crate::hazards;
 use crate::imported;
 use crate::language_tag;
+use crate::line_encoder::LineEncoder;
 use crate::lines::Lines;
 use crate::marian_tokenizer;
 use crate::pair::Tokenizers;
+use crate::pipeline::FormSettings;
 use crate::special;
 use crate::trim;
 use crate::vocabulary::Vocabulary;
@@ -70,6 +72,8 @@ enum Model {
     Library {
         model: Box<tokenizers::Tokenizer>,
         json: String,
+        /// How lines are cut into words, if this is known.
+        form: Option<FormSettings>,
     },
     /// A SentencePiece model and a vocabulary.
     MarianTokenizer(Box<marian_tokenizer::Side>),
@@ -242,6 +246,7 @@ impl Tokenizer {
             .parse()
             .map_err(|error: tokenizers::Error| malformed(error.to_string()))?;
         imported::check_added_tokens(&value, &model).map_err(malformed)?;
+        let form = FormSettings::of(&value);
         drop(value);
         imported::remove_extras(&mut model).map_err(|error| malformed(error.to_string()))?;
 
@@ -279,6 +284,7 @@ impl Tokenizer {
                 model: Model::Library {
                     model: Box::new(model),
                     json,
+                    form,
                 },
                 has_tags: has_tags(&pieces),
                 pieces,
@@ -314,8 +320,25 @@ impl Tokenizer {
         Ok(self.without_reserved(ids))
     }
 
+    /// Encodes many lines one after another.
+    pub fn line_encoder(&self) -> LineEncoder<'_> {
+        LineEncoder::new(self)
+    }
+
+    /// How lines are cut into words, and the tokenizer of the library, if the vocabulary has the form of learned ones.
+    pub(crate) fn form_and_library(&self) -> Option<(FormSettings, &tokenizers::Tokenizer)> {
+        match &self.shared.model {
+            Model::Library {
+                model,
+                form: Some(form),
+                ..
+            } => Some((*form, model)),
+            _ => None,
+        }
+    }
+
     /// The ids of a line. The end and the padding, which no line has, become the unknown piece.
-    fn without_reserved(&self, mut ids: Vec<u32>) -> Vec<u32> {
+    pub(crate) fn without_reserved(&self, mut ids: Vec<u32>) -> Vec<u32> {
         let shared = &*self.shared;
         for id in &mut ids {
             if *id == shared.end || *id == shared.padding || Some(*id) == shared.file_padding {

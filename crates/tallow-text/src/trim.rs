@@ -16,6 +16,11 @@ pub(crate) fn ends(line: &str) -> &str {
     line.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}'))
 }
 
+/// Whether a line may have white space at its ends that is removed.
+pub(crate) fn has_ends(line: &str) -> bool {
+    ends(line).len() != line.len() || line.ends_with(SPACE)
+}
+
 /// The steps of a `tokenizer.json` that remove white space.
 ///
 /// # Errors

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn every_character_has_a_piece() {
         let words = words();
-        let alphabet = Alphabet::choose(&words, 1.0, &['<']);
+        let alphabet = Alphabet::choose(&words, &Default::default(), 1.0, &['<']);
         let pieces = learn(&words, &alphabet, 40).unwrap();
         assert!(pieces.len() <= 40);
         for character in alphabet.characters() {
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn learning_twice_gives_the_same() {
         let words = words();
-        let alphabet = Alphabet::choose(&words, 1.0, &['<', 'ä', 'ö', 'ü', 'ß']);
+        let alphabet = Alphabet::choose(&words, &Default::default(), 1.0, &['<', 'ä', 'ö', 'ü', 'ß']);
         let first = learn(&words, &alphabet, 45).unwrap();
         for _ in 0..5 {
             assert_eq!(first, learn(&words, &alphabet, 45).unwrap());
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn room_for_the_characters_alone() {
         let words = words();
-        let alphabet = Alphabet::choose(&words, 1.0, &[]);
+        let alphabet = Alphabet::choose(&words, &Default::default(), 1.0, &[]);
         let pieces = learn(&words, &alphabet, alphabet.len()).unwrap();
         let mut learned: Vec<String> = pieces.into_iter().map(|(piece, _)| piece).collect();
         learned.sort();
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn sums_of_scores_are_exact_in_single_precision() {
         let words = words();
-        let alphabet = Alphabet::choose(&words, 1.0, &[]);
+        let alphabet = Alphabet::choose(&words, &Default::default(), 1.0, &[]);
         for (piece, score) in learn(&words, &alphabet, 40).unwrap() {
             assert_eq!((score * STEPS).fract(), 0.0, "{piece}");
         }

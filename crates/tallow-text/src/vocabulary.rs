@@ -14,7 +14,7 @@ use crate::kind::{Kind, Normalization};
 use crate::pipeline::{BRACKET, Form};
 use crate::sentencepiece::{Learned, ModelType};
 use crate::symbols::{NUL, Symbols};
-use crate::words::{Counter, Counts, WordCounts};
+use crate::words::{CharacterCounts, Counter, Counts, MOST_WORDS, WordCounts, to_learn_from};
 use crate::{bpe, special, unigram};
 
 /// Number of pieces that are not learned: `</s>`, `<unk>`, `<pad>`, and the bytes.
@@ -59,6 +59,8 @@ impl Vocabulary {
             form: &form.map_err(|error| TextError::Learn(error.to_string()))?,
             symbols: &Symbols::new(&config.symbols),
             finds_tags: config.can_have_symbols(),
+            // A vocabulary of whole words needs all of its words.
+            most_words: MOST_WORDS.max(4 * config.vocabulary),
         };
         counter.count(lines, pool)
     }
@@ -76,7 +78,9 @@ impl Vocabulary {
         let pieces = match config.kind {
             Kind::Word => most_frequent(counts.words, config.vocabulary - fixed_pieces(config.has_bytes())),
             Kind::Bpe | Kind::Unigram | Kind::Char => {
-                learn_from_characters(config, &counts.words, symbols.len(), pool)?
+                let mut forgotten = counts.forgotten;
+                let words = to_learn_from(counts.words, &mut forgotten);
+                learn_from_characters(config, &words, &forgotten, symbols.len(), pool)?
             }
         };
         Ok(Self {
@@ -179,13 +183,14 @@ fn numbered(pieces: Vec<(String, f64)>) -> Vocab {
 fn learn_from_characters(
     config: &TextConfig,
     words: &WordCounts,
+    forgotten: &CharacterCounts,
     symbols: usize,
     pool: &ThreadPool,
 ) -> Result<Vec<(String, f64)>, TextError> {
     // Every line is cut after `<`. If `<` could be unknown, a run of unknown characters would be one `<unk>` in
     // SentencePiece, which does not cut lines, but two here. As bytes, both give the same ids.
     let required: &[char] = if config.has_bytes() { &[] } else { &[BRACKET] };
-    let alphabet = Alphabet::choose(words, config.character_coverage, required);
+    let alphabet = Alphabet::choose(words, forgotten, config.character_coverage, required);
     let fixed = fixed_pieces(config.has_bytes()) + symbols;
     let minimum = alphabet.len() + fixed;
     if minimum > config.vocabulary {

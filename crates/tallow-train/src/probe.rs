@@ -6,7 +6,7 @@ use crate::{Optimizer, TrainConfig, TrainError};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tallow_data::{Corpus, DataConfig, Sampler};
+use tallow_data::{DataConfig, PairSource, Sampler};
 
 /// The timing of a few updates.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -59,14 +59,14 @@ impl Speed {
 /// When the model fails.
 pub fn measure_speed(
     subject: &ModelSubject,
-    corpus: &Arc<Corpus>,
+    pairs: &Arc<dyn PairSource>,
     data: &DataConfig,
     long: Duration,
 ) -> Result<Speed, TrainError> {
     let (params, model) = subject.copy()?;
     let mut optimizer = Optimizer::new(&params)?;
-    let sampler = Sampler::new(corpus.clone(), data, subject.seed);
-    let batches = sampler.epoch(0);
+    let sampler = Sampler::new(pairs.clone(), data, subject.seed);
+    let batches = sampler.epoch(0)?;
     let accumulate = subject.train.accumulate.max(1);
     let mut next = batches.iter().cycle();
     let (mut begin, mut timed, mut tokens, mut not_finite) = (Instant::now(), 0, 0, 0);
@@ -74,7 +74,7 @@ pub fn measure_speed(
         let options = subject.train.gradient_options(subject.seed, update, subject.workers);
         let batch = || {
             next.next()
-                .map_or(Err(TrainError::Worker), |indices| Ok(Some(sampler.batch(0, indices))))
+                .map_or(Err(TrainError::Worker), |indices| Ok(Some(sampler.batch(0, indices)?)))
         };
         let sum = accumulated(&model, &params, accumulate, options, batch, subject.device)?;
         let norm = sum.norm(subject.workers)?;

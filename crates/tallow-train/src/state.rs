@@ -176,7 +176,7 @@ fn one() -> f64 {
 
 impl TrainState {
     /// The version that this program writes. It also reads older ones, with defaults for fields that they lack.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
 
     /// The state before the first update.
     pub fn new(fingerprint: Fingerprint) -> Self {

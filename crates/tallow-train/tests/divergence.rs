@@ -344,7 +344,7 @@ fn what_exploded_is_not_resumed_from() {
     let place = tempfile::tempdir().unwrap();
     begin(place.path());
     let slower = TrainConfig {
-        learning_rate: 1e9,
+        learning_rate: 5e8,
         keep_last: 2,
         ..config
     };

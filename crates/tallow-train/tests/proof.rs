@@ -137,7 +137,7 @@ type Prove = fn(&dyn Subject, &[Example]) -> Result<Proof, TrainError>;
 fn every_proof_notices_its_fault() {
     let place = tempfile::tempdir().unwrap();
     let parts = parts(place.path(), train_config(1), 0.1);
-    let sample = sample(&parts.corpus);
+    let sample = sample(&*parts.corpus).unwrap();
     assert!(sample.len() == 8 && sample.iter().all(|pair| pair.target.len() >= 2));
     let proofs: [(Prove, &[(Planted, &str)]); 5] = [
         (
@@ -186,7 +186,7 @@ fn every_proof_notices_its_fault() {
 fn what_cannot_be_learned_is_not() {
     let place = tempfile::tempdir().unwrap();
     let parts = parts(place.path(), train_config(1), 0.0);
-    let mut sample = sample(&parts.corpus);
+    let mut sample = sample(&*parts.corpus).unwrap();
     sample.truncate(2);
     sample[1].source = sample[0].source.clone();
     let found = one_batch_is_learned(&subject(&parts, &Device::Cpu), &sample).unwrap();

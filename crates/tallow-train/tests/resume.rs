@@ -406,8 +406,8 @@ fn checkpoints_that_contradict_themselves() {
     }
     let path = state.join("state.json");
     let mut newer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    newer["version"] = 4.into();
+    newer["version"] = 5.into();
     std::fs::write(&path, newer.to_string()).unwrap();
     let error = resume();
-    assert!(error.contains("state.json") && error.contains("version 4"), "{error}");
+    assert!(error.contains("state.json") && error.contains("version 5"), "{error}");
 }

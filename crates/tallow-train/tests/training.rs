@@ -9,8 +9,9 @@ use candle_core::Device;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use tallow_data::PairSource;
 use tallow_decode::{DecodeConfig, Translator};
 use tallow_model::InferenceCompute;
 use tallow_score::TER;
@@ -153,7 +154,7 @@ fn accumulated_batches_have_masks_of_their_own() {
             };
             let mut parts = parts(place.path(), config, dropout);
             let sentence = toy::text(vec!["a b c d".into()]);
-            parts.corpus = toy::corpus(sentence, &parts.tokenizers).into();
+            parts.corpus = Arc::new(toy::corpus(sentence, &parts.tokenizers));
             let stop = AtomicBool::new(false);
             Trainer::new(parts).unwrap().run(&Silent, &stop).unwrap();
             let first = metrics(place.path()).remove(0);
@@ -269,10 +270,7 @@ fn epochs_end_training() {
         .filter_map(|line| line["target_tokens"].as_u64())
         .sum();
     let corpus = parts(place.path(), train_config(1), 0.0).corpus;
-    assert_eq!(
-        tokens,
-        2 * corpus.pairs().map(|pair| pair.target.len() as u64).sum::<u64>()
-    );
+    assert_eq!(tokens, 2 * target_tokens(&*corpus));
 }
 
 /// While all translations are poor, the loss decides which model is best. This is reported once, even if the run is
@@ -313,12 +311,22 @@ fn a_low_bleu_does_not_decide() {
     assert_eq!((decides("loss"), decides("bleu")), (vec![5], vec![reached]));
 }
 
+/// The target tokens of all pairs, each once.
+fn target_tokens(pairs: &dyn PairSource) -> u64 {
+    let all: Vec<usize> = (0..pairs.pair_count()).collect();
+    let mut tokens = 0;
+    pairs
+        .read(&all, &mut |pair| tokens += pair.target.len() as u64)
+        .unwrap();
+    tokens
+}
+
 /// An update does not go beyond the last epoch, whatever it accumulates: the last update is short, or the only one.
 /// Between epochs, an update does continue.
 #[test]
 fn updates_end_with_the_last_epoch() {
     let corpus = parts(tempfile::tempdir().unwrap().path(), train_config(1), 0.0).corpus;
-    let of_an_epoch: u64 = corpus.pairs().map(|pair| pair.target.len() as u64).sum();
+    let of_an_epoch = target_tokens(&*corpus);
     let train = |max_epochs, accumulate| {
         let place = tempfile::tempdir().unwrap();
         let config = TrainConfig {

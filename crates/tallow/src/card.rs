@@ -202,18 +202,22 @@ fn in_a_cell(text: &str) -> String {
 }
 
 fn corpus_name(corpus: &CorpusFiles) -> String {
-    let path = corpus.source.as_ref().or(corpus.tsv.as_ref());
+    let given = [&corpus.source, &corpus.tsv, &corpus.tmx, &corpus.po];
+    let path = given.into_iter().find_map(Option::as_ref);
     let name = path.and_then(|path| path.file_name());
     name.map_or("test set".into(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The languages of both sides: those of the config, or else the extensions of the files, if those have two letters
 /// each.
-fn languages(config: &Config) -> [Option<String>; 2] {
+pub(crate) fn languages(config: &Config) -> [Option<String>; 2] {
     let first = config.data.train.first();
     let extension = |path: Option<&std::path::PathBuf>| {
         let mut path = path?.clone();
-        if path.extension().is_some_and(|extension| extension == "gz") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "gz" || extension == "zst")
+        {
             path.set_extension("");
         }
         let code = path.extension()?.to_str()?.to_owned();
@@ -385,8 +389,10 @@ fn training(config: &Config, record: &RunRecord) -> Result<String> {
         source: corpus.source.as_ref().map(name),
         target: corpus.target.as_ref().map(name),
         tsv: corpus.tsv.as_ref().map(name),
+        tmx: corpus.tmx.as_ref().map(name),
+        po: corpus.po.as_ref().map(name),
         alignments: corpus.alignments.as_ref().map(name),
-        weight: corpus.weight,
+        ..corpus.clone()
     };
     let config = Config {
         output: None,
@@ -402,6 +408,7 @@ fn training(config: &Config, record: &RunRecord) -> Result<String> {
             train: config.data.train.iter().map(corpus).collect(),
             valid: config.data.valid.as_ref().map(corpus),
             test: config.data.test.as_ref().map(corpus),
+            prepared: None,
             ..config.data.clone()
         },
         card: CardConfig::default(),

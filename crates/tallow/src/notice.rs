@@ -1,7 +1,7 @@
 //! Messages that are worth showing, but are not errors.
 
 use crate::TestScores;
-use crate::humanize::{agreeing, duration, thousands};
+use crate::humanize::{agreeing, counted, duration, memory, thousands};
 use std::fmt;
 use std::path::PathBuf;
 use tallow_train::{Ending, Observer, Silent};
@@ -21,6 +21,24 @@ pub enum Notice {
         /// The time that learning took.
         seconds: f64,
     },
+    /// A vocabulary is used that was learned before, from the same text.
+    KnownVocabulary {
+        /// The folder of the vocabulary.
+        path: PathBuf,
+        /// The number of pieces of the source side.
+        pieces: usize,
+    },
+    /// A corpus was prepared.
+    Prepared {
+        /// The number of pairs.
+        pairs: u64,
+        /// The path of its files, without extension.
+        path: PathBuf,
+        /// The size of its files.
+        bytes: u64,
+        /// The time that it took.
+        seconds: f64,
+    },
     /// Lines begin with language tags, which have become pieces of their own. The text lists the tags.
     LanguageTags(String),
     /// Training begins with the model of this directory.
@@ -32,9 +50,9 @@ pub enum Notice {
         /// The number of sentence pairs.
         pairs: usize,
         /// The number of source tokens.
-        source_tokens: usize,
+        source_tokens: u64,
         /// The number of target tokens.
-        target_tokens: usize,
+        target_tokens: u64,
     },
     /// A checkpoint that is not used, with the reason.
     NotUsed(String),
@@ -87,6 +105,25 @@ impl fmt::Display for Notice {
                 let sides = if *is_shared { "for both sides" } else { "on each side" };
                 write!(f, "learned {pieces} {kind} pieces {sides} ({})", duration(*seconds))
             }
+            Self::KnownVocabulary { path, pieces } => write!(
+                f,
+                "using the {} of {}, learned from this text before",
+                counted(*pieces, "piece"),
+                path.display()
+            ),
+            Self::Prepared {
+                pairs,
+                path,
+                bytes,
+                seconds,
+            } => write!(
+                f,
+                "prepared {} as {}.*, {} ({})",
+                counted(*pairs, "pair"),
+                path.display(),
+                memory(*bytes as f64),
+                duration(*seconds)
+            ),
             Self::LanguageTags(tags) => write!(
                 f,
                 "lines begin with language tags, which are pieces of their own: {tags}"
@@ -103,7 +140,7 @@ impl fmt::Display for Notice {
                 target_tokens,
             } => {
                 let [pairs, source, target] =
-                    [pairs, source_tokens, target_tokens].map(|count| thousands(*count as f64));
+                    [*pairs as u64, *source_tokens, *target_tokens].map(|count| thousands(count as f64));
                 write!(f, "{pairs} training pairs, {source} source and {target} target tokens")
             }
             Self::NotUsed(fault) => write!(f, "not used: {fault}"),
@@ -143,10 +180,31 @@ impl fmt::Display for Notice {
     }
 }
 
+/// Work that takes a while, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// What is done, in words.
+    pub what: &'static str,
+    /// The number of lines that are done.
+    pub done: u64,
+    /// The number of all lines, if it is known.
+    pub all: Option<u64>,
+}
+
+impl Work {
+    /// Work on lines.
+    pub fn new(what: &'static str, done: u64, all: Option<u64>) -> Self {
+        Self { what, done, all }
+    }
+}
+
 /// A listener to everything that happens: in training (as an [`Observer`]), and elsewhere.
 pub trait Listener: Observer {
     /// Receives a message.
     fn notice(&self, notice: &Notice);
+
+    /// Hears how far a longer work is; called for every line. Does nothing unless it is overridden.
+    fn working(&self, _work: &Work) {}
 }
 
 impl Listener for Silent {

@@ -7,7 +7,7 @@ use crate::humanize::{duration, memory};
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use tallow_data::Corpus;
+use tallow_data::{Corpus, FileRecord};
 use tallow_ops::Compute;
 use tallow_text::Tokenizers;
 use tallow_train::{Fingerprint, TimingLine, read_log};
@@ -18,7 +18,7 @@ use tallow_train::{Fingerprint, TimingLine, read_log};
 /// When the config cannot be written as TOML.
 pub fn fingerprint(
     config: &Config,
-    corpus: &Corpus,
+    train: &[&FileRecord],
     valid: Option<&Corpus>,
     tokenizers: &Tokenizers,
     workers: usize,
@@ -33,7 +33,7 @@ pub fn fingerprint(
     }
     Ok(Fingerprint {
         seed: config.seed,
-        data: corpus.files().map(|file| file.sha256.clone()).collect(),
+        data: train.iter().map(|file| file.sha256.clone()).collect(),
         valid: valid
             .into_iter()
             .flat_map(Corpus::files)

@@ -11,9 +11,10 @@ pub(crate) use search::SearchArguments;
 pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, TranslateArguments};
 
 use crate::examples::{
-    ABLATE_EXAMPLES, ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, COMPARE_EXAMPLES,
-    COMPLETION_EXAMPLES, COST_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, LOOK_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES,
-    SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
+    ABLATE_EXAMPLES, ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, CLEAN_EXAMPLES,
+    COMPARE_EXAMPLES, COMPLETION_EXAMPLES, COST_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, LOOK_EXAMPLES,
+    PREPARE_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES,
+    TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
 use crate::flags::{at_least_one, number, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -51,6 +52,12 @@ pub(crate) enum Command {
     /// Train a model from a config
     #[command(after_long_help = TRAIN_EXAMPLES)]
     Train(TrainArguments),
+    /// Drop training pairs that are probably no translations, and tell why
+    #[command(after_long_help = CLEAN_EXAMPLES)]
+    Clean(CleanArguments),
+    /// Learn the vocabulary and encode the training text of a config, once for many runs
+    #[command(after_long_help = PREPARE_EXAMPLES)]
+    Prepare(PrepareArguments),
     /// Translate lines from standard input or a file
     #[command(after_long_help = TRANSLATE_EXAMPLES)]
     Translate(TranslateArguments),
@@ -149,6 +156,26 @@ pub(crate) struct HubArguments {
     /// Use models of the Hugging Face Hub from its cache only
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CleanArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArguments,
+    /// The folder for what is kept and what is dropped; must not exist or be empty
+    #[arg(long, short, value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PrepareArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArguments,
+    /// Also read every prepared pair and check it
+    #[arg(long)]
+    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
 }
 
 #[derive(Debug, Args)]

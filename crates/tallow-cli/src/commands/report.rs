@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use tallow::humanize::counted;
 use tallow::report::Report;
-use tallow::{Event, Listener, Notice, Observer, RunDirectory};
+use tallow::{Event, Listener, Notice, Observer, RunDirectory, Work};
 
 pub(crate) fn run(arguments: ReportArguments) -> Result<ExitCode> {
     let runs: Vec<RunDirectory> = arguments.runs.iter().map(RunDirectory::new).collect();
@@ -65,6 +65,10 @@ impl Observer for KeepReport<'_> {
 }
 
 impl Listener for KeepReport<'_> {
+    fn working(&self, work: &Work) {
+        self.listener.working(work);
+    }
+
     fn notice(&self, notice: &Notice) {
         self.listener.notice(notice);
     }

@@ -2,16 +2,16 @@
 
 use crate::arguments::{TokenizerCommand, TokenizerTrainArguments, TokenizerUseArguments};
 use crate::lines::{input, warn_of_repairs};
-use crate::notices::PrintNotices;
+use crate::progress::Progress;
 use crate::threads;
 use crate::ways_out::with_flags;
 use anyhow::{Context, Result, bail};
 use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
-use tallow::Config;
 use tallow::vocabulary::learn;
-use tallow_data::ParallelText;
+use tallow::{Config, Listener, Work};
+use tallow_data::TextRecord;
 use tallow_text::{Tokenizer, Tokenizers};
 
 pub(crate) fn run(command: TokenizerCommand) -> Result<ExitCode> {
@@ -29,13 +29,17 @@ fn train(arguments: &TokenizerTrainArguments) -> Result<()> {
     if !config.text.learns() {
         bail!("text.path and text.hub name a tokenizer that exists; remove them to learn one");
     }
-    let texts = config
-        .data
-        .train
-        .iter()
-        .map(ParallelText::open)
-        .collect::<Result<Vec<_>, _>>()?;
-    let tokenizers = learn(&config, &texts, &PrintNotices)?;
+    let progress = Progress::new();
+    let mut pairs = 0;
+    for files in &config.data.train {
+        let before = pairs;
+        let record = TextRecord::read(files, |done| {
+            progress.working(&Work::new("reading the text", before + done, None));
+        })?;
+        pairs += record.report.lines;
+    }
+    let tokenizers = learn(&config, pairs, &progress)?;
+    progress.finish();
     let output = &arguments.output;
     std::fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     tokenizers.save(output)?;

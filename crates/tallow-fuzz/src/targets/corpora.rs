@@ -121,7 +121,7 @@ fn check_batches(corpus: Arc<Corpus>, choice: u8) {
     let config = config(choice);
     let everything: Vec<usize> = (0..corpus.len()).collect();
     let sampler = Sampler::new(corpus.clone(), &config, 1);
-    let epoch = sampler.epoch(0);
+    let epoch = sampler.epoch(0).expect("an epoch");
     for batches in [&epoch, &fixed_batches(&corpus, config.batch_tokens)] {
         let mut pairs = batches.concat();
         pairs.sort_unstable();

@@ -5,6 +5,7 @@ mod configs;
 mod corpora;
 mod lines;
 mod models;
+mod prepared;
 mod scores;
 mod tokenizers;
 
@@ -13,12 +14,14 @@ pub use configs::configs;
 pub use corpora::corpora;
 pub use lines::lines;
 pub use models::models;
+pub use prepared::prepared;
 pub use scores::scores;
 pub use tokenizers::tokenizers;
 
 use crate::PART;
 
 pub(crate) use models::FILES as MODEL_FILES;
+pub(crate) use prepared::{FILES as PREPARED_FILES, files as prepared_files};
 pub(crate) use tokenizers::FILES as TOKENIZER_FILES;
 
 /// The two parts of an input: before and after [`PART`].

@@ -126,6 +126,11 @@ fn corpora() {
 }
 
 #[test]
+fn prepared() {
+    replay("prepared");
+}
+
+#[test]
 fn lines() {
     replay("lines");
 }

@@ -13,10 +13,14 @@ pub use subject::{ModelSubject, Rearrange, Subject};
 use crate::TrainError;
 use candle_core::{DType, Tensor};
 use std::time::Duration;
-use tallow_data::{Batch, Corpus, Example};
+use tallow_data::{Batch, Example, PairSource};
 
 /// Number of sentences in a proof.
 const SAMPLE: usize = 8;
+
+/// Pairs that are looked at to choose a sample.
+const MOST_LOOKED_AT: usize = 1 << 17;
+
 /// Their usual length, if the corpus has such sentences.
 const USUAL: std::ops::RangeInclusive<usize> = 4..=30;
 /// Updates within which a few sentences must be learned by heart.
@@ -48,16 +52,23 @@ pub struct Fault {
 }
 
 /// Some pairs of a corpus, spread over it. They have usual lengths if possible, and no source or target occurs twice.
-pub fn sample(corpus: &Corpus) -> Vec<Example> {
+/// Of a large corpus, only the beginning is looked at.
+///
+/// # Errors
+/// When pairs cannot be read.
+pub fn sample(pairs: &dyn PairSource) -> Result<Vec<Example>, TrainError> {
+    let all: Vec<usize> = (0..pairs.pair_count().min(MOST_LOOKED_AT)).collect();
+    let mut lengths = Vec::with_capacity(all.len());
+    pairs.read(&all, &mut |pair| lengths.push((pair.source.len(), pair.target.len())))?;
     let is_usual = |index: &usize| {
-        let (source, target) = corpus.lengths(*index);
+        let (source, target) = lengths[*index];
         USUAL.contains(&source) && USUAL.contains(&target)
     };
-    let mut candidates: Vec<usize> = (0..corpus.len()).filter(is_usual).collect();
+    let mut candidates: Vec<usize> = all.iter().copied().filter(is_usual).collect();
     if candidates.len() < SAMPLE {
-        candidates = (0..corpus.len()).collect();
+        candidates = all;
         candidates.sort_by_key(|index| {
-            let (source, target) = corpus.lengths(*index);
+            let (source, target) = lengths[*index];
             source.max(target)
         });
         candidates.truncate(SAMPLE * SAMPLE);
@@ -67,13 +78,17 @@ pub fn sample(corpus: &Corpus) -> Vec<Example> {
     let order = (0..step).flat_map(|first| candidates.iter().skip(first).step_by(step));
     let mut chosen: Vec<Example> = Vec::new();
     for index in order {
-        let pair = corpus.pair(*index);
-        let is_new = |other: &Example| other.source != pair.source && other.target != pair.target;
-        if chosen.len() < SAMPLE && chosen.iter().all(is_new) {
-            chosen.extend(corpus.batch(&[*index]).examples);
+        if chosen.len() == SAMPLE {
+            break;
         }
+        pairs.read(&[*index], &mut |pair| {
+            let is_new = |other: &Example| other.source != pair.source && other.target != pair.target;
+            if chosen.iter().all(is_new) {
+                chosen.push(pairs.cuts().usual(pair));
+            }
+        })?;
     }
-    chosen
+    Ok(chosen)
 }
 
 /// A gradient reaches every tensor of the model: none is missing, zero or not finite. The gradients of key biases are

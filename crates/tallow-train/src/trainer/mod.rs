@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tallow_data::{BatchStream, Corpus, Cursor, DataConfig, Sampler};
+use tallow_data::{BatchStream, Cursor, DataConfig, PairSource, Sampler};
 use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Params, Transformer};
 use tallow_ops::profile::{self, Operation, span};
@@ -36,7 +36,7 @@ pub struct TrainerParts {
     /// The tokenizers.
     pub tokenizers: Tokenizers,
     /// The training text.
-    pub corpus: Arc<Corpus>,
+    pub corpus: Arc<dyn PairSource>,
     /// Text to validate on.
     pub valid: Option<ValidationSet>,
     /// The training configuration.
@@ -309,7 +309,6 @@ impl Trainer {
     /// The batches from the present position on.
     fn batches(&self) -> Result<BatchStream, TrainError> {
         let sampler = Sampler::new(self.parts.corpus.clone(), &self.parts.data, self.parts.fingerprint.seed);
-        // After the last batches of an epoch, the workers wait for the plan of the next one.
         let sampler = sampler.with_threads(self.workers);
         let ahead = self.parts.data.prefetch_batches;
         Ok(BatchStream::start(sampler, self.state.cursor, ahead)?)

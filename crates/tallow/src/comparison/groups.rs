@@ -4,7 +4,7 @@ use super::{ComparedText, Counted, System};
 use crate::Result;
 use serde::Serialize;
 use std::collections::HashMap;
-use tallow_data::{CorpusFiles, ParallelText};
+use tallow_data::{CorpusFiles, Side, SideReader};
 use tallow_score::ScoreConfig;
 
 /// The shortest sentences of each group after the first, in words.
@@ -71,7 +71,9 @@ impl WordCounts {
     /// When a file cannot be read.
     pub fn count_targets(&mut self, corpora: &[CorpusFiles], score: &ScoreConfig) -> Result<()> {
         for files in corpora {
-            ParallelText::visit_targets(files, |line| self.count(line, score))?;
+            for line in SideReader::open(files, Side::Target)? {
+                self.count(&line?, score);
+            }
         }
         Ok(())
     }

@@ -267,6 +267,9 @@ impl Config {
         if is_model_known && self.train.r_drop > 0.0 && rates.iter().all(|rate| *rate == 0.0) {
             faults.push("train.r_drop: without dropout (model.dropout) both passes of a sentence are the same".into());
         }
+        if self.prepared_folder() == self.run_directory() {
+            faults.push("data.prepared: this is the directory of the run; name another folder".into());
+        }
         if self.model.tie == Tie::All && !self.text.shared && self.text.learns() {
             faults.push("model.tie: \"all\" needs text.shared = true; separate vocabularies can tie \"output\"".into());
         }
@@ -278,6 +281,12 @@ impl Config {
         self.output
             .clone()
             .unwrap_or_else(|| Path::new("runs").join(&self.name))
+    }
+
+    /// The folder for prepared corpora: that of `data.prepared`, or `prepared` beside the run's directory.
+    pub fn prepared_folder(&self) -> PathBuf {
+        let beside = || self.run_directory().with_file_name("prepared");
+        self.data.prepared.clone().unwrap_or_else(beside)
     }
 
     /// The config as a TOML document.

@@ -8,9 +8,10 @@ use crate::error::{WithContext, bail};
 use crate::hub::Hub;
 use crate::initial::Initial;
 use crate::notice::{Listener, Notice};
+use crate::preparation::{Pipes, Prepared, prepare};
 use crate::record::TimeSpent;
 use crate::run_record::{BestRecord, PairCounts, Results, RunRecord, TestRecord};
-use crate::vocabulary::{open_or_learn, rewritten_references};
+use crate::vocabulary::rewritten_references;
 use crate::{Error, Result, card, check_workers, corpora, initial, record, workers};
 use candle_core::Device;
 use place::{clear, place_to_begin, refuse_other_pairs, write_config};
@@ -19,7 +20,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use tallow_data::{Corpus, FileRecord, ParallelText};
+use tallow_data::{Corpus, FileRecord, PairSource, ParallelText, PreparedCorpora};
 use tallow_score::Score;
 use tallow_text::Tokenizers;
 use tallow_train::{CARD_FILE, Ending, Outcome, RunDirectory, Trainer, TrainerParts, must_be_finite, read_state};
@@ -91,6 +92,27 @@ impl Training {
         self.prepare(listener)?.run(listener, &AtomicBool::new(false))
     }
 
+    /// Prepares the training text, and trains nothing: see [`crate::preparation`].
+    ///
+    /// # Errors
+    /// When the config cannot be used, or the text cannot be prepared.
+    pub fn prepare_text(self, listener: &dyn Listener) -> Result<Prepared> {
+        let Self {
+            config: composed, hub, ..
+        } = self;
+        composed.check()?;
+        refuse_missing_files(&composed)?;
+        let (config, tokenizers) = match &composed.config.init {
+            Some(name) => {
+                let init = Initial::open(name, &hub, &Device::Cpu, listener)?;
+                let config = composed.with_model_of(&init.opened.architecture.canonical().model)?;
+                (config, Some(init.tokenizers))
+            }
+            None => (composed.config, None),
+        };
+        prepare(&config, tokenizers, &hub, Pipes::Read, listener)
+    }
+
     /// Opens everything and checks that it fits together. Only then does it remove an earlier run, if there is one, and
     /// prepares the directory. No other process can train in this directory until the result is dropped.
     ///
@@ -111,10 +133,7 @@ impl Training {
             composed.check()?;
         }
         check_workers(&composed.config, &device)?;
-        let missing = composed.config.data.missing_files();
-        if !missing.is_empty() {
-            bail!("{}: files are missing:\n  {}", composed.name, missing.join("\n  "));
-        }
+        refuse_missing_files(&composed)?;
         let run = RunDirectory::new(composed.config.run_directory());
         if how == Begin::Resume && !run.record().exists() && !has_results(&run) {
             return Err(Error::NoRun {
@@ -139,15 +158,15 @@ impl Training {
         let config = with_model(composed, init.as_ref(), &run, resume_from)?;
         let texts = Texts::open(&config)?;
         let tokenizers = match (resume_from, &init) {
-            (Some(_), _) => Tokenizers::open(run.path())?,
-            (None, Some(init)) => init.tokenizers.clone(),
-            (None, None) => open_or_learn(&config, &texts.train, &hub, listener)?,
+            (Some(_), _) => Some(Tokenizers::open(run.path())?),
+            (None, Some(init)) => Some(init.tokenizers.clone()),
+            (None, None) => None,
         };
+        let Prepared { tokenizers, corpora } = prepare(&config, tokenizers, &hub, Pipes::Kept, listener)?;
         // A text that cannot be forbidden would end the run at its first validation.
         config.decode.forbidden_tokens(&tokenizers.target)?;
         texts.note_rewritten(&config, &tokenizers, listener)?;
-        let corpus = Arc::new(corpora::training_corpus(&config, &texts.train, &tokenizers)?);
-        tell_corpus(&corpus, listener);
+        tell_corpora(&corpora, listener);
         let valid = texts
             .valid
             .map(|text| {
@@ -170,10 +189,12 @@ impl Training {
         let (params, logits_bias) = initial::weights(&config, init, &architecture, &device)?;
         let workers = workers(&config, &device, params.elements());
         let valid_corpus = valid.as_ref().map(|set| &set.corpus);
-        let fingerprint = record::fingerprint(&config, &corpus, valid_corpus, &tokenizers, workers)?;
-        let files = files(&corpus, valid_corpus, texts.test.as_ref());
+        let train_files: Vec<&FileRecord> = corpora.files().collect();
+        let fingerprint = record::fingerprint(&config, &train_files, valid_corpus, &tokenizers, workers)?;
+        let files = files(&train_files, valid_corpus, texts.test.as_ref());
+        let pair_count = corpora.pair_count();
         let pairs = PairCounts {
-            train: Some(corpus.len()),
+            train: Some(pair_count),
             valid: valid_corpus.map(Corpus::len),
             test: texts.test.as_ref().map(|text| text.source.len()),
         };
@@ -192,14 +213,13 @@ impl Training {
             write_config(&run, &config)?;
         }
         let card = card::of_run(&config, &record, &architecture, &params, &tokenizers)?;
-        let pair_count = corpus.len();
         let parts = TrainerParts {
             card,
             architecture,
             params,
             logits_bias,
             tokenizers,
-            corpus,
+            corpus: Arc::new(corpora),
             valid,
             train: config.train.clone(),
             data: config.data.clone(),
@@ -376,10 +396,9 @@ impl ReadyTraining {
     }
 }
 
-/// The text of a run. All of it is opened before training, so that a fault in the test set does not appear only after
-/// hours.
+/// The text of a run that is not trained on. It is opened before training, so that a fault in the test set does not
+/// appear only after hours.
 struct Texts {
-    train: Vec<ParallelText>,
     valid: Option<ParallelText>,
     test: Option<ParallelText>,
 }
@@ -388,7 +407,6 @@ impl Texts {
     fn open(config: &Config) -> Result<Self> {
         let data = &config.data;
         Ok(Self {
-            train: data.train.iter().map(ParallelText::open).collect::<Result<_, _>>()?,
             test: data.test.as_ref().map(ParallelText::open).transpose()?,
             valid: data.valid.as_ref().map(ParallelText::open).transpose()?,
         })
@@ -405,6 +423,14 @@ impl Texts {
         }
         Ok(())
     }
+}
+
+fn refuse_missing_files(composed: &Composed) -> Result<()> {
+    let missing = composed.config.data.missing_files();
+    if !missing.is_empty() {
+        bail!("{}: files are missing:\n  {}", composed.name, missing.join("\n  "));
+    }
+    Ok(())
 }
 
 /// The config with the shape of the model that the run begins with. A model of `init` must be opened to know its shape;
@@ -426,8 +452,12 @@ fn with_model(
 }
 
 /// The files of a run, each with its purpose.
-fn files(corpus: &Corpus, valid: Option<&Corpus>, test: Option<&ParallelText>) -> Vec<(&'static str, FileRecord)> {
-    let train = corpus.files().map(|file| ("train", file.clone()));
+fn files(
+    train: &[&FileRecord],
+    valid: Option<&Corpus>,
+    test: Option<&ParallelText>,
+) -> Vec<(&'static str, FileRecord)> {
+    let train = train.iter().map(|file| ("train", (*file).clone()));
     let valid = valid
         .into_iter()
         .flat_map(Corpus::files)
@@ -439,15 +469,13 @@ fn files(corpus: &Corpus, valid: Option<&Corpus>, test: Option<&ParallelText>) -
     train.chain(valid).chain(test).collect()
 }
 
-fn tell_corpus(corpus: &Corpus, listener: &dyn Listener) {
-    for report in corpus.reports() {
+fn tell_corpora(corpora: &PreparedCorpora, listener: &dyn Listener) {
+    for report in corpora.reports() {
         listener.notice(&Notice::Corpus(report.to_string()));
     }
-    let (source_tokens, target_tokens) = corpus
-        .pairs()
-        .fold((0, 0), |(s, t), pair| (s + pair.source.len(), t + pair.target.len()));
+    let (source_tokens, target_tokens) = corpora.tokens();
     listener.notice(&Notice::Pairs {
-        pairs: corpus.len(),
+        pairs: corpora.pair_count(),
         source_tokens,
         target_tokens,
     });

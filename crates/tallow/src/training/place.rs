@@ -112,12 +112,15 @@ pub fn may_change(key: &str) -> bool {
         "train.accumulate",
         "train.metric",
     ];
-    const FREE: [&str; 6] = [
+    const FREE: [&str; 8] = [
         "name",
         "output",
         "data.valid",
         "data.test",
         "data.prefetch_batches",
+        "data.prepared",
+        // The run has its vocabulary.
+        "text.sample_lines",
         "score.metrics",
     ];
     (key.starts_with("train.") && !FIXED.contains(&key))

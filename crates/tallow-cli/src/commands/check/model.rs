@@ -46,9 +46,10 @@ pub(super) fn check(
         device,
     };
     size(&subject, report)?;
-    speed(config, &subject, &corpus, report)?;
+    let pairs: std::sync::Arc<dyn tallow_data::PairSource> = corpus.clone();
+    speed(config, &subject, &pairs, report)?;
 
-    let sample = sample(&corpus);
+    let sample = sample(&*pairs)?;
     let proofs: [(&str, Prove); 5] = [
         ("that every parameter gets a gradient", gradient_reaches_every_parameter),
         ("that neighbours change nothing", neighbours_change_nothing),
@@ -63,7 +64,8 @@ pub(super) fn check(
     report.stage("proving that a resumed run is the uninterrupted one");
     let place = place_of(config)?;
     std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
-    let fingerprint = record::fingerprint(config, &corpus, None, &tokenizers, workers)?;
+    let files: Vec<_> = corpus.files().collect();
+    let fingerprint = record::fingerprint(config, &files, None, &tokenizers, workers)?;
     let parts = || -> Result<TrainerParts, TrainError> {
         Ok(TrainerParts {
             architecture: architecture.clone(),
@@ -152,7 +154,7 @@ fn size(subject: &ModelSubject, report: &mut Report) -> Result<()> {
 fn others(
     config: &Config,
     subject: &ModelSubject,
-    corpus: &std::sync::Arc<tallow_data::Corpus>,
+    pairs: &std::sync::Arc<dyn tallow_data::PairSource>,
     report: &mut Report,
 ) -> Result<()> {
     if !subject.device.is_cpu() {
@@ -187,7 +189,7 @@ fn others(
             ..*subject
         };
         report.stage(&format!("timing updates in {} for {} s", kind.name(), PROBE.as_secs()));
-        let speed = measure_speed(&subject, corpus, &config.data, PROBE)?.target_tokens_per_second;
+        let speed = measure_speed(&subject, pairs, &config.data, PROBE)?.target_tokens_per_second;
         speeds.insert(kind.name().to_owned(), json!(speed));
         told.push(format!(
             "{} target tokens a second with {:?}",
@@ -210,11 +212,11 @@ fn others(
 fn speed(
     config: &Config,
     subject: &ModelSubject,
-    corpus: &std::sync::Arc<tallow_data::Corpus>,
+    pairs: &std::sync::Arc<dyn tallow_data::PairSource>,
     report: &mut Report,
 ) -> Result<()> {
     report.stage(&format!("timing updates for {} s", PROBE.as_secs()));
-    let found = measure_speed(subject, corpus, &config.data, PROBE)?;
+    let found = measure_speed(subject, pairs, &config.data, PROBE)?;
     let most = found.updates_of_run(&config.train);
     let seconds = most as f64 * found.seconds_per_update;
     report.figure("speed", &found)?;
@@ -249,5 +251,5 @@ fn speed(
             format!("at most {} so far, with updates running", memory(bytes as f64)),
         )?;
     }
-    others(config, subject, corpus, report)
+    others(config, subject, pairs, report)
 }

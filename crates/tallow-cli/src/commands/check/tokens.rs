@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tallow::corpora::{beyond_positions, encode, training_corpus};
 use tallow::humanize::thousands;
 use tallow::initial::Initial;
-use tallow::vocabulary::{open_or_learn, rewritten_references};
+use tallow::vocabulary::{learn, named, rewritten_references};
 use tallow::{Config, Hub};
 use tallow_data::{Corpus, Filters, HISTOGRAM, Spelling, TokenSurvey};
 use tallow_decode::LongLines;
@@ -44,7 +44,13 @@ pub(super) fn encoded(
                 true => "learning the vocabulary",
                 false => "opening the vocabulary",
             });
-            open_or_learn(config, &texts.train, hub, &PrintNotices)?
+            match named(config, hub, &PrintNotices)? {
+                Some(tokenizers) => tokenizers,
+                None => {
+                    let pairs = texts.train.iter().map(|text| text.report.lines).sum();
+                    learn(config, pairs, &PrintNotices)?
+                }
+            }
         }
     };
     if let Err(error) = tokenizers.samplers(&config.text) {

@@ -1,0 +1,677 @@
+//! Preparing a corpus: from text to files.
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::description::{Description, Recipe, VERSION, read_json, write_json};
+use super::file::PreparedCorpus;
+use super::record::{Form, Record};
+use super::writer::Writer;
+use super::{DESCRIPTION, OFFSETS, PAIRS, STATE, partial, with_extension};
+use crate::bit_set::BitSet;
+use crate::clean::{Cleaning, Rule};
+use crate::config::CorpusFiles;
+use crate::error::{BoxError, DataError};
+use crate::filter::FilterReport;
+use crate::lines::is_blank;
+use crate::pair_reader::{PairOfLines, PairReader};
+use crate::parallel::name_of;
+use crate::pool::in_order;
+
+/// Pairs that a thread encodes at a time.
+const CHUNK: usize = 256;
+
+/// The state of an unfinished preparation.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    /// The description of what is done.
+    done: Description,
+    /// The hashes of the text up to there.
+    read: Vec<String>,
+}
+
+/// Pairs that were read together, and the hashes of the text up to their end.
+type Block = (Vec<PairOfLines>, Vec<String>);
+
+/// How a preparation divides its work.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Pairs between two reads of the text, and their bytes.
+    block: usize,
+    bytes: usize,
+    /// How often the state is saved.
+    save_every: Duration,
+}
+
+const PACE: Pace = Pace {
+    block: 1 << 14,
+    bytes: 1 << 24,
+    save_every: Duration::from_secs(5),
+};
+
+/// The tokens of a pair, without `</s>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Of the source.
+    pub source: Vec<u32>,
+    /// Of the target.
+    pub target: Vec<u32>,
+    /// Whether the tokenizer divides one of the lines into other words than white space does, so that its word
+    /// alignments do not fit.
+    pub has_other_words: bool,
+}
+
+/// A function that encodes some pairs.
+pub type Encoder<'a, E> = dyn Fn(&[PairOfLines]) -> Result<Vec<Encoded>, E> + Sync + 'a;
+
+/// A corpus that is to be prepared.
+#[derive(Debug)]
+pub struct Preparation<'a> {
+    /// The text.
+    pub files: &'a CorpusFiles,
+    /// The path of the prepared files, without extension.
+    pub base: &'a Path,
+    /// What the files are made of. The text must have the hashes given here.
+    pub recipe: Recipe,
+    /// The id of `</s>` in both vocabularies.
+    pub end_id: u32,
+    /// The largest id that an encoder gives.
+    pub largest_id: u32,
+    /// The lines, from 0, that occurred earlier, if these are dropped: see [`crate::duplicates()`].
+    pub duplicates: Option<&'a BitSet>,
+    /// The rules that drop pairs, and the number of this corpus among those that the rules were prepared for.
+    pub cleaning: Option<(&'a Cleaning, usize)>,
+    /// Threads that encode.
+    pub workers: usize,
+}
+
+impl Preparation<'_> {
+    /// Prepares the corpus. A preparation of the same recipe that was killed goes on where it last saved its state.
+    ///
+    /// `encode` gets some pairs without blank ones, from several threads at the same time. `progress` gets the number
+    /// of lines done.
+    ///
+    /// # Errors
+    /// Every error of [`PairReader`], text that has other hashes than the recipe says, encoders that fail or return a
+    /// different number of pairs, and files that cannot be written.
+    pub fn run<E: Into<BoxError>>(
+        &self,
+        encode: &Encoder<'_, E>,
+        progress: impl FnMut(u64),
+    ) -> Result<PreparedCorpus, DataError> {
+        self.run_at(PACE, encode, progress)
+    }
+
+    fn run_at<E: Into<BoxError>>(
+        &self,
+        pace: Pace,
+        encode: &Encoder<'_, E>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<PreparedCorpus, DataError> {
+        let form = Form {
+            is_narrow: self.largest_id.max(self.end_id) <= u32::from(u16::MAX),
+            has_links: self.recipe.links,
+        };
+        let (begun, mut writer) = self.begin(form)?;
+        let mut state = begun.done;
+        let read_before = state.report.read;
+        progress(read_before);
+        let outcome = thread::scope(|scope| {
+            // One block is read while another one is encoded.
+            let (sender, blocks) = sync_channel(1);
+            scope.spawn(move || {
+                let start = (read_before, begun.read);
+                let sent = self.read_blocks(pace, start, |block| sender.send(Ok(block)).is_ok());
+                if let Err(error) = sent {
+                    // If the receiver is gone, nobody needs the error.
+                    let _ = sender.send(Err(error));
+                }
+            });
+            let mut last_saved = Instant::now();
+            for block in blocks {
+                let (pairs, read) = block?;
+                self.add(pairs, encode, &mut state, &mut writer)?;
+                progress(state.report.read);
+                if last_saved.elapsed() >= pace.save_every {
+                    writer.sync()?;
+                    let done = state.clone();
+                    write_json(&with_extension(self.base, STATE), &State { done, read })?;
+                    last_saved = Instant::now();
+                }
+            }
+            Ok::<_, DataError>(())
+        });
+        if let Err(DataError::Changed { .. }) = outcome {
+            // What was written is of another text.
+            let _ = fs::remove_file(with_extension(self.base, STATE));
+        }
+        outcome?;
+        self.finish(state, writer)
+    }
+
+    /// The state and the files of a preparation that was killed, or new ones.
+    fn begin(&self, form: Form) -> Result<(State, Writer), DataError> {
+        let new = Description {
+            version: VERSION,
+            recipe: self.recipe.clone(),
+            pairs: 0,
+            source_tokens: 0,
+            target_tokens: 0,
+            token_bytes: if form.is_narrow { 2 } else { 4 },
+            bytes: 0,
+            report: FilterReport {
+                corpus: name_of(&self.recipe.text),
+                ..FilterReport::default()
+            },
+        };
+        // A state that cannot be used is the same as none.
+        let saved = read_json::<State>(&with_extension(self.base, STATE)).unwrap_or_default();
+        let is_same = |State { done, .. }: &State| {
+            let of = |description: &Description| {
+                let Description {
+                    version, token_bytes, ..
+                } = *description;
+                (version, token_bytes, description.recipe.clone())
+            };
+            done.is_sound() && of(done) == of(&new)
+        };
+        if let Some(saved) = saved.filter(is_same)
+            && let Ok(writer) = Writer::open(self.base, form, saved.done.pairs, saved.done.bytes)
+        {
+            return Ok((saved, writer));
+        }
+        // What is there is not described any more.
+        for path in [
+            with_extension(self.base, DESCRIPTION),
+            with_extension(self.base, STATE),
+            partial(self.base, PAIRS),
+            partial(self.base, OFFSETS),
+        ] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(DataError::Write { path, error });
+                }
+                _ => {}
+            }
+        }
+        let writer = Writer::open(self.base, form, 0, 0)?;
+        let read = Vec::new();
+        Ok((State { done: new, read }, writer))
+    }
+
+    /// Reads the text in blocks, from this line on, until `send` returns false. The text before that line must have the
+    /// hashes that it had when it was encoded.
+    fn read_blocks(
+        &self,
+        pace: Pace,
+        (start, read_before): (u64, Vec<String>),
+        mut send: impl FnMut(Block) -> bool,
+    ) -> Result<(), DataError> {
+        let mut reader = PairReader::open(self.files)?;
+        // Skipped lines are read, too: the hash is that of the whole text.
+        for _ in 0..start {
+            if reader.next().transpose()?.is_none() {
+                break;
+            }
+        }
+        let changed = || DataError::Changed {
+            name: name_of(&self.recipe.text),
+        };
+        if start > 0 && reader.hashes_so_far() != read_before {
+            return Err(changed());
+        }
+        loop {
+            let (mut block, mut bytes) = (Vec::new(), 0);
+            while block.len() < pace.block && bytes < pace.bytes {
+                let Some(pair) = reader.next().transpose()? else {
+                    break;
+                };
+                bytes += pair.source.len() + pair.target.len();
+                block.push(pair);
+            }
+            if block.is_empty() {
+                break;
+            }
+            if !send((block, reader.hashes_so_far())) {
+                return Ok(());
+            }
+        }
+        let (_, text, alignments) = reader.finish();
+        let hash = |file: &crate::FileRecord| file.sha256.clone();
+        let is_same = text.iter().map(hash).eq(self.recipe.text.iter().map(hash))
+            && (self.recipe.alignments.is_none()
+                || alignments.as_ref().map(hash) == self.recipe.alignments.as_ref().map(hash));
+        match is_same {
+            true => Ok(()),
+            false => Err(changed()),
+        }
+    }
+
+    /// Encodes, filters and writes the next lines.
+    fn add<E: Into<BoxError>>(
+        &self,
+        block: Vec<PairOfLines>,
+        encode: &Encoder<'_, E>,
+        state: &mut Description,
+        writer: &mut Writer,
+    ) -> Result<(), DataError> {
+        let filters = &self.recipe.filters;
+        let first = state.report.read;
+        let mut candidates = Vec::with_capacity(block.len());
+        for (line, pair) in (first..).zip(block) {
+            if filters.drop_empty && (is_blank(&pair.source) || is_blank(&pair.target)) {
+                state.report.empty.add(line + 1);
+            } else if self.duplicates.is_some_and(|lines| lines.contains(line)) {
+                state.report.duplicate.add(line + 1);
+            } else {
+                candidates.push((line, pair));
+            }
+            state.report.read = line + 1;
+        }
+        let (lines, pairs): (Vec<u64>, Vec<PairOfLines>) = candidates.into_iter().unzip();
+        let chunks: Vec<(&[u64], &[PairOfLines])> = lines.chunks(CHUNK).zip(pairs.chunks(CHUNK)).collect();
+        let encoded = in_order(self.workers, &chunks, |(lines, pairs)| {
+            let place = || {
+                let line = |line: Option<&u64>| line.map_or(0, |line| line + 1);
+                (state.report.corpus.clone(), line(lines.first()), line(lines.last()))
+            };
+            let verdict = |(line, pair): (&u64, &PairOfLines)| {
+                let (cleaning, number) = self.cleaning?;
+                cleaning.verdict(number, *line, &pair.source, &pair.target)
+            };
+            let verdicts: Vec<Option<Rule>> = lines.iter().zip(*pairs).map(verdict).collect();
+            let clean: Vec<PairOfLines>;
+            let pairs = match verdicts.iter().all(Option::is_none) {
+                true => *pairs,
+                false => {
+                    let kept = pairs.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
+                    clean = kept.map(|(pair, _)| pair.clone()).collect();
+                    &clean
+                }
+            };
+            let encoded = encode(pairs).map_err(|error| {
+                let (file, first, last) = place();
+                DataError::Encode {
+                    file,
+                    first,
+                    last,
+                    error: error.into(),
+                }
+            })?;
+            if encoded.len() != pairs.len() {
+                let (file, first, last) = place();
+                return Err(DataError::EncodedCount {
+                    file,
+                    first,
+                    last,
+                    expected: pairs.len(),
+                    got: encoded.len(),
+                });
+            }
+            let mut encoded = encoded.into_iter();
+            let outcome = |verdict: Option<Rule>| match verdict {
+                Some(rule) => Some(Err(rule)),
+                None => encoded.next().map(Ok),
+            };
+            Ok(verdicts.into_iter().filter_map(outcome).collect::<Vec<_>>())
+        })?;
+        let numbered = lines.into_iter().zip(pairs);
+        for ((line, pair), outcome) in numbered.zip(encoded.into_iter().flatten()) {
+            let report = &mut state.report;
+            let mut encoded = match outcome {
+                Ok(encoded) => encoded,
+                Err(rule) => {
+                    report.add_unclean(rule, line + 1);
+                    continue;
+                }
+            };
+            if !filters.admit(encoded.source.len() + 1, encoded.target.len() + 1, line + 1, report) {
+                continue;
+            }
+            encoded.source.push(self.end_id);
+            encoded.target.push(self.end_id);
+            let mut links = pair.links;
+            if self.recipe.links && encoded.has_other_words {
+                links.clear();
+                report.unaligned.add(line + 1);
+            }
+            report.kept += 1;
+            state.source_tokens += encoded.source.len() as u64;
+            state.target_tokens += encoded.target.len() as u64;
+            writer.push(&Record {
+                line,
+                source: encoded.source,
+                target: encoded.target,
+                links,
+            })?;
+        }
+        (state.pairs, state.bytes) = (writer.count(), writer.bytes());
+        Ok(())
+    }
+
+    fn finish(&self, state: Description, writer: Writer) -> Result<PreparedCorpus, DataError> {
+        let path = with_extension(self.base, DESCRIPTION);
+        // Files without a description are not used: nothing stands between these two.
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        removed.map_err(|error| DataError::Write {
+            path: path.clone(),
+            error,
+        })?;
+        writer.finish()?;
+        write_json(&path, &state)?;
+        // It describes files that have other names now.
+        let _ = fs::remove_file(with_extension(self.base, STATE));
+        PreparedCorpus::open(self.base)?.ok_or_else(|| DataError::Prepared {
+            path,
+            reason: "it was removed at once".into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::duplicates::duplicates;
+    use crate::filter::Filters;
+    use crate::pair_source::{Pair, PairSource};
+    use crate::parallel::ParallelText;
+    use crate::prepared::PreparedCorpora;
+    use crate::text_record::{Reading, TextRecord};
+    use crate::{Corpus, WordAlignments};
+
+    const FILTERS: Filters = Filters {
+        drop_empty: true,
+        drop_duplicates: true,
+        max_length: Some(8),
+        max_length_ratio: Some(3.0),
+    };
+    const END: u32 = 70_000;
+
+    fn tokens(line: &str) -> Vec<u32> {
+        line.split_whitespace().map(|word| word.len() as u32 * 100).collect()
+    }
+
+    fn encode(pairs: &[PairOfLines]) -> Result<Vec<Encoded>, String> {
+        let encoded = |pair: &PairOfLines| Encoded {
+            source: tokens(&pair.source),
+            target: tokens(&pair.target),
+            has_other_words: pair.source.contains('x'),
+        };
+        Ok(pairs.iter().map(encoded).collect())
+    }
+
+    struct Place {
+        folder: tempfile::TempDir,
+        files: CorpusFiles,
+    }
+
+    impl Place {
+        /// Text with empty, repeated, long and uneven pairs, and links between some words.
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let words = |line: u64, count: u64| {
+                let end = if line.is_multiple_of(9) { "x" } else { "" };
+                let word = |place: u64| "ab".repeat((1 + (line * 7 + place * 3) % 5) as usize) + end;
+                let number = (count > 0).then(|| line.to_string());
+                (1..count).map(word).chain(number).collect::<Vec<_>>().join(" ")
+            };
+            let (mut text, mut links) = (String::new(), String::new());
+            for line in 0..1000 {
+                // Every fiftieth pair is the one before it.
+                let line = if line % 50 == 49 { line - 1 } else { line };
+                let (source, target) = (words(line, line * 3 % 11), words(line + 1, line * 5 % 7));
+                let link = if line * 3 % 11 > 0 && line * 5 % 7 > 0 {
+                    "0-0"
+                } else {
+                    ""
+                };
+                text += &format!("{source}\t{target}\n");
+                links += &format!("{link}\n");
+            }
+            std::fs::write(folder.path().join("a.tsv"), text).unwrap();
+            std::fs::write(folder.path().join("a.links"), links).unwrap();
+            let files = CorpusFiles {
+                alignments: Some(folder.path().join("a.links")),
+                ..CorpusFiles::tsv(folder.path().join("a.tsv"))
+            };
+            Self { folder, files }
+        }
+
+        fn base(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn recipe(&self, links: bool) -> Recipe {
+            let record = TextRecord::read(&self.files, |_| {}).unwrap();
+            Recipe {
+                text: record.files,
+                reading: Reading::default(),
+                alignments: record.alignments,
+                links,
+                tokenizers: ["a".into(), "b".into()],
+                filters: FILTERS,
+                clean: None,
+                after: Vec::new(),
+            }
+        }
+
+        fn duplicates(&self) -> BitSet {
+            let record = TextRecord::read(&self.files, |_| {}).unwrap();
+            duplicates(&[(self.files.clone(), record)], self.folder.path(), |_| {})
+                .unwrap()
+                .remove(0)
+        }
+
+        fn preparation<'a>(
+            &'a self,
+            base: &'a Path,
+            links: bool,
+            largest_id: u32,
+            duplicates: &'a BitSet,
+        ) -> Preparation<'a> {
+            Preparation {
+                files: &self.files,
+                base,
+                recipe: self.recipe(links),
+                end_id: END,
+                largest_id,
+                duplicates: Some(duplicates),
+                cleaning: None,
+                workers: 2,
+            }
+        }
+    }
+
+    fn contents(base: &Path) -> Vec<Vec<u8>> {
+        let file = |extension| std::fs::read(with_extension(base, extension)).unwrap();
+        [PAIRS, OFFSETS, DESCRIPTION].map(file).into()
+    }
+
+    /// The same text in memory and in files: the same pairs, and the same counts.
+    #[test]
+    fn files_hold_what_memory_holds() {
+        let place = Place::new();
+        let text = ParallelText::open(&place.files).unwrap();
+        let lines = |lines: &[&str]| Ok::<_, String>(lines.iter().map(|line| tokens(line)).collect());
+        let in_memory = Corpus::build(std::slice::from_ref(&text), END, &FILTERS, lines, lines).unwrap();
+        let alignments: &WordAlignments = text.alignments.as_ref().unwrap();
+        let duplicates = place.duplicates();
+        for links in [false, true] {
+            let base = place.base("b");
+            let preparation = place.preparation(&base, links, END, &duplicates);
+            let corpus = preparation.run(&encode, |_| {}).unwrap();
+            let description = corpus.description().clone();
+            let mut expected = in_memory.reports().next().unwrap().clone();
+            expected.unaligned = description.report.unaligned.clone();
+            assert_eq!(description.report, expected);
+            assert!(expected.empty.count > 0 && expected.duplicate.count > 0);
+            assert!(expected.too_long.count > 0 && expected.ratio.count > 0);
+            assert_eq!(description.report.unaligned.count > 0, links);
+            let (source, target) = in_memory
+                .pairs()
+                .fold((0, 0), |(s, t), pair| (s + pair.source.len(), t + pair.target.len()));
+            assert_eq!(
+                (description.source_tokens, description.target_tokens),
+                (source as u64, target as u64)
+            );
+            corpus.verify(|_| {}).unwrap();
+            let corpora = PreparedCorpora::new(vec![(corpus, 1.0)]).unwrap();
+            assert_eq!(corpora.pair_count(), in_memory.len());
+            // In any order, and some of them twice.
+            let far: Vec<usize> = (0..corpora.pair_count()).rev().chain([5, 5, 100]).collect();
+            let mut read = far.iter();
+            corpora
+                .read(&far, &mut |pair| {
+                    let expected = in_memory.pair(*read.next().unwrap());
+                    let line = text.source[pair.id as usize].contains('x');
+                    let links: &[_] = if links && !line {
+                        alignments.line(pair.id as usize)
+                    } else {
+                        &[]
+                    };
+                    assert_eq!(pair, Pair { links, ..expected });
+                })
+                .unwrap();
+            assert!(read.next().is_none());
+        }
+    }
+
+    #[test]
+    fn a_preparation_that_ends_anywhere_goes_on_to_the_same_files() {
+        let place = Place::new();
+        let duplicates = place.duplicates();
+        let whole = place.base("whole");
+        place
+            .preparation(&whole, true, END, &duplicates)
+            .run(&encode, |_| {})
+            .unwrap();
+        let base = place.base("parts");
+        let pace = Pace {
+            block: 37,
+            bytes: usize::MAX,
+            save_every: Duration::ZERO,
+        };
+        for chunks in [0, 1, 3, 7, 20, 26] {
+            let preparation = place.preparation(&base, true, END, &duplicates);
+            let (left, begun) = (AtomicUsize::new(chunks), AtomicUsize::new(usize::MAX));
+            let fails = |pairs: &[PairOfLines]| match left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            {
+                Ok(_) => encode(pairs),
+                Err(_) => Err("killed".to_owned()),
+            };
+            let first = |lines: u64| {
+                begun.fetch_min(lines as usize, Ordering::SeqCst);
+            };
+            let error = preparation.run_at(pace, &fails, first).unwrap_err();
+            assert!(error.to_string().contains("killed"), "{error}");
+            // What was written after the state was saved is cut off.
+            for extension in [PAIRS, OFFSETS] {
+                let mut file = std::fs::File::options()
+                    .append(true)
+                    .open(partial(&base, extension))
+                    .unwrap();
+                std::io::Write::write_all(&mut file, b"more").unwrap();
+            }
+            let begun_again = AtomicUsize::new(usize::MAX);
+            let corpus = preparation.run_at(pace, &encode, |lines| {
+                begun_again.fetch_min(lines as usize, Ordering::SeqCst);
+            });
+            let expected = std::fs::read(with_extension(&whole, PAIRS)).unwrap();
+            assert_eq!(corpus.unwrap().description().bytes, expected.len() as u64);
+            assert_eq!(contents(&base), contents(&whole), "{chunks}");
+            // One block is one chunk here.
+            assert_eq!(begun_again.into_inner(), (37 * chunks).min(1000));
+            assert!(!with_extension(&base, STATE).exists());
+        }
+    }
+
+    #[test]
+    fn another_recipe_begins_anew() {
+        let place = Place::new();
+        let duplicates = place.duplicates();
+        let base = place.base("b");
+        let pace = Pace {
+            block: 100,
+            bytes: 4000,
+            save_every: Duration::ZERO,
+        };
+        let calls = AtomicUsize::new(0);
+        let fails = |pairs: &[PairOfLines]| match calls.fetch_add(1, Ordering::SeqCst) {
+            0..3 => encode(pairs),
+            _ => Err("killed".to_owned()),
+        };
+        place
+            .preparation(&base, true, END, &duplicates)
+            .run_at(pace, &fails, |_| {})
+            .unwrap_err();
+        let mut other = place.preparation(&base, true, END, &duplicates);
+        other.recipe.tokenizers[1] = "c".into();
+        let mut first = None;
+        other
+            .run_at(pace, &encode, |lines| _ = first.get_or_insert(lines))
+            .unwrap();
+        assert_eq!(first, Some(0));
+        // The text is not the one of the recipe.
+        std::fs::write(place.base("a.links"), "\n".repeat(1000)).unwrap();
+        let error = other.run(&encode, |_| {}).unwrap_err();
+        assert!(matches!(error, DataError::Changed { .. }), "{error}");
+        // Nothing is left that could be used.
+        assert!(PreparedCorpus::open(&base).unwrap().is_none() && !with_extension(&base, STATE).exists());
+        // The text changes between two parts, and is what it was again at the end: the first part is not used.
+        let (text, recipe) = (
+            std::fs::read_to_string(place.base("a.tsv")).unwrap(),
+            place.recipe(true),
+        );
+        std::fs::write(place.base("a.tsv"), text.replacen("ab", "ba", 1)).unwrap();
+        let changed = place.preparation(&base, true, END, &duplicates);
+        let calls = AtomicUsize::new(0);
+        let fails = |pairs: &[PairOfLines]| match calls.fetch_add(1, Ordering::SeqCst) {
+            0..3 => encode(pairs),
+            _ => Err("killed".to_owned()),
+        };
+        let mut first_part = changed;
+        first_part.recipe = recipe.clone();
+        first_part.run_at(pace, &fails, |_| {}).unwrap_err();
+        assert!(with_extension(&base, STATE).exists());
+        std::fs::write(place.base("a.tsv"), text).unwrap();
+        let mut second_part = place.preparation(&base, true, END, &duplicates);
+        second_part.recipe = recipe;
+        let error = second_part.run(&encode, |_| {}).unwrap_err();
+        assert!(matches!(error, DataError::Changed { .. }), "{error}");
+        let mut first = None;
+        second_part
+            .run(&encode, |lines| _ = first.get_or_insert(lines))
+            .unwrap();
+        assert_eq!(first, Some(0));
+    }
+
+    #[test]
+    fn tokens_take_two_bytes_where_they_can() {
+        let place = Place::new();
+        let duplicates = place.duplicates();
+        let (narrow, wide) = (place.base("narrow"), place.base("wide"));
+        let mut preparation = place.preparation(&narrow, false, 65_535, &duplicates);
+        preparation.end_id = 65_535;
+        let narrow = preparation.run(&encode, |_| {}).unwrap();
+        let wide = place
+            .preparation(&wide, false, 65_536, &duplicates)
+            .run(&encode, |_| {})
+            .unwrap();
+        let (narrow, wide) = (narrow.description(), wide.description());
+        assert_eq!((narrow.token_bytes, wide.token_bytes), (2, 4));
+        let tokens = wide.source_tokens + wide.target_tokens;
+        assert_eq!(wide.bytes - narrow.bytes, 2 * tokens);
+    }
+}

@@ -1,0 +1,263 @@
+//! Cleaning corpora: which pairs are kept, which are dropped, and why.
+
+use crate::Result;
+use crate::card;
+use crate::config::Config;
+use crate::error::{WithContext, bail};
+use crate::notice::{Listener, Work};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use tallow_data::{CleanConfig, Cleaning, CorpusFiles, PairReader, Rule, Tally, TextRecord, is_blank, name_of};
+
+/// The number of dropped pairs that a report shows for each rule.
+const EXAMPLES: usize = 3;
+
+/// The rules of a config, with the languages that follow from it if it names none. `None` if the config does not clean.
+pub fn rules(config: &Config) -> Option<CleanConfig> {
+    config
+        .data
+        .clean
+        .as_ref()
+        .map(|rules| with_languages(rules.clone(), config))
+}
+
+fn with_languages(rules: CleanConfig, config: &Config) -> CleanConfig {
+    let known = || {
+        // A code that cannot be told from others is no reason to refuse text.
+        let code = |code: Option<String>| {
+            code.filter(|code| CleanConfig::knows_language(code))
+                .unwrap_or_default()
+        };
+        card::languages(config).map(code)
+    };
+    let languages = rules.languages.clone().unwrap_or_else(known);
+    CleanConfig {
+        languages: Some(languages),
+        ..rules
+    }
+}
+
+/// What became of a corpus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CleanReport {
+    /// The corpus, as messages name it.
+    pub corpus: String,
+    /// The number of its pairs.
+    pub read: u64,
+    /// The number of pairs that were kept.
+    pub kept: u64,
+    /// Pairs with a blank side.
+    pub empty: Tally,
+    /// The pairs that a rule has dropped, for each that has dropped some.
+    pub dropped: Vec<Dropped>,
+    /// The files with the kept pairs.
+    pub files: CorpusFiles,
+    /// The file with the dropped pairs: the rule, the line, source and target, with tabs between them.
+    pub dropped_pairs: PathBuf,
+}
+
+/// The pairs that a rule has dropped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dropped {
+    /// The rule.
+    pub rule: Rule,
+    /// Their number, and the lines of the first ones.
+    pub tally: Tally,
+    /// The first ones.
+    pub examples: Vec<[String; 2]>,
+}
+
+/// Applies the rules of a config, or the default ones, to its training corpora. What is kept and what is dropped is
+/// written into a folder, which must not exist or be empty.
+///
+/// # Errors
+/// When text cannot be read, or the folder cannot be written.
+pub fn clean(config: &Config, folder: &Path, listener: &dyn Listener) -> Result<Vec<CleanReport>> {
+    let rules = with_languages(config.data.clean.clone().unwrap_or_default(), config);
+    let is_used = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    if is_used || folder.is_file() {
+        bail!(
+            "{}: exists already and is not empty; choose another folder",
+            folder.display()
+        );
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let corpora = &config.data.train;
+    let record = |files: &CorpusFiles| {
+        let record = TextRecord::read(files, |pairs| {
+            listener.working(&Work::new("reading the text", pairs, None))
+        })?;
+        Ok((files.clone(), record))
+    };
+    let recorded = corpora.iter().map(record).collect::<Result<Vec<_>>>()?;
+    let cleaning = Cleaning::survey(&rules, &recorded, folder, |pairs| {
+        listener.working(&Work::new("looking at pairs", pairs, None));
+    })?;
+    let mut names = HashSet::new();
+    let clean =
+        |(number, files): (usize, &CorpusFiles)| clean_one(&cleaning, number, files, folder, &mut names, listener);
+    corpora.iter().enumerate().map(clean).collect()
+}
+
+fn clean_one(
+    cleaning: &Cleaning,
+    number: usize,
+    files: &CorpusFiles,
+    folder: &Path,
+    names: &mut HashSet<PathBuf>,
+    listener: &dyn Listener,
+) -> Result<CleanReport> {
+    // Prefixes are put before the lines when the cleaned text is read. Word alignments would belong to other lines.
+    let plain = CorpusFiles {
+        source_prefix: None,
+        target_prefix: None,
+        alignments: None,
+        ..files.clone()
+    };
+    let mut reader = PairReader::open(&plain)?;
+    let mut output = Output::new(files, number, folder, names)?;
+    let mut report = CleanReport {
+        corpus: String::new(),
+        read: 0,
+        kept: 0,
+        empty: Tally::default(),
+        dropped: Vec::new(),
+        files: output.files.clone(),
+        dropped_pairs: output.dropped.0.clone(),
+    };
+    for pair in &mut reader {
+        let pair = pair?;
+        let line = report.read;
+        report.read += 1;
+        listener.working(&Work::new("cleaning", report.read, None));
+        if is_blank(&pair.source) || is_blank(&pair.target) {
+            report.empty.add(line + 1);
+            output.drop("empty", line + 1, &pair.source, &pair.target)?;
+        } else if let Some(rule) = cleaning.verdict(number, line, &pair.source, &pair.target) {
+            output.drop(rule.key(), line + 1, &pair.source, &pair.target)?;
+            let place = report.dropped.iter().position(|dropped| dropped.rule == rule);
+            let place = place.unwrap_or_else(|| {
+                report.dropped.push(Dropped {
+                    rule,
+                    tally: Tally::default(),
+                    examples: Vec::new(),
+                });
+                report.dropped.len() - 1
+            });
+            let dropped = &mut report.dropped[place];
+            dropped.tally.add(line + 1);
+            if dropped.examples.len() < EXAMPLES {
+                dropped.examples.push([pair.source, pair.target]);
+            }
+        } else {
+            report.kept += 1;
+            output.keep(&pair.source, &pair.target)?;
+        }
+    }
+    report.dropped.sort_by_key(|dropped| dropped.rule);
+    report.corpus = name_of(&reader.finish().1);
+    output.finish()?;
+    Ok(report)
+}
+
+type Written = (PathBuf, BufWriter<File>);
+
+/// The files of a cleaned corpus.
+struct Output {
+    /// Source and target, or one TSV.
+    kept: Vec<Written>,
+    dropped: Written,
+    files: CorpusFiles,
+}
+
+impl Output {
+    fn new(files: &CorpusFiles, number: usize, folder: &Path, names: &mut HashSet<PathBuf>) -> Result<Self> {
+        let name = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let plain = [".gz", ".zst"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end))
+                .unwrap_or(&name);
+            plain.replace(['*', '?', '[', ']'], "_")
+        };
+        let mut open = |name: String| {
+            let mut path = folder.join(&name);
+            if !names.insert(path.clone()) {
+                path = folder.join(format!("{number}-{name}"));
+                names.insert(path.clone());
+            }
+            let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok::<Written, crate::Error>((path, BufWriter::new(file)))
+        };
+        let mut cleaned = CorpusFiles {
+            source: None,
+            target: None,
+            tsv: None,
+            tmx: None,
+            po: None,
+            languages: None,
+            alignments: None,
+            ..files.clone()
+        };
+        let (kept, first) = match (&files.source, &files.target) {
+            (Some(source), Some(target)) => {
+                let kept = vec![open(name(source))?, open(name(target))?];
+                cleaned.source = Some(kept[0].0.clone());
+                cleaned.target = Some(kept[1].0.clone());
+                (kept, name(source))
+            }
+            _ => {
+                let given = [&files.tsv, &files.tmx, &files.po];
+                let path = given
+                    .into_iter()
+                    .find_map(Option::as_deref)
+                    .unwrap_or(Path::new("corpus"));
+                let name = name(path);
+                let end = if name.ends_with(".tsv") { "" } else { ".tsv" };
+                let kept = vec![open(format!("{name}{end}"))?];
+                cleaned.tsv = Some(kept[0].0.clone());
+                (kept, name)
+            }
+        };
+        Ok(Self {
+            kept,
+            dropped: open(format!("{first}.dropped"))?,
+            files: cleaned,
+        })
+    }
+
+    fn keep(&mut self, source: &str, target: &str) -> Result<()> {
+        match self.kept.as_mut_slice() {
+            [both] => write(both, &[source, target]),
+            [sources, targets] => {
+                write(sources, &[source])?;
+                write(targets, &[target])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn drop(&mut self, rule: &str, line: u64, source: &str, target: &str) -> Result<()> {
+        let without_tabs = |text: &str| text.replace('\t', " ");
+        let line = line.to_string();
+        write(
+            &mut self.dropped,
+            &[rule, &line, &without_tabs(source), &without_tabs(target)],
+        )
+    }
+
+    fn finish(self) -> Result<()> {
+        for (path, mut file) in self.kept.into_iter().chain([self.dropped]) {
+            file.flush()
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn write((path, file): &mut Written, columns: &[&str]) -> Result<()> {
+    let written = writeln!(file, "{}", columns.join("\t"));
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
