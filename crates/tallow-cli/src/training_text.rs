@@ -3,6 +3,7 @@
 use crate::arguments::TrainedTextArguments;
 use anyhow::{Result, bail};
 use tallow::SavedModel;
+use tallow::preparation::with_kept_text;
 use tallow_data::{CorpusFiles, ParallelText};
 
 /// The lines of parallel text: sources and their translations.
@@ -13,7 +14,7 @@ pub(crate) fn training_text(given: &TrainedTextArguments, saved: &SavedModel) ->
     let name = &given.model;
     let corpora: Vec<CorpusFiles> = match (&given.source, &given.target, &saved.config) {
         (Some(source), Some(target), _) => vec![CorpusFiles::two_files(source, target)],
-        (_, _, Some(config)) => config.data.train.clone(),
+        (_, _, Some(config)) => with_kept_text(config)?.data.train,
         _ => bail!(
             "{name}: this model belongs to no run; give text like that of its training with --source and --target"
         ),

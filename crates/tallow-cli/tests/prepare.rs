@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 const CONFIG: &str = "[text]\nvocabulary = 320\n[data]\nbatch_tokens = 256\npool_pairs = 500\n\
@@ -204,35 +204,41 @@ fn damage_is_one_clear_outcome() {
 
 #[test]
 fn killed_preparations_and_runs_end_with_the_same_bits() {
-    let folder = project(60_000);
+    let folder = project(150_000);
     let at = folder.path();
     well(at, &["train", "run.toml"]);
     let (pairs, offsets) = (prepared(at, ".pairs"), prepared(at, ".offsets"));
     let model = std::fs::read(at.join("runs/run/best/model.safetensors")).unwrap();
     std::fs::remove_dir_all(at.join("runs")).unwrap();
-    let mut kills = 0;
-    for moment in [5, 40, 90, 150, 200, 260, 330, 420, 520, 640] {
+    let has_state = || at.join("runs/prepared").exists() && !prepared(at, ".state.json").is_empty();
+    let train = || {
         let begin = if at.join("runs/run/run.json").exists() {
             "--resume"
         } else {
             "--overwrite"
         };
-        let mut child = command(at, &["train", "run.toml", begin])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(moment));
-        kills += usize::from(child.try_wait().unwrap().is_none());
+        let mut command = command(at, &["train", "run.toml", begin]);
+        command.stderr(Stdio::null()).spawn().unwrap()
+    };
+    // As soon as a part of the corpus is safe, and at any time.
+    let moments = [5, 90, 260, 420].map(|moment| Some(Duration::from_millis(moment)));
+    let mut resumed = 0;
+    for moment in [None, None].into_iter().chain(moments) {
+        let (begin, had_state) = (Instant::now(), has_state());
+        resumed += usize::from(had_state);
+        let mut child = train();
+        let is_time = || match moment {
+            Some(moment) => begin.elapsed() >= moment,
+            None => has_state() && !had_state,
+        };
+        while !is_time() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let _ = child.kill();
         child.wait().unwrap();
     }
-    assert!(kills > 0, "every process ended before it was killed");
-    let begin = if at.join("runs/run/run.json").exists() {
-        "--resume"
-    } else {
-        "--overwrite"
-    };
-    well(at, &["train", "run.toml", begin]);
+    assert!(resumed > 0, "no preparation was killed after a part was safe");
+    assert!(train().wait().unwrap().success());
     assert_eq!(prepared(at, ".pairs"), pairs);
     assert_eq!(prepared(at, ".offsets"), offsets);
     assert_eq!(
@@ -348,6 +354,14 @@ fn text_may_come_through_a_pipe() {
         let (_, said) = well(at, &[arguments, &set].concat());
         assert!(!said.contains("prepared 40 pairs"), "{said}");
     }
+    // Other commands that look at the training text find it, too.
+    let found = run(at, &[&["check", "run.toml"][..], &set].concat()).stdout;
+    let found = String::from_utf8(found).unwrap();
+    assert!(found.contains("40 pairs"), "{found}");
+    well(at, &["shortlist", "runs/run", "--output", "short.safetensors"]);
+    // Another run has its own standard input.
+    let other = badly(at, &[&["train", "run.toml", "--set", "name=other"][..], &set].concat());
+    assert!(other.contains("nothing has come through it"), "{other}");
     std::fs::rename(at.join("runs/prepared"), at.join("piped")).unwrap();
     well(at, &["prepare", "run.toml", "--set", "data.train=[{tsv=\"b.0.tsv\"}]"]);
     let pairs = |folder: &Path| {
@@ -358,4 +372,63 @@ fn text_may_come_through_a_pipe() {
         std::fs::read(path.unwrap()).unwrap()
     };
     assert_eq!(pairs(&at.join("piped")), pairs(&at.join("runs/prepared")));
+}
+
+/// A prefix of a corpus is a piece of its own, however few lines have it, and nothing else changes.
+#[test]
+fn prefixes_are_pieces() {
+    let folder = project(700);
+    let at = folder.path();
+    let train =
+        |prefixes: &str| format!("data.train=[{{source=\"a.en\", target=\"a.de\"}}, {{tsv=\"b.0.tsv\", {prefixes}}}]");
+    // 40 of 740 lines have it: too few for a language tag that nobody names.
+    let set = train("source_prefix=\">>de<<\", target_prefix=\"<BT>\"");
+    let (_, said) = well(at, &["train", "run.toml", "--set", &set]);
+    assert!(
+        said.contains("language tags, which are pieces of their own: >>de<<"),
+        "{said}"
+    );
+    let pieces = |line: &str, side: &[&str]| {
+        let arguments = [&["tokenizer", "encode", "runs/run"][..], side].concat();
+        let mut child = command(at, &arguments);
+        let input = at.join("line");
+        std::fs::write(&input, line).unwrap();
+        let output = child.stdin(std::fs::File::open(input).unwrap()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(
+        pieces(">>de<< word1\n", &[]).starts_with(">>de<< ▁"),
+        "{}",
+        pieces(">>de<< word1\n", &[])
+    );
+    assert!(
+        pieces("<BT> word1\n", &["--target"]).contains("<BT> ▁"),
+        "{}",
+        pieces("<BT> word1\n", &["--target"])
+    );
+    let said = badly(
+        at,
+        &[
+            "train",
+            "run.toml",
+            "--overwrite",
+            "--set",
+            &train("source_prefix=\"<pad>\""),
+        ],
+    );
+    assert!(
+        said.contains("data.train[1].source_prefix: \"<pad>\" has a meaning of its own"),
+        "{said}"
+    );
+    let said = badly(
+        at,
+        &[
+            "train",
+            "run.toml",
+            "--overwrite",
+            "--set",
+            &train("source_prefix=\" \""),
+        ],
+    );
+    assert!(said.contains("data.train[1].source_prefix: must have text"), "{said}");
 }

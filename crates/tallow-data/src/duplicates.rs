@@ -16,6 +16,9 @@ use crate::text_record::TextRecord;
 /// Pairs whose hashes are in memory at once: 2^20, which is 32 MiB.
 const PAIRS_IN_MEMORY: usize = 1 << 20;
 
+/// The beginning of the names of folders for files.
+const FOLDER: &str = "occurrences-";
+
 /// Files that the hashes are divided among when there are more.
 const FILES: usize = 128;
 
@@ -62,6 +65,26 @@ fn find(
         record.must_be_of(reader)?;
     }
     occurrences.beyond(1, &ends)
+}
+
+/// Removes the folders that processes which were killed have left here. No other process may be looking for repeated
+/// pairs in this folder.
+///
+/// # Errors
+/// A folder that cannot be removed.
+pub fn remove_leftovers(folder: &Path) -> Result<(), DataError> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(FOLDER) {
+            std::fs::remove_dir_all(entry.path()).map_err(|error| DataError::Write {
+                path: entry.path(),
+                error,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// The occurrences of pairs, by hashes. Beyond a limit of memory, they are kept in files.
@@ -152,7 +175,7 @@ struct EntryFiles {
 impl EntryFiles {
     fn new(folder: &Path) -> Result<Self, DataError> {
         let open = || {
-            let folder = tempfile::Builder::new().prefix("duplicates").tempdir_in(folder)?;
+            let folder = tempfile::Builder::new().prefix(FOLDER).tempdir_in(folder)?;
             let file = |number| File::create(folder.path().join(format!("{number}"))).map(BufWriter::new);
             let files = (0..FILES).map(file).collect::<Result<_, _>>()?;
             Ok(Self { folder, files })
@@ -254,6 +277,10 @@ mod tests {
                 .collect();
             assert_eq!((found, read), (expected.clone(), 3006), "{most}");
         }
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
+        std::fs::create_dir(at("occurrences-x")).unwrap();
+        std::fs::write(at("occurrences-x").join("0"), "left").unwrap();
+        remove_leftovers(place.path()).unwrap();
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
         std::fs::write(at("a.tsv"), "a\tb\n").unwrap();
         let error = duplicates(&corpora, place.path(), |_| {}).unwrap_err();

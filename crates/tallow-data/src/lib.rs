@@ -61,7 +61,7 @@ pub use corpus::Corpus;
 pub use cursor::Cursor;
 pub use cuts::{Cuts, Recut, has_words_of};
 pub use deal::deal;
-pub use duplicates::duplicates;
+pub use duplicates::{duplicates, remove_leftovers};
 pub use error::{BoxError, DataError};
 pub use file_signature::Format;
 pub use filter::{FilterReport, Filters, Unclean};

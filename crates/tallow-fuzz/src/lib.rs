@@ -12,6 +12,7 @@
 //! | [`models`] | one byte that says which file of a model directory or of its run, then the file |
 //! | [`checkpoints`] | one byte for the file of a checkpoint, one for its checksums, then the file |
 //! | [`corpora`] | one byte for form and filters, then one file or two, parted by [`PART`] |
+//! | [`catalogs`] | one byte for the form and the languages, then a translation memory or a PO file |
 //! | [`prepared`] | one byte that says which file of a prepared corpus, and whether it has links, then the file |
 //! | [`lines`] | one byte for how it is read and translated, then standard input |
 //! | [`scores`] | one byte for the options, then hypotheses and references, parted by [`PART`] |
@@ -22,7 +23,7 @@ mod specimen;
 mod targets;
 
 pub use specimen::seeds;
-pub use targets::{checkpoints, configs, corpora, lines, models, prepared, scores, tokenizers};
+pub use targets::{catalogs, checkpoints, configs, corpora, lines, models, prepared, scores, tokenizers};
 
 /// The separator between two files in an input.
 pub const PART: &[u8] = b"\0|\0";
@@ -31,13 +32,14 @@ pub const PART: &[u8] = b"\0|\0";
 pub type Target = fn(&[u8]);
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("configs", configs),
     ("tokenizers", tokenizers),
     ("models", models),
     ("checkpoints", checkpoints),
     ("corpora", corpora),
     ("prepared", prepared),
+    ("catalogs", catalogs),
     ("lines", lines),
     ("scores", scores),
 ];

@@ -397,6 +397,15 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     );
     add("corpora", "tabs", &[&[1], tabs.as_bytes()]);
     add("corpora", "counts", &[&[0], b"a\nb\n", PART, b"a\n"]);
+    let po = "# x\nmsgid \"\"\nmsgstr \"Language: de\\n\"\n\n#, fuzzy\nmsgid \"a\"\nmsgstr \"b\"\n\nmsgctxt \"menu\"\n\
+              msgid \"Open \\\"%s\\\"\"\nmsgstr \"\"\n\"%s \"\n\"öffnen\\n\"\n\nmsgid \"%d file\"\nmsgid_plural \"%d files\"\n\
+              msgstr[0] \"%d Datei\"\nmsgstr[1] \"%d Dateien\"\n#~ msgid \"old\"\n";
+    add("catalogs", "po", &[&[0], po.as_bytes()]);
+    let tmx = "<?xml version=\"1.0\"?><tmx version=\"1.4\"><header srclang=\"en\"/><body><tu><tuv xml:lang=\"en\"><seg>a &amp; \
+               <bpt i=\"1\">x</bpt>b</seg></tuv><tuv xml:lang=\"de\"><seg>A &#65; <![CDATA[B]]></seg></tuv></tu><tu>\
+               <tuv xml:lang=\"en\"><seg>alone</seg></tuv></tu></body></tmx>";
+    add("catalogs", "tmx", &[&[1], tmx.as_bytes()]);
+    add("catalogs", "tmx-languages", &[&[3], tmx.as_bytes()]);
     for has_links in [false, true] {
         for (place, contents) in prepared_files(has_links).iter().enumerate() {
             let (choice, name) = (place as u8 + 4 * u8::from(has_links), PREPARED_FILES[place]);

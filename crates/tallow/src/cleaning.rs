@@ -5,6 +5,7 @@ use crate::card;
 use crate::config::Config;
 use crate::error::{WithContext, bail};
 use crate::notice::{Listener, Work};
+use crate::preparation::with_kept_text;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -84,7 +85,7 @@ pub fn clean(config: &Config, folder: &Path, listener: &dyn Listener) -> Result<
         );
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let corpora = &config.data.train;
+    let corpora = &with_kept_text(config)?.data.train;
     let record = |files: &CorpusFiles| {
         let record = TextRecord::read(files, |pairs| {
             listener.working(&Work::new("reading the text", pairs, None))

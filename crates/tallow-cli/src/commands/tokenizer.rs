@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
+use tallow::preparation::with_kept_text;
 use tallow::vocabulary::learn;
 use tallow::{Config, Listener, Work};
 use tallow_data::TextRecord;
@@ -29,6 +30,7 @@ fn train(arguments: &TokenizerTrainArguments) -> Result<()> {
     if !config.text.learns() {
         bail!("text.path and text.hub name a tokenizer that exists; remove them to learn one");
     }
+    let config = with_kept_text(&config)?;
     let progress = Progress::new();
     let mut pairs = 0;
     for files in &config.data.train {

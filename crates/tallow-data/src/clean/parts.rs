@@ -27,7 +27,7 @@ impl Parts {
                 parts.links.push(rest[..length].to_lowercase());
                 rest = &rest[length..];
             } else if let Some(length) = placeholder(rest) {
-                parts.placeholders.push(rest[..length].to_owned());
+                parts.placeholders.push(without_position(&rest[..length]));
                 rest = &rest[length..];
             } else {
                 parts.text.push(c);
@@ -114,6 +114,14 @@ fn percent(text: &str) -> Option<usize> {
     }
 }
 
+/// A conversion without its position: translations that change the order write `%2$s` for `%s`.
+fn without_position(placeholder: &str) -> String {
+    match placeholder.split_once('$') {
+        Some((position, rest)) if position.starts_with('%') => format!("%{rest}"),
+        _ => placeholder.to_owned(),
+    }
+}
+
 /// The length of a tag such as `<b>`, `</span>` or `<a href="...">`.
 fn tag(text: &str) -> Option<usize> {
     let inner = text[1..].strip_prefix('/').unwrap_or(&text[1..]);
@@ -170,7 +178,7 @@ mod tests {
         let placeholders = |line: &str| Parts::of(line).placeholders.join(" ");
         assert_eq!(
             placeholders("%s of %1$d, %-5.2f%% (%(name)s) %1 {0} {a.b} ${HOME} %lu"),
-            "${HOME} %% %(name)s %-5.2f %1 %1$d %lu %s {0} {a.b}"
+            "${HOME} %% %(name)s %-5.2f %1 %d %lu %s {0} {a.b}"
         );
         for text in [
             "100 % der",

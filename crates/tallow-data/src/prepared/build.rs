@@ -44,13 +44,15 @@ struct Pace {
     /// Pairs between two reads of the text, and their bytes.
     block: usize,
     bytes: usize,
-    /// How often the state is saved.
+    /// After which time the state is saved for the first time. The time doubles up to that of the next field.
+    first_save: Duration,
     save_every: Duration,
 }
 
 const PACE: Pace = Pace {
     block: 1 << 14,
     bytes: 1 << 24,
+    first_save: Duration::from_millis(50),
     save_every: Duration::from_secs(5),
 };
 
@@ -132,16 +134,16 @@ impl Preparation<'_> {
                     let _ = sender.send(Err(error));
                 }
             });
-            let mut last_saved = Instant::now();
+            let (mut last_saved, mut interval) = (Instant::now(), pace.first_save);
             for block in blocks {
                 let (pairs, read) = block?;
                 self.add(pairs, encode, &mut state, &mut writer)?;
                 progress(state.report.read);
-                if last_saved.elapsed() >= pace.save_every {
+                if last_saved.elapsed() >= interval {
                     writer.sync()?;
                     let done = state.clone();
                     write_json(&with_extension(self.base, STATE), &State { done, read })?;
-                    last_saved = Instant::now();
+                    (last_saved, interval) = (Instant::now(), (2 * interval).min(pace.save_every));
                 }
             }
             Ok::<_, DataError>(())
@@ -560,6 +562,7 @@ mod tests {
         let pace = Pace {
             block: 37,
             bytes: usize::MAX,
+            first_save: Duration::ZERO,
             save_every: Duration::ZERO,
         };
         for chunks in [0, 1, 3, 7, 20, 26] {
@@ -605,6 +608,7 @@ mod tests {
         let pace = Pace {
             block: 100,
             bytes: 4000,
+            first_save: Duration::ZERO,
             save_every: Duration::ZERO,
         };
         let calls = AtomicUsize::new(0);

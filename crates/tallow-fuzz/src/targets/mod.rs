@@ -1,5 +1,6 @@
 //! The targets.
 
+mod catalogs;
 mod checkpoints;
 mod configs;
 mod corpora;
@@ -9,6 +10,7 @@ mod prepared;
 mod scores;
 mod tokenizers;
 
+pub use catalogs::catalogs;
 pub use checkpoints::checkpoints;
 pub use configs::configs;
 pub use corpora::corpora;

@@ -126,6 +126,11 @@ fn corpora() {
 }
 
 #[test]
+fn catalogs() {
+    replay("catalogs");
+}
+
+#[test]
 fn prepared() {
     replay("prepared");
 }

@@ -27,13 +27,15 @@ use crate::{Result, cores};
 use names::{base_name, hash_of};
 pub use pipes::Pipes;
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tallow_data::{
     BitSet, Cleaning, CorpusFiles, DataError, Description, Earlier, FileRecord, Preparation, PreparedCorpora,
-    PreparedCorpus, Reading, Recipe, TextRecord, duplicates,
+    PreparedCorpus, Reading, Recipe, TextRecord, duplicates, remove_leftovers,
 };
 use tallow_text::Tokenizers;
+use tallow_train::Silent;
 
 /// The training text of a run, ready to train on.
 #[derive(Debug)]
@@ -84,11 +86,30 @@ pub fn prepare(
     })
 }
 
-/// Locks the folder for this process, as long as the result lives.
-fn lock(folder: &Path, listener: &dyn Listener) -> Result<File> {
+/// The config with the text that came through pipes before in place of the pipes.
+///
+/// # Errors
+/// When nothing has come through a pipe.
+pub fn with_kept_text(config: &Config) -> Result<Config> {
+    pipes::without_pipes(config, &config.prepared_folder(), Pipes::Kept, &Silent)
+}
+
+/// Locks the folder for this process, as long as the result lives. In a folder that may only be read, what is prepared
+/// can be used without a lock.
+fn lock(folder: &Path, listener: &dyn Listener) -> Result<Option<File>> {
     let path = folder.join("lock");
     let opened = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = opened.with_context(|| format!("cannot write {}", path.display()))?;
+    let file = match opened {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            return Ok(None);
+        }
+        opened => opened.with_context(|| format!("cannot write {}", path.display()))?,
+    };
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
         listener.notice(&Notice::Note(format!(
             "another process prepares text in {}: waiting for it",
@@ -97,7 +118,8 @@ fn lock(folder: &Path, listener: &dyn Listener) -> Result<File> {
         // Some network file systems have no locks; then the preparation goes on without one.
         let _ = file.lock();
     }
-    Ok(file)
+    remove_leftovers(folder)?;
+    Ok(Some(file))
 }
 
 /// The records of the text of all training corpora. Text that has not changed since it was read last is not read again.

@@ -2,6 +2,7 @@
 
 use crate::comparison::{ComparedText, Grouping, System, WordCounts, groups_of};
 use crate::error::bail;
+use crate::preparation::with_kept_text;
 use crate::{Config, Result, RunRecord};
 use serde::Serialize;
 use tallow_data::{FileRecord, ParallelText, read_lines};
@@ -58,7 +59,7 @@ pub(super) fn read(run: &RunDirectory, config: &Config, record: &RunRecord) -> R
         );
     }
     let mut trained = WordCounts::for_words_of(text.target.iter().chain(&lines), &config.score);
-    trained.count_targets(&config.data.train, &config.score)?;
+    trained.count_targets(&with_kept_text(config)?.data.train, &config.score)?;
     let compared = ComparedText {
         references: vec![text.target.clone()],
         trained: Some(trained),

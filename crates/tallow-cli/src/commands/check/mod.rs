@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use tallow::Config;
 use tallow::humanize::counted;
 use tallow::initial::Initial;
+use tallow::preparation::with_kept_text;
 
 pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     if arguments.resume {
@@ -39,6 +40,7 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
         Some(init) => composed.with_model_of(&init.opened.architecture.canonical().model)?,
         None => composed.config,
     };
+    let config = with_kept_text(&config)?;
     place_of(&config)?;
     let mut report = Report::new(arguments.json);
     let check = || -> Result<()> {

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use systems::{Found, find};
 use tallow::comparison::{ComparedText, Comparison, ComparisonOptions, System, WordCounts};
 use tallow::humanize::counted;
+use tallow::preparation::with_kept_text;
 use tallow_data::{CorpusFiles, ParallelText, read_lines};
 use tallow_score::{PairedTest, Resampling, ScoreConfig};
 
@@ -152,7 +153,7 @@ fn trained(
             let of_file = |path: &PathBuf| CorpusFiles::two_files(path, path);
             arguments.train.iter().map(of_file).collect()
         }
-        Some(config) => config.data.train.clone(),
+        Some(config) => with_kept_text(config)?.data.train,
         None => return Ok(None),
     };
     let said = systems.iter().flat_map(|system| system.runs.iter().flatten());
