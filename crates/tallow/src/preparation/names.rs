@@ -15,6 +15,9 @@ pub(super) fn base_name(files: &CorpusFiles) -> String {
     let given = [&files.source, &files.tsv, &files.tmx, &files.po];
     let path = given.into_iter().find_map(Option::as_deref);
     let name = path.and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    if name == "-" {
+        return "stdin".into();
+    }
     let usual = |c: char| {
         if c.is_alphanumeric() || "-_.".contains(c) {
             c
@@ -45,6 +48,7 @@ mod tests {
     fn names_are_readable_and_different() {
         assert_eq!(base_name(&CorpusFiles::two_files("a/train.*.en", "b")), "train._.en");
         assert_eq!(base_name(&CorpusFiles::tsv("x y/grün z.tsv.gz")), "grün_z.tsv.gz");
+        assert_eq!(base_name(&CorpusFiles::tsv("-")), "stdin");
         assert_eq!(hash_of(&["ab", "c"]).len(), DIGITS);
         assert_ne!(hash_of(&["ab", "c"]), hash_of(&["a", "bc"]));
     }
