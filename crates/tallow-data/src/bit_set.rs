@@ -31,11 +31,6 @@ impl BitSet {
         let word = self.words.get((number / 64) as usize);
         word.is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
-
-    /// The number of numbers in the set.
-    pub fn count(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
 }
 
 #[cfg(test)]
@@ -49,6 +44,6 @@ mod tests {
             set.insert(number);
         }
         let found: Vec<u64> = (0..2000).filter(|number| set.contains(*number)).collect();
-        assert_eq!((found, set.count()), (vec![0, 63, 64, 1000], 4));
+        assert_eq!(found, [0, 63, 64, 1000]);
     }
 }

@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::clean::Cleaning;
 use crate::config::weight_is_valid;
 use crate::cuts::{Cuts, Recut, has_words_of, without_end};
-use crate::error::{BoxError, DataError};
+use crate::error::{BoxError, DataError, must_be_encoded};
 use crate::filter::{FilterReport, Filters};
 use crate::lines::{FileRecord, is_blank};
 use crate::pair_source::{Pair, PairSource, PartOfPairs};
@@ -364,24 +364,5 @@ fn encode_chunk<E: Into<BoxError>>(
         let line = |index: Option<&usize>| index.map_or(0, |&index| index as u64 + 1);
         (file.unwrap_or_default(), line(chunk.first()), line(chunk.last()))
     };
-    let encoded = encode(&lines).map_err(|error| {
-        let (file, first, last) = place();
-        DataError::Encode {
-            file,
-            first,
-            last,
-            error: error.into(),
-        }
-    })?;
-    if encoded.len() != lines.len() {
-        let (file, first, last) = place();
-        return Err(DataError::EncodedCount {
-            file,
-            first,
-            last,
-            expected: lines.len(),
-            got: encoded.len(),
-        });
-    }
-    Ok(encoded)
+    must_be_encoded(encode(&lines), lines.len(), place)
 }

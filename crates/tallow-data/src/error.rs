@@ -361,6 +361,35 @@ pub enum DataError {
     },
 }
 
+/// What an encoder gave for so many items, if it gave something for each. `place` is the text's file, and the first and
+/// the last line of the items.
+pub(crate) fn must_be_encoded<T, E: Into<BoxError>>(
+    encoded: Result<Vec<T>, E>,
+    expected: usize,
+    place: impl Fn() -> (String, u64, u64),
+) -> Result<Vec<T>, DataError> {
+    let (file, first, last) = match &encoded {
+        Ok(items) if items.len() == expected => Default::default(),
+        _ => place(),
+    };
+    match encoded {
+        Err(error) => Err(DataError::Encode {
+            file,
+            first,
+            last,
+            error: error.into(),
+        }),
+        Ok(items) if items.len() != expected => Err(DataError::EncodedCount {
+            file,
+            first,
+            last,
+            expected,
+            got: items.len(),
+        }),
+        Ok(items) => Ok(items),
+    }
+}
+
 impl From<WorkerLost> for DataError {
     fn from(_: WorkerLost) -> Self {
         Self::Broken("a worker stopped".into())

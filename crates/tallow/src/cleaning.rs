@@ -193,14 +193,10 @@ impl Output {
             Ok::<Written, crate::Error>((path, BufWriter::new(file)))
         };
         let mut cleaned = CorpusFiles {
-            source: None,
-            target: None,
-            tsv: None,
-            tmx: None,
-            po: None,
-            languages: None,
-            alignments: None,
-            ..files.clone()
+            source_prefix: files.source_prefix.clone(),
+            target_prefix: files.target_prefix.clone(),
+            weight: files.weight,
+            ..CorpusFiles::default()
         };
         let (kept, first) = match (&files.source, &files.target) {
             (Some(source), Some(target)) => {

@@ -3,6 +3,7 @@
 use crate::cleaning::rules;
 use crate::config::Config;
 use crate::error::{WithContext, bail};
+use crate::preparation::lock;
 use crate::{Result, cores};
 use std::sync::{Mutex, PoisonError};
 use tallow_data::{
@@ -12,7 +13,7 @@ use tallow_data::{
 use tallow_decode::says_nothing;
 use tallow_score::ScoreConfig;
 use tallow_text::{LineEncoder, SubwordSampler, TextError, Tokenizer, Tokenizers, WordBegins};
-use tallow_train::{Measure, ValidationSet};
+use tallow_train::{Measure, Silent, ValidationSet};
 
 /// Encodes parallel text as tokens.
 ///
@@ -61,10 +62,13 @@ const LINES_TO_TRY: usize = 200;
 /// # Errors
 /// As for [`encode`], and when the tokenizer cannot cut text at random.
 pub fn training_corpus(config: &Config, texts: &[ParallelText], tokenizers: &Tokenizers) -> Result<Corpus> {
+    tokenizers.samplers(&config.text)?;
     let cleaning = match rules(config) {
         Some(rules) => {
             let folder = config.prepared_folder();
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            // A process that prepares text removes files that nobody seems to use.
+            let _lock = lock(&folder, &Silent)?;
             let record = |files: &CorpusFiles| Ok((files.clone(), TextRecord::read(files, |_| {})?));
             let corpora = config.data.train.iter().map(record).collect::<Result<Vec<_>>>()?;
             Some(Cleaning::survey(&rules, &corpora, &folder, |_| {})?)

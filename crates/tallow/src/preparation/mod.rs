@@ -70,6 +70,8 @@ pub fn prepare(
             None => vocabulary::learned(config, &folder, &texts, listener)?,
         },
     };
+    // Text must not be encoded first if the tokenizer cannot cut it as the config asks.
+    tokenizers.samplers(&config.text)?;
     let corpora = Corpora {
         config,
         folder: &folder,
@@ -96,7 +98,7 @@ pub fn with_kept_text(config: &Config) -> Result<Config> {
 
 /// Locks the folder for this process, as long as the result lives. In a folder that may only be read, what is prepared
 /// can be used without a lock.
-fn lock(folder: &Path, listener: &dyn Listener) -> Result<Option<File>> {
+pub(crate) fn lock(folder: &Path, listener: &dyn Listener) -> Result<Option<File>> {
     let path = folder.join("lock");
     let opened = File::options().create(true).truncate(false).write(true).open(&path);
     let file = match opened {
