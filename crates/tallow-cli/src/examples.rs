@@ -18,6 +18,14 @@ EXAMPLES
 
 The same rules clean text while it is prepared for training, with data.clean = {} in the config.";
 
+pub(crate) const INIT_EXAMPLES: &str = "\
+EXAMPLES
+  tallow init --source corpus.en --target corpus.de --output en-de
+  tallow init --source corpus.en --target corpus.de --budget 8h --output en-de
+  tallow init --tsv corpus.tsv --languages en,de --output en-de
+
+The folder gets the three sets and a config, in which each value has its reason. Then: tallow train en-de/en-de.toml";
+
 pub(crate) const PREPARE_EXAMPLES: &str = "\
 EXAMPLES
   tallow prepare configs/numbers-en-de.toml

@@ -172,9 +172,49 @@ pub(crate) fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "it takes a number, such as 0.5".to_owned())
 }
 
+/// A time such as `8h`, `45m`, `90s`, `1h30m` or `2d`, in seconds.
+pub(crate) fn time(text: &str) -> Result<f64, String> {
+    let fault = || "it takes a time such as 8h, 45m or 1h30m".to_owned();
+    let (mut seconds, mut digits) = (0.0, String::new());
+    let spelled = text.to_lowercase().replace("min", "m").replace(' ', "");
+    for character in spelled.chars() {
+        let unit = match character {
+            's' => 1.0,
+            'm' => 60.0,
+            'h' => 3600.0,
+            'd' => 86400.0,
+            _ => {
+                digits.push(character);
+                continue;
+            }
+        };
+        let number: f64 = digits.parse().map_err(|_| fault())?;
+        seconds += unit * number;
+        digits.clear();
+    }
+    let is_time = digits.is_empty() && seconds.is_finite() && seconds > 0.0;
+    is_time.then_some(seconds).ok_or_else(fault)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times() {
+        for (text, seconds) in [
+            ("8h", 28800.0),
+            ("45min", 2700.0),
+            ("1h30m", 5400.0),
+            ("0.5 d", 43200.0),
+            ("9s", 9.0),
+        ] {
+            assert_eq!(time(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "8", "h", "-1h", "0s", "1h30", "infh", "8x"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
 
     fn error(typed: &str) -> String {
         let typed = typed.split(' ').map(OsString::from).collect();

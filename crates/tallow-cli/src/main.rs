@@ -9,6 +9,7 @@ mod arguments;
 mod colour;
 mod command_line;
 mod commands;
+mod evaluation_text;
 mod examples;
 mod flags;
 mod hub;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Train(arguments) => commands::train::run(arguments),
+        Command::Init(arguments) => commands::init::run(arguments),
         Command::Clean(arguments) => commands::clean::run(arguments),
         Command::Prepare(arguments) => commands::prepare::run(arguments),
         Command::Translate(arguments) => commands::translate::run(arguments),

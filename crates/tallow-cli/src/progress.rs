@@ -312,6 +312,19 @@ impl Observer for Progress {
                      regular checkpoint is written, and the best model stays"
                 ));
             }
+            Event::Stage { number, of, name, .. } => {
+                let name = match *name == (number + 1).to_string() {
+                    true => String::new(),
+                    false => format!(": {name}"),
+                };
+                self.say(&format!("stage {} of {of}{name}", number + 1));
+            }
+            Event::CommandFailed { reason, .. } => {
+                let warning = warning();
+                self.say(&format!(
+                    "{warning} the program of train.valid_command gave no number: {reason}. The run goes on without it"
+                ));
+            }
             Event::Decides { metric, by, .. } => {
                 if let Some(threshold) = metric.metric().and_then(|metric| metric.threshold()) {
                     self.say(if by == metric {
@@ -337,6 +350,9 @@ impl Observer for Progress {
                     "update {update:>6}  valid {}  ({took}){best}",
                     describe(validation, *metric)
                 ));
+                for (name, set) in &validation.sets {
+                    self.say(&format!("               {name}: {}", describe(set, *metric)));
+                }
                 validation.samples.iter().for_each(|sample| self.say_sample(sample));
             }
             Event::Saved { .. } => {}
@@ -394,6 +410,9 @@ impl Listener for Progress {
 /// Prints the scores of a test set. They are data, so on standard output.
 fn print_scores(test: &TestScores) -> std::io::Result<()> {
     let mut out = stdout().lock();
+    if let Some(name) = &test.name {
+        writeln!(out, "{name}:")?;
+    }
     if !test.scores.is_empty() {
         writeln!(out, "{}", tallow_score::to_text(&test.scores, 1))?;
     }
@@ -407,6 +426,10 @@ pub(crate) fn describe(validation: &Validation, decides: Measure) -> String {
             let star = if Measure::Score(*metric) == decides { "*" } else { "" };
             text += &format!("  {}{star} {:.1}", metric.label(), score.score);
         }
+    }
+    if let Some(value) = validation.command.filter(|value| value.is_finite()) {
+        let star = if decides == Measure::Command { "*" } else { "" };
+        text += &format!("  command{star} {value:.4}");
     }
     text
 }

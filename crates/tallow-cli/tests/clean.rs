@@ -298,3 +298,60 @@ fn captions_stay() {
         assert!(kept * 100 > 1014 * 99, "{said}");
     }
 }
+
+/// A model that has learned the pairs takes wrong ones for improbable.
+#[test]
+fn improbable_translations_are_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let mut all = pairs(300);
+    write(at, &all);
+    let long = [
+        "train",
+        "run.toml",
+        "--set",
+        "train.max_updates=250",
+        "--set",
+        "model.d_model=32",
+        "--set",
+        "model.feed_forward=64",
+        "--set",
+        "model.heads=4",
+        "--set",
+        "model.dropout=0.0",
+        "--set",
+        "data.batch_tokens=512",
+    ];
+    printed(at, &long);
+    // Translations of other lines that no other rule could find.
+    for line in [40, 77, 123] {
+        all[line].1 = all[(line + 150) % 300].1.clone();
+    }
+    write(at, &all);
+    let rules = "data.clean={near_duplicates=false, max_repeats=0, model='runs/run', least_score=-2.5}";
+    printed(at, &["clean", "run.toml", "--set", rules, "--output", "cleaned"]);
+    let dropped: Vec<String> = lines(&at.join("cleaned/a.en.dropped"));
+    let found: Vec<&str> = dropped.iter().map(|line| line.split('\t').nth(1).unwrap()).collect();
+    assert_eq!(found, ["41", "78", "124"], "{dropped:?}");
+    assert!(dropped.iter().all(|line| line.starts_with("least_score\t")));
+    // Preparing drops them, too, and does it anew if the model is another one.
+    let prepare = ["prepare", "run.toml", "--set", rules, "--set", "name=next"];
+    let said = |arguments: &[&str]| {
+        let output = run(at, arguments);
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        text
+    };
+    assert!(said(&prepare).contains("\t297 pairs"));
+    printed(at, &[&long[..], &["--overwrite", "--set", "seed=2"]].concat());
+    let again = said(&prepare);
+    assert!(again.contains("the model of data.clean is another one"), "{again}");
+    let missing = "data.clean={model='runs/none', least_score=-5}";
+    let said = fault(at, &["prepare", "run.toml", "--set", missing]);
+    assert!(said.contains("data.clean.model"), "{said}");
+    let said = fault(at, &["prepare", "run.toml", "--set", "data.clean={least_score=1}"]);
+    assert!(
+        said.contains("data.clean.model: name") && said.contains("least_score: 1 must be below 0"),
+        "{said}"
+    );
+}

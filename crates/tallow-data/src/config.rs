@@ -1,13 +1,17 @@
 //! The `[data]` table of a run's configuration.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::augment::AugmentConfig;
 use crate::clean::CleanConfig;
+use crate::corpus_files::CorpusFiles;
+use crate::evaluation_sets::EvaluationSets;
 use crate::filter::Filters;
 use crate::lines::is_blank;
-use crate::shards::expand;
+use crate::stage::{self, Stage};
 
 /// The largest weight of a corpus: more repetitions in one epoch are surely a mistake.
 pub(crate) const MAX_WEIGHT: f64 = 1000.0;
@@ -21,10 +25,10 @@ const MIN_WEIGHT: f64 = 1e-12;
 pub struct DataConfig {
     /// The training corpora. Default: none; training needs at least one.
     pub train: Vec<CorpusFiles>,
-    /// The corpus on which training is validated. Default: none.
-    pub valid: Option<CorpusFiles>,
-    /// The corpus on which the finished model is scored, once. Default: none.
-    pub test: Option<CorpusFiles>,
+    /// The corpora on which training is validated. Default: none.
+    pub valid: EvaluationSets,
+    /// The corpora on which the finished model is scored, once. Default: none.
+    pub test: EvaluationSets,
     /// The size of one update in padded tokens: the number of sentences times the length, with `</s>`, of the longest
     /// sentence on either side, over all workers and before accumulation. Default: 4096.
     pub batch_tokens: usize,
@@ -46,6 +50,10 @@ pub struct DataConfig {
     /// weight, becomes its power of 1 / temperature (Arivazhagan et al. 2019). The largest corpus keeps its weight.
     /// Default: 1, which changes nothing; 5 is usual for many languages.
     pub temperature: f64,
+    /// Changes of some training pairs in every epoch: capitals, typing errors, placeholders. Default: none.
+    pub augment: Option<AugmentConfig>,
+    /// Which corpora are trained on, one after another. Default: none; then all of them, from the beginning to the end.
+    pub stage: Vec<Stage>,
     /// How many batches are prepared ahead of the one in training. Default: 4.
     pub prefetch_batches: usize,
     /// The folder for prepared corpora, which runs share. Default: `prepared` beside the run's directory.
@@ -56,8 +64,8 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             train: Vec::new(),
-            valid: None,
-            test: None,
+            valid: EvaluationSets::default(),
+            test: EvaluationSets::default(),
             batch_tokens: 4096,
             max_length: 100,
             max_length_ratio: 0.0,
@@ -65,65 +73,10 @@ impl Default for DataConfig {
             clean: None,
             pool_pairs: 100_000,
             temperature: 1.0,
+            augment: None,
+            stage: Vec::new(),
             prefetch_batches: 4,
             prepared: None,
-        }
-    }
-}
-
-/// The files of one parallel corpus: `source` and `target`, where line N of both is one pair; or `tsv`, each line of
-/// which is a source, one tab and a target; or `tmx` or `po`, the forms of translators. Each file may be compressed by
-/// gzip or zstd. A name with `*`, `?` or `[...]` stands for several files, in the order of their names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CorpusFiles {
-    /// The file of source sentences. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<PathBuf>,
-    /// The file of target sentences. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<PathBuf>,
-    /// One file with both. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tsv: Option<PathBuf>,
-    /// A translation memory in the form TMX. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tmx: Option<PathBuf>,
-    /// A PO file of GNU gettext: translations of software. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub po: Option<PathBuf>,
-    /// The codes of source and target language in `tmx`. Default: that of the file's header, and another one of its
-    /// first unit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub languages: Option<[String; 2]>,
-    /// Put before every source line, with a space between, such as `>>de<<`. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source_prefix: Option<String>,
-    /// Put before every target line, with a space between. Only for training. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target_prefix: Option<String>,
-    /// A file of word alignments, one line for each pair: see [`crate::WordAlignments`]. Only for training, with
-    /// `train.guided_alignment`. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alignments: Option<PathBuf>,
-    /// How often a training epoch takes each pair: 1 once, 2 twice; 0.5 takes half of the corpus, drawn anew for every
-    /// epoch. Default: 1.
-    pub weight: f64,
-}
-
-impl Default for CorpusFiles {
-    fn default() -> Self {
-        Self {
-            source: None,
-            target: None,
-            tsv: None,
-            tmx: None,
-            po: None,
-            languages: None,
-            source_prefix: None,
-            target_prefix: None,
-            alignments: None,
-            weight: 1.0,
         }
     }
 }
@@ -192,6 +145,14 @@ impl DataConfig {
                 ));
             }
         }
+        let lists: [(&str, Vec<&CorpusFiles>); 3] = [
+            ("data.train", self.train.iter().collect()),
+            ("data.valid", self.valid.iter().collect()),
+            ("data.test", self.test.iter().collect()),
+        ];
+        for (key, corpora) in lists {
+            faults.extend(name_faults(key, &corpora));
+        }
         if self.batch_tokens == 0 {
             faults.push("data.batch_tokens: 0 leaves no room for a sentence; 4096 is usual".into());
         }
@@ -215,6 +176,9 @@ impl DataConfig {
                 "data.temperature: {temperature} must be at least 1, which takes corpora by their size"
             ));
         }
+        let changes = self.augment.iter().flat_map(AugmentConfig::faults);
+        faults.extend(changes.map(|fault| format!("data.augment.{fault}")));
+        faults.extend(stage::faults(&self.stage, &self.train));
         if self.prefetch_batches > 10_000 {
             let found = self.prefetch_batches;
             faults.push(format!(
@@ -228,21 +192,7 @@ impl DataConfig {
     pub fn missing_files(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (key, corpus) in self.corpora() {
-            let files = [
-                ("source", &corpus.source),
-                ("target", &corpus.target),
-                ("tsv", &corpus.tsv),
-                ("tmx", &corpus.tmx),
-                ("po", &corpus.po),
-                ("alignments", &corpus.alignments),
-            ];
-            for (name, path) in files {
-                if let Some(path) = path
-                    && let Some(fault) = missing(path)
-                {
-                    faults.push(format!("{key}.{name}: {fault}"));
-                }
-            }
+            faults.extend(corpus.missing_files().into_iter().map(|fault| format!("{key}.{fault}")));
         }
         faults
     }
@@ -254,76 +204,40 @@ impl DataConfig {
             .iter()
             .enumerate()
             .map(|(index, corpus)| (format!("data.train[{index}]"), corpus));
-        let valid = self.valid.iter().map(|corpus| ("data.valid".to_owned(), corpus));
-        let test = self.test.iter().map(|corpus| ("data.test".to_owned(), corpus));
-        train.chain(valid).chain(test)
+        let evaluated = [("data.valid", &self.valid), ("data.test", &self.test)];
+        let evaluated = evaluated.into_iter().flat_map(|(key, sets)| sets.with_keys(key));
+        train.chain(evaluated)
     }
 }
 
-/// Why there is no file of this name or pattern, if there is none. `-` is a pipe.
-fn missing(path: &Path) -> Option<String> {
-    match expand(path) {
-        _ if path.as_os_str() == "-" => None,
-        Err(fault) => Some(fault.to_string()),
-        Ok(files) => files
-            .iter()
-            .find(|file| !file.exists())
-            .map(|file| format!("{}: no such file", file.display())),
+/// The faults of the names of corpora: sets to score need them if there are several, and all need different ones.
+fn name_faults(key: &str, corpora: &[&CorpusFiles]) -> Vec<String> {
+    let needs_names = key != "data.train" && corpora.len() > 1;
+    let mut known = HashSet::new();
+    let mut faults = Vec::new();
+    for (number, corpus) in corpora.iter().enumerate() {
+        match &corpus.name {
+            None if needs_names => faults.push(format!(
+                "{key}[{number}].name: of several sets, each needs a name, such as \"news\""
+            )),
+            None => {}
+            Some(name) if name == MEAN || !is_a_name(name) => faults.push(format!(
+                "{key}[{number}].name: {name:?} must have letters, digits, `-`, `_` and `.` only, and not be {MEAN:?}"
+            )),
+            Some(name) if !known.insert(name) => faults.push(format!("{key}[{number}].name: {name:?} is taken twice")),
+            Some(_) => {}
+        }
     }
+    faults
 }
 
-/// The ways to store a parallel corpus.
-pub(crate) enum CorpusForm<'a> {
-    TwoFiles { source: &'a Path, target: &'a Path },
-    Tsv(&'a Path),
-    Tmx(&'a Path),
-    Po(&'a Path),
-}
+/// The name that stands for all sets together.
+pub const MEAN: &str = "mean";
 
-impl CorpusFiles {
-    /// The corpus of two files, with weight 1.
-    pub fn two_files(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        Self {
-            source: Some(source.into()),
-            target: Some(target.into()),
-            ..Self::default()
-        }
-    }
-
-    /// The corpus of one TSV file, with weight 1.
-    pub fn tsv(path: impl Into<PathBuf>) -> Self {
-        Self {
-            tsv: Some(path.into()),
-            ..Self::default()
-        }
-    }
-
-    /// The form of this entry; if it has neither form, its keys in words.
-    pub(crate) fn form(&self) -> Result<CorpusForm<'_>, String> {
-        let given = [
-            ("`source`", &self.source),
-            ("`target`", &self.target),
-            ("`tsv`", &self.tsv),
-            ("`tmx`", &self.tmx),
-            ("`po`", &self.po),
-        ];
-        let paths = given.map(|(_, path)| path.as_deref());
-        match paths {
-            [Some(source), Some(target), None, None, None] => Ok(CorpusForm::TwoFiles { source, target }),
-            [None, None, Some(path), None, None] => Ok(CorpusForm::Tsv(path)),
-            [None, None, None, Some(path), None] => Ok(CorpusForm::Tmx(path)),
-            [None, None, None, None, Some(path)] => Ok(CorpusForm::Po(path)),
-            _ => {
-                let given = given.iter().filter(|(_, path)| path.is_some());
-                let given: Vec<&str> = given.map(|(name, _)| *name).collect();
-                Err(match given.as_slice() {
-                    [] => "none of them".into(),
-                    [one] => format!("only {one}"),
-                    several => several.join(" and "),
-                })
-            }
-        }
-    }
+/// Whether a name can be part of a file's name and of a key.
+fn is_a_name(name: &str) -> bool {
+    let is_usual = |character: char| character.is_alphanumeric() || "-_.".contains(character);
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(is_usual)
 }
 
 /// Whether an epoch can be drawn with this weight.
@@ -334,6 +248,7 @@ pub(crate) fn weight_is_valid(weight: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn parse(json: &str) -> Result<DataConfig, serde_json::Error> {
         serde_json::from_str(json)
@@ -407,7 +322,7 @@ mod tests {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         let config = DataConfig {
             train: vec![CorpusFiles::two_files(&here, "no-such.de")],
-            test: Some(CorpusFiles::tsv("no-such.tsv")),
+            test: CorpusFiles::tsv("no-such.tsv").into(),
             ..DataConfig::default()
         };
         let expected = [

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use crate::augment::Augmentation;
 use crate::batch::Batch;
 use crate::clean::Cleaning;
 use crate::config::weight_is_valid;
@@ -180,6 +181,13 @@ impl Corpus {
     #[must_use]
     pub fn recut_with(mut self, source: Recut, target: Recut, longest: usize) -> Self {
         self.cuts = std::mem::take(&mut self.cuts).anew(source, target, longest);
+        self
+    }
+
+    /// Lets every epoch of training change some of the pairs: see [`Cuts::augmented`].
+    #[must_use]
+    pub fn augment_with(mut self, augmentation: Augmentation, longest: usize) -> Self {
+        self.cuts = std::mem::take(&mut self.cuts).augmented(augmentation, longest);
         self
     }
 

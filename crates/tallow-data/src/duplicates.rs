@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::bit_set::BitSet;
-use crate::config::CorpusFiles;
+use crate::corpus_files::CorpusFiles;
 use crate::error::DataError;
 use crate::lines::is_blank;
 use crate::pair_reader::PairReader;

@@ -23,10 +23,12 @@ struct PartOrder {
     rest: Option<Permutation>,
 }
 
-/// The number of places that a corpus has in every epoch: its size times its weight, rounded, and at least one.
+/// The number of places that a corpus has in every epoch: its size times its weight, rounded, and at least one. A
+/// weight of 0 leaves it out.
 pub(crate) fn places_of(part: &PartOfPairs) -> u64 {
     match part.pairs.len() {
         0 => 0,
+        _ if part.weight == 0.0 => 0,
         size => ((part.weight * size as f64).round() as u64).max(1),
     }
 }

@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::vec;
 
-use crate::config::{CorpusFiles, CorpusForm};
+use crate::corpus_files::{CorpusFiles, CorpusForm};
 use crate::error::DataError;
 use crate::lines::{FileRecord, LineReader, ReadReport, is_blank, open_lines};
 use crate::po::PoReader;

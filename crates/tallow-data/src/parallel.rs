@@ -1,6 +1,6 @@
 //! Parallel text: two lists of lines where line N of one translates line N of the other.
 
-use crate::config::CorpusFiles;
+use crate::corpus_files::CorpusFiles;
 use crate::error::DataError;
 use crate::lines::{FileRecord, ReadReport};
 use crate::pair_reader::PairReader;

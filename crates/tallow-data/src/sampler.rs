@@ -30,7 +30,8 @@ use crate::window::Window;
 /// So there is little padding, batches come in random order, their composition changes from epoch to epoch, and every
 /// window is a random sample of the whole epoch. At any time, only windows are in memory.
 ///
-/// If epochs cut sentences anew ([`crate::Cuts::anew`]), the lengths are those of the epoch's own cuts.
+/// If epochs cut sentences anew ([`crate::Cuts::anew`]) or change them ([`crate::Cuts::augmented`]), the lengths are those
+/// of the epoch's own pairs.
 #[derive(Clone)]
 pub struct Sampler {
     source: Arc<dyn PairSource>,
@@ -69,6 +70,21 @@ impl Sampler {
             seed,
             threads: 1,
             order: Arc::default(),
+        }
+    }
+
+    /// The sampler of a mixture with these weights, one for each corpus of the source, in place of their own. A weight
+    /// of 0 leaves a corpus out; one that has no weight here, too.
+    #[must_use]
+    pub fn with_weights(self, weights: &[f64], temperature: f64) -> Self {
+        let mut parts = self.source.parts();
+        for (number, part) in parts.iter_mut().enumerate() {
+            part.weight = weights.get(number).copied().unwrap_or(0.0);
+        }
+        Self {
+            parts: tempered(parts, temperature),
+            order: Arc::default(),
+            ..self
         }
     }
 
@@ -116,7 +132,7 @@ impl Sampler {
         let indices: Vec<usize> = (start..end).map(|place| order.pair(place)).collect();
         let mut window = Window::read(&self.source, indices)?;
         if self.source.cuts().are_anew() {
-            window = window.cut_anew(self.seed, epoch, self.threads)?;
+            window = window.of_epoch(self.seed, epoch, self.threads)?;
         }
         // The first window has the generator of the whole epoch in versions that shuffled all batches of an epoch, so
         // runs with one window keep their order.
@@ -153,7 +169,7 @@ impl Sampler {
         Ok(batches)
     }
 
-    /// The batch of the pairs with these numbers, with the cuts of this epoch.
+    /// The batch of the pairs with these numbers, with the cuts and changes of this epoch; none are joined.
     ///
     /// # Errors
     /// As for [`Sampler::window`].
@@ -163,7 +179,7 @@ impl Sampler {
     pub fn batch(&self, epoch: u64, indices: &[usize]) -> Result<Batch, DataError> {
         let mut window = Window::read(&self.source, indices.to_vec())?;
         if self.source.cuts().are_anew() {
-            window = window.cut_anew(self.seed, epoch, 1)?;
+            window = window.changed(self.seed, epoch, 1)?;
         }
         Ok(window.in_order())
     }
@@ -175,7 +191,10 @@ impl Sampler {
 fn tempered(mut parts: Vec<PartOfPairs>, temperature: f64) -> Vec<PartOfPairs> {
     let natural = |part: &PartOfPairs| part.weight * part.pairs.len() as f64;
     let largest = parts.iter().map(natural).fold(0.0, f64::max);
-    for part in parts.iter_mut().filter(|part| !part.pairs.is_empty()) {
+    for part in parts
+        .iter_mut()
+        .filter(|part| part.weight > 0.0 && !part.pairs.is_empty())
+    {
         part.weight *= (largest / natural(part)).powf(1.0 - 1.0 / temperature);
     }
     parts

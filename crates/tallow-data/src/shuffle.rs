@@ -8,6 +8,8 @@
 //! Output `i` is a bijective mix of `start + i * GAMMA`, a counter. Two generators could overlap, because all of them
 //! go through the same cycle of 2^64 numbers. For the billions of numbers of a long run, the probability is negligible.
 
+use sha2::{Digest, Sha256};
+
 /// 2^64 divided by the golden ratio, made odd: the step of the counter.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -28,6 +30,17 @@ pub(crate) enum Purpose {
     Cuts = 6,
     /// The lines from which a vocabulary is learned, if there are too many of them.
     VocabularyLines = 7,
+    /// The changes of an epoch's pairs.
+    Augmentation = 8,
+}
+
+/// A hash of bytes that depends on a seed: the first eight bytes of a SHA-256.
+pub fn keyed_hash(seed: u64, bytes: &[u8]) -> u64 {
+    let mut digest = Sha256::new();
+    digest.update(seed.to_le_bytes());
+    digest.update(bytes);
+    let digest = digest.finalize();
+    digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// A stream of random numbers.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{CorpusFiles, CorpusForm};
+use crate::corpus_files::{CorpusFiles, CorpusForm};
 use crate::error::DataError;
 use crate::lines::{FileRecord, ReadReport};
 use crate::pair_reader::PairReader;

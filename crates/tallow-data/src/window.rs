@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::Batch;
+use crate::cuts::Cuts;
 use crate::error::DataError;
 use crate::pair_source::{Pair, PairSource};
 use crate::pool::WorkerLost;
@@ -80,38 +81,100 @@ impl Window {
         })
     }
 
-    /// The same pairs with the cuts of an epoch.
-    pub(crate) fn cut_anew(self, seed: u64, epoch: u64, threads: usize) -> Result<Self, DataError> {
+    /// The same pairs as an epoch has them: changed, cut anew, some of them joined.
+    pub(crate) fn of_epoch(self, seed: u64, epoch: u64, threads: usize) -> Result<Self, DataError> {
+        Ok(self.changed(seed, epoch, threads)?.merged(seed, epoch))
+    }
+
+    /// The same pairs changed and cut anew, none of them joined.
+    pub(crate) fn changed(self, seed: u64, epoch: u64, threads: usize) -> Result<Self, DataError> {
         let share = self.places.len().div_ceil(threads.max(1)).max(1);
-        let cut = |places: &[Place]| {
-            let (mut lengths, mut tokens) = (Vec::with_capacity(places.len()), Vec::new());
+        let change = |places: &[Place]| {
+            let (mut changed, mut tokens) = (Vec::with_capacity(places.len()), Vec::new());
             for place in places {
-                let [source, target] = self.source.cuts().sides(self.pair(place), seed, epoch);
-                lengths.push((source.len() as u32, target.len() as u32));
+                let pair = self.source.cuts().of_epoch(place.index, self.pair(place), seed, epoch);
+                let [source, target] = pair.sides;
+                changed.push((source.len() as u32, target.len() as u32, pair.keeps_links));
                 tokens.extend(source);
                 tokens.extend(target);
             }
-            (lengths, tokens)
+            (changed, tokens)
         };
         let parts = std::thread::scope(|scope| {
-            let cut = &cut;
+            let change = &change;
             let chunks = self.places.chunks(share);
-            let threads: Vec<_> = chunks.map(|places| scope.spawn(move || cut(places))).collect();
+            let threads: Vec<_> = chunks.map(|places| scope.spawn(move || change(places))).collect();
             let joined = threads.into_iter().map(|thread| thread.join().map_err(|_| WorkerLost));
             joined.collect::<Result<Vec<_>, _>>()
         });
         let parts = parts.map_err(|_| DataError::Broken("a cut of a sentence failed".into()))?;
         let (mut places, mut tokens) = (self.places, Vec::new());
         let mut rest = places.iter_mut();
-        for (lengths, of_part) in parts {
+        for (changed, of_part) in parts {
             let mut begin = tokens.len();
-            for ((source, target), place) in lengths.into_iter().zip(&mut rest) {
+            for ((source, target, keeps_links), place) in changed.into_iter().zip(&mut rest) {
                 (place.tokens, place.source, place.target) = (begin, source, target);
+                if !keeps_links {
+                    place.link_count = 0;
+                }
                 begin += (source + target) as usize;
             }
             tokens.extend(of_part);
         }
         Ok(Self { places, tokens, ..self })
+    }
+
+    /// Joins pairs to those that come before them in the order of the epoch, if the config asks for it. Only pairs of
+    /// the same corpus are joined. Every pair stays in the window once.
+    fn merged(self, seed: u64, epoch: u64) -> Self {
+        let source = self.source.clone();
+        let Some((augmentation, longest)) = source.cuts().merging() else {
+            return self;
+        };
+        let mut merged = Self {
+            source: self.source.clone(),
+            places: Vec::with_capacity(self.places.len()),
+            tokens: Vec::with_capacity(self.tokens.len()),
+            links: Vec::with_capacity(self.links.len()),
+            batches: Vec::new(),
+        };
+        let mut at = 0;
+        while let Some(first) = self.places.get(at) {
+            at += 1;
+            let mut joined = Joined::new(self.pair(first));
+            let part = augmentation.part_of(first.index);
+            for _ in 0..augmentation.config.merged(seed, epoch, first.id) {
+                let Some((next, part)) = self.places.get(at).zip(part) else {
+                    break;
+                };
+                let pair = self.pair(next);
+                let bare = |side: usize, tokens| augmentation.without_prefix(part, side, tokens);
+                let sides = bare(0, pair.source).zip(bare(1, pair.target));
+                let fits = |(source, target): &(&[u32], &[u32])| {
+                    joined.sides[0].len() + source.len() <= longest + 1
+                        && joined.sides[1].len() + target.len() <= longest + 1
+                };
+                let is_same_part = augmentation.part_of(next.index) == Some(part);
+                let Some((of_source, of_target)) = sides.filter(|sides| is_same_part && fits(sides)) else {
+                    break;
+                };
+                joined.add(source.cuts(), [of_source, of_target], pair.links);
+                at += 1;
+            }
+            merged.places.push(Place {
+                tokens: merged.tokens.len(),
+                source: joined.sides[0].len() as u32,
+                target: joined.sides[1].len() as u32,
+                links: merged.links.len(),
+                link_count: joined.links.len() as u32,
+                ..*first
+            });
+            let [of_source, of_target] = joined.sides;
+            merged.tokens.extend(of_source);
+            merged.tokens.extend(of_target);
+            merged.links.extend(joined.links);
+        }
+        merged
     }
 
     /// Sorts the pairs by length, cuts them into batches and shuffles these.
@@ -144,7 +207,7 @@ impl Window {
         self.examples(self.batches[number].iter().map(|place| *place as usize))
     }
 
-    /// The numbers of the pairs of a batch.
+    /// The numbers of the pairs of a batch; of pairs that were joined, that of the first one.
     ///
     /// # Panics
     /// If there is no such batch.
@@ -173,5 +236,36 @@ impl Window {
             target: &self.tokens[middle..middle + place.target as usize],
             links: &self.links[place.links..place.links + place.link_count as usize],
         }
+    }
+}
+
+/// A pair to which others are joined.
+struct Joined {
+    sides: [Vec<u32>; 2],
+    links: Vec<Link>,
+}
+
+impl Joined {
+    fn new(pair: Pair<'_>) -> Self {
+        Self {
+            sides: [pair.source.to_vec(), pair.target.to_vec()],
+            links: pair.links.to_vec(),
+        }
+    }
+
+    /// Puts the tokens of another pair, which end in `</s>`, in the place of `</s>`, and its links behind.
+    fn add(&mut self, cuts: &Cuts, sides: [&[u32]; 2], links: &[Link]) {
+        let before = cuts.word_counts([&self.sides[0], &self.sides[1]]);
+        for (joined, side) in self.sides.iter_mut().zip(sides) {
+            joined.pop();
+            joined.extend_from_slice(side);
+        }
+        // Without the words of the tokens, nobody asks for links.
+        let [source, target] = before.unwrap_or_default();
+        self.links.extend(links.iter().map(|link| Link {
+            source: link.source + source,
+            target: link.target + target,
+            ..*link
+        }));
     }
 }

@@ -238,7 +238,7 @@ pub(crate) fn trainer_parts(run: RunDirectory) -> TrainerParts {
         logits_bias: None,
         tokenizers: tokenizers().clone(),
         corpus: corpus(),
-        valid: None,
+        valid: Vec::new(),
         train: TrainConfig {
             max_updates: UPDATE + 1,
             ema_decay: 0.9,

@@ -2,6 +2,7 @@
 
 use crate::{DropoutKey, GradientOptions, Measure, Workers};
 use serde::{Deserialize, Serialize};
+use tallow_data::MEAN;
 use tallow_decode::{DecodeConfig, Utility};
 use tallow_model::Initialisation;
 use tallow_ops::Compute;
@@ -154,8 +155,8 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Updates between lines of the training log. Default 10.
     pub log_every: u64,
-    /// The measure of the best model: `loss`, `perplexity`, or a metric: `bleu`, `chrf`, `ter` or `exact-match`.
-    /// Default `bleu`.
+    /// The measure of the best model: `loss`, `perplexity`, or a metric: `bleu`, `chrf`, `ter` or `exact-match`; or
+    /// `command`, the number of `valid_command`. Default `bleu`.
     pub metric: Measure,
     /// The number of validations without a better metric after which training ends; 0: no limit. Default 10.
     pub patience: u64,
@@ -168,6 +169,13 @@ pub struct TrainConfig {
     pub average_last: usize,
     /// The number of hypotheses in the beam when translating for validation; 1 is greedy. Default 1.
     pub valid_beam: usize,
+    /// The validation set that decides: `mean` for the mean of all of them, or the name of one. Default `mean`.
+    pub valid_set: String,
+    /// A program that scores the translations of each validation: see [`ValidCommand`](crate::ValidCommand). Default
+    /// none.
+    pub valid_command: Vec<String>,
+    /// The seconds after which that program is killed. Default 600.
+    pub valid_command_seconds: u64,
     /// The number of sample translations shown at each validation. Default 3.
     pub samples: usize,
     /// The number of threads that share the sentences of an update: `auto` or a number. Default `auto`.
@@ -210,6 +218,9 @@ impl Default for TrainConfig {
             keep_last: 3,
             average_last: 0,
             valid_beam: 1,
+            valid_set: MEAN.into(),
+            valid_command: Vec::new(),
+            valid_command_seconds: 600,
             samples: 3,
             workers: Workers::Auto,
             threads_per_worker: 1,
@@ -249,6 +260,11 @@ impl TrainConfig {
         }
     }
 
+    /// The validation set that decides, if it is not the mean of all.
+    pub fn chosen_valid_set(&self) -> Option<&str> {
+        (self.valid_set != MEAN).then_some(&self.valid_set)
+    }
+
     /// Every fault of the section, each beginning with the path of its key; empty if there is none.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -261,6 +277,7 @@ impl TrainConfig {
             ("log_every", self.log_every),
             ("keep_last", self.keep_last as u64),
             ("threads_per_worker", self.threads_per_worker as u64),
+            ("valid_command_seconds", self.valid_command_seconds),
         ];
         for (key, value) in counts {
             if value == 0 {
@@ -343,6 +360,15 @@ impl TrainConfig {
                  already"
                     .into(),
             );
+        }
+        if self.metric == Measure::Command && self.valid_command.is_empty() {
+            faults.push(
+                "train.metric: \"command\" is the number of your own program, and train.valid_command names none"
+                    .into(),
+            );
+        }
+        if self.valid_command.first().is_some_and(String::is_empty) {
+            faults.push("train.valid_command: the name of the program is empty".into());
         }
         if self.workers == Workers::Count(0) {
             faults.push("train.workers: 0 must be at least 1, or \"auto\"".into());

@@ -18,6 +18,19 @@ pub enum Event {
         /// Number of trained parameters of the model.
         parameters: usize,
     },
+    /// A stage of `data.stage` begins, or continues when a run is resumed.
+    Stage {
+        /// Whether it begins.
+        is_new: bool,
+        /// Updates already done.
+        update: u64,
+        /// The number of the stage, from 0.
+        number: usize,
+        /// The number of all stages.
+        of: usize,
+        /// The name of the stage.
+        name: String,
+    },
     /// An update was done.
     Updated {
         /// The number of the update, from 1.
@@ -95,6 +108,13 @@ pub enum Event {
         is_best: bool,
         /// Duration in seconds.
         seconds: f64,
+    },
+    /// The program of `train.valid_command` gave no number. Sent before the event of the validation.
+    CommandFailed {
+        /// The update before the validation.
+        update: u64,
+        /// The reason, in words.
+        reason: String,
     },
     /// A checkpoint was written.
     Saved {

@@ -27,6 +27,7 @@ mod selection;
 mod state;
 mod tensorboard;
 mod trainer;
+mod valid_command;
 mod validation;
 mod workers;
 
@@ -48,6 +49,7 @@ pub use probe::{Speed, measure_speed};
 pub use run_directory::RunDirectory;
 pub use selection::Selection;
 pub use state::{Fingerprint, TrainState};
-pub use trainer::{Ending, Outcome, Trainer, TrainerParts};
-pub use validation::{EVALUATED_LINES, Evaluation, Validation, ValidationSet, evaluate, perplexity};
+pub use trainer::{Ending, Outcome, StagePlace, Trainer, TrainerParts};
+pub use valid_command::ValidCommand;
+pub use validation::{EVALUATED_LINES, Evaluation, Validation, ValidationOptions, ValidationSet, evaluate, perplexity};
 pub use workers::Workers;

@@ -15,6 +15,8 @@ pub enum Measure {
     Perplexity,
     /// A score of translations.
     Score(&'static dyn Metric),
+    /// The number that the program of `train.valid_command` prints; more is better.
+    Command,
 }
 
 /// BLEU.
@@ -25,27 +27,34 @@ impl Default for Measure {
 }
 
 impl Measure {
-    /// All measures: the loss, the perplexity, and the metrics in the order of [`METRICS`].
+    /// All measures: the loss, the perplexity, the metrics in the order of [`METRICS`], and the user's program.
     pub fn all() -> impl Iterator<Item = Measure> {
         let scores = METRICS.iter().map(|metric| Measure::Score(*metric));
-        [Measure::Loss, Measure::Perplexity].into_iter().chain(scores)
+        let own = [Measure::Loss, Measure::Perplexity];
+        own.into_iter().chain(scores).chain([Measure::Command])
     }
 
-    /// The name: that of the metric, `loss` or `perplexity`.
+    /// The name: that of the metric, `loss`, `perplexity` or `command`.
     pub fn name(self) -> &'static str {
         match self {
             Measure::Loss => "loss",
             Measure::Perplexity => "perplexity",
             Measure::Score(metric) => metric.name(),
+            Measure::Command => "command",
         }
     }
 
     /// The metric whose score this is, if the measure is a score of translations.
     pub fn metric(self) -> Option<&'static dyn Metric> {
         match self {
-            Measure::Loss | Measure::Perplexity => None,
+            Measure::Loss | Measure::Perplexity | Measure::Command => None,
             Measure::Score(metric) => Some(metric),
         }
+    }
+
+    /// Whether the measure looks at translations.
+    pub fn is_of_translations(self) -> bool {
+        matches!(self, Measure::Score(_) | Measure::Command)
     }
 
     /// The number by which validations are compared: the value of this measure. If the value is too low to decide, it
@@ -85,6 +94,7 @@ impl Measure {
                 let is_noise = |standing: f64| standing.is_sign_positive() && self.is_too_low(standing);
                 is_noise(a).cmp(&is_noise(b)).then(b.total_cmp(&a))
             }
+            Measure::Command => b.total_cmp(&a),
             _ => a.total_cmp(&b),
         }
     }
@@ -129,7 +139,7 @@ mod tests {
             loss,
             perplexity: loss.exp(),
             scores: scores.iter().map(score).collect(),
-            samples: Vec::new(),
+            ..Validation::default()
         }
     }
 
@@ -140,7 +150,7 @@ mod tests {
         let count = names.len();
         names.sort_unstable();
         names.dedup();
-        assert_eq!((names.len(), count), (count, METRICS.len() + 2));
+        assert_eq!((names.len(), count), (count, METRICS.len() + 3));
         for measure in Measure::all() {
             let text = serde_json::to_string(&measure).unwrap();
             assert_eq!(serde_json::from_str::<Measure>(&text).unwrap(), measure);

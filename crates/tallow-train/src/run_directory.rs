@@ -14,7 +14,7 @@ const REMOVED: &str = "removed";
 /// The file that is locked by the process that trains in the directory.
 const LOCK: &str = "run.lock";
 /// The translations of the test set.
-const TEST_TRANSLATIONS: &str = "test.translations.txt";
+const TEST_TRANSLATIONS: &str = "translations.txt";
 /// The file that marks a checkpoint as one that led to divergence.
 const DIVERGED: &str = "state/diverged.json";
 
@@ -57,9 +57,33 @@ impl RunDirectory {
         self.0.join("timing.jsonl")
     }
 
-    /// The best model's translations of the test set, one line for each source line.
-    pub fn test_translations(&self) -> PathBuf {
-        self.0.join(TEST_TRANSLATIONS)
+    /// The best model's translations of the test set, one line for each source line; of several sets, those of the one
+    /// with this name.
+    pub fn test_translations(&self, set: Option<&str>) -> PathBuf {
+        let name = set.map_or(String::new(), |set| format!("{set}."));
+        self.0.join(format!("test.{name}{TEST_TRANSLATIONS}"))
+    }
+
+    /// All files of translations of test sets.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn all_test_translations(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("test.") && name.ends_with(&format!(".{TEST_TRANSLATIONS}")) {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The files that the program of `train.valid_command` gets, and what it prints.
+    pub fn validation(&self) -> PathBuf {
+        self.0.join("validation")
     }
 
     /// The page about the run, if training keeps one.

@@ -31,6 +31,12 @@ impl Selection {
         better
     }
 
+    /// Records a validation whose result is unknown through no fault of the model. It cannot be the best one.
+    pub fn not_measured(&mut self, update: u64) -> bool {
+        self.latest = Some((update, None));
+        false
+    }
+
     /// Forgets the results of validations, because the next ones are measured in another way. Says whether there were
     /// any.
     pub fn forget_scores(&mut self) -> bool {

@@ -1,6 +1,6 @@
 //! The state that a run needs to continue, besides its tensors.
 
-use crate::{LossWatch, Measure, Selection};
+use crate::{LossWatch, Measure, Selection, StagePlace};
 use serde::{Deserialize, Serialize};
 use tallow_data::Cursor;
 
@@ -85,8 +85,17 @@ impl Fingerprint {
         if self.valid != before.valid {
             return Some("another validation corpus");
         }
+        let is_other_key = |key: &str| value(&self.config, key) != self.value_in(before, key);
+        if is_other_key("train.valid_set") {
+            return Some("another choice among the validation sets (train.valid_set)");
+        }
+        if metric == Measure::Command && is_other_key("train.valid_command") {
+            return Some("another program (train.valid_command)");
+        }
         // Loss and perplexity do not use translations.
-        metric.metric()?;
+        if !metric.is_of_translations() {
+            return None;
+        }
         let beams = [value(&self.config, BEAM), self.value_in(before, BEAM)];
         let keys = match beams.iter().all(|beam| beam.is_none_or(|beam| beam == "1")) {
             true => &SEARCH_KEYS[OF_BEAMS..],
@@ -137,6 +146,9 @@ pub struct TrainState {
     pub update: u64,
     /// The position in the corpus.
     pub cursor: Cursor,
+    /// The stage of `data.stage`.
+    #[serde(default, skip_serializing_if = "StagePlace::is_first")]
+    pub stage: StagePlace,
     /// Target tokens trained on.
     pub target_tokens: u64,
     /// Updates left out because loss or gradient were not finite.
@@ -184,6 +196,7 @@ impl TrainState {
             version: Self::VERSION,
             update: 0,
             cursor: Cursor::default(),
+            stage: StagePlace::default(),
             target_tokens: 0,
             skipped: 0,
             skipped_in_a_row: 0,

@@ -1,7 +1,8 @@
 //! Validation: how good a model is on text that it was not trained on.
 
-use crate::{Measure, TrainError};
+use crate::{Measure, TrainError, ValidCommand};
 use candle_core::Device;
+use std::fmt;
 use tallow_data::{Corpus, fixed_batches, in_order};
 use tallow_decode::{DecodeConfig, DecodeError, Translation, Translator};
 use tallow_model::{LossOptions, Pass, Tokens, Transformer};
@@ -11,6 +12,8 @@ use tallow_text::Tokenizers;
 /// Parallel text to validate on.
 #[derive(Debug)]
 pub struct ValidationSet {
+    /// The name, if there are several sets.
+    pub name: Option<String>,
     /// Source lines.
     pub source: Vec<String>,
     /// The reference translations.
@@ -25,8 +28,8 @@ pub struct ValidationSet {
     pub score: ScoreConfig,
 }
 
-/// The results of a validation.
-#[derive(Clone, Debug, PartialEq)]
+/// The results of a validation: of a set, or what several sets give together.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Validation {
     /// Cross-entropy per target token in nats, without label smoothing.
     pub loss: f64,
@@ -35,8 +38,13 @@ pub struct Validation {
     /// The scores of translations that the config asks for, in the order of [`METRICS`](tallow_score::METRICS). A model
     /// whose scores are not finite numbers has none.
     pub scores: Vec<(&'static dyn Metric, Option<Score>)>,
+    /// The number of the user's program (`train.valid_command`): none if the config has no such program, and NaN if the
+    /// program gave no number.
+    pub command: Option<f64>,
     /// Some source lines with their translations and references.
     pub samples: Vec<[String; 3]>,
+    /// The results of each set by its name, if there are several.
+    pub sets: Vec<(String, Validation)>,
 }
 
 impl Validation {
@@ -45,20 +53,71 @@ impl Validation {
             loss: f64::NAN,
             perplexity: f64::NAN,
             scores: metrics.iter().map(|metric| (*metric, None)).collect(),
-            samples: Vec::new(),
+            ..Self::default()
+        }
+    }
+
+    /// What several sets give together: the results of one of them or, without `choice`, the mean of each number. The
+    /// mean perplexity is the exponential of the mean loss.
+    pub fn of_sets(sets: Vec<(String, Validation)>, choice: Option<&str>) -> Self {
+        let chosen = choice.and_then(|choice| sets.iter().find(|(name, _)| name == choice));
+        let samples = sets.first().map_or(Vec::new(), |(_, first)| first.samples.clone());
+        let together = match chosen {
+            Some((_, chosen)) => chosen.clone(),
+            None => Self {
+                samples,
+                ..Self::mean(sets.iter().map(|(_, set)| set))
+            },
+        };
+        Self { sets, ..together }
+    }
+
+    fn mean<'a>(sets: impl Iterator<Item = &'a Validation> + Clone) -> Self {
+        let mean = |value: &dyn Fn(&Validation) -> f64| {
+            let values: Vec<f64> = sets.clone().map(value).collect();
+            values.iter().sum::<f64>() / values.len() as f64
+        };
+        let loss = mean(&|set| set.loss);
+        let metrics = sets.clone().next().map_or(&[][..], |first| &first.scores);
+        let score = |(metric, _): &(&'static dyn Metric, Option<Score>)| {
+            let value = mean(&|set| set.value(Measure::Score(*metric)));
+            let name = metric.label();
+            (*metric, value.is_finite().then(|| Score::new(name, value)))
+        };
+        let has_command = sets.clone().any(|set| set.command.is_some());
+        Self {
+            loss,
+            perplexity: loss.exp(),
+            scores: metrics.iter().map(score).collect(),
+            command: has_command.then(|| mean(&|set| set.command.unwrap_or(f64::NAN))),
+            ..Self::default()
         }
     }
 
     /// The scores in words for a model card, with the signatures of the metrics and the settings of the search.
     pub fn summary(&self, search: &DecodeConfig) -> String {
+        if self.sets.is_empty() {
+            return format!("validation set, {}: {}.", search.summary(), self.in_words());
+        }
+        let sets: Vec<String> = self
+            .sets
+            .iter()
+            .map(|(name, set)| format!("{name}: {}", set.in_words()))
+            .collect();
+        format!("validation sets, {}: {}.", search.summary(), sets.join("; "))
+    }
+
+    fn in_words(&self) -> String {
         let scores = self.scores.iter().filter_map(|(_, score)| score.as_ref());
         // Without a signature, a reader would not know which scores can be compared.
         let mut told: Vec<String> = scores
             .filter(|score| !score.signature.is_empty())
             .map(|score| format!("{} {:.2} (`{}`)", score.name, score.score, score.signature))
             .collect();
+        let command = self.command.filter(|value| value.is_finite());
+        told.extend(command.map(|value| format!("the program of `train.valid_command` {value:.4}")));
         told.push(format!("perplexity per target token {:.2}", self.perplexity));
-        format!("validation set, {}: {}.", search.summary(), told.join(", "))
+        told.join(", ")
     }
 
     /// The value of a measure; NaN if there is none.
@@ -66,6 +125,7 @@ impl Validation {
         match measure {
             Measure::Loss => self.loss,
             Measure::Perplexity => self.perplexity,
+            Measure::Command => self.command.unwrap_or(f64::NAN),
             Measure::Score(metric) => {
                 let found = self.scores.iter().find(|(of, _)| *of == metric);
                 found
@@ -73,6 +133,29 @@ impl Validation {
                     .map_or(f64::NAN, |score| score.score)
             }
         }
+    }
+}
+
+/// How a set is validated.
+#[derive(Clone, Copy)]
+pub struct ValidationOptions<'a> {
+    /// The number of lines to show.
+    pub samples: usize,
+    /// The number of threads.
+    pub workers: usize,
+    /// A program of the user's that scores the translations, too.
+    pub command: Option<ValidCommand<'a>>,
+    /// Gets the reason, in words, why this program gave no number.
+    pub on_fault: &'a dyn Fn(String),
+}
+
+impl fmt::Debug for ValidationOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValidationOptions")
+            .field("samples", &self.samples)
+            .field("workers", &self.workers)
+            .field("command", &self.command)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,10 +170,15 @@ impl ValidationSet {
         model: &Transformer,
         tokenizers: &Tokenizers,
         decode: &DecodeConfig,
-        samples: usize,
-        workers: usize,
+        options: ValidationOptions<'_>,
         device: &Device,
     ) -> Result<Validation, TrainError> {
+        let ValidationOptions {
+            samples,
+            workers,
+            command,
+            on_fault,
+        } = options;
         let (nats, tokens) = perplexity(model, &self.corpus, self.batch_tokens, workers, device)?;
         let translator = Translator::builder(model.prepare(decode.compute.into())?, tokenizers.clone())
             .config(decode.clone())
@@ -124,9 +212,24 @@ impl ValidationSet {
             ]
         };
         let loss = nats / tokens as f64;
+        let command = command.map(|command| {
+            let lines = [
+                self.source.iter().map(String::as_str).collect(),
+                hypotheses.clone(),
+                self.target.iter().map(String::as_str).collect::<Vec<_>>(),
+            ];
+            let score = command.score(self.name.as_deref(), lines.each_ref().map(Vec::as_slice));
+            score.unwrap_or_else(|fault| {
+                let set = self.name.as_ref().map_or(String::new(), |name| format!("{name}: "));
+                on_fault(format!("{set}{fault}"));
+                f64::NAN
+            })
+        });
         Ok(Validation {
             loss,
             perplexity: loss.exp(),
+            command,
+            sets: Vec::new(),
             samples: (0..hypotheses.len()).step_by(step).take(samples).map(sample).collect(),
             scores: evaluation
                 .scores

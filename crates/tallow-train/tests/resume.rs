@@ -296,7 +296,7 @@ fn another_validation_set() {
     // A task that cannot be learned: each line is translated into the line before it.
     let other = |max_updates| {
         let mut parts = parts(place.path(), until(max_updates), DROPOUT);
-        let valid = parts.valid.as_mut().unwrap();
+        let valid = &mut parts.valid[0];
         valid.target.rotate_right(1);
         let text = ParallelText {
             target: valid.target.clone(),

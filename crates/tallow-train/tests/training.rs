@@ -392,7 +392,7 @@ fn any_metric_decides() {
 fn runs_without_validation() {
     let place = tempfile::tempdir().unwrap();
     let mut parts = parts(place.path(), train_config(5), 0.1);
-    parts.valid = None;
+    parts.valid = Vec::new();
     let outcome = Trainer::new(parts)
         .unwrap()
         .run(&Silent, &AtomicBool::new(false))

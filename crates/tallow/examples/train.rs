@@ -11,7 +11,7 @@ fn main() -> tallow::Result<()> {
     let changes: Vec<String> = arguments.collect();
     let trained = Training::new(Config::compose(file, &changes)?).run(&Silent)?;
     println!("{} updates, {}", trained.update, trained.spent);
-    if let Some(test) = trained.test {
+    for test in trained.test {
         println!("exact match {:.1} %", test.exact_match);
     }
     println!("the best model is {}", trained.run.best().display());

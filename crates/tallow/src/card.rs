@@ -1,18 +1,18 @@
 //! The text of a model card about a run.
 
-use crate::Result;
 use crate::config::Config;
 use crate::hub::Reference;
 use crate::humanize::thousands;
 use crate::run_record::{DataRecord, InitRecord, PairCounts, RunRecord};
+use crate::{Result, TestScores};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use tallow_data::{CorpusFiles, DataConfig};
+use tallow_data::{CorpusFiles, DataConfig, EvaluationSets};
 use tallow_model::{Architecture, NPZ_FILE, Norm, Params, marian_mt_faults, npz_faults};
-use tallow_score::{Score, to_json};
+use tallow_score::to_json;
 use tallow_text::{TextConfig, Tokenizers};
-use tallow_train::{CardConfig, ModelCard};
+use tallow_train::{CardConfig, ModelCard, TrainConfig};
 
 /// The marks around the part of a card that explains how to use the model in its present form.
 const USE: [&str; 2] = ["<!-- use -->", "<!-- end of use -->"];
@@ -81,23 +81,39 @@ pub fn of_run(
     Ok(ModelCard::new(&head, &before, &after))
 }
 
-/// Puts the scores of the test set into a model's card. The result is false if the card has no place for them.
+/// Puts the scores of the test sets into a model's card. The result is false if the card has no place for them.
 ///
 /// # Errors
 /// When the card cannot be read or written.
-pub fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_match: f64) -> Result<bool> {
-    let name = config.data.test.as_ref().map_or("test set".to_string(), corpus_name);
-    let mut head = format!(
-        "model-index:\n- name: {}\n  results:\n  - task:\n      type: translation\n    dataset:\n      name: {}\n      type: \
-         text\n    metrics:\n",
-        quoted(&config.name),
-        quoted(&name)
-    );
-    let mut text = format!(
-        "| test set {}, {} | score | signature |\n|---|---|---|\n",
-        in_a_cell(&name),
-        config.decode.summary()
-    );
+pub fn add_scores(config: &Config, directory: &Path, tests: &[TestScores]) -> Result<bool> {
+    let mut head = format!("model-index:\n- name: {}\n  results:\n", quoted(&config.name));
+    let mut text = String::new();
+    for (test, set) in tests.iter().zip(config.data.test.iter()) {
+        let name = test.name.clone().unwrap_or_else(|| corpus_name(set));
+        write!(
+            head,
+            "  - task:\n      type: translation\n    dataset:\n      name: {}\n      type: text\n    metrics:\n",
+            quoted(&name)
+        )?;
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        write!(
+            text,
+            "| test set {}, {} | score | signature |\n|---|---|---|\n",
+            in_a_cell(&name),
+            config.decode.summary()
+        )?;
+        add_scores_of(test, &mut head, &mut text)?;
+    }
+    Ok(ModelCard::add_scores(directory, &head, &text)?)
+}
+
+/// Adds the scores of one set to the head of a card, and to its table.
+fn add_scores_of(test: &TestScores, head: &mut String, text: &mut String) -> Result<()> {
+    let TestScores {
+        scores, exact_match, ..
+    } = test;
     if scores.is_empty() {
         writeln!(
             head,
@@ -118,7 +134,7 @@ pub fn add_scores(config: &Config, directory: &Path, scores: &[Score], exact_mat
         )?;
     }
     writeln!(text, "| exact match | {exact_match:.1} % | |")?;
-    Ok(ModelCard::add_scores(directory, &head, &text)?)
+    Ok(())
 }
 
 /// The card of an exported model: the model's own card if it has one that is text, else a new one. `commit` is the
@@ -394,6 +410,7 @@ fn training(config: &Config, record: &RunRecord) -> Result<String> {
         alignments: corpus.alignments.as_ref().map(name),
         ..corpus.clone()
     };
+    let sets = |sets: &EvaluationSets| EvaluationSets::from(sets.iter().map(corpus).collect::<Vec<_>>());
     let config = Config {
         output: None,
         init: config
@@ -406,10 +423,14 @@ fn training(config: &Config, record: &RunRecord) -> Result<String> {
         },
         data: DataConfig {
             train: config.data.train.iter().map(corpus).collect(),
-            valid: config.data.valid.as_ref().map(corpus),
-            test: config.data.test.as_ref().map(corpus),
+            valid: sets(&config.data.valid),
+            test: sets(&config.data.test),
             prepared: None,
             ..config.data.clone()
+        },
+        train: TrainConfig {
+            valid_command: config.train.valid_command.iter().map(|word| last_part(word)).collect(),
+            ..config.train.clone()
         },
         card: CardConfig::default(),
         ..config.clone()
@@ -423,6 +444,11 @@ fn training(config: &Config, record: &RunRecord) -> Result<String> {
         "\n## Training\n\n`tallow train` with this config, of which defaults are a part, beside files of these names:\n\n{fence}toml\n\
          {config}{fence}\n"
     ))
+}
+
+/// What follows the last `/` of a word: the name of a file without its folder.
+fn last_part(word: &str) -> String {
+    word.rsplit('/').next().unwrap_or(word).to_owned()
 }
 
 /// The name of a model that came from the Hub with this commit, or else the last part of a path: a card should not tell
@@ -468,7 +494,7 @@ mod tests {
         let mut config = config("/home/me/train.en", "/home/me/train.de");
         config.output = Some("/home/me/out".into());
         config.init = Some("/home/me/models/begun".into());
-        config.data.test = Some(CorpusFiles::tsv("../secret/test.tsv"));
+        config.data.test = CorpusFiles::tsv("../secret/test.tsv").into();
         config.text.path = Some("/home/me/vocabulary".into());
         config.card.notes = Some("```\nnot the end\n```".into());
         let text = training(&config, &RunRecord::default()).unwrap();

@@ -59,6 +59,7 @@ impl Course {
             MetricsLine::Skipped { .. }
             | MetricsLine::Spike { .. }
             | MetricsLine::NotSaved { .. }
+            | MetricsLine::Stage { .. }
             | MetricsLine::Decides { .. } => {}
         }
     }

@@ -6,11 +6,14 @@ use crate::config::Config;
 use crate::error::{WithContext, bail};
 use crate::notice::{Listener, Work};
 use crate::preparation::with_kept_text;
+use crate::run_record::InitRecord;
+use crate::saved_model::SavedModel;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tallow_data::{CleanConfig, Cleaning, CorpusFiles, PairReader, Rule, Tally, TextRecord, is_blank, name_of};
+use tallow_decode::{Hypothesis, Unscored};
 
 /// The number of dropped pairs that a report shows for each rule.
 const EXAMPLES: usize = 3;
@@ -38,6 +41,60 @@ fn with_languages(rules: CleanConfig, config: &Config) -> CleanConfig {
         languages: Some(languages),
         ..rules
     }
+}
+
+/// Prepares rules for corpora, which are read for this. If a model is to score pairs, it does. `folder` is for temporary
+/// files, and `pairs` is the number of all pairs, if it is known.
+///
+/// # Errors
+/// When text cannot be read or has changed, the folder cannot be written, or the model cannot be opened.
+pub(crate) fn survey(
+    rules: &CleanConfig,
+    corpora: &[(CorpusFiles, TextRecord)],
+    folder: &Path,
+    pairs: Option<u64>,
+    listener: &dyn Listener,
+) -> Result<Cleaning> {
+    let mut cleaning = Cleaning::survey(rules, corpora, folder, |done| {
+        listener.working(&Work::new("looking at pairs for cleaning", done, pairs));
+    })?;
+    if let (Some(model), Some(least)) = (&rules.model, rules.least_score) {
+        let translator = scoring_model(model, listener)?.translator()?;
+        let score = |sources: &[String], targets: &[String]| -> Result<Vec<Option<f64>>> {
+            let scored = translator.score_pairs(sources, targets)?;
+            let mean = |found: Result<Hypothesis, Unscored>| {
+                let found = found.ok()?;
+                Some(f64::from(found.log_probability) / found.token_log_probabilities.len().max(1) as f64)
+            };
+            Ok(scored.into_iter().map(mean).collect())
+        };
+        cleaning.drop_improbable(corpora, least, score, |done| {
+            listener.working(&Work::new("scoring pairs", done, pairs));
+        })?;
+    }
+    Ok(cleaning)
+}
+
+fn scoring_model(model: &Path, listener: &dyn Listener) -> Result<SavedModel> {
+    SavedModel::at(model, listener).with_context(|| "data.clean.model".to_owned())
+}
+
+/// SHA-256 of the weights of the model that scores pairs, if one does.
+///
+/// # Errors
+/// When there is no such model.
+pub(crate) fn hash_of_model(rules: Option<&CleanConfig>, listener: &dyn Listener) -> Result<Option<String>> {
+    let Some(model) = rules.and_then(|rules| rules.model.as_ref()) else {
+        return Ok(None);
+    };
+    let record = InitRecord::of(&model.to_string_lossy(), &scoring_model(model, listener)?)?;
+    let weights = record.sha256.iter().filter(|(name, _)| !name.ends_with(".json"));
+    Ok(Some(
+        weights
+            .map(|(_, hash)| hash.as_str().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join(" "),
+    ))
 }
 
 /// What became of a corpus.
@@ -93,9 +150,7 @@ pub fn clean(config: &Config, folder: &Path, listener: &dyn Listener) -> Result<
         Ok((files.clone(), record))
     };
     let recorded = corpora.iter().map(record).collect::<Result<Vec<_>>>()?;
-    let cleaning = Cleaning::survey(&rules, &recorded, folder, |pairs| {
-        listener.working(&Work::new("looking at pairs", pairs, None));
-    })?;
+    let cleaning = survey(&rules, &recorded, folder, None, listener)?;
     let mut names = HashSet::new();
     let clean =
         |(number, files): (usize, &CorpusFiles)| clean_one(&cleaning, number, files, folder, &mut names, listener);

@@ -1,14 +1,14 @@
 //! Text as tokens, for training, validation and test.
 
-use crate::cleaning::rules;
+use crate::cleaning::{rules, survey};
 use crate::config::Config;
 use crate::error::{WithContext, bail};
 use crate::preparation::lock;
 use crate::{Result, cores};
 use std::sync::{Mutex, PoisonError};
 use tallow_data::{
-    Cleaning, Corpus, CorpusFiles, Cuts, Encoded, Filters, PairOfLines, PairSource, ParallelText, PreparedCorpora,
-    Recut, TextRecord, WordsOf, has_words_of,
+    Augmentation, Cleaning, Corpus, CorpusFiles, Cuts, Encoded, Filters, PairOfLines, PairSource, ParallelText,
+    PreparedCorpora, Recut, TextRecord, ToText, ToTokens, WordsOf, has_words_of,
 };
 use tallow_decode::says_nothing;
 use tallow_score::ScoreConfig;
@@ -71,7 +71,7 @@ pub fn training_corpus(config: &Config, texts: &[ParallelText], tokenizers: &Tok
             let _lock = lock(&folder, &Silent)?;
             let record = |files: &CorpusFiles| Ok((files.clone(), TextRecord::read(files, |_| {})?));
             let corpora = config.data.train.iter().map(record).collect::<Result<Vec<_>>>()?;
-            Some(Cleaning::survey(&rules, &corpora, &folder, |_| {})?)
+            Some(survey(&rules, &corpora, &folder, None, &Silent)?)
         }
         None => None,
     };
@@ -79,6 +79,9 @@ pub fn training_corpus(config: &Config, texts: &[ParallelText], tokenizers: &Tok
     if config.train.guided_alignment > 0.0 && texts.iter().any(|text| text.alignments.is_some()) {
         let [source, target] = words_of(tokenizers)?;
         corpus = corpus.align_with(texts, source, target);
+    }
+    if let Some(augmentation) = augmentation(config, &corpus, tokenizers) {
+        corpus = corpus.augment_with(augmentation, longest_cut(config));
     }
     Ok(match recuts(config, &corpus, tokenizers)? {
         Some([source, target]) => corpus.recut_with(source, target, longest_cut(config)),
@@ -96,9 +99,41 @@ pub(crate) fn cuts(config: &Config, corpora: &PreparedCorpora, tokenizers: &Toke
         let [source, target] = words_of(tokenizers)?;
         cuts = cuts.with_words(source, target);
     }
+    if let Some(augmentation) = augmentation(config, corpora, tokenizers) {
+        cuts = cuts.augmented(augmentation, longest_cut(config));
+    }
     Ok(match recuts(config, corpora, tokenizers)? {
         Some([source, target]) => cuts.anew(source, target, longest_cut(config)),
         None => cuts,
+    })
+}
+
+/// How epochs change training pairs, if the config asks for it.
+fn augmentation(config: &Config, pairs: &dyn PairSource, tokenizers: &Tokenizers) -> Option<Augmentation> {
+    let changes = config.data.augment.clone()?;
+    let sides = [&tokenizers.source, &tokenizers.target];
+    let to_text = |tokenizer: &Tokenizer| -> ToText {
+        let tokenizer = tokenizer.clone();
+        Box::new(move |tokens| match tokens.contains(&tokenizer.unk_id()) {
+            true => None,
+            false => tokenizer.decode(tokens).ok(),
+        })
+    };
+    let to_tokens = |tokenizer: &Tokenizer| -> ToTokens {
+        let tokenizer = tokenizer.clone();
+        Box::new(move |text| {
+            let tokens = tokenizer.encode(text).ok()?;
+            // A model must not learn to write unknown pieces.
+            (!tokens.contains(&tokenizer.unk_id())).then_some(tokens)
+        })
+    };
+    let prefixes = |files: &CorpusFiles| [files.source_prefix.clone(), files.target_prefix.clone()];
+    let parts = pairs.parts().into_iter().map(|part| part.pairs);
+    Some(Augmentation {
+        config: changes,
+        to_text: sides.map(to_text),
+        to_tokens: sides.map(to_tokens),
+        prefixes: parts.zip(config.data.train.iter().map(prefixes)).collect(),
     })
 }
 
@@ -206,11 +241,12 @@ pub(crate) fn encoder(
     })
 }
 
-/// Text to validate or test on. Every line counts, so no line is filtered out.
+/// Text to validate or test on, which has a name if there are several. Every line counts, so no line is filtered out.
 ///
 /// # Errors
 /// As for [`encode`], and when a line is longer than the positions of the model.
 pub fn validation_set(
+    name: Option<String>,
     text: ParallelText,
     tokenizers: &Tokenizers,
     batch_tokens: usize,
@@ -223,6 +259,7 @@ pub fn validation_set(
         bail!("{}: {fault}", text.name());
     }
     Ok(ValidationSet {
+        name,
         source: text.source,
         target: text.target,
         corpus,

@@ -12,7 +12,7 @@
 //! let config = Config::compose("configs/numbers-en-de.toml", &["train.max_updates=500"])?;
 //! let trained = Training::new(config).run(&Silent)?;
 //! println!("update {}, in {}", trained.update, trained.run.path().display());
-//! if let Some(test) = trained.test {
+//! for test in trained.test {
 //!     println!("exact match {:.1} %", test.exact_match);
 //! }
 //! # Ok(())
@@ -47,6 +47,7 @@
 struct Readme;
 
 pub mod ablation;
+pub mod advice;
 pub mod card;
 pub mod chart;
 pub mod cleaning;
@@ -65,6 +66,7 @@ mod notice;
 mod page;
 mod plot;
 pub mod preparation;
+pub mod project;
 pub mod record;
 pub mod report;
 mod run_record;

@@ -19,7 +19,7 @@ use tallow_train::{Fingerprint, TimingLine, read_log};
 pub fn fingerprint(
     config: &Config,
     train: &[&FileRecord],
-    valid: Option<&Corpus>,
+    valid: &[&Corpus],
     tokenizers: &Tokenizers,
     workers: usize,
 ) -> Result<Fingerprint> {
@@ -35,8 +35,8 @@ pub fn fingerprint(
         seed: config.seed,
         data: train.iter().map(|file| file.sha256.clone()).collect(),
         valid: valid
-            .into_iter()
-            .flat_map(Corpus::files)
+            .iter()
+            .flat_map(|corpus| corpus.files())
             .map(|file| file.sha256.clone())
             .collect(),
         tokenizers: vec![tokenizers.source.sha256(), tokenizers.target.sha256()],

@@ -6,6 +6,7 @@ use crate::saved_model::SavedModel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tallow_data::FileRecord;
 use tallow_model::{CONFIG_FILE, MarianFiles, PYTORCH_INDEX_FILE, WEIGHTS_FILES, WEIGHTS_INDEX_FILE, shard_names};
@@ -115,6 +116,9 @@ pub struct Results {
     /// The scores of the best model on the test set, if the config names one.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub test: Option<TestRecord>,
+    /// The scores of the best model on each test set by its name, if the config names several.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "BTreeMap::is_empty")]
+    pub tests: BTreeMap<String, TestRecord>,
 }
 
 /// The best validation of a run.

@@ -132,7 +132,7 @@ fn a_run_is_told_stopped_and_resumed() {
     );
     let stopped = ready.run(&memory, &AtomicBool::new(true)).unwrap();
     assert_eq!(stopped.ending, Ending::Interrupted);
-    assert!(stopped.test.is_none());
+    assert!(stopped.test.is_empty());
 
     // An existing run is not replaced by accident.
     let again = Training::new(composed(place.path())).run(&Silent).unwrap_err();
@@ -144,7 +144,7 @@ fn a_run_is_told_stopped_and_resumed() {
         .unwrap();
     assert_eq!((trained.ending, trained.update), (Ending::Finished, 6));
     assert_eq!((trained.spent.processes, trained.spent.killed), (2, 0));
-    let test = trained.test.unwrap();
+    let test = &trained.test[0];
     assert_eq!((test.lines, test.beam, test.scores.len()), (60, 2, 2));
     let told = memory.0.into_inner();
     for part in [

@@ -12,11 +12,11 @@ pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, Tra
 
 use crate::examples::{
     ABLATE_EXAMPLES, ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, CLEAN_EXAMPLES,
-    COMPARE_EXAMPLES, COMPLETION_EXAMPLES, COST_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, LOOK_EXAMPLES,
+    COMPARE_EXAMPLES, COMPLETION_EXAMPLES, COST_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, INIT_EXAMPLES, LOOK_EXAMPLES,
     PREPARE_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES,
     TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
-use crate::flags::{at_least_one, number, whole};
+use crate::flags::{at_least_one, number, time, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use scores::metric;
 use std::path::PathBuf;
@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Train a model from a config
     #[command(after_long_help = TRAIN_EXAMPLES)]
     Train(TrainArguments),
+    /// Begin with parallel text: hold out a validation and a test set, and write a config that fits
+    #[command(after_long_help = INIT_EXAMPLES)]
+    Init(InitArguments),
     /// Drop training pairs that are probably no translations, and tell why
     #[command(after_long_help = CLEAN_EXAMPLES)]
     Clean(CleanArguments),
@@ -156,6 +159,38 @@ pub(crate) struct HubArguments {
     /// Use models of the Hugging Face Hub from its cache only
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("text").required(true).args(["source", "tsv", "tmx", "po"]))]
+pub(crate) struct InitArguments {
+    /// The source sentences, one on each line
+    #[arg(long, requires = "target")]
+    pub(crate) source: Option<PathBuf>,
+    /// Their translations
+    #[arg(long, requires = "source")]
+    pub(crate) target: Option<PathBuf>,
+    /// One file with a source, a tab and a target on each line
+    #[arg(long)]
+    pub(crate) tsv: Option<PathBuf>,
+    /// A translation memory
+    #[arg(long)]
+    pub(crate) tmx: Option<PathBuf>,
+    /// A PO file of GNU gettext
+    #[arg(long)]
+    pub(crate) po: Option<PathBuf>,
+    /// The codes of source and target language, such as en,de; default: the extensions of the files
+    #[arg(long, value_delimiter = ',', num_args = 2, value_name = "CODES")]
+    pub(crate) languages: Option<Vec<String>>,
+    /// The time that training may take on this machine, such as 8h or 45m; default: what the text needs
+    #[arg(long, value_parser = time)]
+    pub(crate) budget: Option<f64>,
+    /// The folder to write into; must not exist or be empty. Default: project
+    #[arg(long, short, value_hint = ValueHint::DirPath)]
+    pub(crate) output: Option<PathBuf>,
+    /// The seed of the choice of held-out pairs, and of the run
+    #[arg(long, default_value_t = 1, value_parser = whole::<u64>)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

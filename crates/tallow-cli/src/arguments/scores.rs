@@ -65,6 +65,9 @@ pub(crate) struct EvalArguments {
     /// Use the validation set of the run's config
     #[arg(long, conflicts_with = "source")]
     pub(crate) valid: bool,
+    /// The set of this name, if the config names several; default: the first
+    #[arg(long, conflicts_with = "source")]
+    pub(crate) name: Option<String>,
     /// Write the translations to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -116,6 +119,9 @@ pub(crate) struct CompareArguments {
     /// Use the validation set of the first run
     #[arg(long, conflicts_with = "reference")]
     pub(crate) valid: bool,
+    /// The set of this name, if the config names several; default: the first
+    #[arg(long, conflicts_with = "reference")]
+    pub(crate) name: Option<String>,
     /// A label for each line, such as its domain: scores for each label
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) labels: Option<PathBuf>,

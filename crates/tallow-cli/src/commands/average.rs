@@ -17,7 +17,7 @@ use tallow_data::ParallelText;
 use tallow_decode::open_tokenizers;
 use tallow_model::Opened;
 use tallow_text::Tokenizers;
-use tallow_train::{ModelCard, RunDirectory, Validation, average};
+use tallow_train::{ModelCard, RunDirectory, Validation, ValidationOptions, average};
 
 pub(crate) fn run(arguments: AverageArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
@@ -129,8 +129,12 @@ fn validated<'a>(
     mean: &Opened,
     tokenizers: &Tokenizers,
 ) -> Result<(Validation, &'a Config)> {
-    let files = config.data.valid.as_ref().context("the run has no data.valid")?;
-    let text = ParallelText::open(files).context("data.valid of the run cannot be read")?;
+    let sets = &config.data.valid;
+    if sets.is_empty() {
+        bail!("the run has no data.valid");
+    }
+    let open = |set| ParallelText::open(set).context("data.valid of the run cannot be read");
+    let texts = sets.iter().map(open).collect::<Result<Vec<_>>>()?;
     let record = RunRecord::read(&run.record());
     let recorded: Vec<&String> = record
         .data
@@ -138,27 +142,37 @@ fn validated<'a>(
         .filter(|file| file.part == "valid")
         .map(|file| &file.sha256)
         .collect();
-    let is_same = text.files.iter().map(|file| &file.sha256).eq(recorded.iter().copied());
+    let files = texts.iter().flat_map(|text| &text.files);
+    let is_same = files.map(|file| &file.sha256).eq(recorded.iter().copied());
     if !recorded.is_empty() && !is_same {
         eprintln!("note: data.valid is not the text that the run began with; its scores are others");
     }
-    let set = validation_set(
-        text,
-        tokenizers,
-        config.data.batch_tokens,
-        mean.architecture.model.position_limit(),
-        &config.score,
-        config.train.metric,
-    )?;
     let search = config.train.valid_search(&config.decode);
-    let validation = set.validate(
-        &mean.for_inference()?,
-        tokenizers,
-        &search,
-        0,
-        tallow::cores(),
-        &Device::Cpu,
-    )?;
+    let model = mean.for_inference()?;
+    let options = ValidationOptions {
+        samples: 0,
+        workers: tallow::cores(),
+        command: None,
+        on_fault: &|_| {},
+    };
+    let mut results = Vec::new();
+    for (text, files) in texts.into_iter().zip(sets.iter()) {
+        let name = files.name.clone().unwrap_or_default();
+        let set = validation_set(
+            Some(name.clone()),
+            text,
+            tokenizers,
+            config.data.batch_tokens,
+            mean.architecture.model.position_limit(),
+            &config.score,
+            config.train.metric,
+        )?;
+        results.push((name, set.validate(&model, tokenizers, &search, options, &Device::Cpu)?));
+    }
+    let validation = match results.len() {
+        1 => results.remove(0).1,
+        _ => Validation::of_sets(results, config.train.chosen_valid_set()),
+    };
     if !validation.loss.is_finite() {
         bail!("its scores are not finite numbers");
     }

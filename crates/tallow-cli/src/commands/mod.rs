@@ -12,6 +12,7 @@ pub(crate) mod cost;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;
+pub(crate) mod init;
 pub(crate) mod look;
 pub(crate) mod prepare;
 pub(crate) mod report;

@@ -9,18 +9,20 @@ mod parts;
 mod repeats;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::bit_set::BitSet;
-use crate::config::CorpusFiles;
+use crate::corpus_files::CorpusFiles;
 use crate::error::DataError;
 use crate::line_alignment::LineAlignment;
+use crate::lines::is_blank;
 use crate::pair_reader::PairReader;
 use crate::text_record::{Reading, TextRecord};
 use language::Wanted;
 use pair_rules::PairRules;
+pub use pair_rules::simplified;
 
 /// The rules, and how strict they are: `data.clean`. Each has a value that switches it off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,12 @@ pub struct CleanConfig {
     pub max_repeats: u32,
     /// Whether to drop stretches in which the lines of both sides are shifted against each other. Default: true.
     pub shifted: bool,
+    /// A run or a model directory whose model scores pairs. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// The least mean log-probability for each target token, in nats, that this model must give. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_score: Option<f64>,
 }
 
 impl Default for CleanConfig {
@@ -72,6 +80,8 @@ impl Default for CleanConfig {
             near_duplicates: true,
             max_repeats: 20,
             shifted: true,
+            model: None,
+            least_score: None,
         }
     }
 }
@@ -92,6 +102,16 @@ impl CleanConfig {
         let letters = self.min_letters;
         if !(0.0..=1.0).contains(&letters) {
             faults.push(format!("min_letters: {letters} must be from 0 to 1"));
+        }
+        match (&self.model, self.least_score) {
+            (Some(_), None) => faults.push("least_score: the score below which pairs are dropped, such as -5".into()),
+            (None, Some(_)) => faults.push("model: name the run or model that gives the scores for least_score".into()),
+            _ => {}
+        }
+        if let Some(score) = self.least_score.filter(|score| !(score.is_finite() && *score < 0.0)) {
+            faults.push(format!(
+                "least_score: {score} must be below 0, the logarithm of a probability; -5 is usual"
+            ));
         }
         for code in self.languages.iter().flatten() {
             if let Err(fault) = Wanted::new(code) {
@@ -130,11 +150,13 @@ pub enum Rule {
     NearDuplicate,
     /// A side that occurs too often.
     Repeated,
+    /// An improbable translation.
+    Score,
 }
 
 impl Rule {
     /// All rules in the order in which they are applied.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Shifted,
         Self::Broken,
         Self::TooManyWords,
@@ -147,6 +169,7 @@ impl Rule {
         Self::Language,
         Self::NearDuplicate,
         Self::Repeated,
+        Self::Score,
     ];
 
     /// The key of `data.clean` that sets the rule.
@@ -164,6 +187,7 @@ impl Rule {
             Self::Language => "languages",
             Self::NearDuplicate => "near_duplicates",
             Self::Repeated => "max_repeats",
+            Self::Score => "least_score",
         }
     }
 }
@@ -183,6 +207,7 @@ impl fmt::Display for Rule {
             Self::Language => "in another language",
             Self::NearDuplicate => "nearly the same as earlier ones",
             Self::Repeated => "with a side that occurs too often",
+            Self::Score => "that the model takes for improbable",
         })
     }
 }
@@ -201,8 +226,12 @@ struct Known {
     shifted: BitSet,
     near_duplicates: BitSet,
     repeated: BitSet,
+    improbable: BitSet,
     prefixes: [Option<String>; 2],
 }
+
+/// Pairs that are scored together.
+const SCORED: usize = 4096;
 
 /// Lines between which shifted stretches are looked for at a time: their lengths are in memory.
 const BLOCK: usize = 1 << 20;
@@ -275,13 +304,83 @@ impl Cleaning {
             let without = prefix.as_deref().and_then(|prefix| line.strip_prefix(prefix));
             without.map_or(line, str::trim_start)
         });
-        self.rules.verdict(source, target).or_else(|| {
-            if known.near_duplicates.contains(line) {
-                Some(Rule::NearDuplicate)
-            } else {
-                known.repeated.contains(line).then_some(Rule::Repeated)
+        self.rules
+            .verdict(source, target)
+            .or_else(|| {
+                if known.near_duplicates.contains(line) {
+                    Some(Rule::NearDuplicate)
+                } else {
+                    known.repeated.contains(line).then_some(Rule::Repeated)
+                }
+            })
+            .or_else(|| known.improbable.contains(line).then_some(Rule::Score))
+    }
+
+    /// The rules about single pairs alone, for [`Self::verdict_of_pair`].
+    pub fn of_single_pairs(config: &CleanConfig) -> Self {
+        Self {
+            rules: PairRules::new(config),
+            corpora: Vec::new(),
+        }
+    }
+
+    /// Why the rules about single pairs drop a pair, if they do. Pairs with a blank side are not looked at.
+    pub fn verdict_of_pair(&self, source: &str, target: &str) -> Option<Rule> {
+        self.rules.verdict(source, target)
+    }
+
+    /// Drops the pairs to whose target a model gives a mean log-probability below `least`. Pairs that other rules drop
+    /// are not scored. `score` gets some sources and targets, with the prefixes of their corpus, and returns a score for
+    /// each pair that has one.
+    ///
+    /// # Errors
+    /// Every error of [`PairReader`], text that has other hashes than its record, and those of `score`.
+    pub fn drop_improbable<E: From<DataError>>(
+        &mut self,
+        corpora: &[(CorpusFiles, TextRecord)],
+        least: f64,
+        mut score: impl FnMut(&[String], &[String]) -> Result<Vec<Option<f64>>, E>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), E> {
+        let mut pairs = 0;
+        for (number, (files, record)) in corpora.iter().enumerate() {
+            let mut reader = PairReader::open(files)?;
+            let mut improbable = BitSet::default();
+            let (mut lines, mut sources, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+            let mut line = 0;
+            loop {
+                let next = reader.next().transpose()?;
+                let is_end = next.is_none();
+                if let Some(pair) = next {
+                    let is_blank = is_blank(&pair.source) || is_blank(&pair.target);
+                    if !is_blank && self.verdict(number, line, &pair.source, &pair.target).is_none() {
+                        lines.push(line);
+                        sources.push(pair.source);
+                        targets.push(pair.target);
+                    }
+                    line += 1;
+                    pairs += 1;
+                }
+                if lines.len() == SCORED || (is_end && !lines.is_empty()) {
+                    let scores = score(&sources, &targets)?;
+                    let low = lines
+                        .iter()
+                        .zip(scores)
+                        .filter(|(_, score)| score.is_some_and(|score| score < least));
+                    low.for_each(|(line, _)| improbable.insert(*line));
+                    progress(pairs);
+                    lines.clear();
+                    sources.clear();
+                    targets.clear();
+                }
+                if is_end {
+                    break;
+                }
             }
-        })
+            record.must_be_of(reader)?;
+            self.corpora[number].improbable = improbable;
+        }
+        Ok(())
     }
 }
 

@@ -90,7 +90,7 @@ fn is_mark(c: char) -> bool {
 }
 
 /// A line for comparing: letters in lower case and single spaces. A line without letters stays what it is.
-pub(super) fn simplified(line: &str) -> String {
+pub fn simplified(line: &str) -> String {
     let letters: String = line
         .chars()
         .map(|c| if c.is_alphabetic() || is_mark(c) { c } else { ' ' })

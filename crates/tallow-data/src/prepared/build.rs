@@ -15,7 +15,7 @@ use super::writer::Writer;
 use super::{DESCRIPTION, OFFSETS, PAIRS, STATE, partial, with_extension};
 use crate::bit_set::BitSet;
 use crate::clean::{Cleaning, Rule};
-use crate::config::CorpusFiles;
+use crate::corpus_files::CorpusFiles;
 use crate::error::{BoxError, DataError, must_be_encoded};
 use crate::filter::FilterReport;
 use crate::lines::is_blank;

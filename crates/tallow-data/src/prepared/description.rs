@@ -35,6 +35,9 @@ pub struct Recipe {
     pub filters: Filters,
     /// The rules that drop pairs.
     pub clean: Option<CleanConfig>,
+    /// SHA-256 of the weights of the model that scores pairs, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean_model: Option<String>,
     /// The corpora before this one, if pairs that occur there are dropped.
     pub after: Vec<Earlier>,
 }
@@ -75,6 +78,8 @@ impl Recipe {
             Some("the filters are others")
         } else if self.clean != other.clean {
             Some("the rules of data.clean are others")
+        } else if self.clean_model != other.clean_model {
+            Some("the model of data.clean is another one")
         } else if !are_same(&self.after, &other.after) {
             Some("the corpora before it, whose pairs are not repeated, have changed")
         } else {

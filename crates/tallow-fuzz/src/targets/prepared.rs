@@ -123,6 +123,7 @@ fn prepare(folder: &Path, has_links: bool) -> PreparedCorpus {
                 drop_empty: true,
                 ..Filters::NONE
             },
+            clean_model: None,
             clean: None,
             after: Vec::new(),
         },

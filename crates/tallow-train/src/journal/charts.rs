@@ -43,12 +43,9 @@ impl Charts {
             }
             Event::Validated { update, validation, .. } => {
                 let line = ValidationLine::from(validation);
-                self.scalar("valid/loss", *update, line.loss)?;
-                self.scalar("valid/perplexity", *update, line.perplexity)?;
-                for (key, score) in line.scores {
-                    if let Some(score) = score {
-                        self.scalar(&format!("valid/{key}"), *update, score)?;
-                    }
+                self.validation("valid", *update, &line)?;
+                for (name, set) in &line.sets {
+                    self.validation(&format!("valid/{name}"), *update, set)?;
                 }
                 for (i, [source, hypothesis, reference]) in validation.samples.iter().enumerate() {
                     let text = format!("source: {source}\n\nhypothesis: {hypothesis}\n\nreference: {reference}");
@@ -64,6 +61,17 @@ impl Charts {
     pub(super) fn flush(&mut self) -> Result<(), TrainError> {
         let flushed = self.0.flush();
         flushed.map_err(TrainError::file(self.0.path()))
+    }
+
+    fn validation(&mut self, section: &str, update: u64, line: &ValidationLine) -> Result<(), TrainError> {
+        self.scalar(&format!("{section}/loss"), update, line.loss)?;
+        self.scalar(&format!("{section}/perplexity"), update, line.perplexity)?;
+        for (key, score) in &line.scores {
+            if let Some(score) = score {
+                self.scalar(&format!("{section}/{key}"), update, *score)?;
+            }
+        }
+        Ok(())
     }
 
     fn scalar(&mut self, tag: &str, update: u64, value: f64) -> Result<(), TrainError> {

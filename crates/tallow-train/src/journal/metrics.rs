@@ -2,6 +2,7 @@
 
 use crate::{Event, Measure, Validation};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 use tallow_score::{Metric, Score};
 
 /// A line of `metrics.jsonl`. Losses are in nats per target token, and updates count from 1.
@@ -66,6 +67,13 @@ pub enum MetricsLine {
         not_saved: bool,
         /// The last update with a sound loss, if there was one.
         last_sound: Option<u64>,
+    },
+    /// A stage of `data.stage` begins.
+    Stage {
+        /// Updates already done.
+        update: u64,
+        /// The name of the stage.
+        stage: String,
     },
     /// From this validation on, something else decides which model is best.
     Decides {
@@ -135,6 +143,16 @@ impl MetricsLine {
                 not_saved: true,
                 last_sound: *last_sound,
             },
+            // A resumed run says again which stage it is in; the line is there already.
+            Event::Stage {
+                is_new: true,
+                update,
+                name,
+                ..
+            } => MetricsLine::Stage {
+                update: *update,
+                stage: name.clone(),
+            },
             Event::Decides { update, by, .. } => MetricsLine::Decides {
                 update: *update,
                 decides: *by,
@@ -150,7 +168,12 @@ impl MetricsLine {
                 is_best: *is_best,
                 samples: validation.samples.clone(),
             },
-            Event::Started { .. } | Event::Saved { .. } | Event::Averaged { .. } | Event::Profiled(_) => return None,
+            Event::Started { .. }
+            | Event::Stage { .. }
+            | Event::CommandFailed { .. }
+            | Event::Saved { .. }
+            | Event::Averaged { .. }
+            | Event::Profiled(_) => return None,
         })
     }
 
@@ -162,6 +185,7 @@ impl MetricsLine {
             | MetricsLine::WentBack { update, .. }
             | MetricsLine::Spike { update, .. }
             | MetricsLine::NotSaved { update, .. }
+            | MetricsLine::Stage { update, .. }
             | MetricsLine::Decides { update, .. }
             | MetricsLine::Validation { update, .. } => *update,
         }
@@ -177,8 +201,11 @@ pub struct ValidationLine {
     /// The exponential of the loss.
     #[serde(deserialize_with = "number_or_nan")]
     pub perplexity: f64,
+    /// The results of each set by its name, if there are several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sets: BTreeMap<String, ValidationLine>,
     /// The scores of translations in the order of the file, by the key of the metric: `bleu`, `chrf`, `ter`,
-    /// `exact_match`. In percent. A model whose scores are not finite has none.
+    /// `exact_match`, in percent; and `command`, the number of `train.valid_command`. A model whose scores are not finite has none.
     #[serde(flatten, with = "by_key")]
     pub scores: Vec<(String, Option<f64>)>,
 }
@@ -198,10 +225,15 @@ impl From<&Validation> for ValidationLine {
         let score = |(metric, score): &(&'static dyn Metric, Option<Score>)| {
             (metric.key(), score.as_ref().map(|score| score.score))
         };
+        let command = validation
+            .command
+            .map(|value| ("command".to_owned(), Some(value).filter(|value| value.is_finite())));
+        let set = |(name, set): &(String, Validation)| (name.clone(), ValidationLine::from(set));
         Self {
             loss: validation.loss,
             perplexity: validation.perplexity,
-            scores: validation.scores.iter().map(score).collect(),
+            sets: validation.sets.iter().map(set).collect(),
+            scores: validation.scores.iter().map(score).chain(command).collect(),
         }
     }
 }

@@ -35,7 +35,7 @@ pub fn resume_is_exact(
                 max_skipped: u64::MAX,
                 ..parts.train
             },
-            valid: None,
+            valid: Vec::new(),
             run: run.clone(),
             ..parts
         })

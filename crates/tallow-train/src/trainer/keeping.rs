@@ -4,9 +4,13 @@ use super::Trainer;
 use crate::checkpoint::Checkpoint;
 use crate::journal::Journal;
 use crate::json_file::write_json;
-use crate::{Ema, Event, Measure, RunDirectory, TrainError, TrainState, Validation, ValidationLine, average};
+use crate::{
+    Ema, Event, Measure, RunDirectory, TrainError, TrainState, ValidCommand, Validation, ValidationLine,
+    ValidationOptions, ValidationSet, average,
+};
 use serde_json::json;
-use std::time::Instant;
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
 use tallow_model::{Params, Transformer};
 
 /// Removes the checkpoints before the present update that the run need not keep.
@@ -35,7 +39,7 @@ impl Trainer {
     pub(super) fn finish(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
         // If a finished run is resumed, all of this is done already.
         let validated = self.state.selection.is_validated(self.state.update);
-        if self.parts.valid.is_some() && !validated {
+        if !self.parts.valid.is_empty() && !validated {
             self.validate(journal)?;
             self.checkpoint(journal)?;
         } else if !self.is_saved() {
@@ -44,8 +48,8 @@ impl Trainer {
         if self.state.selection.best.is_none() {
             // No better weights are known than the last ones.
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            let why = match (&self.parts.valid, self.state.selection.latest) {
-                (None, _) => "nothing was validated",
+            let why = match (self.parts.valid.is_empty(), self.state.selection.latest) {
+                (true, _) => "nothing was validated",
                 // The files of the best model were missing when the run was resumed, so the selection forgot it.
                 (_, Some((_, Some(_)))) => "the best ones were lost",
                 _ => "no validation had a finite result of weights that had not exploded",
@@ -63,12 +67,12 @@ impl Trainer {
     /// Validates the present weights (their average, if there is one), keeps them if they are the best so far, and
     /// returns whether they are.
     pub(super) fn validate(&mut self, journal: &mut Journal) -> Result<bool, TrainError> {
-        if self.parts.valid.is_none() {
+        if self.parts.valid.is_empty() {
             return Ok(false);
         }
         let begin = Instant::now();
         let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-        let validation = self.measure(weights)?;
+        let validation = self.measure(weights, journal)?;
         let (update, metric) = (self.state.update, self.parts.train.metric);
         let before = self.decides();
         // Exploded weights must not replace the best model, whatever their score.
@@ -76,7 +80,12 @@ impl Trainer {
             true => f64::NAN,
             false => metric.standing(&validation),
         };
-        let is_best = self.state.selection.validated(update, standing, metric);
+        // The user's program must not end a run by its faults, so these are not validations without improvement.
+        let is_unknown = metric == Measure::Command && validation.value(metric).is_nan() && validation.loss.is_finite();
+        let is_best = match is_unknown {
+            true => self.state.selection.not_measured(update),
+            false => self.state.selection.validated(update, standing, metric),
+        };
         let by = self.decides();
         // Sent when the loss decides from the first validation on, or when the metric takes over.
         if by != before {
@@ -105,17 +114,39 @@ impl Trainer {
         best.map_or(metric, |(_, standing)| metric.of_standing(standing).0)
     }
 
-    pub(super) fn measure(&self, weights: &Params) -> Result<Validation, TrainError> {
+    fn measure(&self, weights: &Params, journal: &mut Journal) -> Result<Validation, TrainError> {
         let parts = &self.parts;
         let model = Transformer::for_inference(&parts.architecture, weights, parts.logits_bias.clone())?;
         let decode = self.parts.train.valid_search(&self.parts.decode);
-        match &parts.valid {
-            Some(valid) => {
-                let samples = parts.train.samples;
-                valid.validate(&model, &parts.tokenizers, &decode, samples, self.workers, &parts.device)
+        let folder = parts.run.validation();
+        let faults = RefCell::new(Vec::new());
+        let on_fault = |fault| faults.borrow_mut().push(fault);
+        let options = ValidationOptions {
+            samples: parts.train.samples,
+            workers: self.workers,
+            command: (!parts.train.valid_command.is_empty()).then_some(ValidCommand {
+                command: &parts.train.valid_command,
+                limit: Duration::from_secs(parts.train.valid_command_seconds),
+                folder: &folder,
+            }),
+            on_fault: &on_fault,
+        };
+        let validate = |set: &ValidationSet| set.validate(&model, &parts.tokenizers, &decode, options, &parts.device);
+        let validation = match parts.valid.as_slice() {
+            [] => return Err(TrainError::Average("there is no validation set".into())),
+            [one] => validate(one)?,
+            several => {
+                let name = |set: &ValidationSet| set.name.clone().unwrap_or_default();
+                let results = several.iter().map(|set| Ok((name(set), validate(set)?)));
+                let results = results.collect::<Result<Vec<_>, TrainError>>()?;
+                Validation::of_sets(results, parts.train.chosen_valid_set())
             }
-            None => Err(TrainError::Average("there is no validation set".into())),
+        };
+        for reason in faults.into_inner() {
+            let update = self.state.update;
+            journal.tell(&Event::CommandFailed { update, reason })?;
         }
+        Ok(validation)
     }
 
     /// A description of the present weights for a model card.
@@ -132,9 +163,9 @@ impl Trainer {
 
     /// A description of a validation for a model card.
     fn summary(&self, validation: &Validation) -> String {
-        match &self.parts.valid {
-            Some(_) => validation.summary(&self.parts.train.valid_search(&self.parts.decode)),
-            None => String::new(),
+        match self.parts.valid.is_empty() {
+            false => validation.summary(&self.parts.train.valid_search(&self.parts.decode)),
+            true => String::new(),
         }
     }
 
@@ -188,8 +219,8 @@ impl Trainer {
             .collect();
         let params = average(&directories, &self.parts.device)?.params;
         let metric = self.parts.train.metric;
-        let (is_best, validation) = if self.parts.valid.is_some() {
-            let validation = self.measure(&params)?;
+        let (is_best, validation) = if !self.parts.valid.is_empty() {
+            let validation = self.measure(&params, journal)?;
             let standing = metric.standing(&validation);
             let is_best = metric.beats(standing, self.state.selection.best.map(|best| best.1));
             if is_best {

@@ -2,6 +2,7 @@
 
 mod divergence;
 mod keeping;
+mod stages;
 
 use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
@@ -14,11 +15,12 @@ use crate::{
 };
 use candle_core::{Device, Tensor};
 use keeping::remove_others;
+pub use stages::StagePlace;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tallow_data::{BatchStream, Cursor, DataConfig, PairSource, Sampler};
+use tallow_data::{BatchStream, Cursor, DataConfig, PairSource};
 use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Params, Transformer};
 use tallow_ops::profile::{self, Operation, span};
@@ -37,8 +39,8 @@ pub struct TrainerParts {
     pub tokenizers: Tokenizers,
     /// The training text.
     pub corpus: Arc<dyn PairSource>,
-    /// Text to validate on.
-    pub valid: Option<ValidationSet>,
+    /// Texts to validate on.
+    pub valid: Vec<ValidationSet>,
     /// The training configuration.
     pub train: TrainConfig,
     /// The configuration of data and batches.
@@ -150,9 +152,9 @@ impl Trainer {
             // Whether the average was chosen depended on the standings that it was compared with.
             state.averaged = None;
             if state.selection.forget_scores() {
-                let until = match parts.valid {
-                    Some(_) => "a validation chooses another one",
-                    None => "the last weights take its place",
+                let until = match parts.valid.is_empty() {
+                    false => "a validation chooses another one",
+                    true => "the last weights take its place",
                 };
                 changes.push(format!(
                     "the scores of validations: those so far were found with {what} and are forgotten (best model, patience, \
@@ -236,6 +238,7 @@ impl Trainer {
             workers: self.workers,
             parameters: self.parts.params.elements(),
         })?;
+        self.tell_stage(self.state.update == 0, &mut journal)?;
         let mut is_first = true;
         let ending = loop {
             if let Some(ending) = self.ending(stop) {
@@ -262,6 +265,9 @@ impl Trainer {
                 profile.seconds += begin.elapsed().as_secs_f64();
             }
             is_first = false;
+            if self.next_stage(&mut journal)? {
+                stream = self.batches()?;
+            }
             let update = self.state.update;
             let is_best = update.is_multiple_of(self.parts.train.validate_every) && self.validate(&mut journal)?;
             // If weights lead to no finite loss or have exploded, there is no use in going back to them. They must not
@@ -304,14 +310,6 @@ impl Trainer {
             skipped: self.state.skipped,
             setbacks: self.state.setbacks,
         })
-    }
-
-    /// The batches from the present position on.
-    fn batches(&self) -> Result<BatchStream, TrainError> {
-        let sampler = Sampler::new(self.parts.corpus.clone(), &self.parts.data, self.parts.fingerprint.seed);
-        let sampler = sampler.with_threads(self.workers);
-        let ahead = self.parts.data.prefetch_batches;
-        Ok(BatchStream::start(sampler, self.state.cursor, ahead)?)
     }
 
     /// Whether all updates or epochs are done.
@@ -360,8 +358,13 @@ impl Trainer {
         let train = &self.parts.train;
         let update = self.state.update + 1;
         let (epoch, mut cursor) = (self.state.cursor.epoch, self.state.cursor);
-        // The last update of the last epoch may be short: it must not use an epoch beyond `max_epochs`.
-        let is_over = |cursor: Cursor| train.max_epochs > 0 && cursor.epoch >= train.max_epochs;
+        // The last update of the last epoch may be short: it must not use an epoch beyond `max_epochs`, or one of the
+        // next stage.
+        let after_stage = self.epoch_after_stage();
+        let is_over = |cursor: Cursor| {
+            (train.max_epochs > 0 && cursor.epoch >= train.max_epochs)
+                || after_stage.is_some_and(|epoch| cursor.epoch >= epoch)
+        };
         let next = || {
             if is_over(cursor) {
                 return Ok(None);

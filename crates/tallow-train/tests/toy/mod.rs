@@ -40,6 +40,11 @@ pub(crate) fn text(lines: Vec<String>) -> ParallelText {
 
 /// The corpus as tokens.
 pub(crate) fn corpus(text: ParallelText, tokenizers: &Tokenizers) -> Corpus {
+    corpus_of(&[text], tokenizers)
+}
+
+/// Several corpora as tokens.
+pub(crate) fn corpus_of(texts: &[ParallelText], tokenizers: &Tokenizers) -> Corpus {
     let filters = Filters {
         drop_empty: true,
         drop_duplicates: false,
@@ -47,7 +52,7 @@ pub(crate) fn corpus(text: ParallelText, tokenizers: &Tokenizers) -> Corpus {
         max_length_ratio: None,
     };
     let encode = |lines: &[&str]| tokenizers.source.encode_batch(lines, 1);
-    Corpus::build(&[text], tokenizers.source.eos_id(), &filters, encode, encode).unwrap()
+    Corpus::build(texts, tokenizers.source.eos_id(), &filters, encode, encode).unwrap()
 }
 
 /// The defaults of the tests: updates take a fraction of a second, and all are logged.
@@ -98,14 +103,15 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
         architecture,
         logits_bias: None,
         corpus: Arc::new(corpus(text(training), &tokenizers)),
-        valid: Some(ValidationSet {
+        valid: vec![ValidationSet {
+            name: None,
             source: validation.clone(),
             target: validation.clone(),
             corpus: corpus(text(validation), &tokenizers),
             batch_tokens: 64,
             metrics: score.metrics(train.metric.metric()),
             score,
-        }),
+        }],
         tokenizers,
         data: DataConfig {
             batch_tokens: 160,

@@ -99,7 +99,7 @@ impl Ablation {
     /// are those of other settings.
     pub fn new(plan: AblationPlan) -> Result<Self> {
         let config = Config::compose(&plan.config, &plan.set)?.config;
-        if config.data.valid.is_none() {
+        if config.data.valid.is_empty() {
             bail!(
                 "{}: an ablation compares by the validation set, and the config names none (data.valid)",
                 plan.config.display()
@@ -117,17 +117,21 @@ impl Ablation {
         let is_wanted =
             |part: &Part| part.name == WHOLE || only.is_empty() || only.iter().any(|name| name == part.name);
         let measure = config.train.metric;
-        let is_tested = config.data.test.is_some() && measure.metric().is_some();
+        let is_tested = !config.data.test.is_empty() && measure.metric().is_some();
         let set = if is_tested { "test" } else { "validation" };
         let mut ablation = Self {
             name: config.name.clone(),
             settings: settings(&config)?,
             measure: format!("{} of the {set} set", measure.name()),
-            is_more_better: measure.metric().is_some_and(|metric| metric.is_more_better()),
+            is_more_better: match measure {
+                Measure::Score(metric) => metric.is_more_better(),
+                Measure::Command => true,
+                Measure::Loss | Measure::Perplexity => false,
+            },
             digits: match measure {
                 Measure::Score(_) => 1,
                 Measure::Perplexity => 2,
-                Measure::Loss => 3,
+                Measure::Loss | Measure::Command => 3,
             },
             seeds: plan.seeds.clone(),
             rows: Vec::new(),
@@ -288,7 +292,7 @@ impl Ablation {
             Ok(trained) => {
                 let line = best_validation(&run)?;
                 result.loss = line.as_ref().map(|line| line.loss);
-                result.value = match (metric, trained.test) {
+                result.value = match (metric, trained.test.into_iter().next()) {
                     (Measure::Score(metric), Some(test)) if metric == EXACT_MATCH => Some(test.exact_match),
                     (Measure::Score(metric), Some(test)) => {
                         let mut scores = test.scores.iter();
@@ -296,6 +300,7 @@ impl Ablation {
                         found.map(|score| score.score)
                     }
                     (Measure::Score(metric), None) => line.and_then(|line| line.score(&metric.key())),
+                    (Measure::Command, _) => line.and_then(|line| line.score("command")),
                     (Measure::Perplexity, _) => line.map(|line| line.perplexity),
                     (Measure::Loss, _) => line.map(|line| line.loss),
                 };

@@ -238,6 +238,15 @@ impl Config {
             faults.extend(self.model.validate());
         }
         faults.extend(self.train.validate());
+        if let Some(choice) = self.train.chosen_valid_set()
+            && !self.data.valid.names().any(|name| name == choice)
+        {
+            let names: Vec<&str> = self.data.valid.names().collect();
+            faults.push(format!(
+                "train.valid_set: {choice:?} is not the `name` of a set of data.valid ({}); \"mean\" stands for all together",
+                if names.is_empty() { "none has a name".to_owned() } else { names.join(", ") }
+            ));
+        }
         faults.extend(self.decode.validate());
         faults.extend(self.card.validate());
         if self.init.is_some() && !self.text.only_samples() {

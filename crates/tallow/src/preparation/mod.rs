@@ -16,7 +16,7 @@ mod names;
 mod pipes;
 mod vocabulary;
 
-use crate::cleaning::rules;
+use crate::cleaning::{hash_of_model, rules, survey};
 use crate::config::Config;
 use crate::corpora::{cuts, encoder};
 use crate::error::WithContext;
@@ -152,6 +152,7 @@ fn keys(files: &CorpusFiles) -> Vec<String> {
         languages: _,
         source_prefix: _,
         target_prefix: _,
+        name: _,
         weight: _,
     } = files;
     let path = |path: &Option<PathBuf>| {
@@ -175,7 +176,9 @@ struct Corpora<'a> {
 
 impl Corpora<'_> {
     fn prepare(&self, listener: &dyn Listener) -> Result<Vec<PreparedCorpus>> {
-        let recipes: Vec<(PathBuf, Recipe)> = (0..self.texts.len()).map(|number| self.recipe(number)).collect();
+        let model = hash_of_model(rules(self.config).as_ref(), listener)?;
+        let recipes = (0..self.texts.len()).map(|number| self.recipe(number, &model));
+        let recipes: Vec<(PathBuf, Recipe)> = recipes.collect();
         let mut ready: Vec<Option<PreparedCorpus>> = recipes
             .iter()
             .map(|(base, recipe)| existing(base, recipe, listener))
@@ -189,9 +192,8 @@ impl Corpora<'_> {
         };
         let cleaning = match rules(self.config) {
             Some(rules) if !is_complete => {
-                Some(Cleaning::survey(&rules, &self.with_records(), self.folder, |pairs| {
-                    listener.working(&Work::new("looking at pairs for cleaning", pairs, Some(self.lines())))
-                })?)
+                let lines = Some(self.lines());
+                Some(survey(&rules, &self.with_records(), self.folder, lines, listener)?)
             }
             _ => None,
         };
@@ -216,7 +218,7 @@ impl Corpora<'_> {
     }
 
     /// The path and the recipe of a corpus.
-    fn recipe(&self, number: usize) -> (PathBuf, Recipe) {
+    fn recipe(&self, number: usize, model: &Option<String>) -> (PathBuf, Recipe) {
         let (files, text) = (&self.config.data.train[number], &self.texts[number]);
         let clean = rules(self.config);
         let looks_back = self.config.data.drop_duplicates || clean.is_some();
@@ -233,6 +235,7 @@ impl Corpora<'_> {
             tokenizers: [self.tokenizers.source.sha256(), self.tokenizers.target.sha256()],
             filters: self.config.data.filters(),
             clean,
+            clean_model: model.clone(),
             after: (0..before).map(earlier).collect(),
         };
         let mut parts = keys(files);

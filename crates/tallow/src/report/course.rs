@@ -171,6 +171,7 @@ impl Course {
                     "no checkpoint was saved, because the loss did not come from sound weights".into(),
                 );
             }
+            MetricsLine::Stage { update, stage } => tell(update, format!("the stage {stage} begins")),
             MetricsLine::Decides { update, decides } => {
                 tell(
                     update,

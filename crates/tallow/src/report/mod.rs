@@ -176,15 +176,20 @@ fn figures(course: &Course, record: &RunRecord) -> Vec<(String, String)> {
         );
     }
     let results = record.results.clone().unwrap_or_default();
-    if let Some(test) = &results.test {
+    let named = results
+        .tests
+        .iter()
+        .map(|(name, test)| (format!("the test set {name}"), test));
+    let only = results.test.iter().map(|test| ("the test set".to_owned(), test));
+    for (set, test) in only.chain(named) {
         for score in test.scores.as_array().into_iter().flatten() {
             let (name, value) = (score["name"].as_str().unwrap_or_default(), score["score"].as_f64());
             let signature = score["signature"].as_str().unwrap_or_default();
             if let Some(value) = value {
-                add(&format!("{name} of the test set"), format!("{value:.2} ({signature})"));
+                add(&format!("{name} of {set}"), format!("{value:.2} ({signature})"));
             }
         }
-        add("exact matches of the test set", format!("{:.1} %", test.exact_match));
+        add(&format!("exact matches of {set}"), format!("{:.1} %", test.exact_match));
     }
     add("time of training", duration(course.seconds()));
     if let Some(bytes) = course.peak_bytes {

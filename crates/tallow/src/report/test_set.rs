@@ -40,10 +40,12 @@ pub struct WorstSentence {
 
 /// Reads the test set of a run and its translations.
 pub(super) fn read(run: &RunDirectory, config: &Config, record: &RunRecord) -> Result<TestSet> {
-    let Some(files) = &config.data.test else {
+    // Of several sets, the report shows the first one.
+    let Some(files) = config.data.test.iter().next() else {
         bail!("the config names no test set (data.test)");
     };
-    let translations = run.test_translations();
+    let name = files.name.as_deref().filter(|_| config.data.test.len() > 1);
+    let translations = run.test_translations(name);
     if !translations.is_file() {
         bail!("the test set is translated when training has ended");
     }

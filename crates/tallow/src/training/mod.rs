@@ -20,7 +20,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use tallow_data::{Corpus, FileRecord, PairSource, ParallelText, PreparedCorpora};
+use tallow_data::{Corpus, CorpusFiles, EvaluationSets, FileRecord, PairSource, ParallelText, PreparedCorpora};
 use tallow_score::Score;
 use tallow_text::Tokenizers;
 use tallow_train::{CARD_FILE, Ending, Outcome, RunDirectory, Trainer, TrainerParts, must_be_finite, read_state};
@@ -169,8 +169,10 @@ impl Training {
         tell_corpora(&corpora, listener);
         let valid = texts
             .valid
-            .map(|text| {
+            .into_iter()
+            .map(|(name, text)| {
                 corpora::validation_set(
+                    name,
                     text,
                     &tokenizers,
                     config.data.batch_tokens,
@@ -179,7 +181,7 @@ impl Training {
                     config.train.metric,
                 )
             })
-            .transpose()?;
+            .collect::<Result<Vec<_>>>()?;
         let architecture = initial::architecture(&config, &tokenizers)?;
         let begun_with = match (&init, resume_from) {
             (Some(init), _) => Some(init.record.clone()),
@@ -188,15 +190,15 @@ impl Training {
         };
         let (params, logits_bias) = initial::weights(&config, init, &architecture, &device)?;
         let workers = workers(&config, &device, params.elements());
-        let valid_corpus = valid.as_ref().map(|set| &set.corpus);
+        let valid_corpora: Vec<&Corpus> = valid.iter().map(|set| &set.corpus).collect();
         let train_files: Vec<&FileRecord> = corpora.files().collect();
-        let fingerprint = record::fingerprint(&config, &train_files, valid_corpus, &tokenizers, workers)?;
-        let files = files(&train_files, valid_corpus, texts.test.as_ref());
+        let fingerprint = record::fingerprint(&config, &train_files, &valid_corpora, &tokenizers, workers)?;
+        let files = files(&train_files, &valid_corpora, &texts.test);
         let pair_count = corpora.pair_count();
         let pairs = PairCounts {
             train: Some(pair_count),
-            valid: valid_corpus.map(Corpus::len),
-            test: texts.test.as_ref().map(|text| text.source.len()),
+            valid: total(valid_corpora.iter().map(|corpus| corpus.len())),
+            test: total(texts.test.iter().map(|(_, text)| text.source.len())),
         };
         let record = RunRecord::new(&fingerprint, &files, pairs, begun_with);
         if resume_from.is_none() {
@@ -264,7 +266,7 @@ pub struct ReadyTraining {
     device: Device,
     workers: usize,
     record: RunRecord,
-    test: Option<ParallelText>,
+    test: Vec<NamedText>,
     begin: Instant,
     /// Held until training has ended.
     _lock: File,
@@ -279,8 +281,8 @@ pub struct Trained {
     pub update: u64,
     /// The run's directory.
     pub run: RunDirectory,
-    /// The scores of the best model on `data.test`, if there is a test set and the run was not interrupted.
-    pub test: Option<TestScores>,
+    /// The scores of the best model on each set of `data.test`; none if the run was interrupted.
+    pub test: Vec<TestScores>,
     /// Time and memory used by the run.
     pub spent: TimeSpent,
 }
@@ -288,6 +290,8 @@ pub struct Trained {
 /// The results of the best model on the test set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TestScores {
+    /// The name of the test set, if there are several.
+    pub name: Option<String>,
     /// The number of lines in the test set.
     pub lines: usize,
     /// The beam size of the search.
@@ -343,7 +347,7 @@ impl ReadyTraining {
             ending: outcome.ending,
             update: outcome.update,
             run: self.run.clone(),
-            test: None,
+            test: Vec::new(),
             spent,
         };
         if outcome.ending != Ending::Interrupted {
@@ -352,8 +356,8 @@ impl ReadyTraining {
         Ok(trained)
     }
 
-    /// Scores the test set and completes the record.
-    fn finish(&mut self, outcome: &Outcome, listener: &dyn Listener) -> Result<Option<TestScores>> {
+    /// Scores the test sets and completes the record.
+    fn finish(&mut self, outcome: &Outcome, listener: &dyn Listener) -> Result<Vec<TestScores>> {
         let best = outcome.best.map(|(update, value)| BestRecord {
             update,
             metric: outcome.metric,
@@ -364,65 +368,90 @@ impl ReadyTraining {
             best,
             skipped: outcome.skipped,
             setbacks: outcome.setbacks,
-            test: None,
+            ..Results::default()
         };
-        let translations = self.run.test_translations();
-        let mut test = None;
-        if let Some(text) = self.test.take() {
+        // Translations of a test set that the config no longer names would be taken for current ones.
+        let listing = || format!("cannot read {}", self.run.path().display());
+        for path in self.run.all_test_translations().with_context(listing)? {
+            let is_current = |(name, _): &NamedText| self.run.test_translations(name.as_deref()) == path;
+            if !self.test.iter().any(is_current) {
+                std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        let mut scores = Vec::new();
+        for text in std::mem::take(&mut self.test) {
             let found = test::score(&self.config, text, &self.run, &self.device, self.workers, listener)?;
             // Told before anything is written: no full disk can take them away.
             listener.notice(&Notice::Tested(found.clone()));
-            let name = translations.file_name().map(|name| name.to_string_lossy().into_owned());
-            results.test = Some(TestRecord {
+            let translations = self.run.test_translations(found.name.as_deref());
+            let file = translations.file_name().map(|name| name.to_string_lossy().into_owned());
+            let record = TestRecord {
                 scores: tallow_score::to_json(&found.scores, 4),
                 exact_match: found.exact_match,
-                translations: name,
-            });
-            if !card::add_scores(&self.config, &self.run.best(), &found.scores, found.exact_match)? {
-                listener.notice(&Notice::Note(format!(
-                    "{} is missing or has no place for these scores; {} has them",
-                    self.run.best().join(CARD_FILE).display(),
-                    self.run.record().display()
-                )));
+                translations: file,
+            };
+            match &found.name {
+                Some(name) => {
+                    results.tests.insert(name.clone(), record);
+                }
+                None => results.test = Some(record),
             }
-            test = Some(found);
-        } else if translations.exists() {
-            // Translations of a test set that the config no longer names would be taken for current ones.
-            std::fs::remove_file(&translations).with_context(|| format!("cannot remove {}", translations.display()))?;
+            scores.push(found);
+        }
+        if !scores.is_empty() && !card::add_scores(&self.config, &self.run.best(), &scores)? {
+            listener.notice(&Notice::Note(format!(
+                "{} is missing or has no place for these scores; {} has them",
+                self.run.best().join(CARD_FILE).display(),
+                self.run.record().display()
+            )));
         }
         self.record.results = Some(results);
         self.record.write(&self.run.record())?;
-        Ok(test)
+        Ok(scores)
     }
 }
 
 /// The text of a run that is not trained on. It is opened before training, so that a fault in the test set does not
 /// appear only after hours.
 struct Texts {
-    valid: Option<ParallelText>,
-    test: Option<ParallelText>,
+    valid: Vec<NamedText>,
+    test: Vec<NamedText>,
 }
+
+/// A text to score a model on, and its name if there are several.
+type NamedText = (Option<String>, ParallelText);
 
 impl Texts {
     fn open(config: &Config) -> Result<Self> {
-        let data = &config.data;
+        let open = |sets: &EvaluationSets| -> Result<Vec<NamedText>> {
+            let name = |set: &CorpusFiles| set.name.clone().filter(|_| sets.len() > 1);
+            sets.iter()
+                .map(|set| Ok((name(set), ParallelText::open(set)?)))
+                .collect()
+        };
         Ok(Self {
-            test: data.test.as_ref().map(ParallelText::open).transpose()?,
-            valid: data.valid.as_ref().map(ParallelText::open).transpose()?,
+            test: open(&config.data.test)?,
+            valid: open(&config.data.valid)?,
         })
     }
 
     /// Reports references that the vocabulary cannot write.
     fn note_rewritten(&self, config: &Config, tokenizers: &Tokenizers, listener: &dyn Listener) -> Result<()> {
-        for (part, text) in [("data.valid", &self.valid), ("data.test", &self.test)] {
-            if let Some(text) = text
-                && let Some((found, advice)) = rewritten_references(config, text, tokenizers)?
-            {
-                listener.notice(&Notice::Note(format!("{part}: {found}; {advice}")));
+        for (part, texts) in [("data.valid", &self.valid), ("data.test", &self.test)] {
+            for (name, text) in texts {
+                if let Some((found, advice)) = rewritten_references(config, text, tokenizers)? {
+                    let name = name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+                    listener.notice(&Notice::Note(format!("{part}{name}: {found}; {advice}")));
+                }
             }
         }
         Ok(())
     }
+}
+
+/// The sum of the sizes of some sets, if there are any.
+fn total(sizes: impl ExactSizeIterator<Item = usize>) -> Option<usize> {
+    (sizes.len() > 0).then(|| sizes.sum())
 }
 
 fn refuse_missing_files(composed: &Composed) -> Result<()> {
@@ -452,20 +481,12 @@ fn with_model(
 }
 
 /// The files of a run, each with its purpose.
-fn files(
-    train: &[&FileRecord],
-    valid: Option<&Corpus>,
-    test: Option<&ParallelText>,
-) -> Vec<(&'static str, FileRecord)> {
+fn files(train: &[&FileRecord], valid: &[&Corpus], test: &[NamedText]) -> Vec<(&'static str, FileRecord)> {
     let train = train.iter().map(|file| ("train", (*file).clone()));
-    let valid = valid
-        .into_iter()
-        .flat_map(Corpus::files)
-        .map(|file| ("valid", file.clone()));
-    let test = test
-        .into_iter()
-        .flat_map(|text| &text.files)
-        .map(|file| ("test", file.clone()));
+    let valid = valid.iter().flat_map(|corpus| corpus.files());
+    let valid = valid.map(|file| ("valid", file.clone()));
+    let test = test.iter().flat_map(|(_, text)| &text.files);
+    let test = test.map(|file| ("test", file.clone()));
     train.chain(valid).chain(test).collect()
 }
 

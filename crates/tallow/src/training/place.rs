@@ -84,7 +84,7 @@ pub(super) fn clear(run: &RunDirectory) -> Result<()> {
     if !run.record().exists() {
         return Ok(());
     }
-    for directory in [run.checkpoints(), run.best(), run.events()] {
+    for directory in [run.checkpoints(), run.best(), run.events(), run.validation()] {
         RunDirectory::remove(&directory)?;
     }
     let tokenizers = Tokenizers::file_names().map(|name| run.path().join(name));
@@ -93,10 +93,15 @@ pub(super) fn clear(run: &RunDirectory) -> Result<()> {
         run.metrics(),
         run.timing(),
         run.path().join("average.json"),
-        run.test_translations(),
         run.record(),
     ];
-    for file in tokenizers.chain(others).filter(|file| file.exists()) {
+    let listing = || format!("cannot read {}", run.path().display());
+    let translations = run.all_test_translations().with_context(listing)?;
+    for file in tokenizers
+        .chain(translations)
+        .chain(others)
+        .filter(|file| file.exists())
+    {
         std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
     Ok(())

@@ -13,10 +13,11 @@ use tallow_score::EXACT_MATCH;
 use tallow_text::Tokenizers;
 use tallow_train::{RunDirectory, evaluate};
 
-/// Translates the test set with the best model, saves the translations and scores them.
+/// Translates a test set with the best model, saves the translations and scores them. It has a name if there are
+/// several.
 pub(super) fn score(
     config: &Config,
-    text: ParallelText,
+    (name, text): (Option<String>, ParallelText),
     run: &RunDirectory,
     device: &Device,
     workers: usize,
@@ -39,11 +40,12 @@ pub(super) fn score(
     let evaluation = evaluate(&translator, &text.source, &references, &metrics, &config.score, |_| {})?;
     let hypotheses = evaluation.hypotheses();
     let lines: String = hypotheses.iter().flat_map(|line| [*line, "\n"]).collect();
-    write_text(&run.test_translations(), &lines)?;
+    write_text(&run.test_translations(name.as_deref()), &lines)?;
     for warning in TranslationWarnings::of(&evaluation.translations).lines(&config.decode, translator.tokenizers()) {
         listener.notice(&Notice::Warning(warning));
     }
     Ok(TestScores {
+        name,
         lines: hypotheses.len(),
         beam: config.decode.beam,
         exact_match: tallow_score::exact_match(&hypotheses, &references)?,

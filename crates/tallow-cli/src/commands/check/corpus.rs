@@ -18,8 +18,8 @@ const GOOD_CORRELATION: f64 = 0.4;
 /// The text of a config's corpora.
 pub(super) struct Texts {
     pub(super) train: Vec<ParallelText>,
-    /// With their keys, `data.valid` and `data.test`.
-    pub(super) held_out: Vec<(&'static str, ParallelText)>,
+    /// With their keys: `data.valid` and `data.test`, or `data.test[0]` if there are several.
+    pub(super) held_out: Vec<(String, ParallelText)>,
 }
 
 /// Opens and surveys every corpus. The result is `None` if a training corpus cannot be read.
@@ -39,13 +39,12 @@ pub(super) fn texts(config: &Config, report: &mut Report) -> Result<Option<Texts
             report,
         )?);
     }
-    for (key, files) in [("data.valid", &config.data.valid), ("data.test", &config.data.test)] {
-        if let Some(files) = files {
-            held_out.extend(open(key, files, Repeated::Natural, &mut surveys, report)?.map(|text| (key, text)));
-        }
+    let sets = config.data.valid.with_keys("data.valid");
+    for (key, files) in sets.chain(config.data.test.with_keys("data.test")) {
+        held_out.extend(open(&key, files, Repeated::Natural, &mut surveys, report)?.map(|text| (key, text)));
     }
     report.figure("corpora", &surveys)?;
-    if config.data.valid.is_none() {
+    if config.data.valid.is_empty() {
         report.look(
             "data.valid",
             "there is none: the last weights will be the best model",

@@ -7,16 +7,17 @@ use candle_core::Device;
 use serde_json::{Map, json};
 use std::time::Duration;
 use tallow::Config;
+use tallow::advice::{RunFacts, remarks};
 use tallow::humanize::{duration, memory, thousands};
 use tallow::initial::{self, Initial};
 use tallow::record;
-use tallow_data::Example;
+use tallow_data::{Corpus, Example};
 use tallow_ops::Compute;
 use tallow_train::proof::{
     ModelSubject, Proof, Subject, cached_decoding_is_exact, gradient_reaches_every_parameter,
     neighbours_change_nothing, no_position_looks_ahead, one_batch_is_learned, resume_is_exact, sample,
 };
-use tallow_train::{ComputeKind, ModelCard, RunDirectory, TrainConfig, TrainError, TrainerParts, measure_speed};
+use tallow_train::{ComputeKind, ModelCard, RunDirectory, Speed, TrainConfig, TrainError, TrainerParts, measure_speed};
 
 /// The duration of the timing of updates.
 const PROBE: Duration = Duration::from_secs(5);
@@ -30,7 +31,11 @@ pub(super) fn check(
     device: &Device,
     report: &mut Report,
 ) -> Result<()> {
-    let Encoded { tokenizers, corpus } = encoded;
+    let Encoded {
+        tokenizers,
+        corpus,
+        valid_pairs,
+    } = encoded;
     report.stage("making the model");
     let architecture = initial::architecture(config, &tokenizers)?;
     let (params, logits_bias) = initial::weights(config, init, &architecture, device)?;
@@ -47,7 +52,8 @@ pub(super) fn check(
     };
     size(&subject, report)?;
     let pairs: std::sync::Arc<dyn tallow_data::PairSource> = corpus.clone();
-    speed(config, &subject, &pairs, report)?;
+    let found = speed(config, &subject, &pairs, report)?;
+    advice(config, &subject, (&*corpus, valid_pairs), &found, report)?;
 
     let sample = sample(&*pairs)?;
     let proofs: [(&str, Prove); 5] = [
@@ -65,7 +71,7 @@ pub(super) fn check(
     let place = place_of(config)?;
     std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
     let files: Vec<_> = corpus.files().collect();
-    let fingerprint = record::fingerprint(config, &files, None, &tokenizers, workers)?;
+    let fingerprint = record::fingerprint(config, &files, &[], &tokenizers, workers)?;
     let parts = || -> Result<TrainerParts, TrainError> {
         Ok(TrainerParts {
             architecture: architecture.clone(),
@@ -73,7 +79,7 @@ pub(super) fn check(
             logits_bias: logits_bias.clone(),
             tokenizers: tokenizers.clone(),
             corpus: corpus.clone(),
-            valid: None,
+            valid: Vec::new(),
             train: config.train.clone(),
             data: config.data.clone(),
             decode: config.decode.clone(),
@@ -214,7 +220,7 @@ fn speed(
     subject: &ModelSubject,
     pairs: &std::sync::Arc<dyn tallow_data::PairSource>,
     report: &mut Report,
-) -> Result<()> {
+) -> Result<Speed> {
     report.stage(&format!("timing updates for {} s", PROBE.as_secs()));
     let found = measure_speed(subject, pairs, &config.data, PROBE)?;
     let most = found.updates_of_run(&config.train);
@@ -251,5 +257,38 @@ fn speed(
             format!("at most {} so far, with updates running", memory(bytes as f64)),
         )?;
     }
-    others(config, subject, pairs, report)
+    others(config, subject, pairs, report)?;
+    Ok(found)
+}
+
+/// Reports what is unusual about sizes, epochs and schedule for this amount of text.
+fn advice(
+    config: &Config,
+    subject: &ModelSubject,
+    (corpus, valid_pairs): (&Corpus, u64),
+    speed: &Speed,
+    report: &mut Report,
+) -> Result<()> {
+    let updates = speed.updates_of_run(&config.train);
+    let target_tokens = (0..corpus.len()).map(|pair| corpus.lengths(pair).1 as u64).sum();
+    let facts = RunFacts {
+        pairs: corpus.len() as u64,
+        target_tokens,
+        parameters: subject.params.elements() as u64,
+        updates,
+        epochs: speed.epochs(updates, &config.train),
+        updates_per_epoch: speed.updates_per_epoch,
+        valid_pairs,
+    };
+    let remarks = remarks(config, &facts);
+    if remarks.is_empty() {
+        report.ok(
+            "advice",
+            "model, vocabulary, epochs and schedule are usual for this amount of text",
+        )?;
+    }
+    for remark in remarks {
+        report.look(remark.key, remark.found, &remark.advice)?;
+    }
+    Ok(())
 }

@@ -26,6 +26,8 @@ const MANY_LONG: f64 = 0.001;
 pub(super) struct Encoded {
     pub(super) tokenizers: Tokenizers,
     pub(super) corpus: Arc<Corpus>,
+    /// The pairs of all validation sets.
+    pub(super) valid_pairs: u64,
 }
 
 /// Learns or opens the tokenizer and surveys the tokens. The result is `None` if no pair is left to train on.
@@ -89,17 +91,23 @@ pub(super) fn encoded(
         tokens(&format!("data.train[{i}]"), survey, report)?;
     }
     all.extend(surveys);
+    let mut valid_pairs = 0;
     for (key, text) in texts.held_out {
+        valid_pairs += if key.starts_with("data.valid") {
+            text.source.len() as u64
+        } else {
+            0
+        };
         report.stage(&format!("encoding {key}"));
         if let Some((found, advice)) = rewritten_references(config, &text, &tokenizers)? {
-            report.look(key, found, advice)?;
+            report.look(&key, found, advice)?;
         }
         let corpus = encode(std::slice::from_ref(&text), &tokenizers, &Filters::NONE)?;
         for survey in survey(&corpus, &tokenizers) {
-            tokens(key, &survey, report)?;
+            tokens(&key, &survey, report)?;
             all.push(survey);
         }
-        lengths(key, &corpus, config, report)?;
+        lengths(&key, &corpus, config, report)?;
     }
     report.plain(&histogram(&all))?;
     report.figure("histogram_ends", &HISTOGRAM)?;
@@ -107,6 +115,7 @@ pub(super) fn encoded(
     Ok(Some(Encoded {
         tokenizers,
         corpus: Arc::new(corpus),
+        valid_pairs,
     }))
 }
 
@@ -192,7 +201,7 @@ fn tokens(key: &str, survey: &TokenSurvey, report: &mut Report) -> Result<()> {
 
 /// Reports whether the search allows lengths like those of the references.
 fn lengths(key: &str, corpus: &Corpus, config: &Config, report: &mut Report) -> Result<()> {
-    if key == "data.valid"
+    if key.starts_with("data.valid")
         && let Some(fault) = beyond_positions(corpus, config.model.position_limit())
     {
         report.add(key, Verdict::Faulty, fault, None)?;

@@ -5,9 +5,10 @@ mod text;
 
 use crate::activity::Activity;
 use crate::arguments::{CompareArguments, PairedTestName};
+use crate::evaluation_text::set_of_run;
 use crate::threads;
 use crate::usage::wrong_usage;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -90,14 +91,9 @@ fn test_set(arguments: &CompareArguments, found: &[Found]) -> Result<ComparedTex
                  models",
             ));
         };
-        let (files, key): (&Option<CorpusFiles>, _) = match arguments.valid {
-            true => (&config.data.valid, "data.valid"),
-            false => (&config.data.test, "data.test"),
-        };
-        let files = files
-            .as_ref()
-            .with_context(|| format!("the run's config has no {key}; give --source and --reference"))?;
-        let text = ParallelText::open(files)?;
+        let files = set_of_run(config, arguments.valid, arguments.name.as_deref())
+            .map_err(|fault| anyhow!("{fault}; give --source and --reference"))?;
+        let text = ParallelText::open(&files)?;
         return Ok(ComparedText {
             source: Some(text.source),
             references: vec![text.target],

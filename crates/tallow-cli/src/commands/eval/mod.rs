@@ -5,10 +5,11 @@ mod compare;
 use crate::activity::{Activity, summary};
 use crate::arguments::EvalArguments;
 use crate::commands::translate::target_tokens;
+use crate::evaluation_text::set_of_run;
 use crate::hub::hub;
 use crate::notices::{PrintNotices, warn};
 use crate::threads;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
@@ -161,16 +162,8 @@ fn measurable(
 fn test_set(arguments: &EvalArguments, saved: &SavedModel) -> Result<(ParallelText, Vec<Vec<String>>)> {
     let files = match (&arguments.source, arguments.target.first(), &saved.config) {
         (Some(source), Some(target), _) => CorpusFiles::two_files(source, target),
-        (_, _, Some(config)) if arguments.valid => config
-            .data
-            .valid
-            .clone()
-            .context("the run's config has no data.valid; give --source and --target")?,
-        (_, _, Some(config)) => config
-            .data
-            .test
-            .clone()
-            .context("the run's config has no data.test; give --source and --target")?,
+        (_, _, Some(config)) => set_of_run(config, arguments.valid, arguments.name.as_deref())
+            .map_err(|fault| anyhow!("{fault}; give --source and --target"))?,
         _ => bail!(
             "{}: this model belongs to no run; give --source and --target",
             arguments.model

@@ -83,6 +83,7 @@ impl Place {
             links,
             tokenizers: ["a".into(), "b".into()],
             filters: FILTERS,
+            clean_model: None,
             clean: None,
             after: Vec::new(),
         }
