@@ -239,6 +239,7 @@ impl Config {
         }
         faults.extend(self.train.validate());
         faults.extend(self.decode.validate());
+        faults.extend(self.score.validate());
         faults.extend(self.card.validate());
         if self.init.is_some() && !self.text.only_samples() {
             faults.push(
