@@ -54,3 +54,41 @@ impl MetricArguments {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        metric: MetricArguments,
+    }
+
+    /// The model of a run is used by the tokenization of that run only.
+    #[test]
+    fn another_tokenization_leaves_the_model_of_the_run() {
+        let config = |text: &str| serde_json::from_str::<ScoreConfig>(text).unwrap();
+        let run = config(r#"{"tokenize": "flores200", "sentencepiece": "of-run.model"}"#);
+        // BLEU would read the file.
+        let settings = |flags: &[&str]| {
+            let flags = [&["tallow", "--metrics", "chrf"], flags].concat();
+            Flags::parse_from(flags).metric.score_config(&run)
+        };
+        assert_eq!(settings(&[]).unwrap(), run);
+        assert_eq!(settings(&["--tokenize", "flores200"]).unwrap(), run);
+        assert_eq!(
+            settings(&["--tokenize", "zh"]).unwrap(),
+            config(r#"{"tokenize": "zh"}"#)
+        );
+        assert_eq!(
+            settings(&["--sentencepiece", "other.model"]).unwrap(),
+            config(r#"{"tokenize": "flores200", "sentencepiece": "other.model"}"#)
+        );
+        let error = settings(&["--tokenize", "flores101"]).unwrap_err().to_string();
+        assert!(error.contains("flores101 needs the file"), "{error}");
+        let error = Flags::parse_from(["tallow"]).metric.score_config(&run).unwrap_err();
+        assert!(error.to_string().contains("of-run.model"), "{error}");
+    }
+}
