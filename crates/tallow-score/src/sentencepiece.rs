@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tallow_text::SentencePieceModel;
 
 /// A file with a SentencePiece model. In a config it is a path. The file is read when a line is first cut by it, and
-/// then only once: copies share the model, because it has hundreds of thousands of pieces and every validation needs it.
-/// Two are equal if their paths are.
+/// then only once: copies share the model, because it has hundreds of thousands of pieces, and every validation needs
+/// it. Two are equal if their paths are.
 #[derive(Clone)]
 pub struct SentencePieceFile {
     path: PathBuf,
