@@ -31,7 +31,8 @@ pub enum ScoreError {
     },
     /// A tokenization of sacreBLEU that needs MeCab.
     #[error(
-        "`{name}` cuts lines by MeCab and a compiled dictionary, and nothing in Rust does that with MeCab's results; \
+        "`{name}` cuts lines by MeCab and a compiled dictionary, which no Rust library reads both safely and with MeCab's \
+         results; \
          choose char or flores200, or give the translations (a run keeps those of its test set) to sacreBLEU itself"
     )]
     NoMecab {

@@ -36,8 +36,8 @@ pub enum Tokenization {
     None,
 }
 
-/// The tokenizations of sacreBLEU for which lines are cut by MeCab. No analyser in Rust both reads the compiled
-/// dictionaries that sacreBLEU takes and cuts every line as MeCab does.
+/// The tokenizations of sacreBLEU for which lines are cut by MeCab. No analyser in Rust reads the compiled dictionaries
+/// that sacreBLEU takes, cuts every line as MeCab does, and survives a damaged file.
 const MECAB: [&str; 2] = ["ja-mecab", "ko-mecab"];
 
 impl Tokenization {
