@@ -62,6 +62,9 @@ EXAMPLES
   tallow score output.de --reference test.de
   tallow translate MODEL < test.en | tallow score - --reference test.de --metrics bleu,chrf
   tallow score output.de --reference a.de --reference b.de --lowercase --tokenize intl --json
+  tallow score output.zh --reference test.zh --tokenize zh
+  tallow score output.ja --reference test.ja --tokenize flores200 \\
+      --sentencepiece ~/.sacrebleu/models/flores200sacrebleuspm
 
 The numbers are those of sacreBLEU 2.6 with the same settings; the signature names the settings.";
 

@@ -164,6 +164,68 @@ fn systems_may_be_alike_or_from_a_pipe() {
     assert!(runs.contains("(first run of each)"), "{runs}");
 }
 
+/// The flags of BLEU's tokenization, for all commands that score.
+#[test]
+fn lines_are_cut_by_a_named_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    files(at);
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tallow-score/tests/fixtures");
+    let packed = std::fs::File::open(fixtures.join("learned_flores101.model.gz")).unwrap();
+    let mut whole = std::fs::File::create(at.join("small.model")).unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut whole).unwrap();
+    let score = ["score", "b", "--reference", "reference", "--tokenize"];
+    let by_model = ["spm", "--sentencepiece", "small.model"];
+    let scored = printed(at, &[&score[..], &by_model].concat());
+    assert!(scored.contains("tok:flores101|"), "{scored}");
+    assert_ne!(scored, printed(at, &[&score[..], &["13a"]].concat()));
+    let scored = printed(at, &[&score[..], &["zh"]].concat());
+    assert!(scored.contains("tok:zh|"), "{scored}");
+    let arguments = [
+        "compare",
+        "a",
+        "b",
+        "--reference",
+        "reference",
+        "--train",
+        "reference",
+        "--tokenize",
+    ];
+    let compared = printed(at, &[&arguments[..], &by_model].concat());
+    for expected in ["tok:flores101|", "F1 by occurrences of a word"] {
+        assert!(compared.contains(expected), "{expected}\n{compared}");
+    }
+    let cases: [(&[&str], &[&str]); 6] = [
+        (
+            &["ja-mecab"],
+            &["--tokenize", "MeCab", "char or flores200", "sacreBLEU itself"],
+        ),
+        (&["ko-mecab"], &["--tokenize", "MeCab"]),
+        (
+            &["v14"],
+            &["possible values", "13a, intl, zh, char, flores200, flores101, none"],
+        ),
+        (
+            &["flores200"],
+            &["flores200_sacrebleu_tokenizer_spm.model", "set it by --sentencepiece"],
+        ),
+        (
+            &["13a", "--sentencepiece", "small.model"],
+            &["--sentencepiece (", "13a does not use"],
+        ),
+        (
+            &["flores200", "--sentencepiece", "b"],
+            &["score.sentencepiece: b is not a SentencePiece model"],
+        ),
+    ];
+    for (given, expected) in cases {
+        let told = fault(at, &[&score[..], given].concat());
+        for part in expected {
+            assert!(told.contains(part), "{given:?}, {part}: {told}");
+        }
+    }
+}
+
 #[test]
 fn faults_are_told() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,9 +9,10 @@ use crate::error::ScoreError;
 use crate::metric::{Metric, Threshold};
 use crate::ngram::{LARGEST_ORDER, NgramCounts, count_matches, count_ngrams, ngram_total};
 use crate::score::{Score, Statistics};
+use crate::sentencepiece::SentencePieceFile;
 use crate::signature::{Field, Signature, yes_no};
 use crate::smoothing::Smoothing;
-use crate::tokenize::Tokenization;
+use crate::tokenize::{BleuTokenizer, Tokenization};
 use crate::word_ids::WordIds;
 
 /// The options of BLEU. The default is sacreBLEU's.
@@ -20,6 +21,9 @@ use crate::word_ids::WordIds;
 pub struct Bleu {
     /// How lines are cut into tokens. Default: `13a`.
     pub tokenization: Tokenization,
+    /// The SentencePiece model of the tokenization: for `flores200` and `flores101`, and only for them. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentencepiece: Option<SentencePieceFile>,
     /// Whether case is ignored. Default: false.
     pub lowercase: bool,
     /// The value in place of a precision of zero. Default: `exp`.
@@ -36,6 +40,7 @@ impl Default for Bleu {
     fn default() -> Self {
         Self {
             tokenization: Tokenization::V13a,
+            sentencepiece: None,
             lowercase: false,
             smoothing: Smoothing::Exponential,
             effective_order: false,
@@ -121,14 +126,25 @@ impl Bleu {
         {
             faults.push(format!("smoothing: the value {value} is not a number from 0 on"));
         }
+        faults.extend(self.tokenization.fault_of_sentencepiece(self.sentencepiece.is_some()));
         faults
+    }
+
+    /// Cuts lines as this BLEU does.
+    ///
+    /// # Errors
+    /// If the tokenization needs a SentencePiece model, and its file cannot be used; or if the file contradicts the
+    /// tokenization.
+    pub fn tokenizer(&self) -> Result<BleuTokenizer, ScoreError> {
+        self.tokenization.open(self.sentencepiece.as_ref(), self.lowercase)
     }
 
     /// BLEU of a corpus, from 0 to 100. `references[r][i]` is the `r`-th reference of hypothesis `i`; an empty string
     /// is a reference without words.
     ///
     /// # Errors
-    /// If there is no hypothesis, no reference stream, a stream of another length, or a fault in the options.
+    /// If there is no hypothesis, no reference stream, a stream of another length, a fault in the options, or a
+    /// SentencePiece model that cannot be used.
     pub fn corpus(&self, hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Score, ScoreError> {
         let counts = self.counts(hypotheses, references)?;
         Ok(self.score(BleuStatistics::from_numbers(&counts.total()), references.len()))
@@ -137,9 +153,10 @@ impl Bleu {
     /// The counts of every sentence: both lengths, the matches of every order, and the totals.
     fn counts(&self, hypotheses: &[impl AsRef<str>], references: &[Vec<String>]) -> Result<Counts, ScoreError> {
         ScoreError::if_any(self.validate())?;
+        let tokenizer = self.tokenizer()?;
         let mut counts = Counts::new(2 + 2 * self.max_order);
         for_each_segment(hypotheses, references, |hypothesis, references| {
-            counts.push(self.count(hypothesis, references).numbers());
+            counts.push(self.count(&tokenizer, hypothesis, references).numbers());
         })?;
         Ok(counts)
     }
@@ -147,20 +164,21 @@ impl Bleu {
     /// BLEU of one sentence, from 0 to 100. Set `effective_order` for the numbers that sacreBLEU's command gives.
     ///
     /// # Errors
-    /// If there is no reference, or a fault in the options.
+    /// If there is no reference, a fault in the options, or a SentencePiece model that cannot be used.
     pub fn sentence(&self, hypothesis: &str, references: &[&str]) -> Result<Score, ScoreError> {
         ScoreError::if_any(self.validate())?;
         if references.is_empty() {
             return Err(ScoreError::NoReferences);
         }
-        Ok(self.score(self.count(hypothesis, references), references.len()))
+        let statistics = self.count(&self.tokenizer()?, hypothesis, references);
+        Ok(self.score(statistics, references.len()))
     }
 
     /// BLEU of every text against every text: the entry `[i][j]` is the sentence score of text `i` with text `j` as its
     /// reference.
     ///
     /// # Errors
-    /// If there is a fault in the options.
+    /// If there is a fault in the options, or a SentencePiece model that cannot be used.
     pub fn pairwise(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f64>>, ScoreError> {
         let score = |ours: &str, theirs: &str| Ok(self.sentence(ours, &[theirs])?.score);
         let of_text = |ours: &str| texts.iter().map(|theirs| score(ours, theirs.as_ref())).collect();
@@ -169,9 +187,10 @@ impl Bleu {
 
     /// The counts of one sentence. An n-gram matches at most as often as it occurs in the reference that has it most
     /// often.
-    fn count(&self, hypothesis: &str, references: &[&str]) -> BleuStatistics {
-        let hypothesis = self.tokenize(hypothesis);
-        let references: Vec<String> = references.iter().map(|reference| self.tokenize(reference)).collect();
+    fn count(&self, tokenizer: &BleuTokenizer, hypothesis: &str, references: &[&str]) -> BleuStatistics {
+        let hypothesis = tokenizer.tokenize(hypothesis);
+        let cut = |reference: &&str| tokenizer.tokenize(reference);
+        let references: Vec<String> = references.iter().map(cut).collect();
         let mut ids = WordIds::default();
         let hypothesis = ids.of(&hypothesis);
         let references: Vec<Vec<usize>> = references.iter().map(|reference| ids.of(reference)).collect();
@@ -192,14 +211,6 @@ impl Bleu {
             *total = ngram_total(hypothesis.len(), order) as u64;
         }
         statistics
-    }
-
-    fn tokenize(&self, line: &str) -> String {
-        if self.lowercase {
-            self.tokenization.tokenize(&line.to_lowercase())
-        } else {
-            self.tokenization.tokenize(line)
-        }
     }
 
     /// BLEU from its counts.

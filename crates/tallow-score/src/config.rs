@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::METRICS;
 use crate::bleu::{BLEU, Bleu};
 use crate::chrf::{CHRF, Chrf};
+use crate::error::ScoreError;
 use crate::exact_match::EXACT_MATCH;
 use crate::metric::Metric;
+use crate::sentencepiece::SentencePieceFile;
 use crate::ter::Ter;
 use crate::tokenize::Tokenization;
 
@@ -17,9 +19,12 @@ const USUAL: [&dyn Metric; 3] = [BLEU, CHRF, EXACT_MATCH];
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScoreConfig {
-    /// How BLEU cuts lines into tokens: `13a`, `intl`, `char`, or `none` for text that is already tokenized. Default
-    /// `13a`.
+    /// How BLEU cuts lines into tokens: `13a`, `intl`, `zh`, `char`, `flores200`, `flores101`, or `none` for text that
+    /// is already tokenized. Default `13a`.
     pub tokenize: Tokenization,
+    /// The SentencePiece model by which `flores200` and `flores101` cut lines. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentencepiece: Option<SentencePieceFile>,
     /// Whether case is ignored. TER always ignores it. Default false.
     pub lowercase: bool,
     /// The metrics of validations and of the test set, by name, in addition to `train.metric`. Default: `bleu`, `chrf`,
@@ -35,6 +40,20 @@ pub struct ScoreConfig {
 }
 
 impl ScoreConfig {
+    /// Every fault of the values, each beginning with its key; empty if there is none. No file is read.
+    pub fn validate(&self) -> Vec<String> {
+        self.bleu().validate()
+    }
+
+    /// Reads the files that the settings name. Otherwise a fault in them would show at the first score, which may be
+    /// hours later.
+    ///
+    /// # Errors
+    /// If the SentencePiece model cannot be used, is missing, or is given to a tokenization without one.
+    pub fn open_files(&self) -> Result<(), ScoreError> {
+        self.bleu().tokenizer().map(|_| ())
+    }
+
     /// The metrics of validations and of the test set, in the order of [`METRICS`]: those of the config, and `also`.
     pub fn metrics(&self, also: Option<&'static dyn Metric>) -> Vec<&'static dyn Metric> {
         let listed = self.metrics.as_deref().unwrap_or(&USUAL);
@@ -46,6 +65,7 @@ impl ScoreConfig {
     pub fn bleu(&self) -> Bleu {
         Bleu {
             tokenization: self.tokenize,
+            sentencepiece: self.sentencepiece.clone(),
             lowercase: self.lowercase,
             ..Bleu::default()
         }

@@ -24,10 +24,28 @@ pub enum ScoreError {
         references: usize,
     },
     /// The name of a tokenization is not known.
-    #[error("unknown tokenization `{name}`; choose 13a, intl, char or none")]
+    #[error("unknown tokenization `{name}`; choose 13a, intl, zh, char, flores200, flores101 or none")]
     UnknownTokenization {
         /// The given name.
         name: String,
+    },
+    /// A tokenization of sacreBLEU that needs MeCab.
+    #[error(
+        "`{name}` cuts lines by MeCab and a compiled dictionary, which no Rust library reads both safely and with MeCab's \
+         results; \
+         choose char or flores200, or give the translations (a run keeps those of its test set) to sacreBLEU itself"
+    )]
+    NoMecab {
+        /// The given name.
+        name: String,
+    },
+    /// The file of a SentencePiece model cannot be used.
+    #[error("score.sentencepiece: {reason}; {way_out}")]
+    SentencePiece {
+        /// The file and what is wrong with it.
+        reason: String,
+        /// Where to get the file.
+        way_out: String,
     },
     /// The name of a smoothing method is not known.
     #[error("unknown smoothing `{name}`; choose exp, floor, add-k or none")]

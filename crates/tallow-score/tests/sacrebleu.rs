@@ -3,14 +3,17 @@
 // A broken fixture must fail the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 use tallow_score::{
-    Bleu, Chrf, Score, ScoreError, Smoothing, Statistics, Ter, Tokenization, to_json, to_json_text, to_text,
+    Bleu, BleuTokenizer, Chrf, Score, ScoreError, SentencePieceFile, Smoothing, Statistics, Ter, Tokenization, to_json,
+    to_json_text, to_text,
 };
 
 /// The largest relative difference between a score and sacreBLEU's; printed texts must be equal.
@@ -73,6 +76,35 @@ struct TokenCase {
     none: String,
 }
 
+/// The same for tokenizations of Asian languages.
+#[derive(Deserialize)]
+struct TokenizationFixture {
+    sacrebleu: String,
+    systems: Vec<Vec<String>>,
+    references: Vec<Vec<String>>,
+    corpus: Vec<AsianCase>,
+    tokens: Vec<AsianTokens>,
+    /// Ranges, with their first and last character.
+    chinese_characters: Vec<[u32; 2]>,
+    signature_of_spm: String,
+}
+
+#[derive(Deserialize)]
+struct AsianCase {
+    #[serde(flatten)]
+    case: CorpusCase,
+    /// The scores of the sentences.
+    sentences: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct AsianTokens {
+    line: String,
+    /// The tokens by tokenization.
+    #[serde(flatten)]
+    tokens: BTreeMap<String, String>,
+}
+
 #[derive(Deserialize)]
 struct EditCase {
     hypothesis: String,
@@ -125,6 +157,7 @@ impl Metric {
         };
         Some(Bleu {
             tokenization: tokenize.parse().unwrap(),
+            sentencepiece: learned_model(tokenize),
             lowercase: *lowercase,
             smoothing: Smoothing::new(smooth_method, *smooth_value).unwrap(),
             effective_order: *effective_order,
@@ -151,9 +184,45 @@ impl Metric {
     }
 }
 
+fn decompressed(name: &str) -> GzDecoder<File> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    GzDecoder::new(File::open(folder.join(name)).unwrap())
+}
+
 fn fixture() -> Fixture {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sacrebleu_scores.json.gz");
-    serde_json::from_reader(GzDecoder::new(File::open(path).unwrap())).unwrap()
+    serde_json::from_reader(decompressed("sacrebleu_scores.json.gz")).unwrap()
+}
+
+fn tokenizations() -> TokenizationFixture {
+    serde_json::from_reader(decompressed("tokenizations.json.gz")).unwrap()
+}
+
+/// The SentencePiece model that the fixture has for a tokenization, if it needs one.
+fn learned_model(tokenization: &str) -> Option<SentencePieceFile> {
+    static MODELS: OnceLock<BTreeMap<&str, SentencePieceFile>> = OnceLock::new();
+    let models = MODELS.get_or_init(|| {
+        // The models are read here, so the files may go.
+        let folder = tempfile::tempdir().unwrap();
+        let of_name = |name: &'static str| {
+            let path = folder.path().join(name);
+            let mut contents = decompressed(&format!("learned_{name}.model.gz"));
+            std::io::copy(&mut contents, &mut File::create(&path).unwrap()).unwrap();
+            let file = SentencePieceFile::new(path);
+            tokenizer(name, Some(file.clone()));
+            (name, file)
+        };
+        ["flores200", "flores101"].map(of_name).into()
+    });
+    models.get(tokenization).cloned()
+}
+
+fn tokenizer(tokenization: &str, sentencepiece: Option<SentencePieceFile>) -> BleuTokenizer {
+    let bleu = Bleu {
+        tokenization: tokenization.parse().unwrap(),
+        sentencepiece,
+        ..Bleu::default()
+    };
+    bleu.tokenizer().unwrap()
 }
 
 /// A text of sacreBLEU with this program's name and version in place of sacreBLEU's version.
@@ -270,16 +339,95 @@ fn sentence_scores_are_equal() {
 fn tokens_are_equal() {
     let fixture = fixture();
     for case in &fixture.tokens {
-        let expected = [&case.v13a, &case.intl, &case.char, &case.none];
-        for (tokenization, expected) in Tokenization::ALL.into_iter().zip(expected) {
+        for (name, expected) in [
+            ("13a", &case.v13a),
+            ("intl", &case.intl),
+            ("char", &case.char),
+            ("none", &case.none),
+        ] {
             assert_eq!(
-                &tokenization.tokenize(&case.line),
+                &tokenizer(name, None).tokenize(&case.line),
                 expected,
-                "{tokenization} of {:?}",
+                "{name} of {:?}",
                 case.line
             );
         }
     }
+}
+
+/// Scores of corpora and sentences, signatures and printed texts, where BLEU cuts lines by the rules for Chinese or by
+/// SentencePiece models.
+#[test]
+fn scores_of_asian_text_are_equal() {
+    let fixture = tokenizations();
+    let mut seen: Vec<&str> = Vec::new();
+    for case in &fixture.corpus {
+        let CorpusCase {
+            system,
+            reference_count,
+            expected,
+        } = &case.case;
+        let (hypotheses, references) = (&fixture.systems[*system], &fixture.references[..*reference_count]);
+        let score = expected.metric.corpus(hypotheses, references);
+        let what = format!("system {system} with {reference_count} references");
+        assert_equal(&score, expected, &fixture.sacrebleu, &what);
+        assert_eq!(case.sentences.len(), hypotheses.len());
+        for (line, (hypothesis, expected_score)) in hypotheses.iter().zip(&case.sentences).enumerate() {
+            let streams: Vec<&str> = references.iter().map(|stream| stream[line].as_str()).collect();
+            let found = expected.metric.sentence(hypothesis, &streams).score;
+            assert_close(found, *expected_score, &format!("{what}, line {line}: {hypothesis:?}"));
+        }
+        let Metric::Bleu { tokenize, .. } = &expected.metric else {
+            panic!("not BLEU")
+        };
+        seen.push(tokenize);
+    }
+    seen.dedup();
+    assert_eq!(seen, ["zh", "flores200", "flores101"]);
+}
+
+#[test]
+fn tokens_of_asian_text_are_equal() {
+    let fixture = tokenizations();
+    assert!(fixture.tokens.len() > 90);
+    for case in &fixture.tokens {
+        for (name, expected) in &case.tokens {
+            assert_eq!(
+                &tokenizer(name, learned_model(name)).tokenize(&case.line),
+                expected,
+                "{name} of {:?}",
+                case.line
+            );
+        }
+        assert_eq!(case.tokens.len(), 3);
+    }
+}
+
+/// Every character of Unicode between two letters.
+#[test]
+fn the_same_characters_are_chinese() {
+    let fixture = tokenizations();
+    let is_expected = |c: char| {
+        let ranges = &mut fixture.chinese_characters.iter();
+        ranges.any(|[first, last]| (*first..=*last).contains(&u32::from(c)))
+    };
+    let zh = tokenizer("zh", None);
+    for c in ('\u{80}'..=char::MAX).filter(|c| !c.is_whitespace()) {
+        let is_separate = zh.tokenize(&format!("a{c}b")) == format!("a {c} b");
+        assert_eq!(is_separate, is_expected(c), "U+{:04X}", u32::from(c));
+    }
+}
+
+/// sacreBLEU still takes the old name, and calls the result by the new one.
+#[test]
+fn spm_is_another_name_of_flores101() {
+    let bleu = Bleu {
+        tokenization: "spm".parse().unwrap(),
+        ..Bleu::default()
+    };
+    assert_eq!(bleu.tokenization, Tokenization::Flores101);
+    let tok = tokenizations().signature_of_spm;
+    assert!(bleu.signature(1).to_string().contains(&format!("|tok:{tok}|")));
 }
 
 #[test]

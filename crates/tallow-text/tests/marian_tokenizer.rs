@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tallow_text::{TextConfig, Tokenizer, Tokenizers};
+use tallow_text::{SentencePieceModel, TextConfig, TextError, Tokenizer, Tokenizers};
 
 const DIRECTORIES: [&str; 4] = ["separate", "joint", "languages", "crafted"];
 
@@ -60,6 +60,31 @@ fn ids_and_text_are_those_of_the_library() {
             }
         }
     }
+}
+
+/// A model alone gives the pieces behind the same ids.
+#[test]
+fn pieces_are_those_of_the_library() {
+    for name in ["crafted", "joint"] {
+        let json = |file: &str| -> Value {
+            serde_json::from_str(&std::fs::read_to_string(fixture(name).join(file)).unwrap()).unwrap()
+        };
+        let (expected, vocabulary) = (json("ids.json"), json("vocab.json"));
+        let id = |piece: &str| vocabulary.get(piece).filter(|_| piece != "</s>").cloned();
+        let model = SentencePieceModel::open(&fixture(name).join("source.spm")).unwrap();
+        let lines = expected["lines"].as_array().unwrap();
+        for (line, ids) in lines.iter().zip(expected["source"]["ids"].as_array().unwrap()) {
+            let pieces = model.pieces(line.as_str().unwrap());
+            let found = pieces
+                .iter()
+                .map(|piece| id(piece).unwrap_or_else(|| vocabulary["<unk>"].clone()));
+            assert_eq!(*ids, found.collect::<Value>(), "{name}: {line}");
+        }
+    }
+    let error = SentencePieceModel::open(&fixture("joint").join("vocab.json")).unwrap_err();
+    assert!(matches!(error, TextError::SentencePiece { .. }), "{error}");
+    let error = SentencePieceModel::open(Path::new("missing.spm")).unwrap_err();
+    assert!(error.to_string().contains("missing.spm"), "{error}");
 }
 
 /// If both sides have the same files, there is one tokenizer; if they have the same list of pieces, one vocabulary.

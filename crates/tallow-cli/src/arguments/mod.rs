@@ -4,9 +4,7 @@ mod scores;
 mod search;
 mod translation;
 
-pub(crate) use scores::{
-    CompareArguments, EvalArguments, MetricArguments, PairedTestName, ScoreArguments, TokenizationName,
-};
+pub(crate) use scores::{CompareArguments, EvalArguments, MetricArguments, PairedTestName, ScoreArguments};
 pub(crate) use search::SearchArguments;
 pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, TranslateArguments};
 

@@ -5,7 +5,7 @@ use crate::flags::{at_least_one, whole};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
-use tallow_score::{METRICS, Metric};
+use tallow_score::{METRICS, Metric, Tokenization};
 
 /// A parser for the names of metrics, each with a description.
 pub(super) fn metric() -> impl TypedValueParser<Value = &'static dyn Metric> {
@@ -15,13 +15,12 @@ pub(super) fn metric() -> impl TypedValueParser<Value = &'static dyn Metric> {
     PossibleValuesParser::new(values).try_map(|name| <dyn Metric>::named(&name).ok_or("unknown metric"))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TokenizationName {
-    #[value(name = "13a")]
-    Thirteen,
-    Intl,
-    Char,
-    None,
+/// A parser for the names of tokenizations, each with a description.
+fn tokenization() -> impl TypedValueParser<Value = Tokenization> {
+    let known = Tokenization::ALL.map(|one| PossibleValue::new(one.name()).help(one.about()));
+    // Another name of one, and names of sacreBLEU's that are refused with the reason.
+    let other = ["spm", "ja-mecab", "ko-mecab"].map(|name| PossibleValue::new(name).hide(true));
+    PossibleValuesParser::new(known.into_iter().chain(other)).try_map(|name| name.parse::<Tokenization>())
 }
 
 /// The scoring flags.
@@ -32,8 +31,12 @@ pub(crate) struct MetricArguments {
     #[arg(long, short, value_parser = metric(), value_delimiter = ',', default_values = ["bleu", "chrf"])]
     pub(crate) metrics: Vec<&'static dyn Metric>,
     /// How BLEU cuts lines into tokens; default: the setting of the model's run, or 13a
-    #[arg(long, value_enum)]
-    pub(crate) tokenize: Option<TokenizationName>,
+    #[arg(long, value_parser = tokenization())]
+    pub(crate) tokenize: Option<Tokenization>,
+    /// The SentencePiece model of flores200 or flores101, which sacreBLEU keeps in ~/.sacrebleu/models; default: that
+    /// of the model's run
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) sentencepiece: Option<PathBuf>,
     /// Ignore case (TER always ignores it, unless --ter-case-sensitive)
     #[arg(long)]
     pub(crate) lowercase: bool,

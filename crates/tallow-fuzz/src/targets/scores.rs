@@ -72,12 +72,14 @@ impl Options {
         let lowercase = choice & 4 > 0;
         Self {
             bleu: Bleu {
-                tokenization: [
-                    Tokenization::V13a,
-                    Tokenization::International,
-                    Tokenization::Character,
-                    Tokenization::None,
-                ][usize::from(choice & 3)],
+                tokenization: match choice & 7 {
+                    0 | 4 => Tokenization::V13a,
+                    1 | 5 => Tokenization::International,
+                    2 | 6 => Tokenization::Character,
+                    3 => Tokenization::None,
+                    // Chinese has no case, so one of both is enough for it.
+                    _ => Tokenization::Chinese,
+                },
                 lowercase,
                 ..Bleu::default()
             },

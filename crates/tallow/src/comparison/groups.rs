@@ -5,7 +5,7 @@ use crate::Result;
 use serde::Serialize;
 use std::collections::HashMap;
 use tallow_data::{CorpusFiles, Side, SideReader};
-use tallow_score::ScoreConfig;
+use tallow_score::{BleuTokenizer, ScoreConfig};
 
 /// The shortest sentences of each group after the first, in words.
 const LENGTHS: [usize; 7] = [5, 10, 15, 20, 30, 40, 60];
@@ -37,29 +37,35 @@ pub struct Group {
     pub values: Vec<Vec<f64>>,
 }
 
-/// How often some words occur in a text.
-#[derive(Clone, Debug, Default)]
-pub struct WordCounts(HashMap<String, u64>);
+/// How often some words occur in a text. Words are what BLEU cuts lines into.
+#[derive(Clone, Debug)]
+pub struct WordCounts {
+    tokenizer: BleuTokenizer,
+    counts: HashMap<String, u64>,
+}
 
 impl WordCounts {
-    /// No counts yet, for the words of these lines, as BLEU cuts them: other words are not counted, so that the text
-    /// may be large.
-    pub fn for_words_of<L: AsRef<str>>(lines: impl IntoIterator<Item = L>, score: &ScoreConfig) -> Self {
+    /// No counts yet, for the words of these lines: other words are not counted, so that the text may be large.
+    ///
+    /// # Errors
+    /// When a file cannot be used by which BLEU cuts lines.
+    pub fn for_words_of<L: AsRef<str>>(lines: impl IntoIterator<Item = L>, score: &ScoreConfig) -> Result<Self> {
+        let tokenizer = score.bleu().tokenizer()?;
         let mut counts = HashMap::new();
         for line in lines {
-            for word in words(line.as_ref(), score).split_whitespace() {
+            for word in tokenizer.tokenize(line.as_ref()).split_whitespace() {
                 if !counts.contains_key(word) {
                     counts.insert(word.to_owned(), 0);
                 }
             }
         }
-        Self(counts)
+        Ok(Self { tokenizer, counts })
     }
 
     /// Counts the words of a line of the text.
-    pub fn count(&mut self, line: &str, score: &ScoreConfig) {
-        for word in words(line, score).split_whitespace() {
-            if let Some(count) = self.0.get_mut(word) {
+    pub fn count(&mut self, line: &str) {
+        for word in self.tokenizer.tokenize(line).split_whitespace() {
+            if let Some(count) = self.counts.get_mut(word) {
                 *count += 1;
             }
         }
@@ -69,22 +75,13 @@ impl WordCounts {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn count_targets(&mut self, corpora: &[CorpusFiles], score: &ScoreConfig) -> Result<()> {
+    pub fn count_targets(&mut self, corpora: &[CorpusFiles]) -> Result<()> {
         for files in corpora {
             for line in SideReader::open(files, Side::Target)? {
-                self.count(&line?, score);
+                self.count(&line?);
             }
         }
         Ok(())
-    }
-}
-
-/// The words of a line, as BLEU cuts them, with a space between them.
-fn words(line: &str, score: &ScoreConfig) -> String {
-    let bleu = score.bleu();
-    match bleu.lowercase {
-        true => bleu.tokenization.tokenize(&line.to_lowercase()),
-        false => bleu.tokenization.tokenize(line),
     }
 }
 
@@ -167,19 +164,15 @@ fn of_lines(
 }
 
 /// How well the words of the first references are found, by how often training saw them.
-pub(super) fn by_training(
-    trained: &WordCounts,
-    systems: &[System],
-    text: &ComparedText,
-    score: &ScoreConfig,
-) -> Grouping {
-    let group_of = |word: &str| range(trained.0.get(word).copied().unwrap_or(0), &OCCURRENCES);
+pub(super) fn by_training(trained: &WordCounts, systems: &[System], text: &ComparedText) -> Grouping {
+    let words = |line: &str| trained.tokenizer.tokenize(line);
+    let group_of = |word: &str| range(trained.counts.get(word).copied().unwrap_or(0), &OCCURRENCES);
     let reference: Vec<String> = text
         .references
         .iter()
         .take(1)
         .flatten()
-        .map(|line| words(line, score))
+        .map(|line| words(line))
         .collect();
     let mut counts = [0; OCCURRENCES.len() + 1];
     for word in reference.iter().flat_map(|line| line.split_whitespace()) {
@@ -192,7 +185,7 @@ pub(super) fn by_training(
             for word in reference.split_whitespace() {
                 *left.entry(word).or_default() += 1;
             }
-            let line = words(line, score);
+            let line = words(line);
             for word in line.split_whitespace() {
                 let group = group_of(word);
                 said[group] += 1;
@@ -252,8 +245,8 @@ mod tests {
     fn rare_words_have_a_group_of_their_own() {
         let score = ScoreConfig::default();
         // What the systems say and the references lack is in the lowest group.
-        let mut trained = WordCounts::for_words_of(["a b, c", "a a"], &score);
-        ["a a a a a b", "a"].iter().for_each(|line| trained.count(line, &score));
+        let mut trained = WordCounts::for_words_of(["a b, c", "a a"], &score).unwrap();
+        ["a a a a a b", "a"].iter().for_each(|line| trained.count(line));
         let text = ComparedText {
             references: vec![vec!["a b, c".to_owned(), "a a".to_owned()]],
             ..ComparedText::default()
@@ -263,7 +256,7 @@ mod tests {
             runs: vec![lines.map(str::to_owned).to_vec()],
         };
         let systems = [system(["a a b, c", "a"]), system(["", "c"])];
-        let found = by_training(&trained, &systems, &text, &score);
+        let found = by_training(&trained, &systems, &text);
         let rows: Vec<(&str, usize, &[f64])> = found
             .groups
             .iter()

@@ -163,11 +163,7 @@ fn groupings(metrics: &[Counted], systems: &[System], text: &ComparedText, score
             .as_ref()
             .map(|labels| by_label(labels, metrics, text, score)),
     );
-    groups.extend(
-        text.trained
-            .as_ref()
-            .map(|trained| by_training(trained, systems, text, score)),
-    );
+    groups.extend(text.trained.as_ref().map(|trained| by_training(trained, systems, text)));
     groups
 }
 

@@ -248,6 +248,7 @@ impl Config {
             ));
         }
         faults.extend(self.decode.validate());
+        faults.extend(self.score.validate());
         faults.extend(self.card.validate());
         if self.init.is_some() && !self.text.only_samples() {
             faults.push(
@@ -395,6 +396,35 @@ mod tests {
             assert!(error.contains(part), "{part}\n{error}");
         }
         assert!(compose("", &[]).unwrap_err().to_string().contains("data.train"));
+    }
+
+    #[test]
+    fn scores_name_the_model_that_they_need() {
+        let faults = |set: &[&str]| compose(DATA, set).map(|_| ()).unwrap_err().to_string();
+        for (tokenize, part) in [
+            ("flores200", "score.sentencepiece: flores200 needs the file"),
+            ("spm", "score.sentencepiece: flores101 needs the file"),
+            ("ja-mecab", "score.tokenize: `ja-mecab` cuts lines by MeCab"),
+            ("ko-mecab", "score.tokenize: `ko-mecab` cuts lines by MeCab"),
+            (
+                "japanese",
+                "score.tokenize: unknown tokenization `japanese`; choose 13a",
+            ),
+        ] {
+            let error = faults(&[&format!("score.tokenize={tokenize}")]);
+            assert!(error.contains(part), "{error}");
+        }
+        let error = faults(&["score.tokenize=zh", "score.sentencepiece=x.model"]);
+        assert!(error.contains("score.sentencepiece: zh does not use"), "{error}");
+        // Nothing is read to check a config, and what is written can be read again.
+        let set = ["score.tokenize=spm", "score.sentencepiece=missing.model"];
+        let config = compose(DATA, &set).unwrap().config;
+        let written = config.to_toml().unwrap();
+        assert!(
+            written.contains("tokenize = \"flores101\"\nsentencepiece = \"missing.model\""),
+            "{written}"
+        );
+        assert_eq!(compose(&written, &[]).unwrap().config, config);
     }
 
     /// Lengths that nobody has set fit the positions that a model learns; a length that somebody has set too high is

@@ -60,8 +60,8 @@ pub(super) fn read(run: &RunDirectory, config: &Config, record: &RunRecord) -> R
             text.source.len()
         );
     }
-    let mut trained = WordCounts::for_words_of(text.target.iter().chain(&lines), &config.score);
-    trained.count_targets(&with_kept_text(config)?.data.train, &config.score)?;
+    let mut trained = WordCounts::for_words_of(text.target.iter().chain(&lines), &config.score)?;
+    trained.count_targets(&with_kept_text(config)?.data.train)?;
     let compared = ComparedText {
         references: vec![text.target.clone()],
         trained: Some(trained),

@@ -134,6 +134,7 @@ impl Training {
         }
         check_workers(&composed.config, &device)?;
         refuse_missing_files(&composed)?;
+        composed.config.score.open_files()?;
         let run = RunDirectory::new(composed.config.run_directory());
         if how == Begin::Resume && !run.record().exists() && !has_results(&run) {
             return Err(Error::NoRun {

@@ -117,7 +117,7 @@ pub fn may_change(key: &str) -> bool {
         "train.accumulate",
         "train.metric",
     ];
-    const FREE: [&str; 8] = [
+    const FREE: [&str; 9] = [
         "name",
         "output",
         "data.valid",
@@ -127,6 +127,8 @@ pub fn may_change(key: &str) -> bool {
         // The run has its vocabulary.
         "text.sample_lines",
         "score.metrics",
+        // The same file may lie elsewhere by now.
+        "score.sentencepiece",
     ];
     (key.starts_with("train.") && !FIXED.contains(&key))
         || key.starts_with("decode.")
@@ -145,6 +147,7 @@ mod tests {
             "decode.beam",
             "data.valid",
             "score.metrics",
+            "score.sentencepiece",
             "name",
         ] {
             assert!(may_change(key), "{key}");

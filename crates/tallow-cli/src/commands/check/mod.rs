@@ -22,6 +22,7 @@ use tallow::Config;
 use tallow::humanize::counted;
 use tallow::initial::Initial;
 use tallow::preparation::with_kept_text;
+use tallow_score::ScoreError;
 
 pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     if arguments.resume {
@@ -44,6 +45,12 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     place_of(&config)?;
     let mut report = Report::new(arguments.json);
     let check = || -> Result<()> {
+        match config.score.open_files() {
+            Err(ScoreError::SentencePiece { reason, way_out }) => {
+                report.faulty("score.sentencepiece", reason, &way_out)?;
+            }
+            opened => opened?,
+        }
         if let Some(texts) = corpus::texts(&config, &mut report)?
             && let Some(encoded) = tokens::encoded(&config, texts, init.as_ref(), &hub, &mut report)?
         {

@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: CompareArguments) -> Result<ExitCode> {
     let mut text = test_set(&arguments, &found)?;
     let of_run = found.iter().find_map(|found| found.config());
     let score = of_run.map(|config| config.score.clone()).unwrap_or_default();
-    let score = arguments.metric.score_config(&score);
+    let score = arguments.metric.score_config(&score)?;
     let mut activity = Activity::new(true);
     let lines = text.references[0].len();
     text.labels = labels(arguments.labels.as_deref(), lines)?;
@@ -153,9 +153,13 @@ fn trained(
         None => return Ok(None),
     };
     let said = systems.iter().flat_map(|system| system.runs.iter().flatten());
-    let mut counts = WordCounts::for_words_of(said.chain(references.iter().flatten()), score);
-    match counts.count_targets(&corpora, score) {
-        Ok(()) => Ok(Some(counts)),
+    let count = || -> Result<WordCounts, tallow::Error> {
+        let mut counts = WordCounts::for_words_of(said.chain(references.iter().flatten()), score)?;
+        counts.count_targets(&corpora)?;
+        Ok(counts)
+    };
+    match count() {
+        Ok(counts) => Ok(Some(counts)),
         // The comparison is whole without it, unless it was asked for.
         Err(error) if arguments.train.is_empty() => {
             eprintln!("note: words are not grouped by their occurrences in training: {error}");

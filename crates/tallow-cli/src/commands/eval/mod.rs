@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: EvalArguments) -> Result<ExitCode> {
         .as_ref()
         .map(|config| config.score.clone())
         .unwrap_or_default();
-    let score = arguments.metric.score_config(&score);
+    let score = arguments.metric.score_config(&score)?;
     if arguments.compare_compute {
         return compare::run(
             &arguments,
