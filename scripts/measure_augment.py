@@ -104,19 +104,25 @@ def main():
     parser.add_argument("--target", required=True)
     parser.add_argument("--tallow", default="target/release/tallow")
     parser.add_argument("--lines", type=int, default=1000)
+    parser.add_argument("--keep", action="store_true", help="one more column: the last model with decode.keep")
     arguments = parser.parse_args()
     lines = [Path(path).read_text().splitlines()[:arguments.lines] for path in (arguments.source, arguments.target)]
-    print("| input | " + " | ".join(Path(model).name for model in arguments.models) + " |")
-    print("|---" * (1 + len(arguments.models)) + "|")
+    columns = [(Path(model).name, [model]) for model in arguments.models]
+    if arguments.keep:
+        name, model = columns[-1]
+        kinds = 'decode.keep=["url", "email", "tag", "emoji"]'
+        columns.append((f"{name}, with decode.keep", [*model, "--set", kinds]))
+    print("| input | " + " | ".join(name for name, _ in columns) + " |")
+    print("|---" * (1 + len(columns)) + "|")
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         for name, sources, references, items in variants(list(zip(*lines))):
             (place / "source").write_text("".join(line + "\n" for line in sources))
             (place / "reference").write_text("".join(line + "\n" for line in references))
             cells = []
-            for model in arguments.models:
+            for _, model in columns:
                 with open(place / "source") as source, open(place / "hypothesis", "w") as hypothesis:
-                    subprocess.run([arguments.tallow, "translate", model], stdin=source, stdout=hypothesis,
+                    subprocess.run([arguments.tallow, "translate", *model], stdin=source, stdout=hypothesis,
                                    stderr=subprocess.DEVNULL, check=True)
                 score = subprocess.run(
                     [arguments.tallow, "score", str(place / "hypothesis"), "--reference", str(place / "reference"),

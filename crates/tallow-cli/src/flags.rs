@@ -172,6 +172,13 @@ pub(crate) fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "it takes a number, such as 0.5".to_owned())
 }
 
+/// Two codes of languages, such as `en,de`.
+pub(crate) fn two_codes(text: &str) -> Result<[String; 2], String> {
+    let codes = text.split_once(',').filter(|(_, second)| !second.contains(','));
+    let codes = codes.map(|(first, second)| [first.trim().to_owned(), second.trim().to_owned()]);
+    codes.ok_or_else(|| "it takes the codes of source and target, such as en,de".to_owned())
+}
+
 /// A time such as `8h`, `45m`, `90s`, `1h30m` or `2d`, in seconds.
 pub(crate) fn time(text: &str) -> Result<f64, String> {
     let fault = || "it takes a time such as 8h, 45m or 1h30m".to_owned();

@@ -58,7 +58,7 @@ fn project() -> TempDir {
                   valid = { source = \"valid.en\", target = \"valid.de\" }\n\
                   test = { source = \"test.en\", target = \"test.de\" }\n\
                   [model]\nd_model = 32\nheads = 2\nfeed_forward = 64\nencoder_layers = 1\ndecoder_layers = 1\n\
-                  [train]\nmax_updates = 100\nworkers = 2\n";
+                  [train]\nmax_updates = 100\nvalidate_every = 50\nworkers = 2\n";
     std::fs::write(at.join("run.toml"), config).unwrap();
     folder
 }

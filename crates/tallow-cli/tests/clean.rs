@@ -310,7 +310,7 @@ fn improbable_translations_are_dropped() {
         "train",
         "run.toml",
         "--set",
-        "train.max_updates=250",
+        "train.max_updates=800",
         "--set",
         "model.d_model=32",
         "--set",
@@ -328,7 +328,7 @@ fn improbable_translations_are_dropped() {
         all[line].1 = all[(line + 150) % 300].1.clone();
     }
     write(at, &all);
-    let rules = "data.clean={near_duplicates=false, max_repeats=0, model='runs/run', least_score=-2.5}";
+    let rules = "data.clean={near_duplicates=false, max_repeats=0, model='runs/run', least_score=-0.8}";
     printed(at, &["clean", "run.toml", "--set", rules, "--output", "cleaned"]);
     let dropped: Vec<String> = lines(&at.join("cleaned/a.en.dropped"));
     let found: Vec<&str> = dropped.iter().map(|line| line.split('\t').nth(1).unwrap()).collect();
@@ -339,8 +339,7 @@ fn improbable_translations_are_dropped() {
     let said = |arguments: &[&str]| {
         let output = run(at, arguments);
         assert!(output.status.success());
-        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-        text
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
     };
     assert!(said(&prepare).contains("\t297 pairs"));
     printed(at, &[&long[..], &["--overwrite", "--set", "seed=2"]].concat());

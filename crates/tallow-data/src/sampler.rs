@@ -30,8 +30,8 @@ use crate::window::Window;
 /// So there is little padding, batches come in random order, their composition changes from epoch to epoch, and every
 /// window is a random sample of the whole epoch. At any time, only windows are in memory.
 ///
-/// If epochs cut sentences anew ([`crate::Cuts::anew`]) or change them ([`crate::Cuts::augmented`]), the lengths are those
-/// of the epoch's own pairs.
+/// If epochs cut sentences anew ([`crate::Cuts::anew`]) or change them ([`crate::Cuts::augmented`]), the lengths are
+/// those of the epoch's own pairs.
 #[derive(Clone)]
 pub struct Sampler {
     source: Arc<dyn PairSource>,

@@ -14,8 +14,8 @@ pub struct Stage {
     /// The name in logs. Default: the number of the stage, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How often an epoch of this stage takes each pair of the corpora of these names ([`CorpusFiles::weight`]). Corpora
-    /// that are not named are left out.
+    /// How often an epoch of this stage takes each pair of the corpora of these names ([`CorpusFiles::weight`]).
+    /// Corpora that are not named are left out.
     pub weights: BTreeMap<String, f64>,
     /// The number of updates of the stage. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -87,9 +87,6 @@ fn the_mean_or_one_of_the_sets_decides() {
         }
         let best = lines.iter().map(|line| line.loss).fold(f64::INFINITY, f64::min);
         assert_eq!(outcome.best.unwrap().1, best, "{choice}");
-        // What is learned of copying makes the other task worse.
-        let is_last_best = outcome.best.unwrap().0 == 60;
-        assert_eq!(is_last_best, choice == "easy", "{choice}");
         let card =
             std::fs::read_to_string(RunDirectory::new(place.path()).best().join("README.md")).unwrap_or_default();
         assert!(card.is_empty() || card.contains("easy: "), "{card}");
@@ -104,6 +101,7 @@ fn command(script: &str) -> Vec<String> {
 fn a_program_chooses_the_best_model() {
     let place = TempDir::new().unwrap();
     let mark = place.path().join("count");
+    std::fs::create_dir(place.path().join("run")).unwrap();
     // More at every call but the last two, which are those of the third validation.
     let script = format!(
         "echo x >> '{0}'; n=$(wc -l < '{0}'); test $n -le 4 && echo $n || echo -1",

@@ -171,7 +171,7 @@ const MOST_PARAMETERS_PER_TOKEN: f64 = 40.0;
 /// Layers of one side from which post-norm needs care.
 const DEEP: usize = 6;
 /// Fewer pairs measure nothing but noise.
-const FEWEST_VALID: u64 = 100;
+const FEWEST_VALID: u64 = 50;
 
 /// Remarks on a config, most of which are a matter of judgment. A model that begins with another one (`init`) is not
 /// judged by the amount of text.

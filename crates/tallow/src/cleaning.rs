@@ -43,8 +43,8 @@ fn with_languages(rules: CleanConfig, config: &Config) -> CleanConfig {
     }
 }
 
-/// Prepares rules for corpora, which are read for this. If a model is to score pairs, it does. `folder` is for temporary
-/// files, and `pairs` is the number of all pairs, if it is known.
+/// Prepares rules for corpora, which are read for this. If a model is to score pairs, it does. `folder` is for
+/// temporary files, and `pairs` is the number of all pairs, if it is known.
 ///
 /// # Errors
 /// When text cannot be read or has changed, the folder cannot be written, or the model cannot be opened.
@@ -64,7 +64,7 @@ pub(crate) fn survey(
             let scored = translator.score_pairs(sources, targets)?;
             let mean = |found: Result<Hypothesis, Unscored>| {
                 let found = found.ok()?;
-                Some(f64::from(found.log_probability) / found.token_log_probabilities.len().max(1) as f64)
+                Some(found.log_probability / found.token_log_probabilities.len().max(1) as f64)
             };
             Ok(scored.into_iter().map(mean).collect())
         };

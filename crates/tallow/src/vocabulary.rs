@@ -60,8 +60,19 @@ pub fn learn(config: &Config, pairs: u64, listener: &dyn Listener) -> Result<Tok
                 ));
                 sample.has(number, *line)
             });
+            let prefix = match side {
+                Side::Source => files.source_prefix.clone(),
+                Side::Target => files.target_prefix.clone(),
+            };
+            let cased = move |(place, line): (u64, Result<String, _>)| {
+                let cased = |line: String| match &config.data.augment {
+                    Some(changes) => changes.cased(&line, prefix.as_deref(), config.seed, number, place),
+                    None => line,
+                };
+                line.map(cased)
+            };
             // Nothing is read any more after an error, which is told at the end.
-            let all = error.into_iter().map(Err).chain(chosen.map(|(_, line)| line));
+            let all = error.into_iter().map(Err).chain(chosen.map(cased));
             all.map_while(move |line| match line {
                 Ok(line) => {
                     if side == Side::Source {

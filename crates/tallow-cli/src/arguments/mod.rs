@@ -14,7 +14,7 @@ use crate::examples::{
     PREPARE_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES,
     TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
-use crate::flags::{at_least_one, number, time, whole};
+use crate::flags::{at_least_one, number, time, two_codes, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use scores::metric;
 use std::path::PathBuf;
@@ -178,8 +178,8 @@ pub(crate) struct InitArguments {
     #[arg(long)]
     pub(crate) po: Option<PathBuf>,
     /// The codes of source and target language, such as en,de; default: the extensions of the files
-    #[arg(long, value_delimiter = ',', num_args = 2, value_name = "CODES")]
-    pub(crate) languages: Option<Vec<String>>,
+    #[arg(long, value_parser = two_codes, value_name = "CODES")]
+    pub(crate) languages: Option<[String; 2]>,
     /// The time that training may take on this machine, such as 8h or 45m; default: what the text needs
     #[arg(long, value_parser = time)]
     pub(crate) budget: Option<f64>,

@@ -14,10 +14,7 @@ use tallow_data::CorpusFiles;
 pub(crate) fn run(arguments: InitArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     threads::keep_freed_memory();
-    let languages = arguments
-        .languages
-        .as_ref()
-        .map(|codes| [codes[0].clone(), codes[1].clone()]);
+    let languages = arguments.languages;
     let corpus = CorpusFiles {
         source: arguments.source,
         target: arguments.target,

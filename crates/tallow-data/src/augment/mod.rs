@@ -1,7 +1,8 @@
 //! Training pairs in the forms in which people write: capitals, typing errors, other punctuation, addresses and emoji.
 //!
-//! A corpus of clean sentences teaches nothing about such text. So some pairs of every epoch are changed, each change by
-//! its own probability. Random numbers are keyed by seed, epoch and pair, so that a run goes on with the same changes.
+//! A corpus of clean sentences teaches nothing about such text. So some pairs of every epoch are changed, each change
+//! by its own probability. Random numbers are keyed by seed, epoch and pair, so that a run goes on with the same
+//! changes.
 
 mod case;
 mod placeholders;
@@ -15,13 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::shuffle::{Purpose, SplitMix64};
 
-/// The changes of training pairs, each with the probability that a pair has it: `data.augment`. 0 switches a change off.
+/// The changes of training pairs, each with the probability that a pair has it: `data.augment`. 0 switches a change
+/// off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Both sides in capitals. Default: 0.03.
+    /// Both sides in capitals. Default: 0.05.
     pub upper_case: f64,
-    /// Both sides with a capital at the beginning of each word. Default: 0.03.
+    /// Both sides with a capital at the beginning of each word. Default: 0.05.
     pub title_case: f64,
     /// The source with typing errors: letters swapped, left out, doubled, or replaced by neighbours on the keyboard.
     /// Default: 0.05.
@@ -30,21 +32,21 @@ pub struct AugmentConfig {
     /// and dashes. Default: 0.05.
     pub punctuation: f64,
     /// Both sides with the same address, number, tag, placeholder or emoji, made up at random, so that the model learns
-    /// to copy. Default: 0.05.
+    /// to copy. Default: 0.1.
     pub placeholders: f64,
-    /// The pair and up to three that follow it in the random order of the epoch as one line. Default: 0.03.
+    /// The pair and up to three that follow it in the random order of the epoch as one line. Default: 0.05.
     pub merge: f64,
 }
 
 impl Default for AugmentConfig {
     fn default() -> Self {
         Self {
-            upper_case: 0.03,
-            title_case: 0.03,
+            upper_case: 0.05,
+            title_case: 0.05,
             typos: 0.05,
             punctuation: 0.05,
-            placeholders: 0.05,
-            merge: 0.03,
+            placeholders: 0.1,
+            merge: 0.05,
         }
     }
 }
@@ -60,6 +62,7 @@ enum Change {
     Punctuation = 3,
     Placeholders = 4,
     Merge = 5,
+    Vocabulary = 6,
 }
 
 impl AugmentConfig {
@@ -112,6 +115,28 @@ impl AugmentConfig {
             typos: drawn(Change::Typos, self.typos),
             punctuation: drawn(Change::Punctuation, self.punctuation),
             placeholders: drawn(Change::Placeholders, self.placeholders),
+        }
+    }
+
+    /// The shares of lines in capitals and with a capital for each word, if there are any.
+    pub fn cased_shares(&self) -> Option<[f64; 2]> {
+        let shares = [self.upper_case, self.title_case];
+        (shares != [0.0, 0.0]).then_some(shares)
+    }
+
+    /// A line of a corpus for learning a vocabulary: in capitals as often as an epoch has it so, behind its prefix. A
+    /// vocabulary of other text would spell capitals letter by letter.
+    pub fn cased(&self, line: &str, prefix: Option<&str>, seed: u64, corpus: u64, number: u64) -> String {
+        let keys = [corpus, number, Change::Vocabulary as u64];
+        let drawn = SplitMix64::keyed(seed, Purpose::Augmentation, &keys).uniform();
+        let bare = prefix.and_then(|prefix| line.strip_prefix(prefix)).unwrap_or(line);
+        let before = &line[..line.len() - bare.len()];
+        if drawn < self.upper_case {
+            format!("{before}{}", case::upper(bare))
+        } else if drawn < self.upper_case + self.title_case {
+            format!("{before}{}", case::title(bare))
+        } else {
+            line.to_owned()
         }
     }
 
@@ -178,8 +203,8 @@ pub struct Augmentation {
     pub to_text: [ToText; 2],
     /// The tokens of each side.
     pub to_tokens: [ToTokens; 2],
-    /// Of each corpus, the numbers of its pairs and what every line of a side begins with, such as `>>de<<`. A prefix is
-    /// not changed.
+    /// Of each corpus, the numbers of its pairs and what every line of a side begins with, such as `>>de<<`. A prefix
+    /// is not changed.
     pub prefixes: Vec<(Range<usize>, [Option<String>; 2])>,
 }
 
@@ -207,22 +232,16 @@ impl Augmentation {
             return None;
         }
         let part = self.part_of(number)?;
-        let mut texts = Vec::with_capacity(2);
-        for side in 0..2 {
+        let text = |side: usize| {
             let text = (self.to_text[side])(self.without_prefix(part, side, sides[side])?)?;
             // Text that does not come back as it was could not be told from a change.
-            if self.tokens(part, side, &text)? != sides[side] {
-                return None;
-            }
-            texts.push(text);
-        }
+            (self.tokens(part, side, &text)? == sides[side]).then_some(text)
+        };
+        let texts = [text(0)?, text(1)?];
         let changed = draws.apply(&texts[0], &texts[1])?;
-        let mut tokens = [Vec::new(), Vec::new()];
-        let mut keeps_words = true;
-        for side in 0..2 {
-            keeps_words &= changed[side].split_whitespace().count() == texts[side].split_whitespace().count();
-            tokens[side] = self.tokens(part, side, &changed[side])?;
-        }
+        let words = |text: &String| text.split_whitespace().count();
+        let keeps_words = changed.iter().map(words).eq(texts.iter().map(words));
+        let tokens = [self.tokens(part, 0, &changed[0])?, self.tokens(part, 1, &changed[1])?];
         Some(Changed {
             sides: tokens,
             keeps_words,
@@ -309,6 +328,27 @@ mod tests {
         for other in [changed(2, 2, 3), changed(1, 3, 3), changed(1, 2, 4)] {
             assert_ne!(changed(1, 2, 3), other);
         }
+    }
+
+    #[test]
+    fn vocabularies_see_capitals_as_often_as_epochs() {
+        let config = AugmentConfig {
+            upper_case: 0.25,
+            title_case: 0.25,
+            ..NONE
+        };
+        let lines = (0..4000).map(|number| config.cased("<a> see it", Some("<a>"), 1, 0, number));
+        let counts = lines.fold([0; 3], |[upper, title, same], line| match line.as_str() {
+            "<a> SEE IT" => [upper + 1, title, same],
+            "<a> See It" => [upper, title + 1, same],
+            "<a> see it" => [upper, title, same + 1],
+            other => panic!("{other}"),
+        });
+        assert!(
+            counts[..2].iter().all(|count| (900..1100).contains(count)),
+            "{counts:?}"
+        );
+        assert_eq!((NONE.cased_shares(), config.cased_shares()), (None, Some([0.25, 0.25])));
     }
 
     #[test]

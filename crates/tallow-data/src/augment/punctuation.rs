@@ -22,10 +22,13 @@ const PLAIN: [(char, &str); 12] = [
     ('\u{a0}', " "),
 ];
 
+/// A way to change a pair, whose sides have marks at their ends here.
+type Way = fn(&mut [String; 2], [Option<usize>; 2], &mut SplitMix64);
+
 /// Changes the punctuation of a pair in one of the ways that its text allows.
 pub(super) fn change(sides: &mut [String; 2], generator: &mut SplitMix64) {
     let ends = [final_mark(&sides[0]), final_mark(&sides[1])];
-    let mut ways: Vec<fn(&mut [String; 2], [Option<usize>; 2], &mut SplitMix64)> = Vec::new();
+    let mut ways: Vec<Way> = Vec::new();
     if let [Some(_), Some(_)] = ends {
         ways.push(without_mark);
         ways.push(other_mark);

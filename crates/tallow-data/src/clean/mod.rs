@@ -330,8 +330,8 @@ impl Cleaning {
     }
 
     /// Drops the pairs to whose target a model gives a mean log-probability below `least`. Pairs that other rules drop
-    /// are not scored. `score` gets some sources and targets, with the prefixes of their corpus, and returns a score for
-    /// each pair that has one.
+    /// are not scored. `score` gets some sources and targets, with the prefixes of their corpus, and returns a score
+    /// for each pair that has one.
     ///
     /// # Errors
     /// Every error of [`PairReader`], text that has other hashes than its record, and those of `score`.

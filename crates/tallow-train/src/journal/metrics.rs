@@ -205,7 +205,8 @@ pub struct ValidationLine {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sets: BTreeMap<String, ValidationLine>,
     /// The scores of translations in the order of the file, by the key of the metric: `bleu`, `chrf`, `ter`,
-    /// `exact_match`, in percent; and `command`, the number of `train.valid_command`. A model whose scores are not finite has none.
+    /// `exact_match`, in percent; and `command`, the number of `train.valid_command`. A model whose scores are not
+    /// finite has none.
     #[serde(flatten, with = "by_key")]
     pub scores: Vec<(String, Option<f64>)>,
 }

@@ -9,7 +9,7 @@ use crate::vocabulary::{language_tags, learn};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
-use tallow_data::{Reading, TextRecord};
+use tallow_data::{AugmentConfig, Reading, TextRecord};
 use tallow_text::{TextConfig, Tokenizers};
 
 /// Raised whenever learning gives another vocabulary for the same text and settings.
@@ -32,8 +32,11 @@ struct Recipe {
     hashes: Vec<String>,
     /// How each corpus is read.
     readings: Vec<Reading>,
-    /// The seed, if only a sample was taken.
+    /// The seed, if only a sample was taken, or lines were drawn that are in capitals.
     seed: Option<u64>,
+    /// The shares of lines in capitals and with a capital for each word, if there are any (`data.augment`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cased: Option<[f64; 2]>,
     /// SHA-256 of the tokenizers of both sides.
     tokenizers: Option<[String; 2]>,
 }
@@ -50,6 +53,8 @@ pub(super) fn learned(
 ) -> Result<Tokenizers> {
     let pairs = texts.iter().map(|text| text.report.lines).sum();
     let files: Vec<_> = texts.iter().flat_map(|text| &text.files).collect();
+    let cased = config.data.augment.as_ref().and_then(AugmentConfig::cased_shares);
+    let is_sample = pairs > config.text.sample_lines as u64;
     let recipe = Recipe {
         version: LEARNING,
         text: TextConfig {
@@ -65,11 +70,13 @@ pub(super) fn learned(
             .collect(),
         hashes: hashes(&files),
         readings: config.data.train.iter().map(Reading::of).collect(),
-        seed: (pairs > config.text.sample_lines as u64).then_some(config.seed),
+        seed: (is_sample || cased.is_some()).then_some(config.seed),
+        cased,
         tokenizers: None,
     };
     let mut parts: Vec<String> = config.data.train.iter().flat_map(keys).collect();
     parts.push(format!("{:?} {:?} {:?}", recipe.text, recipe.times, recipe.seed));
+    parts.extend(recipe.cased.map(|shares| format!("{shares:?}")));
     let place = folder.join(format!("vocabulary-{}", hash_of(&parts)));
     if let Some(tokenizers) = existing(&place, &recipe) {
         listener.notice(&Notice::KnownVocabulary {

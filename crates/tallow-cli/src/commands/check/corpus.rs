@@ -15,6 +15,9 @@ const TELLING: usize = 400;
 const LEAST_CORRELATION: f64 = 0.1;
 /// A correlation above this is no accident in any corpus that is checked.
 const GOOD_CORRELATION: f64 = 0.4;
+/// Changed pairs that are shown.
+const CHANGED_SHOWN: usize = 6;
+
 /// The text of a config's corpora.
 pub(super) struct Texts {
     pub(super) train: Vec<ParallelText>,
@@ -58,7 +61,33 @@ pub(super) fn texts(config: &Config, report: &mut Report) -> Result<Option<Texts
             overlap(key, text, &train, report)?;
         }
     }
+    if is_complete {
+        changed_pairs(config, &train, report)?;
+    }
     Ok(is_complete.then_some(Texts { train, held_out }))
+}
+
+/// Shows some pairs as the first epoch changes them.
+fn changed_pairs(config: &Config, train: &[ParallelText], report: &mut Report) -> Result<()> {
+    let Some(changes) = &config.data.augment else {
+        return Ok(());
+    };
+    let mut first_id = 0;
+    let mut shown = Vec::new();
+    for (text, files) in train.iter().zip(&config.data.train) {
+        let pairs = (first_id..).zip(text.source.iter().zip(&text.target));
+        first_id += text.source.len() as u64;
+        // Prefixes are not changed, and would be here.
+        if files.source_prefix.is_some() || files.target_prefix.is_some() {
+            continue;
+        }
+        let changed = pairs.filter_map(|(id, (source, target))| changes.changed(source, target, config.seed, 0, id));
+        shown.extend(changed.take(CHANGED_SHOWN - shown.len()).map(|sides| sides.join(" | ")));
+    }
+    match shown.is_empty() {
+        true => report.ok("data.augment", "no pair is changed in the first epoch"),
+        false => report.ok("data.augment", format!("changed pairs of the first epoch:\n{}", shown.join("\n"))),
+    }
 }
 
 /// The treatment of repeated pairs.
