@@ -11,7 +11,7 @@ const NUMBERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/numbers-e
 
 const CONFIG: &str = r#"
 [text]
-vocabulary = 300
+vocabulary = 400
 
 [data]
 train = [

@@ -118,7 +118,8 @@ fn one_error_for_each_mistake() {
     assert!(said.contains("8h, 45m"), "{said}");
     let said = fault(at, &[&INIT[..], &["--budget", "1s"]].concat());
     assert!(said.contains("give it more time"), "{said}");
-    std::fs::remove_dir_all(at.join("en-de")).unwrap();
+    // Nothing is left behind, so the same command with more time works.
+    assert!(!at.join("en-de").exists() && !at.join("en-de.partial").exists());
     let said = fault(at, &[&INIT[..], &["--languages", "english,de"]].concat());
     assert!(said.contains("card.source_language: \"english\""), "{said}");
     std::fs::create_dir(at.join("en-de")).unwrap();
@@ -126,9 +127,60 @@ fn one_error_for_each_mistake() {
     assert!(fault(at, &INIT).contains("exists already and is not empty"));
     std::fs::write(at.join("few.tsv"), "one\teins\n".repeat(20)).unwrap();
     let said = fault(at, &["init", "--tsv", "few.tsv", "-o", "few"]);
-    assert!(said.contains("20 pairs with text on both sides are too few"), "{said}");
+    assert!(
+        said.contains("1 different pairs with text on both sides are too few"),
+        "{said}"
+    );
     assert!(!at.join("few").exists());
-    std::fs::write(at.join("same.tsv"), "one\teins\n".repeat(100)).unwrap();
-    let said = fault(at, &["init", "--tsv", "same.tsv", "-o", "few"]);
+    let said = fault(at, &["init", "--tsv", "-", "-o", "few"]);
+    assert!(said.contains("-: the text is read twice"), "{said}");
+    std::fs::write(at.join("memory.tmx"), "").unwrap();
+    let said = fault(at, &["init", "--tmx", "memory.tmx", "-o", "few"]);
+    assert!(said.contains("needs the codes"), "{said}");
+    let said = fault(at, &["init", "--tsv", "few.tsv", "-o", "we\"ir"]);
+    assert!(said.contains("cannot be the name of a run"), "{said}");
+    // One source with many targets, and one target with many sources: too little is left.
+    let odd: String = (0..200)
+        .map(|i| format!("one hundred and two\teinhundert{i} zwei drei\n"))
+        .collect();
+    std::fs::write(at.join("odd.tsv"), odd).unwrap();
+    let said = fault(at, &["init", "--tsv", "odd.tsv", "-o", "few"]);
     assert!(said.contains("no pairs are fit to be held out"), "{said}");
+    assert!(!at.join("few").exists() && !at.join("few.partial").exists());
+}
+
+/// A sentence that is most of the text stays in training, and takes no place from others.
+#[test]
+fn one_frequent_sentence_changes_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let words = ["one", "two", "three", "four", "five", "six", "seven"];
+    let other = |i: usize| {
+        let [a, b, c] = [i / 49 % 7, i / 7 % 7, i % 7];
+        format!(
+            "{} and {} and {}\t{} und {} und {}\n",
+            words[a], words[b], words[c], words[c], words[b], words[a]
+        )
+    };
+    let mut text: String = (0..300).map(other).collect();
+    text.push_str(&"Thank you very much indeed\tVielen herzlichen Dank dafür\n".repeat(9000));
+    std::fs::write(at.join("all.tsv"), text).unwrap();
+    for seed in ["1", "2", "3"] {
+        let arguments = [
+            "init",
+            "--tsv",
+            "all.tsv",
+            "--languages",
+            "en,de",
+            "-o",
+            seed,
+            "--seed",
+            seed,
+        ];
+        let said = String::from_utf8(run(at, &arguments).stderr).unwrap();
+        assert!(
+            said.contains(" pairs to train on, 30 to validate, 30 to test"),
+            "{said}"
+        );
+    }
 }

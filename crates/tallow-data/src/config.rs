@@ -224,12 +224,21 @@ fn name_faults(key: &str, corpora: &[&CorpusFiles]) -> Vec<String> {
             Some(name) if name == MEAN || !is_a_name(name) => faults.push(format!(
                 "{key}[{number}].name: {name:?} must have letters, digits, `-`, `_` and `.` only, and not be {MEAN:?}"
             )),
-            Some(name) if !known.insert(name) => faults.push(format!("{key}[{number}].name: {name:?} is taken twice")),
+            // Names become those of files, for which some systems ignore case.
+            Some(name) if !known.insert(name.to_lowercase()) => {
+                faults.push(format!("{key}[{number}].name: {name:?} is taken twice"));
+            }
+            Some(name) if name.len() > LONGEST_NAME => {
+                faults.push(format!("{key}[{number}].name: longer than {LONGEST_NAME} bytes"));
+            }
             Some(_) => {}
         }
     }
     faults
 }
+
+/// The longest name in bytes: it becomes part of that of a file.
+const LONGEST_NAME: usize = 100;
 
 /// The name that stands for all sets together.
 pub const MEAN: &str = "mean";

@@ -37,11 +37,19 @@ fn kept(text: &str, at: usize) -> Option<usize> {
     link.or_else(|| placeholder(&text[at..]))
 }
 
+/// The longest address in characters.
+const LONGEST_LINK: usize = 2048;
+
 /// The length of the web or e-mail address at the beginning of a text.
 pub(crate) fn link(text: &str) -> Option<usize> {
-    let end = text
-        .find(|c: char| c.is_whitespace() || "<>\"()[]{}|„“”«»".contains(c))
-        .unwrap_or(text.len());
+    // A longer address is text: without a limit, a line without spaces would be searched from each of its characters.
+    let is_end = |(_, c): &(usize, char)| c.is_whitespace() || "<>\"()[]{}|„“”«»".contains(*c);
+    let mut within = text.char_indices().take(LONGEST_LINK);
+    let end = match within.find(is_end) {
+        Some((end, _)) => end,
+        None if text.chars().nth(LONGEST_LINK).is_none() => text.len(),
+        None => return None,
+    };
     let word = text[..end].trim_end_matches(['.', ',', ';', ':', '!', '?', '\'', '…']);
     let is_web = ["http://", "https://", "ftp://", "www."].iter().any(|begin| {
         word.len() > begin.len() && word.get(..begin.len()).is_some_and(|is| is.eq_ignore_ascii_case(begin))
@@ -62,7 +70,8 @@ pub(crate) fn link(text: &str) -> Option<usize> {
 pub(crate) fn placeholder(text: &str) -> Option<usize> {
     let name = |text: &str, open: usize, close: char| {
         let inner = &text[open..];
-        let end = inner.find(close)?;
+        let is_name_at = |(at, c): (usize, char)| (c == close).then_some(at);
+        let end = inner.char_indices().take(41).find_map(is_name_at)?;
         let is_name = end > 0
             && end <= 40
             && inner[..end]
@@ -115,7 +124,12 @@ fn tag(text: &str) -> Option<usize> {
     if !inner.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return None;
     }
-    let end = inner.find('>').filter(|end| *end <= 200)?;
+    let is_end = |(at, c): (usize, char)| (c == '>').then_some(at);
+    let end = inner
+        .char_indices()
+        .take(201)
+        .find_map(is_end)
+        .filter(|end| *end <= 200)?;
     let (inside, length) = (&inner[..end], text.len() - inner.len() + end + 1);
     // `<none>` and `<Select a folder>` are text in angle brackets.
     let is_element = ELEMENTS.split(' ').any(|element| element.eq_ignore_ascii_case(inside));

@@ -59,32 +59,29 @@ impl fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// A sampler for the `batch_tokens`, `pool_pairs` and `temperature` of a configuration. `seed` is the seed of the
-    /// run.
+    /// A sampler for the `batch_tokens`, `pool_pairs` and `temperature` of a configuration, and for its first stage if
+    /// it has stages. `seed` is the seed of the run.
     pub fn new(source: Arc<dyn PairSource>, config: &DataConfig, seed: u64) -> Self {
+        Self::of_stage(source, config, seed, 0)
+    }
+
+    /// A sampler for the stage of this number, from 0. A configuration without stages has the weights of its corpora.
+    pub fn of_stage(source: Arc<dyn PairSource>, config: &DataConfig, seed: u64, number: usize) -> Self {
+        let mut parts = source.parts();
+        if let Some(stage) = config.stage.get(number) {
+            let weights = stage.weights_of(&config.train);
+            for (number, part) in parts.iter_mut().enumerate() {
+                part.weight = weights.get(number).copied().unwrap_or(0.0);
+            }
+        }
         Self {
-            parts: tempered(source.parts(), config.temperature),
+            parts: tempered(parts, config.temperature),
             source,
             batch_tokens: config.batch_tokens,
             pool_pairs: config.pool_pairs,
             seed,
             threads: 1,
             order: Arc::default(),
-        }
-    }
-
-    /// The sampler of a mixture with these weights, one for each corpus of the source, in place of their own. A weight
-    /// of 0 leaves a corpus out; one that has no weight here, too.
-    #[must_use]
-    pub fn with_weights(self, weights: &[f64], temperature: f64) -> Self {
-        let mut parts = self.source.parts();
-        for (number, part) in parts.iter_mut().enumerate() {
-            part.weight = weights.get(number).copied().unwrap_or(0.0);
-        }
-        Self {
-            parts: tempered(parts, temperature),
-            order: Arc::default(),
-            ..self
         }
     }
 

@@ -1,6 +1,6 @@
 //! Stages of training: which corpora are trained on, one after another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,8 +57,16 @@ impl Stage {
 pub(crate) fn faults(stages: &[Stage], corpora: &[CorpusFiles]) -> Vec<String> {
     let mut faults = Vec::new();
     let names: Vec<&str> = corpora.iter().filter_map(|corpus| corpus.name.as_deref()).collect();
+    let mut known = BTreeSet::new();
     for (number, stage) in stages.iter().enumerate() {
         let key = format!("data.stage[{number}]");
+        if let Some(name) = &stage.name {
+            if name.trim().is_empty() || name.contains(char::is_control) {
+                faults.push(format!("{key}.name: must have text, on one line"));
+            } else if !known.insert(name) {
+                faults.push(format!("{key}.name: {name:?} is taken twice"));
+            }
+        }
         if stage.weights.is_empty() {
             faults.push(format!(
                 "{key}.weights: name the corpora of this stage, such as {{ clean = 1 }}; a corpus gets its name by \

@@ -158,7 +158,8 @@ impl Window {
                 let Some((of_source, of_target)) = sides.filter(|sides| is_same_part && fits(sides)) else {
                     break;
                 };
-                joined.add(source.cuts(), [of_source, of_target], pair.links);
+                let prefix_words = augmentation.prefix_words(part);
+                joined.add(source.cuts(), [of_source, of_target], pair.links, prefix_words);
                 at += 1;
             }
             merged.places.push(Place {
@@ -253,8 +254,9 @@ impl Joined {
         }
     }
 
-    /// Puts the tokens of another pair, which end in `</s>`, in the place of `</s>`, and its links behind.
-    fn add(&mut self, cuts: &Cuts, sides: [&[u32]; 2], links: &[Link]) {
+    /// Puts the tokens of another pair, which end in `</s>`, in the place of `</s>`, and its links behind. The links
+    /// count the words of prefixes that the tokens lack.
+    fn add(&mut self, cuts: &Cuts, sides: [&[u32]; 2], links: &[Link], prefix_words: [u32; 2]) {
         let before = cuts.word_counts([&self.sides[0], &self.sides[1]]);
         for (joined, side) in self.sides.iter_mut().zip(sides) {
             joined.pop();
@@ -263,8 +265,8 @@ impl Joined {
         // Without the words of the tokens, nobody asks for links.
         let [source, target] = before.unwrap_or_default();
         self.links.extend(links.iter().map(|link| Link {
-            source: link.source + source,
-            target: link.target + target,
+            source: link.source.saturating_sub(prefix_words[0]) + source,
+            target: link.target.saturating_sub(prefix_words[1]) + target,
             ..*link
         }));
     }

@@ -68,13 +68,15 @@ pub fn measure_speed(
     let sampler = Sampler::new(pairs.clone(), data, subject.seed);
     let batches = sampler.epoch(0)?;
     let accumulate = subject.train.accumulate.max(1);
-    let mut next = batches.iter().cycle();
+    // The batches of the first window, which has joined pairs as in training.
+    let window = sampler.window(0, 0)?;
+    let mut next = (0..window.len()).cycle();
     let (mut begin, mut timed, mut tokens, mut not_finite) = (Instant::now(), 0, 0, 0);
     for update in 1.. {
         let options = subject.train.gradient_options(subject.seed, update, subject.workers);
         let batch = || {
             next.next()
-                .map_or(Err(TrainError::Worker), |indices| Ok(Some(sampler.batch(0, indices)?)))
+                .map_or(Err(TrainError::Worker), |number| Ok(Some(window.batch(number))))
         };
         let sum = accumulated(&model, &params, accumulate, options, batch, subject.device)?;
         let norm = sum.norm(subject.workers)?;

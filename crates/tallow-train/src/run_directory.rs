@@ -64,23 +64,6 @@ impl RunDirectory {
         self.0.join(format!("test.{name}{TEST_TRANSLATIONS}"))
     }
 
-    /// All files of translations of test sets.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn all_test_translations(&self) -> std::io::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.0)? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("test.") && name.ends_with(&format!(".{TEST_TRANSLATIONS}")) {
-                found.push(path);
-            }
-        }
-        found.sort();
-        Ok(found)
-    }
-
     /// The files that the program of `train.valid_command` gets, and what it prints.
     pub fn validation(&self) -> PathBuf {
         self.0.join("validation")

@@ -109,8 +109,13 @@ fn with_files(command: &[String], files: &[PathBuf; 3]) -> Vec<String> {
 fn wait(mut child: Child, limit: Duration) -> Result<ExitStatus, String> {
     let begin = Instant::now();
     loop {
-        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
-            return Ok(status);
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => {}
+            Err(error) => {
+                kill(&mut child);
+                return Err(error.to_string());
+            }
         }
         if begin.elapsed() >= limit {
             kill(&mut child);

@@ -64,12 +64,13 @@ impl Validation {
         let samples = sets.first().map_or(Vec::new(), |(_, first)| first.samples.clone());
         let together = match chosen {
             Some((_, chosen)) => chosen.clone(),
-            None => Self {
-                samples,
-                ..Self::mean(sets.iter().map(|(_, set)| set))
-            },
+            None => Self::mean(sets.iter().map(|(_, set)| set)),
         };
-        Self { sets, ..together }
+        Self {
+            sets,
+            samples,
+            ..together
+        }
     }
 
     fn mean<'a>(sets: impl Iterator<Item = &'a Validation> + Clone) -> Self {
@@ -197,7 +198,10 @@ impl ValidationSet {
         ) {
             Ok(evaluation) => evaluation,
             Err(TrainError::Decode(DecodeError::NotFinite)) => {
-                return Ok(Validation::of_broken_model(&self.metrics));
+                return Ok(Validation {
+                    command: command.map(|_| f64::NAN),
+                    ..Validation::of_broken_model(&self.metrics)
+                });
             }
             Err(error) => return Err(error),
         };

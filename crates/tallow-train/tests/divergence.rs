@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tallow_data::{CorpusFiles, Stage};
 use tallow_train::proof::different_files;
 use tallow_train::{
     Ending, Event, Measure, Observer, OnDivergence, OptimizerKind, Outcome, RunDirectory, Silent, TrainConfig,
@@ -134,6 +135,38 @@ fn a_run_goes_back_until_it_goes_well() {
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(values.iter().all(|value| value.is_finite()), "{name}");
     }
+}
+
+/// The stage ends after update 7, the run diverges at 9, and goes back to 6 and to 3, in the first stage.
+#[test]
+fn going_back_leads_into_the_earlier_stage() {
+    let place = tempfile::tempdir().unwrap();
+    let with_stages = |config: TrainConfig| {
+        let mut parts = parts(place.path(), config, 0.1);
+        parts.data.train = vec![CorpusFiles {
+            name: Some("a".into()),
+            ..CorpusFiles::tsv("a")
+        }];
+        let stage = |updates| Stage {
+            weights: [("a".to_owned(), 1.0)].into(),
+            updates,
+            ..Stage::default()
+        };
+        parts.data.stage = vec![stage(Some(7)), stage(Some(5)), stage(None)];
+        parts
+    };
+    let stop = AtomicBool::new(false);
+    let mut trainer = Trainer::new(with_stages(sound())).unwrap();
+    trainer.run(&StopAt(Moment::Updated(GOOD), &stop), &stop).unwrap();
+    let (mut trainer, _) = Trainer::resume(with_stages(explosive(OnDivergence::GoBack)), GOOD, |_| true).unwrap();
+    let outcome = trainer.run(&Silent, &AtomicBool::new(false)).unwrap();
+    assert_eq!((outcome.ending, outcome.update), (Ending::Finished, 14));
+    let stages: Vec<(u64, String)> = log(place.path())
+        .iter()
+        .filter_map(|line| Some((line["update"].as_u64()?, line["stage"].as_str()?.to_owned())))
+        .collect();
+    let expected = [(0, "1"), (7, "2"), (7, "2"), (7, "2"), (12, "3")];
+    assert_eq!(stages, expected.map(|(update, name)| (update, name.to_owned())));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! the measurements in `docs/multi30k.md` and `docs/defaults.md`.
 
 use crate::config::Config;
-use crate::humanize::thousands;
+use crate::humanize::{counted, thousands};
 use tallow_model::Norm;
 use tallow_train::Schedule;
 
@@ -77,13 +77,20 @@ const EPOCHS: [f64; 6] = [40.0, 15.0, 15.0, 10.0, 6.0, 3.0];
 /// Characters that a token stands for on average, with and without spaces between words. Only sizes follow from it.
 const CHARACTERS_OF_TOKEN: [f64; 2] = [1.5, 3.5];
 
+/// The batches of all but little text.
+const USUAL_BATCH: usize = 4096;
+
 /// The share of a batch that is no padding.
 const FILLED: f64 = 0.8;
 
 /// The target tokens that a text will have, `</s>` included.
 pub fn target_tokens(facts: &TextFacts) -> f64 {
-    let per_token = CHARACTERS_OF_TOKEN[usize::from(facts.has_spaces[1])];
-    facts.characters[1] as f64 / per_token + facts.pairs as f64
+    tokens_of(facts.characters[1] as f64, facts.has_spaces[1]) + facts.pairs as f64
+}
+
+/// The tokens of so many characters, without `</s>`, about.
+pub(crate) fn tokens_of(characters: f64, has_spaces: bool) -> f64 {
+    characters / CHARACTERS_OF_TOKEN[usize::from(has_spaces)]
 }
 
 /// The number of passes over a text that serve a model.
@@ -105,13 +112,14 @@ impl Fitting {
     }
 
     /// The fitting for a text, and those of smaller models for less time. All have the vocabulary and the dropout for
-    /// the text, and none has the batches of a larger text.
+    /// the text, and none has the small batches that only little text needs.
     pub fn for_text_and_smaller(facts: &TextFacts) -> Vec<Self> {
         let largest = number_for(target_tokens(facts));
         let own = FITTINGS[largest];
         let smaller = FITTINGS[..=largest].iter().rev().map(|fitting| Self {
             vocabulary: own.vocabulary,
             dropout: own.dropout.min(fitting.dropout),
+            batch_tokens: fitting.batch_tokens.max(own.batch_tokens.min(USUAL_BATCH)),
             ..*fitting
         });
         let mut all: Vec<Self> = smaller.collect();
@@ -170,6 +178,8 @@ const FEWEST_UPDATES_PER_EPOCH: u64 = 10;
 const MOST_PARAMETERS_PER_TOKEN: f64 = 40.0;
 /// Layers of one side from which post-norm needs care.
 const DEEP: usize = 6;
+/// With fewer pairs, a run is a trial or a proof, and nobody needs advice.
+const FEW_PAIRS: u64 = 1000;
 /// Fewer pairs measure nothing but noise.
 const FEWEST_VALID: u64 = 50;
 
@@ -198,7 +208,7 @@ pub fn remarks(config: &Config, facts: &RunFacts) -> Vec<Remark> {
             ),
         );
     }
-    if is_new && model.dropout + 0.05 < fitting.dropout && facts.epochs > 5.0 {
+    if is_new && model.dropout + 0.15 < fitting.dropout && facts.epochs > 20.0 && facts.pairs > FEW_PAIRS {
         remark(
             "model.dropout",
             format!("{} for {} target tokens of text", model.dropout, thousands(tokens)),
@@ -238,7 +248,8 @@ pub fn remarks(config: &Config, facts: &RunFacts) -> Vec<Remark> {
             "a model learns so little text by heart: fewer updates, or a patience of 5 to 10".into(),
         );
     }
-    if facts.updates_per_epoch < FEWEST_UPDATES_PER_EPOCH && facts.pairs > 200 {
+    let has_large_batches = config.data.batch_tokens > fitting.batch_tokens;
+    if facts.updates_per_epoch < FEWEST_UPDATES_PER_EPOCH && facts.pairs > 200 && has_large_batches {
         remark(
             "data.batch_tokens",
             format!(
@@ -249,16 +260,19 @@ pub fn remarks(config: &Config, facts: &RunFacts) -> Vec<Remark> {
         );
     }
     let warmup = train.warmup_updates;
-    if 2 * warmup > facts.updates && facts.updates > 1 {
+    if 2 * warmup > facts.updates && facts.updates > 1 && train.schedule != Schedule::Constant {
         remark(
             "train.warmup_updates",
             format!("{warmup} of {} updates", facts.updates),
-            "the learning rate hardly falls again; half of the updates at most, 500 is usual".into(),
+            format!(
+                "the learning rate hardly falls again; {} is usual for so many updates",
+                (facts.updates / 2).clamp(1, 500)
+            ),
         );
     }
     let deepest = model.encoder_layers.max(model.decoder_layers);
     let is_xavier = train.initialisation == tallow_model::Initialisation::Xavier;
-    if is_new && model.norm == Norm::Post && is_xavier && (deepest >= 4 || train.learning_rate > 2e-3) {
+    if is_new && model.norm == Norm::Post && is_xavier && deepest >= 4 {
         remark(
             "train.initialisation",
             format!("Xavier's with {deepest} layers of norm = \"post\" and a learning rate of {}", train.learning_rate),
@@ -285,10 +299,10 @@ pub fn remarks(config: &Config, facts: &RunFacts) -> Vec<Remark> {
             "the best model is chosen among one; validate ten times or more".into(),
         );
     }
-    if facts.valid_pairs > 0 && facts.valid_pairs < FEWEST_VALID {
+    if facts.valid_pairs > 0 && facts.valid_pairs < FEWEST_VALID && facts.pairs > FEW_PAIRS {
         remark(
             "data.valid",
-            format!("{} pairs", facts.valid_pairs),
+            counted(facts.valid_pairs, "pair"),
             "the score of so few changes by chance; some hundred choose better".into(),
         );
     }

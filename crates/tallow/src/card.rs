@@ -8,9 +8,9 @@ use crate::{Result, TestScores};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use tallow_data::{CorpusFiles, DataConfig, EvaluationSets};
+use tallow_data::{CleanConfig, CorpusFiles, DataConfig, EvaluationSets};
 use tallow_model::{Architecture, NPZ_FILE, Norm, Params, marian_mt_faults, npz_faults};
-use tallow_score::to_json;
+use tallow_score::{ScoreConfig, SentencePieceFile, to_json};
 use tallow_text::{TextConfig, Tokenizers};
 use tallow_train::{CardConfig, ModelCard, TrainConfig};
 
@@ -426,7 +426,18 @@ fn training(config: &Config, record: &RunRecord) -> Result<String> {
             valid: sets(&config.data.valid),
             test: sets(&config.data.test),
             prepared: None,
+            clean: config.data.clean.clone().map(|rules| CleanConfig {
+                model: rules.model.as_ref().map(name),
+                ..rules
+            }),
             ..config.data.clone()
+        },
+        score: ScoreConfig {
+            sentencepiece: config.score.sentencepiece.as_ref().map(|file| {
+                let path = file.path().file_name().unwrap_or_default();
+                SentencePieceFile::new(path)
+            }),
+            ..config.score.clone()
         },
         train: TrainConfig {
             valid_command: config.train.valid_command.iter().map(|word| last_part(word)).collect(),
@@ -496,12 +507,26 @@ mod tests {
         config.init = Some("/home/me/models/begun".into());
         config.data.test = CorpusFiles::tsv("../secret/test.tsv").into();
         config.text.path = Some("/home/me/vocabulary".into());
+        config.score.sentencepiece = Some(SentencePieceFile::new("/home/me/flores.model"));
+        config.data.clean = Some(CleanConfig {
+            model: Some("/home/me/runs/judge".into()),
+            ..CleanConfig::default()
+        });
+        config.train.valid_command = vec!["python3".into(), "/home/me/comet.py".into()];
         config.card.notes = Some("```\nnot the end\n```".into());
         let text = training(&config, &RunRecord::default()).unwrap();
         for place in ["home", "secret", "not the end"] {
             assert!(!text.contains(place), "{text}");
         }
-        for name in ["\"train.en\"", "\"test.tsv\"", "\"begun\"", "\"vocabulary\""] {
+        for name in [
+            "\"train.en\"",
+            "\"test.tsv\"",
+            "\"begun\"",
+            "\"vocabulary\"",
+            "\"flores.model\"",
+            "\"judge\"",
+            "\"comet.py\"",
+        ] {
             assert!(text.contains(name), "{name}\n{text}");
         }
         // The fence must be longer than any fence inside it.

@@ -179,6 +179,13 @@ impl RunRecord {
         }
     }
 
+    /// The names of the files of test translations that the run has written.
+    pub(crate) fn translations(&self) -> Vec<String> {
+        let results = self.results.iter();
+        let tests = results.flat_map(|results| results.test.iter().chain(results.tests.values()));
+        tests.filter_map(|test| test.translations.clone()).collect()
+    }
+
     /// Reads the record of a run. If there is none, or it is damaged, the result is the default record, which says
     /// nothing.
     pub fn read(path: &Path) -> Self {

@@ -58,10 +58,7 @@ fn tell(split: &Split) {
         split.overlapping,
         "pairs left out: one of their sides is in the validation or test set",
     );
-    tell(
-        split.repeated,
-        "pairs occur again, but for case, digits and punctuation",
-    );
+    tell(split.repeated, "pairs occur again");
     tell(
         split.unclean.values().sum(),
         "pairs are probably no translations; `tallow clean` shows them",

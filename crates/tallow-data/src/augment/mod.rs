@@ -261,6 +261,16 @@ impl Augmentation {
         self.prefixes.iter().position(|(pairs, _)| pairs.contains(&number))
     }
 
+    /// The words of the prefixes of a corpus.
+    pub(crate) fn prefix_words(&self, part: usize) -> [u32; 2] {
+        let count = |prefix: &Option<String>| {
+            prefix
+                .as_ref()
+                .map_or(0, |prefix| prefix.split_whitespace().count() as u32)
+        };
+        self.prefixes[part].1.each_ref().map(count)
+    }
+
     /// The tokens of a side without the prefix of its corpus; `None` if it does not begin with these tokens.
     pub(crate) fn without_prefix<'a>(&self, part: usize, side: usize, tokens: &'a [u32]) -> Option<&'a [u32]> {
         match &self.prefixes[part].1[side] {

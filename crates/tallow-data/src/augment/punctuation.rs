@@ -66,10 +66,13 @@ fn other_mark(sides: &mut [String; 2], ends: [Option<usize>; 2], generator: &mut
 }
 
 fn without_commas(sides: &mut [String; 2], _: [Option<usize>; 2], _: &mut SplitMix64) {
-    // Between digits, a comma is part of a number.
     let text: Vec<char> = sides[0].chars().collect();
-    let is_digit = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(char::is_ascii_digit);
-    let is_kept = |at: usize| !",，、".contains(text[at]) || (is_digit(at.checked_sub(1)) && is_digit(Some(at + 1)));
+    // Between digits, a comma is part of a number; between letters, it is all that separates them.
+    let is_inside = |at: Option<usize>| {
+        at.and_then(|at| text.get(at))
+            .is_some_and(|c| c.is_ascii_alphanumeric())
+    };
+    let is_kept = |at: usize| !",，、".contains(text[at]) || (is_inside(at.checked_sub(1)) && is_inside(Some(at + 1)));
     sides[0] = (0..text.len()).filter(|at| is_kept(*at)).map(|at| text[at]).collect();
 }
 

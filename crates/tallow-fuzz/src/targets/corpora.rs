@@ -5,7 +5,8 @@ use crate::message;
 use std::fs::write;
 use std::sync::Arc;
 use tallow_data::{
-    BatchStream, Corpus, CorpusFiles, Cursor, DataConfig, DataError, ParallelText, Sampler, fixed_batches,
+    AugmentConfig, BatchStream, Corpus, CorpusFiles, Cursor, DataConfig, DataError, ParallelText, Sampler,
+    fixed_batches,
 };
 use tallow_text::{Kind, TextConfig, TextError, Tokenizers};
 use tempfile::tempdir;
@@ -47,6 +48,7 @@ pub fn corpora(data: &[u8]) {
     assert_eq!(text.files.len(), if is_tsv { 1 } else { 2 });
     check_lines(&text, rest, is_tsv);
     let corpus = encode(&text, choice, data);
+    change(&text);
     learn(&text, choice, data);
     if let Some(corpus) = corpus {
         check_batches(corpus, choice);
@@ -133,6 +135,23 @@ fn check_batches(corpus: Arc<Corpus>, choice: u8) {
     let flat = batch.flatten(257);
     assert_eq!(batch.examples.len(), epoch[0].len());
     drop(flat);
+}
+
+/// Changes every pair in every way.
+fn change(text: &ParallelText) {
+    let all = AugmentConfig {
+        upper_case: 0.5,
+        title_case: 0.5,
+        typos: 1.0,
+        punctuation: 1.0,
+        placeholders: 1.0,
+        merge: 0.0,
+    };
+    for (id, (source, target)) in (0..).zip(text.source.iter().zip(&text.target)) {
+        let changed = all.changed(source, target, 1, 0, id);
+        assert_eq!(changed, all.changed(source, target, 1, 0, id));
+        assert_eq!(all.cased(source, None, 1, 0, id).is_empty(), source.is_empty());
+    }
 }
 
 /// Learns a tokenizer, as training does.

@@ -255,6 +255,7 @@ impl Trainer {
         let state = &mut self.state;
         state.update = before.update;
         state.cursor = before.cursor;
+        state.stage = before.stage;
         state.target_tokens = before.target_tokens;
         state.last_sound = before.last_sound;
         state.loss_watch = before.loss_watch;

@@ -50,6 +50,9 @@ impl Trainer {
             let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
             let why = match (self.parts.valid.is_empty(), self.state.selection.latest) {
                 (true, _) => "nothing was validated",
+                (_, Some((_, None))) if self.parts.train.metric == Measure::Command => {
+                    "the program of train.valid_command has chosen none"
+                }
                 // The files of the best model were missing when the run was resumed, so the selection forgot it.
                 (_, Some((_, Some(_)))) => "the best ones were lost",
                 _ => "no validation had a finite result of weights that had not exploded",

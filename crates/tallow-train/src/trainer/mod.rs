@@ -238,7 +238,7 @@ impl Trainer {
             workers: self.workers,
             parameters: self.parts.params.elements(),
         })?;
-        self.tell_stage(self.state.update == 0, &mut journal)?;
+        self.tell_stage(self.state.metrics_bytes == 0, &mut journal)?;
         let mut is_first = true;
         let ending = loop {
             if let Some(ending) = self.ending(stop) {
@@ -265,7 +265,15 @@ impl Trainer {
                 profile.seconds += begin.elapsed().as_secs_f64();
             }
             is_first = false;
+            let was_done = self.is_done();
             if self.next_stage(&mut journal)? {
+                // The rest of the epoch counts as one, so this may have been the last update.
+                if self.is_done()
+                    && !was_done
+                    && let Some(fault) = self.not_finite_fault()?
+                {
+                    return Err(self.give_up(fault));
+                }
                 stream = self.batches()?;
             }
             let update = self.state.update;

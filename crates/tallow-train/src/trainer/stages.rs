@@ -29,11 +29,8 @@ impl Trainer {
     /// The batches from the present position on.
     pub(super) fn batches(&self) -> Result<BatchStream, TrainError> {
         let data = &self.parts.data;
-        let mut sampler = Sampler::new(self.parts.corpus.clone(), data, self.parts.fingerprint.seed);
-        if let Some(stage) = self.stage() {
-            sampler = sampler.with_weights(&stage.weights_of(&data.train), data.temperature);
-        }
-        let sampler = sampler.with_threads(self.workers);
+        let (seed, number) = (self.parts.fingerprint.seed, self.state.stage.number);
+        let sampler = Sampler::of_stage(self.parts.corpus.clone(), data, seed, number).with_threads(self.workers);
         Ok(BatchStream::start(sampler, self.state.cursor, data.prefetch_batches)?)
     }
 
@@ -58,7 +55,7 @@ impl Trainer {
         };
         let (state, place) = (&self.state, self.state.stage);
         let is_over = match stage.end() {
-            StageEnd::Updates(updates) => state.update - place.began_at_update >= updates,
+            StageEnd::Updates(updates) => state.update.saturating_sub(place.began_at_update) >= updates,
             StageEnd::Epochs(_) => self
                 .epoch_after_stage()
                 .is_some_and(|epoch| state.cursor.epoch >= epoch),

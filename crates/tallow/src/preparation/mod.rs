@@ -240,7 +240,12 @@ impl Corpora<'_> {
         };
         let mut parts = keys(files);
         parts.extend(recipe.tokenizers.clone());
-        parts.push(format!("{:?} {} {:?}", recipe.filters, recipe.links, recipe.clean));
+        // Rules that a later version knows must not change the names of what was prepared without them.
+        let clean = match &recipe.clean {
+            Some(rules) => serde_json::to_string(rules).unwrap_or_default(),
+            None => "None".to_owned(),
+        };
+        parts.push(format!("{:?} {} {clean}", recipe.filters, recipe.links));
         parts.extend((0..before).flat_map(|number| keys(&self.config.data.train[number])));
         let name = format!("{}-{}", base_name(files), hash_of(&parts));
         (self.folder.join(name), recipe)

@@ -101,7 +101,8 @@ pub(super) fn config_text(choices: &Choices<'_>) -> String {
     data(&mut to, choices);
 
     to.section("model");
-    let why = match fitting.d_model == choices.largest.d_model {
+    let size = |fitting: &Fitting| (fitting.d_model, fitting.layers);
+    let why = match size(fitting) == size(choices.largest) {
         true => "as large as so much text serves".to_owned(),
         false => format!(
             "the text would serve {} and {}+{} layers, for which the time is too short",
@@ -161,20 +162,15 @@ fn data(to: &mut Document, choices: &Choices<'_>) {
     to.set("train", format!("[{train}]"), "");
     to.set("valid", valid, "");
     to.set("test", test, "");
-    to.set(
-        "batch_tokens",
-        choices.fitting.batch_tokens,
-        "tokens of an update; smaller for little text, so that a pass has enough updates",
-    );
-    if share(split.repeated) >= REPEATED {
-        to.set(
-            "drop_duplicates",
-            true,
-            &format!(
-                "{} of the pairs occur again but for case and digits",
-                percent(split.repeated)
-            ),
-        );
+    let why = match choices.fitting.batch_tokens < 4096 {
+        true => "tokens of an update; few, so that a pass over little text has enough updates",
+        false => "tokens of an update",
+    };
+    to.set("batch_tokens", choices.fitting.batch_tokens, why);
+    let repeated = split.repeated as f64 / split.looked_at.max(1) as f64;
+    if repeated >= REPEATED {
+        let why = format!("{:.1} % of the pairs occur again", 100.0 * repeated);
+        to.set("drop_duplicates", true, &why);
     }
     let unclean: u64 = split.unclean.values().sum();
     if share(unclean) >= UNCLEAN {
@@ -184,17 +180,16 @@ fn data(to: &mut Document, choices: &Choices<'_>) {
             .iter()
             .take(3)
             .map(|(rule, count)| format!("{} {rule}", thousands(**count as f64)));
-        to.comment(&format!(
-            "Pairs that are probably no translations: {}.",
-            told.collect::<Vec<_>>().join(", ")
-        ));
+        to.comment("Pairs that are probably no translations, for example");
+        told.for_each(|line| to.comment(&format!("  {line}")));
         to.comment("`tallow clean` shows them; {} drops them with the usual rules.");
-        to.set("clean", "{}", &format!("{} of the pairs", percent(unclean)));
+        let why = format!("{} of the pairs, and those that are nearly repeated", percent(unclean));
+        to.set("clean", "{}", &why);
     }
     to.comment(
         "Some pairs are changed in every epoch, so that the model takes capitals, typing errors, addresses and emoji.",
     );
-    to.set("augment", "{}", "costs clean text next to nothing: docs/data.md");
+    to.set("augment", "{}", "on clean text it costs a little: docs/data.md");
 }
 
 fn scores(to: &mut Document, choices: &Choices<'_>) {

@@ -11,7 +11,7 @@ use crate::notice::{Listener, Notice};
 use crate::{Config, Result};
 use config_text::{Choices, config_text};
 pub use split::Split;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tallow_data::{CleanConfig, CorpusFiles};
 
 /// What a project begins with.
@@ -43,30 +43,79 @@ pub struct Project {
 /// The share of a budget that updates may take; validations and the preparation of the text need time, too.
 const OF_BUDGET: f64 = 0.85;
 
-/// Splits the text of a project and writes its config.
+/// Splits the text of a project and writes its config. The folder is there only if all of it could be written.
 ///
 /// # Errors
 /// When the text cannot be read or is too little, the folder is in use or cannot be written, or the time is too short
 /// for any training.
 pub fn begin(plan: &ProjectPlan, listener: &dyn Listener) -> Result<Project> {
+    let name = name_of_run(plan)?;
+    must_be_read_twice(&plan.corpus)?;
+    let languages = languages(plan)?;
+    let mut aside = plan.folder.as_os_str().to_owned();
+    aside.push(".partial");
+    let aside = PathBuf::from(aside);
+    if aside.exists() {
+        // An earlier beginning was killed.
+        std::fs::remove_dir_all(&aside).with_context(|| format!("cannot remove {}", aside.display()))?;
+    }
+    std::fs::create_dir_all(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
+    let begun = begin_in(plan, &aside, (&name, &languages), listener).and_then(|project| {
+        if plan.folder.exists() {
+            std::fs::remove_dir(&plan.folder).with_context(|| format!("cannot replace {}", plan.folder.display()))?;
+        }
+        std::fs::rename(&aside, &plan.folder).with_context(|| format!("cannot make {}", plan.folder.display()))?;
+        Ok(project)
+    });
+    if begun.is_err() {
+        // The first error matters more.
+        let _ = std::fs::remove_dir_all(&aside);
+    }
+    begun
+}
+
+/// The name of the run, which is the last part of the folder.
+fn name_of_run(plan: &ProjectPlan) -> Result<String> {
+    let shown = plan.folder.display();
+    let Some(folder) = plan.folder.to_str() else {
+        bail!("{shown}: this name is not UTF-8, so no config can have it");
+    };
     let name = plan
         .folder
         .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    if name.is_empty() || name.starts_with('.') {
-        bail!("{}: the last part of this folder names no run", plan.folder.display());
+    let is_odd = folder.contains(char::is_control) || name.contains(['\\', '"']);
+    if name.is_empty() || name.starts_with('.') || is_odd {
+        bail!("{shown}: the last part of this folder cannot be the name of a run");
     }
     let is_used = plan.folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     if is_used || plan.folder.is_file() {
-        bail!(
-            "{}: exists already and is not empty; choose another folder",
-            plan.folder.display()
-        );
+        bail!("{shown}: exists already and is not empty; choose another folder");
     }
-    let languages = languages(plan)?;
-    let split = split::split(plan, &languages, listener)?;
+    Ok(name)
+}
+
+/// A pipe can be read only once.
+fn must_be_read_twice(corpus: &CorpusFiles) -> Result<()> {
+    let paths = [&corpus.source, &corpus.target, &corpus.tsv, &corpus.tmx, &corpus.po];
+    for path in paths.into_iter().flatten() {
+        let is_pipe = path.as_os_str() == "-" || std::fs::metadata(path).is_ok_and(|data| !data.is_file());
+        if is_pipe {
+            bail!("{}: the text is read twice, so it must be in files", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn begin_in(
+    plan: &ProjectPlan,
+    aside: &Path,
+    (name, languages): (&str, &[Option<String>; 2]),
+    listener: &dyn Listener,
+) -> Result<Project> {
+    let split = split::split(plan, aside, languages, listener)?;
     let facts = split.facts;
     let fittings = Fitting::for_text_and_smaller(&facts);
     let wanted = |fitting: &Fitting| fitting.updates(&facts, epochs_that_serve(&facts));
@@ -76,7 +125,7 @@ pub fn begin(plan: &ProjectPlan, listener: &dyn Listener) -> Result<Project> {
             "timing updates of a model of width {} with {}+{} layers",
             fitting.d_model, fitting.layers, fitting.layers
         )));
-        let seconds = speed::seconds_per_update(fitting, &split.lengths, plan.seed)?;
+        let seconds = speed::seconds_per_update(fitting, &split, plan.seed)?;
         let Some(budget) = plan.budget else {
             chosen = Some((fitting, seconds, wanted(fitting)));
             break;
@@ -102,22 +151,28 @@ pub fn begin(plan: &ProjectPlan, listener: &dyn Listener) -> Result<Project> {
     let updates = rounded(updates);
     let seconds = updates as f64 * seconds_per_update;
     let choices = Choices {
-        name: &name,
-        languages: &languages,
+        name,
+        languages,
         plan,
         split: &split,
         fitting,
         largest: &fittings[0],
         updates,
         seconds_per_update,
-        epochs: updates as f64 * fitting.tokens_per_update() / target_tokens(&facts).max(1.0),
+        epochs: updates as f64 * fitting.tokens_per_update().min(target_tokens(&facts))
+            / target_tokens(&facts).max(1.0),
     };
-    let config = plan.folder.join(format!("{name}.toml"));
+    let file = format!("{name}.toml");
+    let config = aside.join(&file);
     let text = config_text(&choices);
     std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     // What was written must be usable.
     Config::compose::<&str>(&config, &[])?;
-    Ok(Project { config, split, seconds })
+    Ok(Project {
+        config: plan.folder.join(file),
+        split,
+        seconds,
+    })
 }
 
 /// Fewer updates are no training.
@@ -131,6 +186,9 @@ fn rounded(updates: u64) -> u64 {
 
 /// The languages that are given, or the extensions of the files.
 fn languages(plan: &ProjectPlan) -> Result<[Option<String>; 2]> {
+    if plan.corpus.tmx.is_some() && plan.languages.is_none() {
+        bail!("a translation memory needs the codes of source and target language, such as en and de");
+    }
     let found = match &plan.languages {
         Some(codes) => codes.clone().map(Some),
         None => {

@@ -1,7 +1,8 @@
 //! How fast a model that is not there yet trains on this machine.
 
+use super::Split;
 use crate::Result;
-use crate::advice::Fitting;
+use crate::advice::{Fitting, tokens_of};
 use crate::config::Config;
 use crate::workers::workers;
 use candle_core::{DType, Device};
@@ -17,9 +18,11 @@ const PROBE: Duration = Duration::from_secs(3);
 /// Ids of a vocabulary that are no text.
 const SPECIAL: u32 = 3;
 
-/// The seconds of an update with sentences of these lengths in characters. Their tokens are random.
-pub(super) fn seconds_per_update(fitting: &Fitting, lengths: &[[usize; 2]], seed: u64) -> Result<f64> {
+/// The seconds of an update with sentences as long as those of the text. Their tokens are random.
+pub(super) fn seconds_per_update(fitting: &Fitting, split: &Split, seed: u64) -> Result<f64> {
     let config = config_of(fitting);
+    let lengths = &split.lengths;
+    let token_count = |side: usize, characters: usize| tokens_of(characters as f64, split.facts.has_spaces[side]);
     let architecture = Architecture {
         model: config.model.clone(),
         source_vocabulary: fitting.vocabulary,
@@ -31,8 +34,14 @@ pub(super) fn seconds_per_update(fitting: &Fitting, lengths: &[[usize; 2]], seed
     let device = Device::Cpu;
     let params = Params::initialise(&architecture, config.train.initialisation, seed, DType::F32, &device)?;
     let text = ParallelText {
-        source: lengths.iter().map(|lengths| lengths[0].to_string()).collect(),
-        target: lengths.iter().map(|lengths| lengths[1].to_string()).collect(),
+        source: lengths
+            .iter()
+            .map(|lengths| token_count(0, lengths[0]).to_string())
+            .collect(),
+        target: lengths
+            .iter()
+            .map(|lengths| token_count(1, lengths[1]).to_string())
+            .collect(),
         weight: 1.0,
         alignments: None,
         report: ReadReport::default(),
@@ -42,8 +51,8 @@ pub(super) fn seconds_per_update(fitting: &Fitting, lengths: &[[usize; 2]], seed
         let pieces = fitting.vocabulary as u32 - SPECIAL - 1;
         let token = |place: usize, at: usize| SPECIAL + (place as u32 * 7919 + at as u32 * 104_729) % pieces;
         let line = |(place, line): (usize, &&str)| {
-            let characters: usize = line.parse().unwrap_or(1);
-            (0..(characters / 4).clamp(1, 99)).map(|at| token(place, at)).collect()
+            let count: f64 = line.parse().unwrap_or(1.0);
+            (0..(count as usize).clamp(1, 99)).map(|at| token(place, at)).collect()
         };
         Ok(lines.iter().enumerate().map(line).collect())
     };

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::advice::TextFacts;
 use crate::error::{WithContext, bail};
 use crate::notice::{Listener, Work};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -14,9 +14,13 @@ use tallow_data::{Cleaning, CorpusFiles, PairReader, Rule, is_blank, keyed_hash,
 /// The most pairs of a set: more measure a score no better.
 const MOST_HELD_OUT: usize = 2000;
 /// A set gets one pair of this many.
-const ONE_OF: u64 = 25;
-/// The fewest pairs to begin with.
+const ONE_OF: usize = 25;
+/// A smaller set measures little but chance, if there are ten times as many pairs.
+const LEAST_HELD_OUT: usize = 50;
+/// The fewest pairs to begin with, and to train on.
 const FEWEST_PAIRS: u64 = 50;
+/// A source that occurs more often stays in the training text, where it may be most of it.
+const MOST_TIMES: u64 = 10;
 /// The longest side of a held-out pair in words, and the shortest.
 const WORDS: std::ops::RangeInclusive<usize> = 2..=80;
 /// Pairs among which repetitions are counted.
@@ -35,8 +39,10 @@ pub struct Split {
     pub empty: u64,
     /// Pairs left out of training because one of their sides is in the validation or test set.
     pub overlapping: u64,
-    /// Pairs that occurred before, among the first four million.
+    /// Pairs that occurred before, among those that were looked at for this.
     pub repeated: u64,
+    /// Pairs that were looked at for repetitions: all, or those before the first four million different ones.
+    pub looked_at: u64,
     /// Pairs that the rules of cleaning about single pairs would drop, by rule.
     pub unclean: BTreeMap<Rule, u64>,
     /// Pairs with placeholders, tags or addresses.
@@ -47,15 +53,17 @@ pub struct Split {
     pub lengths: Vec<[usize; 2]>,
 }
 
-/// A pair that may be held out.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+/// A pair that may be held out, the first with its source.
 struct Candidate {
-    /// A random number that depends on the source alone, so that pairs with the same source stay together.
-    order: u64,
     source: u64,
     target: u64,
     line: u64,
+    /// How often the source was met.
+    times: u64,
 }
+
+/// Pairs that may be held out, by a random number that depends on the source alone.
+type Candidates = BTreeMap<u64, Candidate>;
 
 /// The sets of held-out pairs.
 #[derive(Clone, Copy, PartialEq)]
@@ -64,8 +72,13 @@ enum Set {
     Test,
 }
 
-/// Reads the text twice: once to choose, once to write.
-pub(super) fn split(plan: &ProjectPlan, languages: &[Option<String>; 2], listener: &dyn Listener) -> Result<Split> {
+/// Reads the text twice: once to choose, once to write into this folder, which will become that of the project.
+pub(super) fn split(
+    plan: &ProjectPlan,
+    folder: &Path,
+    languages: &[Option<String>; 2],
+    listener: &dyn Listener,
+) -> Result<Split> {
     let rules = Cleaning::of_single_pairs(&rules(languages));
     let mut split = Split {
         files: Default::default(),
@@ -73,13 +86,14 @@ pub(super) fn split(plan: &ProjectPlan, languages: &[Option<String>; 2], listene
         empty: 0,
         overlapping: 0,
         repeated: 0,
+        looked_at: 0,
         unclean: BTreeMap::new(),
         with_placeholders: 0,
         facts: TextFacts::default(),
         lengths: Vec::new(),
     };
     let hash = |text: &str| keyed_hash(plan.seed, simplified(text).as_bytes());
-    let mut candidates = BTreeSet::new();
+    let mut candidates = Candidates::new();
     let mut met = HashSet::new();
     let mut lines = 0;
     for pair in PairReader::open(&plan.corpus)? {
@@ -92,8 +106,10 @@ pub(super) fn split(plan: &ProjectPlan, languages: &[Option<String>; 2], listene
             continue;
         }
         let (source, target) = (hash(&pair.source), hash(&pair.target));
-        if met.len() < COUNTED && !met.insert((source, target)) {
-            split.repeated += 1;
+        if met.len() < COUNTED {
+            let exact = |side: &str| keyed_hash(plan.seed, side.as_bytes());
+            split.looked_at += 1;
+            split.repeated += u64::from(!met.insert((exact(&pair.source), exact(&pair.target))));
         }
         split.with_placeholders += u64::from(tallow_data::has_placeholders(&pair.source));
         if let Some(rule) = rules.verdict_of_pair(&pair.source, &pair.target) {
@@ -103,33 +119,42 @@ pub(super) fn split(plan: &ProjectPlan, languages: &[Option<String>; 2], listene
         let has_usual_length =
             |side: &str| WORDS.contains(&side.split_whitespace().count().max(side.chars().count() / 8));
         if has_usual_length(&pair.source) && has_usual_length(&pair.target) {
-            candidates.insert(Candidate {
-                order: keyed_hash(plan.seed, &source.to_le_bytes()),
+            let order = keyed_hash(plan.seed, &source.to_le_bytes());
+            let first = Candidate {
                 source,
                 target,
                 line,
-            });
+                times: 0,
+            };
+            candidates.entry(order).or_insert(first).times += 1;
             // Some are in the way of others: the same target.
             if candidates.len() > 4 * MOST_HELD_OUT {
                 candidates.pop_last();
             }
         }
     }
+    let distinct = met.len();
     drop(met);
-    if lines - split.empty < FEWEST_PAIRS {
+    if (distinct as u64) < FEWEST_PAIRS {
         bail!(
-            "{} pairs with text on both sides are too few to train on and to hold some out; at least {FEWEST_PAIRS}",
-            lines - split.empty
+            "{distinct} different pairs with text on both sides are too few to train on and to hold some out; at least {FEWEST_PAIRS}"
         );
     }
-    let size = ((lines / ONE_OF) as usize).clamp(1, MOST_HELD_OUT);
-    let chosen = choose(&candidates, size);
+    let size = (distinct / ONE_OF).max(LEAST_HELD_OUT).min(distinct / 10);
+    let chosen = choose(&candidates, size.clamp(1, MOST_HELD_OUT));
     if chosen.lines.len() < 2 {
         bail!(
-            "no pairs are fit to be held out: all are very short, very long, or would be dropped by the rules of cleaning"
+            "no pairs are fit to be held out: all are very short, very long, very frequent, or would be dropped by the rules of \
+             cleaning"
         );
     }
-    write(plan, languages, &chosen, hash, &mut split, listener)?;
+    write(plan, folder, languages, (&chosen, lines), hash, &mut split, listener)?;
+    if split.facts.pairs < FEWEST_PAIRS {
+        bail!(
+            "{} pairs would be left to train on: the others share a side with the held-out ones; there is too little different text",
+            split.facts.pairs
+        );
+    }
     Ok(split)
 }
 
@@ -141,13 +166,13 @@ struct Chosen {
 }
 
 /// Chooses pairs for two sets of this size, no two with the same source or target.
-fn choose(candidates: &BTreeSet<Candidate>, size: usize) -> Chosen {
+fn choose(candidates: &Candidates, size: usize) -> Chosen {
     let mut chosen = Chosen {
         lines: HashMap::new(),
         sources: HashSet::new(),
         targets: HashSet::new(),
     };
-    for candidate in candidates {
+    for candidate in candidates.values().filter(|candidate| candidate.times <= MOST_TIMES) {
         if chosen.lines.len() == 2 * size {
             break;
         }
@@ -169,20 +194,24 @@ fn choose(candidates: &BTreeSet<Candidate>, size: usize) -> Chosen {
 /// Writes the three sets, and counts what goes into training.
 fn write(
     plan: &ProjectPlan,
+    folder: &Path,
     languages: &[Option<String>; 2],
-    chosen: &Chosen,
+    (chosen, lines): (&Chosen, u64),
     hash: impl Fn(&str) -> u64,
     split: &mut Split,
     listener: &dyn Listener,
 ) -> Result<()> {
-    std::fs::create_dir_all(&plan.folder).with_context(|| format!("cannot make {}", plan.folder.display()))?;
-    let mut sets = ["train", "valid", "test"].map(|name| SetFiles::create(&plan.folder, name, languages));
+    let mut sets = ["train", "valid", "test"].map(|name| SetFiles::create(folder, name, languages));
     split.files = [0, 1, 2].map(|set| match &sets[set] {
-        Ok(files) => CorpusFiles::two_files(&files.paths[0], &files.paths[1]),
+        Ok(files) => {
+            // They will be in the folder of the project.
+            let path = |side: usize| plan.folder.join(files.paths[side].file_name().unwrap_or_default());
+            CorpusFiles::two_files(path(0), path(1))
+        }
         Err(_) => CorpusFiles::default(),
     });
     let (mut pairs, mut characters) = (0u64, [0u64; 2]);
-    let step = (chosen.lines.len() as u64 / 2 * ONE_OF / LENGTHS as u64).max(1);
+    let step = (lines / LENGTHS as u64).max(1);
     for (line, pair) in (0..).zip(PairReader::open(&plan.corpus)?) {
         let pair = pair?;
         listener.working(&Work::new("writing the sets", line + 1, None));

@@ -164,6 +164,7 @@ impl Training {
             (None, None) => None,
         };
         let Prepared { tokenizers, corpora } = prepare(&config, tokenizers, &hub, Pipes::Kept, listener)?;
+        refuse_empty_stages(&config, &corpora)?;
         // A text that cannot be forbidden would end the run at its first validation.
         config.decode.forbidden_tokens(&tokenizers.target)?;
         texts.note_rewritten(&config, &tokenizers, listener)?;
@@ -372,10 +373,11 @@ impl ReadyTraining {
             ..Results::default()
         };
         // Translations of a test set that the config no longer names would be taken for current ones.
-        let listing = || format!("cannot read {}", self.run.path().display());
-        for path in self.run.all_test_translations().with_context(listing)? {
+        let before = RunRecord::read(&self.run.record()).translations().into_iter();
+        let before = before.map(|name| self.run.path().join(name));
+        for path in before.chain([self.run.test_translations(None)]) {
             let is_current = |(name, _): &NamedText| self.run.test_translations(name.as_deref()) == path;
-            if !self.test.iter().any(is_current) {
+            if path.exists() && !self.test.iter().any(is_current) {
                 std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
@@ -453,6 +455,22 @@ impl Texts {
 /// The sum of the sizes of some sets, if there are any.
 fn total(sizes: impl ExactSizeIterator<Item = usize>) -> Option<usize> {
     (sizes.len() > 0).then(|| sizes.sum())
+}
+
+/// A stage without pairs would end the run when it begins.
+fn refuse_empty_stages(config: &Config, corpora: &PreparedCorpora) -> Result<()> {
+    let parts = corpora.parts();
+    for (number, stage) in config.data.stage.iter().enumerate() {
+        let weights = stage.weights_of(&config.data.train);
+        let has_pairs = weights
+            .iter()
+            .zip(&parts)
+            .any(|(weight, part)| *weight > 0.0 && !part.pairs.is_empty());
+        if !has_pairs {
+            bail!("data.stage[{number}].weights: no pair of these corpora is left to train on");
+        }
+    }
+    Ok(())
 }
 
 fn refuse_missing_files(composed: &Composed) -> Result<()> {

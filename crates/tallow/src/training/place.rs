@@ -95,8 +95,10 @@ pub(super) fn clear(run: &RunDirectory) -> Result<()> {
         run.path().join("average.json"),
         run.record(),
     ];
-    let listing = || format!("cannot read {}", run.path().display());
-    let translations = run.all_test_translations().with_context(listing)?;
+    let written = RunRecord::read(&run.record()).translations().into_iter();
+    let translations = written
+        .map(|name| run.path().join(name))
+        .chain([run.test_translations(None)]);
     for file in tokenizers
         .chain(translations)
         .chain(others)
