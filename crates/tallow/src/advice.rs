@@ -238,7 +238,7 @@ pub fn remarks(config: &Config, facts: &RunFacts) -> Vec<Remark> {
                 thousands(facts.updates_per_epoch as f64)
             ),
         );
-    } else if facts.epochs > MOST_EPOCHS && facts.pairs > 1000 && train.patience == 0 {
+    } else if facts.epochs > MOST_EPOCHS && facts.pairs > FEW_PAIRS && train.patience == 0 {
         remark(
             "train.max_updates",
             format!(
@@ -281,8 +281,8 @@ pub fn remarks(config: &Config, facts: &RunFacts) -> Vec<Remark> {
                 .into(),
         );
     }
-    let is_adaptive = matches!(train.schedule, Schedule::Noam);
-    if is_new && model.norm == Norm::Post && deepest >= DEEP && warmup < 200 && !is_adaptive && facts.updates > 1000 {
+    let rises_fast = warmup < 200 && train.schedule != Schedule::Noam && facts.updates > 1000;
+    if is_new && model.norm == Norm::Post && deepest >= DEEP && rises_fast {
         remark(
             "train.warmup_updates",
             format!("{warmup} updates for {deepest} layers of norm = \"post\""),
@@ -307,4 +307,96 @@ pub fn remarks(config: &Config, facts: &RunFacts) -> Vec<Remark> {
         );
     }
     remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tallow_model::Initialisation;
+
+    /// Multi30k: 29,000 captions, and its quick recipe.
+    const CAPTIONS: RunFacts = RunFacts {
+        pairs: 29_000,
+        target_tokens: 420_000,
+        parameters: 2_900_000,
+        updates: 2000,
+        epochs: 15.0,
+        updates_per_epoch: 130,
+        valid_pairs: 1014,
+    };
+
+    fn captions() -> Config {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/multi30k-en-de-quick.toml");
+        Config::compose::<&str>(path, &[]).unwrap().config
+    }
+
+    fn keys(config: &Config, facts: &RunFacts) -> Vec<&'static str> {
+        remarks(config, facts).into_iter().map(|remark| remark.key).collect()
+    }
+
+    #[test]
+    fn a_recipe_that_works_gets_no_advice() {
+        assert_eq!(remarks(&captions(), &CAPTIONS), []);
+    }
+
+    #[test]
+    fn each_oddity_gets_its_advice_and_no_other() {
+        type Change = fn(&mut Config, &mut RunFacts);
+        let changes: [(&str, Change); 9] = [
+            ("model", |config, facts| {
+                config.model.d_model = 512;
+                facts.parameters = 60_000_000;
+            }),
+            ("model.dropout", |config, facts| {
+                config.model.dropout = 0.0;
+                facts.epochs = 50.0;
+            }),
+            ("text.vocabulary", |config, _| config.text.vocabulary = 32_000),
+            ("train.max_updates", |_, facts| facts.epochs = 0.5),
+            ("train.max_updates", |_, facts| facts.epochs = 400.0),
+            ("data.batch_tokens", |config, facts| {
+                config.data.batch_tokens = 65_536;
+                facts.updates_per_epoch = 8;
+            }),
+            ("train.warmup_updates", |config, _| config.train.warmup_updates = 1500),
+            ("train.initialisation", |config, _| {
+                config.train.initialisation = Initialisation::Xavier;
+            }),
+            ("data.valid", |_, facts| facts.valid_pairs = 12),
+        ];
+        for (key, change) in changes {
+            let (mut config, mut facts) = (captions(), CAPTIONS);
+            change(&mut config, &mut facts);
+            assert_eq!(keys(&config, &facts), [key]);
+        }
+        let mut config = captions();
+        config.train.validate_every = 2001;
+        assert_eq!(keys(&config, &CAPTIONS), ["train.validate_every"]);
+        config = captions();
+        config.model.encoder_layers = 8;
+        config.train.warmup_updates = 100;
+        assert_eq!(keys(&config, &CAPTIONS), ["train.warmup_updates"]);
+    }
+
+    #[test]
+    fn models_grow_with_the_text_and_shrink_with_the_time() {
+        let facts = |pairs| TextFacts {
+            pairs,
+            characters: [60 * pairs, 60 * pairs],
+            has_spaces: [true; 2],
+        };
+        let own = |pairs| Fitting::for_text_and_smaller(&facts(pairs))[0];
+        let sizes = [3_000, 29_000, 200_000, 1_000_000, 5_000_000, 50_000_000].map(|pairs| own(pairs).d_model);
+        assert_eq!(sizes, [128, 128, 256, 384, 512, 512]);
+        let all = Fitting::for_text_and_smaller(&facts(5_000_000));
+        let widths: Vec<(usize, usize)> = all.iter().map(|fitting| (fitting.d_model, fitting.layers)).collect();
+        assert_eq!(widths, [(512, 6), (384, 5), (256, 4), (128, 4), (128, 3)]);
+        // Small models of much text keep its vocabulary, and its light dropout and usual batches.
+        assert!(
+            all.iter()
+                .all(|fitting| fitting.vocabulary == 24_000 && fitting.dropout <= 0.1)
+        );
+        assert_eq!(all[4].batch_tokens, 4096);
+        assert_eq!(own(3_000).batch_tokens, 1024);
+    }
 }

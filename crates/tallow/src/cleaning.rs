@@ -1,9 +1,9 @@
 //! Cleaning corpora: which pairs are kept, which are dropped, and why.
 
 use crate::Result;
-use crate::card;
 use crate::config::Config;
 use crate::error::{WithContext, bail};
+use crate::languages::{languages_of, rules_with_languages};
 use crate::notice::{Listener, Work};
 use crate::preparation::with_kept_text;
 use crate::run_record::InitRecord;
@@ -24,23 +24,7 @@ pub fn rules(config: &Config) -> Option<CleanConfig> {
         .data
         .clean
         .as_ref()
-        .map(|rules| with_languages(rules.clone(), config))
-}
-
-fn with_languages(rules: CleanConfig, config: &Config) -> CleanConfig {
-    let known = || {
-        // A code that cannot be told from others is no reason to refuse text.
-        let code = |code: Option<String>| {
-            code.filter(|code| CleanConfig::knows_language(code))
-                .unwrap_or_default()
-        };
-        card::languages(config).map(code)
-    };
-    let languages = rules.languages.clone().unwrap_or_else(known);
-    CleanConfig {
-        languages: Some(languages),
-        ..rules
-    }
+        .map(|rules| rules_with_languages(rules.clone(), languages_of(config)))
 }
 
 /// Prepares rules for corpora, which are read for this. If a model is to score pairs, it does. `folder` is for
@@ -133,7 +117,7 @@ pub struct Dropped {
 /// # Errors
 /// When text cannot be read, or the folder cannot be written.
 pub fn clean(config: &Config, folder: &Path, listener: &dyn Listener) -> Result<Vec<CleanReport>> {
-    let rules = with_languages(config.data.clean.clone().unwrap_or_default(), config);
+    let rules = rules_with_languages(config.data.clean.clone().unwrap_or_default(), languages_of(config));
     let is_used = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     if is_used || folder.is_file() {
         bail!(
@@ -248,6 +232,7 @@ impl Output {
             Ok::<Written, crate::Error>((path, BufWriter::new(file)))
         };
         let mut cleaned = CorpusFiles {
+            name: files.name.clone(),
             source_prefix: files.source_prefix.clone(),
             target_prefix: files.target_prefix.clone(),
             weight: files.weight,

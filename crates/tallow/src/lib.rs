@@ -61,6 +61,7 @@ pub mod hub;
 pub mod humanize;
 pub mod initial;
 mod job;
+mod languages;
 pub mod look;
 mod notice;
 mod page;

@@ -90,6 +90,7 @@ fn print(report: &CleanReport, out: &mut impl Write) -> Result<()> {
 /// A corpus as an entry of a config.
 fn entry(files: &CorpusFiles) -> String {
     let quoted = |path: &std::path::PathBuf| format!("{:?}", path.to_string_lossy());
+    let name = files.name.iter().map(|name| format!("name = {name:?}"));
     let keys = [
         ("source", &files.source),
         ("target", &files.target),
@@ -98,5 +99,5 @@ fn entry(files: &CorpusFiles) -> String {
     let given = keys
         .iter()
         .filter_map(|(key, path)| Some(format!("{key} = {}", quoted(path.as_ref()?))));
-    format!("{{ {} }}", given.collect::<Vec<_>>().join(", "))
+    format!("{{ {} }}", name.chain(given).collect::<Vec<_>>().join(", "))
 }

@@ -5,14 +5,15 @@ mod config_text;
 mod speed;
 mod split;
 
-use crate::advice::{Fitting, TextFacts, epochs_that_serve, target_tokens};
+use crate::advice::{Fitting, epochs_that_serve, target_tokens};
 use crate::error::{WithContext, bail};
+use crate::languages::languages_of;
 use crate::notice::{Listener, Notice};
 use crate::{Config, Result};
 use config_text::{Choices, config_text};
 pub use split::Split;
 use std::path::{Path, PathBuf};
-use tallow_data::{CleanConfig, CorpusFiles};
+use tallow_data::CorpusFiles;
 
 /// What a project begins with.
 #[derive(Clone, Debug)]
@@ -194,7 +195,7 @@ fn languages(plan: &ProjectPlan) -> Result<[Option<String>; 2]> {
         None => {
             let mut config = Config::default();
             config.data.train = vec![plan.corpus.clone()];
-            crate::card::languages(&config)
+            languages_of(&config)
         }
     };
     let of_card = tallow_train::CardConfig {
@@ -209,27 +210,6 @@ fn languages(plan: &ProjectPlan) -> Result<[Option<String>; 2]> {
         bail!("source and target have the same language; give both codes");
     }
     Ok(found)
-}
-
-/// The rules of cleaning with these languages, as far as text of them can be told from other text.
-fn rules(languages: &[Option<String>; 2]) -> CleanConfig {
-    let code = |code: &Option<String>| {
-        code.clone()
-            .filter(|code| CleanConfig::knows_language(code))
-            .unwrap_or_default()
-    };
-    CleanConfig {
-        languages: Some(languages.each_ref().map(code)),
-        ..CleanConfig::default()
-    }
-}
-
-/// What is known of the text that the size of a model follows from.
-impl Split {
-    /// The facts about the training text.
-    pub fn facts(&self) -> TextFacts {
-        self.facts
-    }
 }
 
 #[cfg(test)]

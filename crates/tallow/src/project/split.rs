@@ -1,15 +1,16 @@
 //! Splitting parallel text into training, validation and test sets that share nothing.
 
-use super::{ProjectPlan, rules};
+use super::ProjectPlan;
 use crate::Result;
 use crate::advice::TextFacts;
 use crate::error::{WithContext, bail};
+use crate::languages::rules_with_languages;
 use crate::notice::{Listener, Work};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use tallow_data::{Cleaning, CorpusFiles, PairReader, Rule, is_blank, keyed_hash, simplified};
+use tallow_data::{CleanConfig, Cleaning, CorpusFiles, PairReader, Rule, is_blank, keyed_hash, simplified};
 
 /// The most pairs of a set: more measure a score no better.
 const MOST_HELD_OUT: usize = 2000;
@@ -79,7 +80,8 @@ pub(super) fn split(
     languages: &[Option<String>; 2],
     listener: &dyn Listener,
 ) -> Result<Split> {
-    let rules = Cleaning::of_single_pairs(&rules(languages));
+    let rules = rules_with_languages(CleanConfig::default(), languages.clone());
+    let rules = Cleaning::of_single_pairs(&rules);
     let mut split = Split {
         files: Default::default(),
         pairs: [0; 3],

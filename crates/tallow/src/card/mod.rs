@@ -1,18 +1,21 @@
 //! The text of a model card about a run.
 
+mod scores;
+mod training;
+
+use crate::Result;
 use crate::config::Config;
 use crate::hub::Reference;
 use crate::humanize::thousands;
+use crate::languages::languages_of;
 use crate::run_record::{DataRecord, InitRecord, PairCounts, RunRecord};
-use crate::{Result, TestScores};
+pub use scores::add_scores;
 use serde_json::Value;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
-use tallow_data::{CleanConfig, CorpusFiles, DataConfig, EvaluationSets};
+use std::path::Path;
 use tallow_model::{Architecture, NPZ_FILE, Norm, Params, marian_mt_faults, npz_faults};
-use tallow_score::{ScoreConfig, SentencePieceFile, to_json};
-use tallow_text::{TextConfig, Tokenizers};
-use tallow_train::{CardConfig, ModelCard, TrainConfig};
+use tallow_text::Tokenizers;
+use tallow_train::ModelCard;
 
 /// The marks around the part of a card that explains how to use the model in its present form.
 const USE: [&str; 2] = ["<!-- use -->", "<!-- end of use -->"];
@@ -28,7 +31,7 @@ pub fn of_run(
     params: &Params,
     tokenizers: &Tokenizers,
 ) -> Result<ModelCard> {
-    let languages = languages(config);
+    let languages = languages_of(config);
     let title = config.card.title.as_ref().unwrap_or(&config.name);
     let mut marian = marian_mt_faults(architecture);
     marian.extend(tokenizers.why_not_marian_tokenizer().map(|error| error.to_string()));
@@ -76,65 +79,9 @@ pub fn of_run(
         USE[1]
     );
     after += &data(record)?;
-    after += &training(config, record)?;
+    after += &training::training(config, record)?;
     after += &licence(config, record);
     Ok(ModelCard::new(&head, &before, &after))
-}
-
-/// Puts the scores of the test sets into a model's card. The result is false if the card has no place for them.
-///
-/// # Errors
-/// When the card cannot be read or written.
-pub fn add_scores(config: &Config, directory: &Path, tests: &[TestScores]) -> Result<bool> {
-    let mut head = format!("model-index:\n- name: {}\n  results:\n", quoted(&config.name));
-    let mut text = String::new();
-    for (test, set) in tests.iter().zip(config.data.test.iter()) {
-        let name = test.name.clone().unwrap_or_else(|| corpus_name(set));
-        write!(
-            head,
-            "  - task:\n      type: translation\n    dataset:\n      name: {}\n      type: text\n    metrics:\n",
-            quoted(&name)
-        )?;
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        write!(
-            text,
-            "| test set {}, {} | score | signature |\n|---|---|---|\n",
-            in_a_cell(&name),
-            config.decode.summary()
-        )?;
-        add_scores_of(test, &mut head, &mut text)?;
-    }
-    Ok(ModelCard::add_scores(directory, &head, &text)?)
-}
-
-/// Adds the scores of one set to the head of a card, and to its table.
-fn add_scores_of(test: &TestScores, head: &mut String, text: &mut String) -> Result<()> {
-    let TestScores {
-        scores, exact_match, ..
-    } = test;
-    if scores.is_empty() {
-        writeln!(
-            head,
-            "    - type: exact_match\n      value: {exact_match:.2}\n      name: exact match"
-        )?;
-    }
-    for score in scores {
-        let json = to_json(std::slice::from_ref(score), 2);
-        let (name, value) = (json["name"].as_str().unwrap_or_default(), &json["score"]);
-        let signature = json["signature"].as_str().unwrap_or_default();
-        writeln!(text, "| {name} | {value} | `{}` |", in_a_cell(signature))?;
-        let metric = name.to_ascii_lowercase();
-        let metric = metric.trim_end_matches(|c: char| c.is_ascii_digit() || c == '+');
-        writeln!(
-            head,
-            "    - type: {metric}\n      value: {value}\n      name: {}",
-            quoted(&format!("{name}|{signature}"))
-        )?;
-    }
-    writeln!(text, "| exact match | {exact_match:.1} % | |")?;
-    Ok(())
 }
 
 /// The card of an exported model: the model's own card if it has one that is text, else a new one. `commit` is the
@@ -215,42 +162,6 @@ fn quoted(text: &str) -> String {
 /// Text in a cell of a Markdown table.
 fn in_a_cell(text: &str) -> String {
     text.replace('|', "\\|")
-}
-
-fn corpus_name(corpus: &CorpusFiles) -> String {
-    let given = [&corpus.source, &corpus.tsv, &corpus.tmx, &corpus.po];
-    let path = given.into_iter().find_map(Option::as_ref);
-    let name = path.and_then(|path| path.file_name());
-    name.map_or("test set".into(), |name| name.to_string_lossy().into_owned())
-}
-
-/// The languages of both sides: those of the config, or else the extensions of the files, if those have two letters
-/// each.
-pub(crate) fn languages(config: &Config) -> [Option<String>; 2] {
-    let first = config.data.train.first();
-    let extension = |path: Option<&std::path::PathBuf>| {
-        let mut path = path?.clone();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "gz" || extension == "zst")
-        {
-            path.set_extension("");
-        }
-        let code = path.extension()?.to_str()?.to_owned();
-        (code.len() == 2 && code.chars().all(|c| c.is_ascii_lowercase())).then_some(code)
-    };
-    let source = extension(first.and_then(|files| files.source.as_ref()));
-    let target = extension(first.and_then(|files| files.target.as_ref()));
-    let (source, target) = if source == target {
-        (None, None)
-    } else {
-        (source, target)
-    };
-    let card = &config.card;
-    [
-        card.source_language.clone().or(source),
-        card.target_language.clone().or(target),
-    ]
 }
 
 fn shape(config: &Config, architecture: &Architecture, params: &Params) -> String {
@@ -397,71 +308,6 @@ fn begun_with(record: &RunRecord) -> Option<Begun<'_>> {
     })
 }
 
-/// The training part of a card: the config, without the places of files and without the section `[card]`, which the
-/// card shows already.
-fn training(config: &Config, record: &RunRecord) -> Result<String> {
-    let name = |path: &PathBuf| PathBuf::from(path.file_name().unwrap_or_default());
-    let corpus = |corpus: &CorpusFiles| CorpusFiles {
-        source: corpus.source.as_ref().map(name),
-        target: corpus.target.as_ref().map(name),
-        tsv: corpus.tsv.as_ref().map(name),
-        tmx: corpus.tmx.as_ref().map(name),
-        po: corpus.po.as_ref().map(name),
-        alignments: corpus.alignments.as_ref().map(name),
-        ..corpus.clone()
-    };
-    let sets = |sets: &EvaluationSets| EvaluationSets::from(sets.iter().map(corpus).collect::<Vec<_>>());
-    let config = Config {
-        output: None,
-        init: config
-            .init
-            .as_deref()
-            .map(|model| without_place(model, record.init.as_ref().and_then(|init| init.commit.as_deref()))),
-        text: TextConfig {
-            path: config.text.path.as_ref().map(name),
-            ..config.text.clone()
-        },
-        data: DataConfig {
-            train: config.data.train.iter().map(corpus).collect(),
-            valid: sets(&config.data.valid),
-            test: sets(&config.data.test),
-            prepared: None,
-            clean: config.data.clean.clone().map(|rules| CleanConfig {
-                model: rules.model.as_ref().map(name),
-                ..rules
-            }),
-            ..config.data.clone()
-        },
-        score: ScoreConfig {
-            sentencepiece: config.score.sentencepiece.as_ref().map(|file| {
-                let path = file.path().file_name().unwrap_or_default();
-                SentencePieceFile::new(path)
-            }),
-            ..config.score.clone()
-        },
-        train: TrainConfig {
-            valid_command: config.train.valid_command.iter().map(|word| last_part(word)).collect(),
-            ..config.train.clone()
-        },
-        card: CardConfig::default(),
-        ..config.clone()
-    };
-    let config = config.to_toml()?;
-    let mut fence = "```".to_string();
-    while config.contains(&fence) {
-        fence.push('`');
-    }
-    Ok(format!(
-        "\n## Training\n\n`tallow train` with this config, of which defaults are a part, beside files of these names:\n\n{fence}toml\n\
-         {config}{fence}\n"
-    ))
-}
-
-/// What follows the last `/` of a word: the name of a file without its folder.
-fn last_part(word: &str) -> String {
-    word.rsplit('/').next().unwrap_or(word).to_owned()
-}
-
 /// The name of a model that came from the Hub with this commit, or else the last part of a path: a card should not tell
 /// where files lie on somebody's machine.
 fn without_place(model: &str, commit: Option<&str>) -> String {
@@ -488,52 +334,6 @@ fn licence(config: &Config, record: &RunRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn config(source: &str, target: &str) -> Config {
-        Config {
-            name: "run".into(),
-            data: DataConfig {
-                train: vec![CorpusFiles::two_files(source, target)],
-                ..DataConfig::default()
-            },
-            ..Config::default()
-        }
-    }
-
-    #[test]
-    fn the_config_of_a_card_tells_no_places() {
-        let mut config = config("/home/me/train.en", "/home/me/train.de");
-        config.output = Some("/home/me/out".into());
-        config.init = Some("/home/me/models/begun".into());
-        config.data.test = CorpusFiles::tsv("../secret/test.tsv").into();
-        config.text.path = Some("/home/me/vocabulary".into());
-        config.score.sentencepiece = Some(SentencePieceFile::new("/home/me/flores.model"));
-        config.data.clean = Some(CleanConfig {
-            model: Some("/home/me/runs/judge".into()),
-            ..CleanConfig::default()
-        });
-        config.train.valid_command = vec!["python3".into(), "/home/me/comet.py".into()];
-        config.card.notes = Some("```\nnot the end\n```".into());
-        let text = training(&config, &RunRecord::default()).unwrap();
-        for place in ["home", "secret", "not the end"] {
-            assert!(!text.contains(place), "{text}");
-        }
-        for name in [
-            "\"train.en\"",
-            "\"test.tsv\"",
-            "\"begun\"",
-            "\"vocabulary\"",
-            "\"flores.model\"",
-            "\"judge\"",
-            "\"comet.py\"",
-        ] {
-            assert!(text.contains(name), "{name}\n{text}");
-        }
-        // The fence must be longer than any fence inside it.
-        config.init = Some("a/```b".into());
-        let text = training(&config, &RunRecord::default()).unwrap();
-        assert!(text.contains("\n````toml\n") && text.ends_with("\n````\n"), "{text}");
-    }
 
     #[test]
     fn what_a_run_began_with() {
@@ -576,17 +376,6 @@ mod tests {
         assert_eq!(quoted("a: \"b\"\n#c"), r##""a: \"b\"\n#c""##);
         assert_eq!(quoted("\u{7f}\u{85}\u{2028}ü"), "\"\\u007f\\u0085\\u2028ü\"");
         assert_eq!(in_a_cell("a|b"), "a\\|b");
-    }
-
-    #[test]
-    fn languages_are_the_ends_of_names() {
-        let of = |source: &str, target: &str| languages(&config(source, target)).map(Option::unwrap_or_default);
-        assert_eq!(of("a/train.lc.en", "b.de.gz"), ["en", "de"]);
-        assert_eq!(of("train.src", "train.tgt"), ["", ""]);
-        assert_eq!(of("en/train.tx", "de/train.tx"), ["", ""]);
-        let mut config = config("train.en", "train.de");
-        config.card.target_language = Some("nds".into());
-        assert_eq!(languages(&config).map(Option::unwrap_or_default), ["en", "nds"]);
     }
 
     #[test]
