@@ -8,12 +8,12 @@ const NOT_LIBRARIES: [&str; 2] = ["tallow-cli", "tallow-fuzz"];
 
 /// Flags that a text may name: a file, the flag, and the reason.
 const ALLOWED: [(&str, &str, &str); 6] = [
-    ("tallow/src/card.rs", "--form", CARD),
-    ("tallow/src/card.rs", "--model", CARD),
-    ("tallow/src/card.rs", "--model_path", CARD),
-    ("tallow/src/card.rs", "--output", CARD),
-    ("tallow/src/card.rs", "--output_dir", CARD),
-    ("tallow/src/card.rs", "--vocab_paths", CARD),
+    ("tallow/src/card/mod.rs", "--form", CARD),
+    ("tallow/src/card/mod.rs", "--model", CARD),
+    ("tallow/src/card/mod.rs", "--model_path", CARD),
+    ("tallow/src/card/mod.rs", "--output", CARD),
+    ("tallow/src/card/mod.rs", "--output_dir", CARD),
+    ("tallow/src/card/mod.rs", "--vocab_paths", CARD),
 ];
 const CARD: &str = "a card of a model shows commands of a shell";
 
