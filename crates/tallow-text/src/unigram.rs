@@ -24,9 +24,17 @@ const RESTORED_STEP: f64 = 1e-4;
 /// reached. Learning runs on one thread, because sums over several threads would depend on their number.
 ///
 /// # Errors
-/// If the learner of the `tokenizers` library fails.
+/// If the stretches have more characters than the learner can sort, or if the learner of the `tokenizers` library
+/// fails.
 pub(crate) fn learn(stretches: &WordCounts, alphabet: &Alphabet, size: usize) -> Result<Vec<(String, f64)>, TextError> {
     let failed = |reason: &dyn std::fmt::Display| TextError::Learn(reason.to_string());
+    // Each stretch is followed by one more character.
+    let characters: usize = stretches.keys().map(|stretch| stretch.chars().count() + 1).sum();
+    if characters >= u32::MAX as usize {
+        return Err(failed(
+            &"the text has more than 4,294,967,294 characters in different stretches; lower text.sample_lines",
+        ));
+    }
     let sentences = small_counts(stretches)
         .into_iter()
         .map(|(stretch, count)| (stretch.to_owned(), count))
