@@ -233,6 +233,7 @@ fn corpus() -> Arc<Corpus> {
 pub(crate) fn trainer_parts(run: RunDirectory) -> TrainerParts {
     let architecture = architecture(ModelConfig::default());
     TrainerParts {
+        group: tallow_comm::Group::alone(),
         params: params(&architecture),
         architecture,
         logits_bias: None,

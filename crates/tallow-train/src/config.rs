@@ -2,6 +2,7 @@
 
 use crate::{DropoutKey, GradientOptions, Measure, Workers};
 use serde::{Deserialize, Serialize};
+use tallow_comm::Wire;
 use tallow_data::MEAN;
 use tallow_decode::{DecodeConfig, Utility};
 use tallow_model::Initialisation;
@@ -63,6 +64,26 @@ impl ComputeKind {
             Self::F32 => "f32",
             Self::Bf16x3 => "bf16x3",
             Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// The number format in which gradients travel between processes. Sums are always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReduceKind {
+    /// 32-bit floating point: the sum does not depend on the processes that the workers belong to.
+    #[default]
+    F32,
+    /// bfloat16: half of the traffic. Each process's gradient is rounded before it is added.
+    Bf16,
+}
+
+impl From<ReduceKind> for Wire {
+    fn from(kind: ReduceKind) -> Self {
+        match kind {
+            ReduceKind::F32 => Self::F32,
+            ReduceKind::Bf16 => Self::Bf16,
         }
     }
 }
@@ -182,6 +203,13 @@ pub struct TrainConfig {
     pub workers: Workers,
     /// The number of threads inside each operation of a worker. Default 1.
     pub threads_per_worker: usize,
+    /// With several processes: whether each keeps the moments of a share of the parameters only and updates these.
+    /// Does not change the result. Default `true`.
+    pub shard_optimizer: bool,
+    /// With several processes: the number format in which gradients travel between them. Default `f32`.
+    pub reduce: ReduceKind,
+    /// With several processes: how many seconds they wait for each other before they take one for lost. Default 600.
+    pub rank_timeout: u64,
 }
 
 impl Default for TrainConfig {
@@ -224,6 +252,9 @@ impl Default for TrainConfig {
             samples: 3,
             workers: Workers::Auto,
             threads_per_worker: 1,
+            shard_optimizer: true,
+            reduce: ReduceKind::F32,
+            rank_timeout: 600,
         }
     }
 }
@@ -278,6 +309,7 @@ impl TrainConfig {
             ("keep_last", self.keep_last as u64),
             ("threads_per_worker", self.threads_per_worker as u64),
             ("valid_command_seconds", self.valid_command_seconds),
+            ("rank_timeout", self.rank_timeout),
         ];
         for (key, value) in counts {
             if value == 0 {

@@ -1,6 +1,7 @@
 //! The errors of training.
 
 use std::path::PathBuf;
+use tallow_comm::CommError;
 use tallow_data::{DataError, WorkerLost};
 use tallow_decode::DecodeError;
 use tallow_model::ModelError;
@@ -70,6 +71,15 @@ pub enum TrainError {
     /// A worker thread ended before its work was done.
     #[error("a training worker ended unexpectedly")]
     Worker,
+    /// Other processes of the run do not answer.
+    #[error("the processes of this run do not work together any more: {0}")]
+    Group(#[from] CommError),
+    /// The root of the group has ended the run, and says why.
+    #[error("rank 0 has ended the run")]
+    EndedByRoot,
+    /// A message of another process has an unknown form.
+    #[error("rank 0 sent something else than a state of the run: {0}")]
+    Message(#[from] serde_json::Error),
     /// There is nothing to average.
     #[error("{0}")]
     Average(String),

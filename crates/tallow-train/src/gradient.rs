@@ -1,10 +1,13 @@
 //! The gradient of one batch, computed by several workers.
 
 use crate::TrainError;
+use crate::flat::Flat;
 use crate::parallel::share;
 use candle_core::{Device, Tensor};
+use std::ops::Range;
+use tallow_comm::tree_fold;
 use tallow_data::{Batch, Example, FlatBatch, in_order};
-use tallow_model::{GuidedAlignment, LossOptions, Parameter, Params, Pass, Tokens, Transformer};
+use tallow_model::{GuidedAlignment, LossOptions, Params, Pass, Tokens, Transformer};
 use tallow_ops::profile::{Operation, span};
 use tallow_ops::{Compute, DropoutStream, gather_gradients};
 
@@ -44,20 +47,32 @@ impl Gradients {
     /// # Errors
     /// Errors of the tensor operations.
     pub fn norm(&self, workers: usize) -> Result<f64, TrainError> {
-        let mut sums = vec![0f64; self.tensors.len()];
-        let pieces: Vec<_> = self.tensors.iter().zip(&mut sums).collect();
-        share(
-            pieces,
-            workers,
-            |(tensor, _)| tensor.elem_count(),
-            |(tensor, sum)| {
-                let _span = span(Operation::GradientSum);
-                *sum = tallow_ops::sum_of_squares_no_grad(tensor)?;
-                Ok(())
-            },
-        )?;
-        Ok(sums.iter().sum::<f64>().sqrt() / self.target_tokens as f64)
+        let Some(device) = self.tensors.first().map(Tensor::device) else {
+            return Ok(0.0);
+        };
+        let flat = Flat::new(self.tensors.iter().map(Tensor::elem_count), device);
+        let mut cuts = Vec::new();
+        for cut in flat.cuts(0..flat.len()) {
+            cuts.push(cut.of(&self.tensors[cut.parameter])?);
+        }
+        Ok(sums_of_squares(&cuts, workers)?.iter().sum::<f64>().sqrt() / self.target_tokens as f64)
     }
+}
+
+/// The sum of the squares of each tensor.
+pub(crate) fn sums_of_squares(tensors: &[Tensor], workers: usize) -> Result<Vec<f64>, TrainError> {
+    let mut sums = vec![0f64; tensors.len()];
+    share(
+        tensors.iter().zip(&mut sums).collect(),
+        workers,
+        |(tensor, _)| tensor.elem_count(),
+        |(tensor, sum)| {
+            let _span = span(Operation::GradientSum);
+            *sum = tallow_ops::sum_of_squares_no_grad(tensor)?;
+            Ok(())
+        },
+    )?;
+    Ok(sums)
 }
 
 /// The key of a batch's dropout masks.
@@ -105,8 +120,25 @@ pub fn gradients(
     options: GradientOptions,
     device: &Device,
 ) -> Result<Gradients, TrainError> {
+    let workers = options.workers;
+    let slots = of_workers(model, params, batch, options, (0..workers, workers), device)?;
+    if slots.is_empty() {
+        return Err(TrainError::Data(tallow_data::DataError::NoCorpus));
+    }
+    sum_of_workers(params, slots, workers)?.ok_or(TrainError::Worker)
+}
+
+/// The gradients of some workers, whose numbers among `all` workers are given. Workers beyond the number of sentences
+/// have none.
+fn of_workers(
+    model: &Transformer,
+    params: &Params,
+    mut batch: Batch,
+    options: GradientOptions,
+    (numbers, all): (Range<usize>, usize),
+    device: &Device,
+) -> Result<Vec<Gradients>, TrainError> {
     let architecture = model.architecture();
-    let mut batch = batch;
     if let Some(key) = options.dropout {
         // Within an update, every sentence has its own number, even if it occurs twice.
         for (row, example) in batch.examples.iter_mut().enumerate() {
@@ -125,35 +157,62 @@ pub fn gradients(
     };
     let (of_source, of_target) = architecture.multiplications();
     let cost = |pair: &Example| pair.source.len() * of_source + pair.target.len() * of_target;
-    let shards = batch.shards(options.workers, cost);
-    let mut results = in_order(shards.len(), &shards, work)?.into_iter();
-    let Some(mut sum) = results.next() else {
-        return Err(TrainError::Data(tallow_data::DataError::NoCorpus));
-    };
-    let others: Vec<Gradients> = results.collect();
-    for other in &others {
-        sum.loss += other.loss;
-        sum.target_tokens += other.target_tokens;
-        sum.alignment_loss += other.alignment_loss;
-        sum.linked_tokens += other.linked_tokens;
-    }
-    let pieces: Vec<_> = params.iter().zip(&mut sum.tensors).enumerate().collect();
-    let size = |(_, (parameter, _)): &(usize, (&Parameter, &mut Tensor))| parameter.var.elem_count();
-    share(pieces, options.workers, size, |(i, (parameter, tensor))| {
-        let _span = span(Operation::GradientSum);
-        for other in &others {
-            *tensor = (&*tensor + &other.tensors[i])?;
-        }
-        if let Some(row) = parameter.frozen_row {
-            *tensor = without_row(tensor, row)?;
-        }
-        Ok(())
-    })?;
-    Ok(sum)
+    let shards = batch.shards(all, cost);
+    let own = &shards[numbers.start.min(shards.len())..numbers.end.min(shards.len())];
+    in_order(own.len(), own, work)
 }
 
-/// The sum of the gradients of an update. It covers `batches` batches, or as many as are left, each with its own
-/// dropout masks.
+/// The sum over workers, without frozen rows, in the order of [`tree_fold`]; `None` if there are none. The parameters
+/// are divided among threads, whose number does not matter.
+pub(crate) fn sum_of_workers(
+    params: &Params,
+    slots: Vec<Gradients>,
+    threads: usize,
+) -> Result<Option<Gradients>, TrainError> {
+    let mut of_parameters: Vec<Vec<Option<Tensor>>> = params.iter().map(|_| Vec::new()).collect();
+    let mut losses = Vec::with_capacity(slots.len());
+    for mut slot in slots {
+        let tensors = std::mem::take(&mut slot.tensors);
+        for (of_parameter, tensor) in of_parameters.iter_mut().zip(tensors) {
+            of_parameter.push(Some(tensor));
+        }
+        losses.push(Some(slot));
+    }
+    let Some(mut sum) = tree_fold(losses, Gradients::add)? else {
+        return Ok(None);
+    };
+    let mut sums: Vec<Option<Tensor>> = vec![None; of_parameters.len()];
+    share(
+        params.iter().zip(of_parameters).zip(&mut sums).collect(),
+        threads,
+        |((parameter, _), _)| parameter.var.elem_count(),
+        |((parameter, tensors), sum)| {
+            let _span = span(Operation::GradientSum);
+            *sum = tree_fold(tensors, |sum, other| {
+                *sum = (&*sum + other)?;
+                Ok::<_, TrainError>(())
+            })?;
+            if let (Some(row), Some(tensor)) = (parameter.frozen_row, sum) {
+                *tensor = without_row(tensor, row)?;
+            }
+            Ok(())
+        },
+    )?;
+    sum.tensors = sums.into_iter().flatten().collect();
+    Ok(Some(sum))
+}
+
+/// The gradients of an update, before workers are added up.
+#[derive(Debug)]
+pub(crate) struct OfWorkers {
+    /// The gradients of this rank's workers, without those that had no sentences.
+    pub(crate) gradients: Vec<Gradients>,
+    /// How many of all workers had sentences: the first ones.
+    pub(crate) used: usize,
+}
+
+/// The gradients of an update, by workers. It covers `batches` batches, or as many as are left, each with its own
+/// dropout masks. `numbers` are the workers of this rank, among `all`.
 ///
 /// # Errors
 /// Errors of `next`, which returns batches until none is left. Also when there was no batch at all, and when the model
@@ -163,23 +222,31 @@ pub(crate) fn accumulated(
     params: &Params,
     batches: u64,
     options: GradientOptions,
+    (numbers, all): (Range<usize>, usize),
     mut next: impl FnMut() -> Result<Option<Batch>, TrainError>,
     device: &Device,
-) -> Result<Gradients, TrainError> {
-    let mut sum: Option<Gradients> = None;
+) -> Result<OfWorkers, TrainError> {
+    let mut sums: Vec<Gradients> = Vec::new();
+    let mut used = 0;
     for micro_batch in 0..batches {
         let Some(batch) = next()? else { break };
+        used = used.max(batch.examples.len().min(all));
         let options = GradientOptions {
             dropout: options.dropout.map(|key| DropoutKey { micro_batch, ..key }),
             ..options
         };
-        let gradient = gradients(model, params, batch, options, device)?;
-        match &mut sum {
-            Some(sum) => sum.add(&gradient)?,
-            None => sum = Some(gradient),
+        let of_batch = of_workers(model, params, batch, options, (numbers.clone(), all), device)?;
+        for (worker, gradient) in of_batch.into_iter().enumerate() {
+            match sums.get_mut(worker) {
+                Some(sum) => sum.add(&gradient)?,
+                None => sums.push(gradient),
+            }
         }
     }
-    sum.ok_or(TrainError::Worker)
+    match used {
+        0 => Err(TrainError::Worker),
+        _ => Ok(OfWorkers { gradients: sums, used }),
+    }
 }
 
 fn shard_gradients(

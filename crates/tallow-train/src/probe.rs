@@ -1,6 +1,6 @@
 //! Measures how fast a run will be.
 
-use crate::gradient::accumulated;
+use crate::gradient::{accumulated, sum_of_workers};
 use crate::proof::ModelSubject;
 use crate::{Optimizer, TrainConfig, TrainError};
 use serde::Serialize;
@@ -78,7 +78,9 @@ pub fn measure_speed(
             next.next()
                 .map_or(Err(TrainError::Worker), |number| Ok(Some(window.batch(number))))
         };
-        let sum = accumulated(&model, &params, accumulate, options, batch, subject.device)?;
+        let workers = (0..subject.workers, subject.workers);
+        let of_workers = accumulated(&model, &params, accumulate, options, workers, batch, subject.device)?;
+        let sum = sum_of_workers(&params, of_workers.gradients, subject.workers)?.ok_or(TrainError::Worker)?;
         let norm = sum.norm(subject.workers)?;
         let rate = subject
             .train

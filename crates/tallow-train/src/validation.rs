@@ -3,6 +3,7 @@
 use crate::{Measure, TrainError, ValidCommand};
 use candle_core::Device;
 use std::fmt;
+use tallow_comm::Group;
 use tallow_data::{Corpus, fixed_batches, in_order};
 use tallow_decode::{DecodeConfig, DecodeError, Translation, Translator};
 use tallow_model::{LossOptions, Pass, Tokens, Transformer};
@@ -142,8 +143,10 @@ impl Validation {
 pub struct ValidationOptions<'a> {
     /// The number of lines to show.
     pub samples: usize,
-    /// The number of threads.
+    /// The number of threads of each process.
     pub workers: usize,
+    /// The processes that share the work.
+    pub group: &'a Group,
     /// A program of the user's that scores the translations, too.
     pub command: Option<ValidCommand<'a>>,
     /// Gets the reason, in words, why this program gave no number.
@@ -155,6 +158,7 @@ impl fmt::Debug for ValidationOptions<'_> {
         f.debug_struct("ValidationOptions")
             .field("samples", &self.samples)
             .field("workers", &self.workers)
+            .field("group", &self.group)
             .field("command", &self.command)
             .finish_non_exhaustive()
     }
@@ -162,10 +166,11 @@ impl fmt::Debug for ValidationOptions<'_> {
 
 impl ValidationSet {
     /// Measures a model: the loss of the references, and the scores of the model's own translations. A model whose
-    /// scores are not finite has none. Validation does not decide whether such a run can be saved.
+    /// scores are not finite has none. Validation does not decide whether such a run can be saved. All processes of the
+    /// group must call this, and the root gets the result.
     ///
     /// # Errors
-    /// When the model or the search fails.
+    /// When the model or the search fails, or another process does not answer.
     pub fn validate(
         &self,
         model: &Transformer,
@@ -173,39 +178,36 @@ impl ValidationSet {
         decode: &DecodeConfig,
         options: ValidationOptions<'_>,
         device: &Device,
-    ) -> Result<Validation, TrainError> {
+    ) -> Result<Option<Validation>, TrainError> {
         let ValidationOptions {
             samples,
             workers,
+            group,
             command,
             on_fault,
         } = options;
-        let (nats, tokens) = perplexity(model, &self.corpus, self.batch_tokens, workers, device)?;
+        let loss = group_loss(model, &self.corpus, self.batch_tokens, (workers, group), device)?;
         let translator = Translator::builder(model.prepare(decode.compute.into())?, tokenizers.clone())
             .config(decode.clone())
             .device(device.clone())
             .seed(0)
             .workers(workers)
             .build()?;
-        let references = std::slice::from_ref(&self.target);
-        let evaluation = match evaluate(
-            &translator,
-            &self.source,
-            references,
-            &self.metrics,
-            &self.score,
-            |_| {},
-        ) {
-            Ok(evaluation) => evaluation,
-            Err(TrainError::Decode(DecodeError::NotFinite)) => {
-                return Ok(Validation {
-                    command: command.map(|_| f64::NAN),
-                    ..Validation::of_broken_model(&self.metrics)
-                });
-            }
-            Err(error) => return Err(error),
+        let Some(translations) = self.group_translations(&translator, group)? else {
+            return Ok(None);
         };
-        let hypotheses = evaluation.hypotheses();
+        let Some((nats, tokens)) = loss else {
+            return Ok(None);
+        };
+        let Some(hypotheses) = translations else {
+            return Ok(Some(Validation {
+                command: command.map(|_| f64::NAN),
+                ..Validation::of_broken_model(&self.metrics)
+            }));
+        };
+        let hypotheses: Vec<&str> = hypotheses.iter().map(String::as_str).collect();
+        let references = std::slice::from_ref(&self.target);
+        let scores = scores(&hypotheses, references, &self.metrics, &self.score)?;
         // The same lines every time, spread over the set.
         let step = (hypotheses.len() / samples.max(1)).max(1);
         let sample = |i: usize| {
@@ -229,19 +231,54 @@ impl ValidationSet {
                 f64::NAN
             })
         });
-        Ok(Validation {
+        Ok(Some(Validation {
             loss,
             perplexity: loss.exp(),
             command,
             sets: Vec::new(),
             samples: (0..hypotheses.len()).step_by(step).take(samples).map(sample).collect(),
-            scores: evaluation
-                .scores
+            scores: scores
                 .into_iter()
                 .map(|(metric, score)| (metric, Some(score)))
                 .collect(),
-        })
+        }))
     }
+
+    /// The translations of all lines, of which each rank makes its share; `None` where the group's root is elsewhere. A
+    /// model whose scores are not finite has none.
+    fn group_translations(
+        &self,
+        translator: &Translator,
+        group: &Group,
+    ) -> Result<Option<Option<Vec<String>>>, TrainError> {
+        let own: Vec<String> = of_rank(&self.source, group).cloned().collect();
+        let own = match translations(translator, &own, |_| {}) {
+            Ok(translations) => Some(translations.iter().map(|line| line.text().to_owned()).collect()),
+            Err(TrainError::Decode(DecodeError::NotFinite)) => None,
+            Err(error) => return Err(error),
+        };
+        if group.is_alone() {
+            return Ok(Some(own));
+        }
+        let Some(of_ranks) = group.gather(serde_json::to_vec(&own)?)? else {
+            return Ok(None);
+        };
+        let mut lines = Vec::with_capacity(of_ranks.len());
+        for of_rank in of_ranks {
+            let Some(of_rank): Option<Vec<String>> = serde_json::from_slice(&of_rank)? else {
+                return Ok(Some(None));
+            };
+            lines.push(of_rank.into_iter());
+        }
+        let size = lines.len();
+        let in_order = (0..self.source.len()).filter_map(|line| lines[line % size].next());
+        Ok(Some(Some(in_order.collect())))
+    }
+}
+
+/// Those of some pieces of work that a rank does: every n-th, so that all ranks have long and short ones.
+fn of_rank<'a, T>(pieces: &'a [T], group: &Group) -> impl Iterator<Item = &'a T> {
+    pieces.iter().skip(group.rank()).step_by(group.size())
 }
 
 /// A model's translations of a set, and their scores.
@@ -274,24 +311,37 @@ pub fn evaluate(
     references: &[Vec<String>],
     metrics: &[&'static dyn Metric],
     score: &ScoreConfig,
-    mut progress: impl FnMut(&[Translation]),
+    progress: impl FnMut(&[Translation]),
 ) -> Result<Evaluation, TrainError> {
+    let mut evaluation = Evaluation {
+        translations: translations(translator, source, progress)?,
+        scores: Vec::new(),
+    };
+    evaluation.scores = scores(&evaluation.hypotheses(), references, metrics, score)?;
+    Ok(evaluation)
+}
+
+fn translations(
+    translator: &Translator,
+    source: &[String],
+    mut progress: impl FnMut(&[Translation]),
+) -> Result<Vec<Translation>, TrainError> {
     let mut translations = Vec::with_capacity(source.len());
     for block in source.chunks(EVALUATED_LINES) {
         translations.extend(translator.translate(block, translations.len() as u64)?);
         progress(&translations);
     }
-    let mut evaluation = Evaluation {
-        translations,
-        scores: Vec::new(),
-    };
-    let hypotheses = evaluation.hypotheses();
-    let scores = metrics
-        .iter()
-        .map(|metric| Ok((*metric, metric.corpus(&hypotheses, references, score)?)))
-        .collect::<Result<_, TrainError>>()?;
-    evaluation.scores = scores;
-    Ok(evaluation)
+    Ok(translations)
+}
+
+fn scores(
+    hypotheses: &[&str],
+    references: &[Vec<String>],
+    metrics: &[&'static dyn Metric],
+    score: &ScoreConfig,
+) -> Result<Vec<(&'static dyn Metric, Score)>, TrainError> {
+    let of = |metric: &&'static dyn Metric| Ok((*metric, metric.corpus(hypotheses, references, score)?));
+    metrics.iter().map(of).collect()
 }
 
 /// The sum of the cross-entropy over all target tokens of a corpus, in nats and without label smoothing, and the number
@@ -306,9 +356,22 @@ pub fn perplexity(
     workers: usize,
     device: &Device,
 ) -> Result<(f64, usize), TrainError> {
+    let workers = (workers, &Group::alone());
+    group_loss(model, corpus, batch_tokens, workers, device)?.ok_or(TrainError::Worker)
+}
+
+/// The same, with work that the ranks of a group share; `None` where the group's root is elsewhere.
+fn group_loss(
+    model: &Transformer,
+    corpus: &Corpus,
+    batch_tokens: usize,
+    (workers, group): (usize, &Group),
+    device: &Device,
+) -> Result<Option<(f64, usize)>, TrainError> {
     let start_id = model.architecture().target_pad_id();
-    let batches = fixed_batches(corpus, batch_tokens.div_ceil(workers));
-    let parts = in_order(workers, &batches, |indices| -> Result<(f64, usize), TrainError> {
+    let batches = fixed_batches(corpus, batch_tokens.div_ceil(workers * group.size()));
+    let own: Vec<_> = of_rank(&batches, group).collect();
+    let parts = in_order(workers, &own, |indices| -> Result<(f64, usize), TrainError> {
         let flat = corpus.batch(indices).flatten(start_id);
         let source = Tokens::from_flat(&flat.source, &flat.source_lengths, device)?;
         let target = Tokens::from_flat(&flat.target_input, &flat.target_lengths, device)?;
@@ -318,7 +381,19 @@ pub fn perplexity(
             .to_scalar::<f32>()?;
         Ok((f64::from(loss), flat.labels.len()))
     })?;
-    Ok(parts
-        .iter()
-        .fold((0.0, 0), |(nats, tokens), part| (nats + part.0, tokens + part.1)))
+    let words = |(nats, tokens): &(f64, usize)| [nats.to_bits(), *tokens as u64];
+    let own = parts.iter().flat_map(words).flat_map(u64::to_ne_bytes).collect();
+    let Some(of_ranks) = group.gather(own)? else {
+        return Ok(None);
+    };
+    // In the order of the batches, whichever rank had them.
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+    let mut of_ranks: Vec<_> = of_ranks.iter().map(|bytes| bytes.chunks_exact(16)).collect();
+    let (mut nats, mut tokens) = (0.0, 0);
+    for batch in 0..batches.len() {
+        let part = of_ranks[batch % group.size()].next().ok_or(TrainError::Worker)?;
+        nats += f64::from_bits(word(&part[..8]));
+        tokens += word(&part[8..]) as usize;
+    }
+    Ok(Some((nats, tokens)))
 }

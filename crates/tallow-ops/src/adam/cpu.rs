@@ -1,14 +1,19 @@
 //! The update in two passes over memory, without temporary tensors.
 
 use super::{AdamOptions, AdamState};
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 
-pub(super) fn update(parameter: &Var, gradient: &Tensor, state: &mut AdamState, options: &AdamOptions) -> Result<()> {
+pub(super) fn update(
+    parameter: &Tensor,
+    gradient: &Tensor,
+    state: &mut AdamState,
+    options: &AdamOptions,
+) -> Result<()> {
     let mut gradient = gradient.contiguous()?;
     if !options.decoupled && options.weight_decay != 0.0 {
         // Adam's weight decay passes through the moments; the division undoes the scaling that follows.
         let decay = options.weight_decay / options.gradient_scale;
-        gradient = (gradient + (parameter.as_tensor().detach() * decay)?)?;
+        gradient = (gradient + (parameter.detach() * decay)?)?;
     }
     state.moments.inplace_op2(&gradient, &Moments(options))?;
     parameter.inplace_op2(&state.moments, &Step(options))

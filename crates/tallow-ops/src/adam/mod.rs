@@ -4,7 +4,7 @@ mod cpu;
 mod reference;
 
 use crate::backend::Backend;
-use candle_core::{DType, Result, Tensor, Var, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 /// The settings of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +35,7 @@ pub struct AdamState {
 }
 
 impl AdamState {
-    /// Zero moments for a parameter.
+    /// Zero moments for a parameter, or for a part of one.
     ///
     /// # Errors
     /// Those of the tensor operations.
@@ -68,15 +68,15 @@ impl AdamState {
     }
 }
 
-/// Updates a parameter and its moments in place.
+/// Updates a parameter and its moments in place. The parameter may be a view of a part of a variable.
 ///
 /// # Shapes
-/// `gradient` has the shape of `parameter`; both are f32.
+/// `gradient` has the shape of `parameter`; both are f32, and `parameter` is contiguous.
 ///
 /// # Errors
 /// When shapes or types do not fit.
 pub fn adam_update_no_grad(
-    parameter: &Var,
+    parameter: &Tensor,
     gradient: &Tensor,
     state: &mut AdamState,
     options: &AdamOptions,
@@ -96,7 +96,11 @@ pub fn adam_update_no_grad(
             gradient.dtype()
         );
     }
-    match Backend::of(&[parameter.as_tensor()]) {
+    // A copy would be updated instead.
+    if !parameter.is_contiguous() {
+        bail!("adam: a strided parameter cannot be updated");
+    }
+    match Backend::of(&[parameter]) {
         Backend::Cpu => cpu::update(parameter, gradient, state, options),
         Backend::Reference => reference::update(parameter, gradient, state, options),
     }
@@ -105,7 +109,7 @@ pub fn adam_update_no_grad(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{Device, Var};
 
     /// Compares both implementations over twelve updates; the trainer's tests compare with PyTorch.
     #[test]

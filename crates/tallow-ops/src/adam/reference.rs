@@ -1,9 +1,15 @@
 use super::{AdamOptions, AdamState};
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor};
 
 /// The update in plain tensor operations, on any device.
-pub(super) fn update(parameter: &Var, gradient: &Tensor, state: &mut AdamState, options: &AdamOptions) -> Result<()> {
-    let theta = parameter.as_tensor().detach().flatten_all()?;
+pub(super) fn update(
+    parameter: &Tensor,
+    gradient: &Tensor,
+    state: &mut AdamState,
+    options: &AdamOptions,
+) -> Result<()> {
+    let place = parameter.detach().flatten_all()?;
+    let theta = place.copy()?;
     let mut gradient = (gradient.detach().flatten_all()? * options.gradient_scale)?;
     if !options.decoupled && options.weight_decay != 0.0 {
         gradient = (gradient + (&theta * options.weight_decay)?)?;
@@ -19,5 +25,5 @@ pub(super) fn update(parameter: &Var, gradient: &Tensor, state: &mut AdamState, 
     };
     let next = (kept - ((mean_hat * options.learning_rate)? / (square_hat.sqrt()? + options.epsilon)?)?)?;
     state.moments = Tensor::stack(&[mean, square], 0)?;
-    parameter.set(&next.reshape(parameter.shape())?)
+    place.slice_set(&next, 0, 0)
 }

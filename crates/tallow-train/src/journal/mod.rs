@@ -15,8 +15,10 @@ use charts::Charts;
 use jsonl::Appended;
 use std::time::Instant;
 
-/// The sinks of one session of a run.
-pub(crate) struct Journal<'a> {
+/// The sinks of one session of a run. Of several processes, only the root has any.
+pub(crate) struct Journal<'a>(Option<Sinks<'a>>);
+
+struct Sinks<'a> {
     metrics: Appended,
     timing: Appended,
     charts: Charts,
@@ -34,47 +36,57 @@ impl<'a> Journal<'a> {
         log_every: u64,
         observer: &'a dyn Observer,
     ) -> Result<Self, TrainError> {
-        Ok(Self {
+        Ok(Self(Some(Sinks {
             metrics: Appended::open(run.metrics(), Some(metrics_bytes))?,
             timing: Appended::open(run.timing(), None)?,
             charts: Charts::create(&run.events())?,
             observer,
             log_every,
             begin: Instant::now(),
-        })
+        })))
+    }
+
+    /// A journal without sinks.
+    pub(crate) fn silent() -> Self {
+        Self(None)
     }
 
     /// Reports an event to every sink. The observer comes last, so it finds the event in the logs.
     pub(crate) fn tell(&mut self, event: &Event) -> Result<(), TrainError> {
-        if self.is_logged(event) {
+        let Some(sinks) = &mut self.0 else {
+            return Ok(());
+        };
+        if sinks.is_logged(event) {
             if let Some(line) = MetricsLine::of(event) {
-                self.metrics.write(&line)?;
+                sinks.metrics.write(&line)?;
             }
-            if let Some(line) = TimingLine::of(event, self.begin.elapsed()) {
-                self.timing.write(&line)?;
+            if let Some(line) = TimingLine::of(event, sinks.begin.elapsed()) {
+                sinks.timing.write(&line)?;
             }
-            self.charts.draw(event)?;
+            sinks.charts.draw(event)?;
         }
-        self.observer.observe(event);
+        sinks.observer.observe(event);
         Ok(())
     }
 
+    /// Passes the charts so far to the operating system. The lines of the logs are there already.
+    pub(crate) fn flush(&mut self) -> Result<(), TrainError> {
+        self.0.as_mut().map_or(Ok(()), |sinks| sinks.charts.flush())
+    }
+
+    /// Length of `metrics.jsonl` so far in bytes, after all of it has been written to disk.
+    pub(crate) fn synced_metrics_bytes(&mut self) -> Result<u64, TrainError> {
+        self.0.as_mut().map_or(Ok(0), |sinks| sinks.metrics.synced_bytes())
+    }
+}
+
+impl Sinks<'_> {
     /// Whether an event also goes to the files.
     fn is_logged(&self, event: &Event) -> bool {
         match event {
             Event::Updated { update, .. } => update.is_multiple_of(self.log_every) || *update == 1,
             _ => true,
         }
-    }
-
-    /// Passes the charts so far to the operating system. The lines of the logs are there already.
-    pub(crate) fn flush(&mut self) -> Result<(), TrainError> {
-        self.charts.flush()
-    }
-
-    /// Length of `metrics.jsonl` so far in bytes, after all of it has been written to disk.
-    pub(crate) fn synced_metrics_bytes(&mut self) -> Result<u64, TrainError> {
-        self.metrics.synced_bytes()
     }
 }
 

@@ -26,6 +26,7 @@ pub fn resume_is_exact(
         std::fs::create_dir_all(run.path()).map_err(TrainError::file(run.path()))?;
         let parts = parts()?;
         Ok(TrainerParts {
+            group: tallow_comm::Group::alone(),
             train: TrainConfig {
                 max_updates: UPDATES,
                 max_epochs: 0,

@@ -1,6 +1,7 @@
 //! Going back after divergence.
 
 use super::Trainer;
+use super::ranks::{receive, send};
 use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
 use crate::error::MOST_SETBACKS;
@@ -169,6 +170,9 @@ impl Trainer {
 
     /// Ends a diverged run: marks the checkpoints that lead to the same divergence, and says what to do.
     pub(super) fn give_up(&self, fault: String) -> TrainError {
+        if !self.parts.group.is_root() {
+            return TrainError::EndedByRoot;
+        }
         let (run, train, update) = (&self.parts.run, &self.parts.train, self.state.update);
         let mark = || -> Result<Option<u64>, TrainError> {
             for saved in run
@@ -240,6 +244,13 @@ impl Trainer {
     /// the run is resumed, the result is the same. Weights, moments and cursor come from the checkpoint. Everything
     /// else comes from the diverged state, which a resumed run reaches again.
     pub(super) fn go_back(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
+        if !self.parts.group.is_root() {
+            let received = receive(&self.reduction, &self.parts)?;
+            self.state = received.state;
+            self.optimizer = received.optimizer;
+            self.ema = received.ema;
+            return self.save(journal);
+        }
         let Some(to) = self.last_good() else {
             return Err(TrainError::Resume(
                 "it has diverged, and every checkpoint is damaged".into(),
@@ -250,7 +261,6 @@ impl Trainer {
         let (parts, before) = (&self.parts, read_state(&directory)?);
         let saved = Saved::open(&directory, &parts.architecture, parts.train.ema_decay, &parts.device)?;
         parts.params.assign(&saved.params)?;
-        self.optimizer = saved.optimizer;
         self.ema = saved.ema;
         let state = &mut self.state;
         state.update = before.update;
@@ -272,6 +282,13 @@ impl Trainer {
             to,
             learning_rate_factor,
         })?;
+        self.optimizer = send(
+            &self.reduction,
+            &self.parts,
+            &self.state,
+            saved.optimizer,
+            self.ema.as_ref(),
+        )?;
         // The checkpoint now includes the setback. A resumed run would take later checkpoints for the newest, so they
         // are removed.
         self.save(journal)?;

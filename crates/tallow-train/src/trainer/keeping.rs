@@ -1,11 +1,12 @@
 //! The results that a trainer keeps: validations, checkpoints, the best model.
 
 use super::Trainer;
+use super::ranks::share_values;
 use crate::checkpoint::Checkpoint;
 use crate::journal::Journal;
 use crate::json_file::write_json;
 use crate::{
-    Ema, Event, Measure, RunDirectory, TrainError, TrainState, ValidCommand, Validation, ValidationLine,
+    Ema, Event, Measure, Optimizer, RunDirectory, TrainError, TrainState, ValidCommand, Validation, ValidationLine,
     ValidationOptions, ValidationSet, average,
 };
 use serde_json::json;
@@ -46,25 +47,29 @@ impl Trainer {
             self.checkpoint(journal)?;
         }
         if self.state.selection.best.is_none() {
-            // No better weights are known than the last ones.
-            let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
-            let why = match (self.parts.valid.is_empty(), self.state.selection.latest) {
-                (true, _) => "nothing was validated",
-                (_, Some((_, None))) if self.parts.train.metric == Measure::Command => {
-                    "the program of train.valid_command has chosen none"
-                }
-                // The files of the best model were missing when the run was resumed, so the selection forgot it.
-                (_, Some((_, Some(_)))) => "the best ones were lost",
-                _ => "no validation had a finite result of weights that had not exploded",
-            };
-            let told = format!("Weights: {}; {why}.", self.which_weights());
-            self.writer().save_model(&self.parts.run.best(), weights, &told)?;
+            self.on_root(|root| root.save_last_as_best())?;
         }
         if self.average(journal)? {
             // The checkpoint must record this, or a resumed run would do it again.
             self.checkpoint(journal)?;
         }
         Ok(())
+    }
+
+    /// Keeps the last weights as the best model: no better ones are known.
+    fn save_last_as_best(&self) -> Result<(), TrainError> {
+        let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
+        let why = match (self.parts.valid.is_empty(), self.state.selection.latest) {
+            (true, _) => "nothing was validated",
+            (_, Some((_, None))) if self.parts.train.metric == Measure::Command => {
+                "the program of train.valid_command has chosen none"
+            }
+            // The files of the best model were missing when the run was resumed, so the selection forgot it.
+            (_, Some((_, Some(_)))) => "the best ones were lost",
+            _ => "no validation had a finite result of weights that had not exploded",
+        };
+        let told = format!("Weights: {}; {why}.", self.which_weights());
+        self.writer().save_model(&self.parts.run.best(), weights, &told)
     }
 
     /// Validates the present weights (their average, if there is one), keeps them if they are the best so far, and
@@ -76,6 +81,16 @@ impl Trainer {
         let begin = Instant::now();
         let weights = self.ema.as_ref().map_or(&self.parts.params, Ema::params);
         let validation = self.measure(weights, journal)?;
+        self.on_root(|root| root.judge(validation.unwrap_or_default(), begin, journal))
+    }
+
+    /// Decides whether the weights of a validation are the best so far, and keeps them if so.
+    fn judge(
+        &mut self,
+        validation: Validation,
+        begin: Instant,
+        journal: &mut Journal,
+    ) -> Result<bool, TrainError> {
         let (update, metric) = (self.state.update, self.parts.train.metric);
         let before = self.decides();
         // Exploded weights must not replace the best model, whatever their score.
@@ -117,7 +132,8 @@ impl Trainer {
         best.map_or(metric, |(_, standing)| metric.of_standing(standing).0)
     }
 
-    fn measure(&self, weights: &Params, journal: &mut Journal) -> Result<Validation, TrainError> {
+    /// Measures weights. The ranks share the work, and the root gets the result.
+    fn measure(&self, weights: &Params, journal: &mut Journal) -> Result<Option<Validation>, TrainError> {
         let parts = &self.parts;
         let model = Transformer::for_inference(&parts.architecture, weights, parts.logits_bias.clone())?;
         let decode = self.parts.train.valid_search(&self.parts.decode);
@@ -127,6 +143,7 @@ impl Trainer {
         let options = ValidationOptions {
             samples: parts.train.samples,
             workers: self.workers,
+            group: &parts.group,
             command: (!parts.train.valid_command.is_empty()).then_some(ValidCommand {
                 command: &parts.train.valid_command,
                 limit: Duration::from_secs(parts.train.valid_command_seconds),
@@ -140,9 +157,11 @@ impl Trainer {
             [one] => validate(one)?,
             several => {
                 let name = |set: &ValidationSet| set.name.clone().unwrap_or_default();
-                let results = several.iter().map(|set| Ok((name(set), validate(set)?)));
-                let results = results.collect::<Result<Vec<_>, TrainError>>()?;
-                Validation::of_sets(results, parts.train.chosen_valid_set())
+                let results = several
+                    .iter()
+                    .map(|set| Ok(validate(set)?.map(|result| (name(set), result))));
+                let results = results.collect::<Result<Option<Vec<_>>, TrainError>>()?;
+                results.map(|results| Validation::of_sets(results, parts.train.chosen_valid_set()))
             }
         };
         for reason in faults.into_inner() {
@@ -173,23 +192,32 @@ impl Trainer {
     }
 
     pub(super) fn checkpoint(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
-        let train = &self.parts.train;
-        let update = self.state.update;
-        self.state
-            .selection
-            .saved(update, train.metric, train.keep_best, train.keep_last);
-        self.save(journal)?;
-        // The new checkpoint is complete, so others may be removed now.
-        remove_others(&self.parts.run, &self.state)
+        let optimizer = self.whole_optimizer()?;
+        self.on_root(|root| {
+            let train = &root.parts.train;
+            root.state
+                .selection
+                .saved(root.state.update, train.metric, train.keep_best, train.keep_last);
+            root.write(optimizer, journal)?;
+            // The new checkpoint is complete, so others may be removed now.
+            remove_others(&root.parts.run, &root.state)
+        })
     }
 
-    /// Writes the checkpoint of the present update.
+    /// Saves the present update in a checkpoint.
     pub(super) fn save(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
+        let optimizer = self.whole_optimizer()?;
+        self.on_root(|root| root.write(optimizer, journal))
+    }
+
+    /// Writes the checkpoint of the present update, with the moments of all parameters.
+    fn write(&mut self, optimizer: Option<Optimizer>, journal: &mut Journal) -> Result<(), TrainError> {
+        let optimizer = optimizer.ok_or(TrainError::Worker)?;
         // Must be on disk before the checkpoint that refers to it.
         self.state.metrics_bytes = journal.synced_metrics_bytes()?;
         let path = self
             .writer()
-            .save(&self.parts.run, &self.state, &self.optimizer, self.ema.as_ref())?;
+            .save(&self.parts.run, &self.state, &optimizer, self.ema.as_ref())?;
         let update = self.state.update;
         // Checkpoints that led to divergence before the run was resumed: the run takes another way now.
         let run = &self.parts.run;
@@ -216,14 +244,36 @@ impl Trainer {
             return Ok(false);
         }
         self.state.averaged = Some(self.state.update);
-        let directories: Vec<_> = updates
-            .iter()
-            .map(|update| self.parts.run.checkpoint(*update))
-            .collect();
-        let params = average(&directories, &self.parts.device)?.params;
+        // Only the root has files; the others take its numbers into parameters of the same shapes.
+        let params = match self.parts.group.is_root() {
+            true => {
+                let directories: Vec<_> = updates
+                    .iter()
+                    .map(|update| self.parts.run.checkpoint(*update))
+                    .collect();
+                average(&directories, &self.parts.device)?.params
+            }
+            false => self.parts.params.copy()?,
+        };
+        share_values(&self.parts.group, &params)?;
+        let validation = match self.parts.valid.is_empty() {
+            true => None,
+            false => self.measure(&params, journal)?,
+        };
+        self.on_root(|root| root.judge_average(&updates, &params, validation, journal))?;
+        Ok(true)
+    }
+
+    /// Decides whether the average of the checkpoints of some updates is the best model, and keeps it if so.
+    fn judge_average(
+        &mut self,
+        updates: &[u64],
+        params: &Params,
+        validation: Option<Validation>,
+        journal: &mut Journal,
+    ) -> Result<(), TrainError> {
         let metric = self.parts.train.metric;
-        let (is_best, validation) = if !self.parts.valid.is_empty() {
-            let validation = self.measure(&params, journal)?;
+        let (is_best, validation) = if let Some(validation) = validation {
             let standing = metric.standing(&validation);
             let is_best = metric.beats(standing, self.state.selection.best.map(|best| best.1));
             if is_best {
@@ -242,7 +292,7 @@ impl Trainer {
                 "Weights: the average of those after updates {}; {scores}",
                 listed.join(", ")
             );
-            self.writer().save_model(&self.parts.run.best(), &params, &told)?;
+            self.writer().save_model(&self.parts.run.best(), params, &told)?;
         }
         if let Some(validation) = validation {
             let valid = ValidationLine::from(&validation);
@@ -255,7 +305,7 @@ impl Trainer {
                 is_best,
             })?;
         }
-        Ok(true)
+        Ok(())
     }
 
     pub(super) fn writer(&self) -> Checkpoint<'_> {

@@ -2,6 +2,7 @@
 
 mod divergence;
 mod keeping;
+mod ranks;
 mod stages;
 
 use crate::checkpoint::{Saved, read_state};
@@ -9,6 +10,8 @@ use crate::checksum;
 use crate::finiteness::must_be_finite;
 use crate::gradient::accumulated;
 use crate::journal::Journal;
+use crate::optimizer::Step;
+use crate::reduction::Reduction;
 use crate::{
     Ema, Event, Fingerprint, Measure, ModelCard, Observer, Optimizer, Profile, RunDirectory, TrainConfig, TrainError,
     TrainState, ValidationSet,
@@ -20,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tallow_comm::Group;
 use tallow_data::{BatchStream, Cursor, DataConfig, PairSource};
 use tallow_decode::DecodeConfig;
 use tallow_model::{Architecture, Params, Transformer};
@@ -55,6 +59,8 @@ pub struct TrainerParts {
     pub run: RunDirectory,
     /// The device of the tensors.
     pub device: Device,
+    /// The processes that train together. They share the workers of the fingerprint, each the same number.
+    pub group: Group,
 }
 
 /// The reason why training ended.
@@ -94,12 +100,16 @@ pub struct Trainer {
     optimizer: Optimizer,
     ema: Option<Ema>,
     state: TrainState,
+    reduction: Reduction,
+    /// Whether all ranks know that one of them was asked to stop.
+    is_stopping: bool,
+    /// The threads of this process.
     workers: usize,
     profile: Option<Profile>,
 }
 
 impl Trainer {
-    /// A new run.
+    /// A new run. If several processes train together, this is for the root; the others [`join`](Self::join).
     ///
     /// # Errors
     /// When the parts do not match.
@@ -111,11 +121,12 @@ impl Trainer {
             0.0 => None,
             decay => Some(Ema::new(&parts.params, decay)?),
         };
-        Self::assemble(parts, optimizer, ema, state)
+        Self::lead(parts, optimizer, ema, state)
     }
 
     /// Resumes a run from one of its checkpoints. Keys for which `may_change` is true may differ; the second result
-    /// lists all changes.
+    /// lists all changes. If several processes train together, this is for the root; the others
+    /// [`join`](Self::join).
     ///
     /// # Errors
     /// When the checkpoint is damaged, or a difference is not allowed.
@@ -182,24 +193,50 @@ impl Trainer {
             changes.push(format!("{} is not the best model any more: {fault}", path.display()));
             state.selection.best = None;
         }
-        Ok((Self::assemble(parts, saved.optimizer, saved.ema, state)?, changes))
+        Ok((Self::lead(parts, saved.optimizer, saved.ema, state)?, changes))
     }
 
-    fn assemble(
+    /// Joins a run that the root has begun or resumed. The weights of `parts` are replaced by the root's; its run
+    /// directory is not used.
+    ///
+    /// # Errors
+    /// When the root does not answer, or has other parts.
+    pub fn join(mut parts: TrainerParts) -> Result<Self, TrainError> {
+        let reduction = ranks::reduction(&parts);
+        let received = ranks::receive(&reduction, &parts)?;
+        parts.logits_bias = received.logits_bias;
+        Self::assemble(parts, reduction, received.optimizer, received.ema, received.state)
+    }
+
+    /// Begins as the root, with the moments of all parameters.
+    fn lead(
         parts: TrainerParts,
         optimizer: Optimizer,
         ema: Option<Ema>,
         state: TrainState,
     ) -> Result<Self, TrainError> {
+        let reduction = ranks::reduction(&parts);
+        let optimizer = ranks::send(&reduction, &parts, &state, optimizer, ema.as_ref())?;
+        Self::assemble(parts, reduction, optimizer, ema, state)
+    }
+
+    fn assemble(
+        parts: TrainerParts,
+        reduction: Reduction,
+        optimizer: Optimizer,
+        ema: Option<Ema>,
+        state: TrainState,
+    ) -> Result<Self, TrainError> {
         let model = Transformer::for_training(&parts.architecture, &parts.params, parts.logits_bias.clone())?;
-        let workers = parts.fingerprint.workers.max(1);
         Ok(Self {
             parts,
             model,
             optimizer,
             ema,
             state,
-            workers,
+            workers: reduction.slots().len(),
+            reduction,
+            is_stopping: false,
             profile: None,
         })
     }
@@ -221,13 +258,17 @@ impl Trainer {
     }
 
     /// Trains until everything is done, nothing improves any more, or `stop` is set. After `stop`, the update in
-    /// progress is finished and a checkpoint is written.
+    /// progress is finished and a checkpoint is written. If several processes train together, one whose `stop` is set
+    /// stops them all, after at least one update; the root's `observer` gets the events.
     ///
     /// # Errors
     /// When a file cannot be written, or the run diverged.
     pub fn run(&mut self, observer: &dyn Observer, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         let log_every = self.parts.train.log_every;
-        let mut journal = Journal::open(&self.parts.run, self.state.metrics_bytes, log_every, observer)?;
+        let mut journal = match self.parts.group.is_root() {
+            true => Journal::open(&self.parts.run, self.state.metrics_bytes, log_every, observer)?,
+            false => Journal::silent(),
+        };
         if self.profile.is_some() {
             profile::reset();
         }
@@ -235,7 +276,7 @@ impl Trainer {
         journal.tell(&Event::Started {
             update: self.state.update,
             max_updates: self.parts.train.max_updates,
-            workers: self.workers,
+            workers: self.reduction.all_workers(),
             parameters: self.parts.params.elements(),
         })?;
         self.tell_stage(self.state.metrics_bytes == 0, &mut journal)?;
@@ -246,14 +287,15 @@ impl Trainer {
             }
             profile::set_running(self.profile.is_some() && !is_first);
             let begin = Instant::now();
-            let done = self.one_update(&mut stream, &mut journal);
+            let done = self.one_update(&mut stream, &mut journal, stop);
             profile::set_running(false);
             let done = done.and_then(|divergence| match divergence {
                 None if self.is_kept() => self.not_finite_fault(),
                 other => Ok(other),
             });
             if let Some(fault) = done? {
-                if !self.may_go_back() {
+                // Only the root looks at checkpoints.
+                if !self.on_root(|root| Ok(root.may_go_back()))? {
                     return Err(self.give_up(fault));
                 }
                 self.go_back(&mut journal)?;
@@ -335,7 +377,7 @@ impl Trainer {
     /// The numbers that must not be saved because they are not finite, as the fault of a divergence.
     fn not_finite_fault(&self) -> Result<Option<String>, TrainError> {
         Ok(self
-            .not_finite()?
+            .first_of_ranks(self.not_finite()?)?
             .map(|what| format!("its {what} are not finite numbers, and not saved")))
     }
 
@@ -352,7 +394,7 @@ impl Trainer {
             Some(Ending::Finished)
         } else if train.patience > 0 && state.selection.validations_without_improvement >= train.patience {
             Some(Ending::Converged)
-        } else if stop.load(Ordering::Relaxed) {
+        } else if self.is_stopping || (self.parts.group.is_alone() && stop.load(Ordering::Relaxed)) {
             Some(Ending::Interrupted)
         } else {
             None
@@ -361,7 +403,12 @@ impl Trainer {
 
     /// Does one update: gradients of `accumulate` batches, clipped, applied, logged. If the run has diverged, returns
     /// the fault.
-    fn one_update(&mut self, stream: &mut BatchStream, journal: &mut Journal) -> Result<Option<String>, TrainError> {
+    fn one_update(
+        &mut self,
+        stream: &mut BatchStream,
+        journal: &mut Journal,
+        stop: &AtomicBool,
+    ) -> Result<Option<String>, TrainError> {
         let begin = Instant::now();
         let train = &self.parts.train;
         let update = self.state.update + 1;
@@ -388,28 +435,35 @@ impl Trainer {
         };
         let options = train.gradient_options(self.parts.fingerprint.seed, update, self.workers);
         let parts = &self.parts;
-        let sum = accumulated(
+        let workers = (self.reduction.slots(), self.reduction.all_workers());
+        let of_workers = accumulated(
             &self.model,
             &parts.params,
             train.accumulate,
             options,
+            workers,
             next,
             &parts.device,
         )?;
-        let loss = sum.loss / sum.target_tokens as f64;
-        let norm = sum.norm(self.workers)?;
+        let sum = self
+            .reduction
+            .reduce(&parts.params, of_workers, stop.load(Ordering::Relaxed))?;
+        self.is_stopping = sum.stop;
+        let (loss, norm) = (sum.loss / sum.target_tokens as f64, sum.norm);
         self.state.update = update;
         self.state.cursor = cursor;
         let learning_rate = self.learning_rate();
         if loss.is_finite() && norm.is_finite() {
-            self.optimizer.update(
-                &self.parts.params,
-                &sum,
+            let step = Step {
+                update,
+                learning_rate,
                 norm,
-                (update, learning_rate),
-                train,
-                self.workers,
-            )?;
+                target_tokens: sum.target_tokens,
+                workers: self.workers,
+            };
+            self.optimizer
+                .update_pieces(&self.parts.params, &sum.gradients, step, train)?;
+            self.reduction.collect(&self.parts.params)?;
             if let Some(ema) = &mut self.ema {
                 ema.update(&self.parts.params, update)?;
             }

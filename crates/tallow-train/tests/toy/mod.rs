@@ -99,6 +99,7 @@ pub(crate) fn parts(place: &Path, train: TrainConfig, dropout: f32) -> TrainerPa
     };
     let score = ScoreConfig::default();
     TrainerParts {
+        group: tallow_comm::Group::alone(),
         params: Params::initialise(&architecture, Initialisation::Xavier, SEED, DType::F32, &Device::Cpu).unwrap(),
         architecture,
         logits_bias: None,

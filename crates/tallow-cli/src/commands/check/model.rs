@@ -74,6 +74,7 @@ pub(super) fn check(
     let fingerprint = record::fingerprint(config, &files, &[], &tokenizers, workers)?;
     let parts = || -> Result<TrainerParts, TrainError> {
         Ok(TrainerParts {
+            group: tallow_comm::Group::alone(),
             architecture: architecture.clone(),
             params: params.copy()?,
             logits_bias: logits_bias.clone(),
