@@ -12,6 +12,15 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 echo "== tests (the README's command)"
 cargo test --workspace
 
+# The feature `mpi` needs an MPI library, and libclang to read its headers.
+if command -v mpicc mpirun >/dev/null && ls /usr/lib/llvm*/lib/libclang*.so* >/dev/null 2>&1; then
+    echo "== several processes (MPI)"
+    cargo clippy --workspace --all-targets --features tallow-cli/mpi --quiet -- -D warnings
+    cargo test --workspace --features tallow-cli/mpi --test ranks
+else
+    echo "== several processes: skipped, there is no MPI library or no libclang (Debian: openmpi-bin libopenmpi-dev libclang-dev)"
+fi
+
 echo "== pages"
 if command -v python3 >/dev/null; then
     python3 scripts/check_pages.py target/debug/tallow

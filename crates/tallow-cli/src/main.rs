@@ -18,6 +18,7 @@ mod models;
 mod notices;
 mod profile;
 mod progress;
+mod ranks;
 mod signals;
 mod status_line;
 mod table;
@@ -28,6 +29,7 @@ mod ways_out;
 
 use arguments::Command;
 use colour::{Stream, Tone};
+use ranks::Launched;
 use std::process::ExitCode;
 use usage::is_wrong_usage;
 use ways_out::way_out;
@@ -55,8 +57,11 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let way_out = way_out(&error).unwrap_or_default();
+            let launched = Launched::from_environment();
+            launched.into_iter().for_each(Launched::hold_back);
+            let rank = launched.map_or(String::new(), |launched| format!("rank {}: ", launched.rank));
             eprintln!(
-                "{} {}{way_out}",
+                "{} {rank}{}{way_out}",
                 Stream::Error.paint(Tone::Bad, "error:"),
                 message(&error)
             );
@@ -70,6 +75,13 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    if let Some(Launched { size, .. }) = Launched::from_environment()
+        && !matches!(command, Command::Train(_))
+    {
+        anyhow::bail!(
+            "{size} processes were started together, but only `tallow train` shares its work among processes"
+        );
+    }
     match command {
         Command::Train(arguments) => commands::train::run(arguments),
         Command::Init(arguments) => commands::init::run(arguments),

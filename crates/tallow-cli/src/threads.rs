@@ -48,6 +48,17 @@ pub(crate) fn survive_size_limit() {
 /// the first one counts, because a second SIGTERM would end the process at once.
 #[cfg(unix)]
 pub(crate) fn stop_at_time_limit() {
+    stop_at(libc::SIGXCPU);
+}
+
+/// Treats SIGUSR1 like SIGTERM.
+#[cfg(unix)]
+pub(crate) fn stop_at_user_signal() {
+    stop_at(libc::SIGUSR1);
+}
+
+#[cfg(unix)]
+fn stop_at(signal: libc::c_int) {
     extern "C" fn ask_for_the_end(_: libc::c_int) {
         static HAS_ASKED: AtomicBool = AtomicBool::new(false);
         if !HAS_ASKED.swap(true, Ordering::Relaxed) {
@@ -62,7 +73,7 @@ pub(crate) fn stop_at_time_limit() {
     // SAFETY: the handler does only what a handler may do, and lives as long as the process.
     #[allow(unsafe_code)]
     unsafe {
-        libc::signal(libc::SIGXCPU, handler as libc::sighandler_t);
+        libc::signal(signal, handler as libc::sighandler_t);
     }
 }
 
@@ -71,3 +82,6 @@ pub(crate) fn survive_size_limit() {}
 
 #[cfg(not(unix))]
 pub(crate) fn stop_at_time_limit() {}
+
+#[cfg(not(unix))]
+pub(crate) fn stop_at_user_signal() {}

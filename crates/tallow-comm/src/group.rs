@@ -48,8 +48,8 @@ impl Group {
         ThreadLink::all(size).into_iter().map(Self::of).collect()
     }
 
-    /// The group of all processes that the same `mpirun` or `srun` has started. MPI stays initialised until all copies
-    /// of the group are dropped. Must be called at most once in a process.
+    /// The group of all processes that the same `mpirun` or `srun` has started. MPI stays initialised until
+    /// [`Self::leave`]. Must be called at most once in a process.
     ///
     /// # Errors
     /// When MPI cannot be started.
@@ -60,7 +60,8 @@ impl Group {
 
     fn of(link: impl Link + 'static) -> Self {
         Self {
-            link: (link.size() > 1).then(|| Arc::new(link) as Arc<dyn Link>),
+            // One process also leaves in an orderly way, so its link stays.
+            link: Some(Arc::new(link) as Arc<dyn Link>),
             limit: LIMIT,
         }
     }
@@ -88,14 +89,20 @@ impl Group {
 
     /// Whether there are no other processes.
     pub fn is_alone(&self) -> bool {
-        self.link.is_none()
+        self.size() == 1
     }
 
-    /// Ends the processes of all ranks, if they are processes of their own.
-    pub fn abort(&self) {
+    /// Waits until all ranks have come here, and ends the connection. A process that ends without this has failed, and
+    /// whatever has started the processes ends the others.
+    ///
+    /// # Errors
+    /// When a rank shows no sign of life.
+    pub fn leave(&self) -> Result<(), CommError> {
+        self.barrier()?;
         if let Some(link) = &self.link {
-            link.abort();
+            link.leave();
         }
+        Ok(())
     }
 
     /// The values of all ranks, in their order. `length` is the number of bytes of each.
@@ -129,20 +136,26 @@ impl Group {
         let patience = Patience::SignsOfLife(self.limit);
         if !self.is_root() {
             for message in [length, own] {
-                exchange(&**link, Round {
-                    sends: vec![(0, message)],
-                    receives: Vec::new(),
-                    patience,
-                })?;
+                exchange(
+                    &**link,
+                    Round {
+                        sends: vec![(0, message)],
+                        receives: Vec::new(),
+                        patience,
+                    },
+                )?;
             }
             return Ok(None);
         }
         let receive = |lengths: &mut dyn Iterator<Item = usize>| {
-            exchange(&**link, Round {
-                sends: Vec::new(),
-                receives: (1..link.size()).zip(lengths).collect(),
-                patience,
-            })
+            exchange(
+                &**link,
+                Round {
+                    sends: Vec::new(),
+                    receives: (1..link.size()).zip(lengths).collect(),
+                    patience,
+                },
+            )
         };
         let lengths = receive(&mut std::iter::repeat(size_of::<u64>()))?;
         let values = receive(&mut lengths.iter().map(|length| read_length(length)))?;
@@ -167,11 +180,14 @@ impl Group {
             .collect();
         let round = |message: Option<&[u8]>, expected: Option<usize>| {
             let to_children = |message: &[u8]| children.iter().map(|child| (*child, message.to_vec())).collect();
-            exchange(&**link, Round {
-                sends: message.map(to_children).unwrap_or_default(),
-                receives: parent.into_iter().zip(expected).collect(),
-                patience: Patience::SignsOfLife(self.limit),
-            })
+            exchange(
+                &**link,
+                Round {
+                    sends: message.map(to_children).unwrap_or_default(),
+                    receives: parent.into_iter().zip(expected).collect(),
+                    patience: Patience::SignsOfLife(self.limit),
+                },
+            )
         };
         let value = match parent {
             None => {
@@ -181,7 +197,9 @@ impl Group {
             }
             Some(_) => {
                 let header = round(None, Some(size_of::<u64>()))?.pop().unwrap_or_default();
-                round(Some(&header), Some(read_length(&header)))?.pop().unwrap_or_default()
+                round(Some(&header), Some(read_length(&header)))?
+                    .pop()
+                    .unwrap_or_default()
             }
         };
         round(Some(&value), None)?;

@@ -43,6 +43,6 @@ pub(crate) trait Link: Send + Sync {
     fn size(&self) -> usize;
     /// Starts a round. Its result arrives later; if the receiver is closed, the link has broken down.
     fn start(&self, round: Round) -> Receiver<Received>;
-    /// Ends the processes of all ranks, if the connection can do so.
-    fn abort(&self) {}
+    /// Ends the connection in an orderly way. All ranks do so, after their last round.
+    fn leave(&self) {}
 }

@@ -10,9 +10,8 @@ use mpi::point_to_point::{Destination, Source};
 use mpi::request::{LocalScope, Request, StaticScope};
 use mpi::topology::{Communicator, SimpleCommunicator};
 use mpi::{Count, Threading};
-use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 /// The tag of a round's messages.
@@ -29,35 +28,28 @@ const LONGEST_PAUSE: Duration = Duration::from_micros(200);
 
 enum Order {
     Exchange(Round, Sender<Received>),
-    Abort,
+    Leave(Sender<()>),
 }
 
 /// The place of one process.
 pub(crate) struct MpiLink {
     rank: usize,
     size: usize,
-    /// `None` only while this is dropped.
-    orders: Option<Sender<Order>>,
-    thread: Option<JoinHandle<()>>,
+    orders: Sender<Order>,
 }
 
 impl MpiLink {
     pub(crate) fn start() -> Result<Self, CommError> {
         let (orders, to_do) = channel();
         let (place, started) = channel();
-        let thread = Builder::new()
+        Builder::new()
             .name("tallow-mpi".into())
             .spawn(move || serve(&place, &to_do))
             .map_err(|error| CommError::Mpi(error.to_string()))?;
         let (rank, size) = started
             .recv()
             .unwrap_or_else(|_| Err(CommError::Mpi("it could not be initialised".into())))?;
-        Ok(Self {
-            rank,
-            size,
-            orders: Some(orders),
-            thread: Some(thread),
-        })
+        Ok(Self { rank, size, orders })
     }
 }
 
@@ -72,31 +64,21 @@ impl Link for MpiLink {
 
     fn start(&self, round: Round) -> Receiver<Received> {
         let (sender, receiver) = channel();
-        if let Some(orders) = &self.orders {
-            // Fails only if the thread has ended; then the receiver is closed.
-            let _ = orders.send(Order::Exchange(round, sender));
-        }
+        // Fails only if the thread has ended; then the receiver is closed.
+        let _ = self.orders.send(Order::Exchange(round, sender));
         receiver
     }
 
-    fn abort(&self) {
-        if let Some(orders) = &self.orders {
-            let _ = orders.send(Order::Abort);
-        }
+    fn leave(&self) {
+        let (done, finalised) = channel();
+        let _ = self.orders.send(Order::Leave(done));
+        // Fails only if the thread has ended already.
+        let _ = finalised.recv();
     }
 }
 
-impl Drop for MpiLink {
-    fn drop(&mut self) {
-        self.orders = None;
-        // Until MPI is finalised.
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Initialises MPI, serves orders until there are no more, and finalises MPI.
+/// Initialises MPI, and serves orders until the last one, which finalises it. A process that ends without this order
+/// has failed; MPI must not be finalised then, which would wait for the others.
 fn serve(place: &Sender<Result<(usize, usize), CommError>>, orders: &Receiver<Order>) {
     let Some((universe, level)) = mpi::initialize_with_threading(Threading::Funneled) else {
         let _ = place.send(Err(CommError::Mpi("it is initialised already".into())));
@@ -117,34 +99,25 @@ fn serve(place: &Sender<Result<(usize, usize), CommError>>, orders: &Receiver<Or
             Ok(Order::Exchange(round, answer)) => {
                 let received = exchange(&world, round, &mut life, |error| {
                     let _ = answer.send(Err(error));
-                    wait_for_the_end(&world, orders)
                 });
                 // The rank may have left without waiting for its answer.
                 let _ = answer.send(Ok(received));
             }
-            Ok(Order::Abort) => world.abort(1),
+            Ok(Order::Leave(done)) => {
+                life.end();
+                drop(universe);
+                let _ = done.send(());
+                return;
+            }
             Err(RecvTimeoutError::Timeout) => life.show(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    life.end();
+    std::mem::forget(universe);
 }
 
-/// After a round that failed, its messages are still under way, so their memory must stay: this thread does nothing
-/// more but end all processes, if it is told so.
-fn wait_for_the_end(world: &SimpleCommunicator, orders: &Receiver<Order>) -> Infallible {
-    loop {
-        match orders.recv() {
-            Ok(Order::Abort) => world.abort(1),
-            Ok(Order::Exchange(_, answer)) => drop(answer),
-            // The process ends without finalising MPI, which is how `mpirun` learns that it failed.
-            Err(_) => std::thread::park(),
-        }
-    }
-}
-
-/// Does a round. If a rank does not answer in time, `fail` gets the reason, and must not return.
-fn exchange(world: &SimpleCommunicator, round: Round, life: &mut Life, fail: impl FnOnce(CommError) -> Infallible) -> Vec<Vec<u8>> {
+/// Does a round. If a rank does not answer in time, `fail` gets the reason, and this never returns.
+fn exchange(world: &SimpleCommunicator, round: Round, life: &mut Life, fail: impl FnOnce(CommError)) -> Vec<Vec<u8>> {
     let Round {
         sends,
         receives,
@@ -177,7 +150,7 @@ fn wait(
     mut under_way: Vec<(usize, Transfer<'_, '_>)>,
     patience: Patience,
     life: &mut Life,
-    fail: impl FnOnce(CommError) -> Infallible,
+    fail: impl FnOnce(CommError),
 ) {
     let limit = patience.limit();
     let mut begin = Instant::now();
@@ -213,7 +186,11 @@ fn wait(
             // The requests must not be dropped before they are complete.
             std::mem::forget(under_way);
             let seconds = limit.as_secs();
-            let _: Infallible = fail(CommError::Silent { ranks, seconds });
+            fail(CommError::Silent { ranks, seconds });
+            // The messages are still under way, so their memory must stay: this thread does nothing more.
+            loop {
+                std::thread::park();
+            }
         }
         let pause = Duration::from_micros(u64::from(questions - EAGER_QUESTIONS + 1));
         std::thread::sleep(pause.min(LONGEST_PAUSE));

@@ -54,7 +54,11 @@ impl Post {
             if missing.is_empty() {
                 return Ok(received.into_iter().flatten().collect());
             }
-            let lost: Vec<usize> = missing.iter().copied().filter(|rank| state.gone.contains(rank)).collect();
+            let lost: Vec<usize> = missing
+                .iter()
+                .copied()
+                .filter(|rank| state.gone.contains(rank))
+                .collect();
             if !lost.is_empty() {
                 return Err(CommError::Lost { ranks: lost });
             }

@@ -22,9 +22,17 @@ fn on_ranks<T: Send>(size: usize, work: impl Fn(&Group) -> T + Sync) -> Vec<T> {
 #[test]
 fn ranks_have_numbers() {
     let alone = Group::alone();
-    assert_eq!((alone.rank(), alone.size(), alone.is_root(), alone.is_alone()), (0, 1, true, true));
-    let places = on_ranks(3, |group| (group.rank(), group.size(), group.is_root(), group.is_alone()));
-    assert_eq!(places, [(0, 3, true, false), (1, 3, false, false), (2, 3, false, false)]);
+    assert_eq!(
+        (alone.rank(), alone.size(), alone.is_root(), alone.is_alone()),
+        (0, 1, true, true)
+    );
+    let places = on_ranks(3, |group| {
+        (group.rank(), group.size(), group.is_root(), group.is_alone())
+    });
+    assert_eq!(
+        places,
+        [(0, 3, true, false), (1, 3, false, false), (2, 3, false, false)]
+    );
     assert_eq!(Group::of_threads(1).pop().map(|group| group.is_alone()), Some(true));
 }
 
@@ -57,7 +65,9 @@ fn values_come_to_all_to_the_root_and_from_the_root() {
 }
 
 fn numbers(rank: usize, count: usize) -> Vec<f32> {
-    (0..count).map(|i| ((rank * 31 + i * 7) as f32 * 0.713).sin() * 100.0).collect()
+    (0..count)
+        .map(|i| ((rank * 31 + i * 7) as f32 * 0.713).sin() * 100.0)
+        .collect()
 }
 
 #[test]
@@ -65,7 +75,9 @@ fn sums_are_those_of_the_tree_to_the_bit() {
     for (size, without) in [(1, None), (2, None), (3, Some(0)), (4, None), (5, Some(3)), (8, None)] {
         let count = 41;
         let has_numbers: Vec<bool> = (0..size).map(|rank| Some(rank) != without).collect();
-        let parts = (0..size).map(|rank| has_numbers[rank].then(|| numbers(rank, count))).collect();
+        let parts = (0..size)
+            .map(|rank| has_numbers[rank].then(|| numbers(rank, count)))
+            .collect();
         let expected = tree_sum(parts).unwrap();
         // Shares of different lengths, an empty one among them.
         let shares: Vec<Range<usize>> = (0..size)
@@ -78,7 +90,11 @@ fn sums_are_those_of_the_tree_to_the_bit() {
             // Another one at the same time.
             let second = group.start_sum(own.as_deref(), &shares, &has_numbers, Wire::Bf16);
             let share = first.wait().unwrap().unwrap();
-            let all = group.start_collecting(&share, &lengths, Wire::F32).wait().unwrap().concat();
+            let all = group
+                .start_collecting(&share, &lengths, Wire::F32)
+                .wait()
+                .unwrap()
+                .concat();
             (all, second.wait().unwrap().unwrap())
         });
         for (rank, (all, rounded)) in sums.into_iter().enumerate() {
@@ -143,6 +159,9 @@ fn messages_that_do_not_fit_are_an_error() {
         let own = vec![0; 1 + group.rank()];
         group.all_gather(&own, |_| 1)
     });
-    assert!(matches!(results[0], Err(CommError::Unexpected { rank: 1, .. })), "{results:?}");
+    assert!(
+        matches!(results[0], Err(CommError::Unexpected { rank: 1, .. })),
+        "{results:?}"
+    );
     assert_eq!(results[1], Ok(vec![vec![0], vec![0, 0]]));
 }

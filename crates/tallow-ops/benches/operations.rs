@@ -277,7 +277,9 @@ fn cases() -> Result<Vec<Case>> {
             };
             Case {
                 name: "Adam, 2^20 parameters",
-                run: Box::new(move || adam_update_no_grad(parameter.as_tensor(), &gradient, &mut state.borrow_mut(), &options)),
+                run: Box::new(move || {
+                    adam_update_no_grad(parameter.as_tensor(), &gradient, &mut state.borrow_mut(), &options)
+                }),
                 flops: 0.0,
                 // The parameter and both moments are read and written, the gradient is read.
                 values: (7 << 20) / 3,

@@ -90,7 +90,13 @@ impl Losses {
 }
 
 impl Reduction {
-    pub(crate) fn new(group: Group, params: &Params, (shard, wire): (bool, Wire), workers: usize, device: &Device) -> Self {
+    pub(crate) fn new(
+        group: Group,
+        params: &Params,
+        (shard, wire): (bool, Wire),
+        workers: usize,
+        device: &Device,
+    ) -> Self {
         let sizes: Vec<usize> = params.iter().map(|parameter| parameter.var.elem_count()).collect();
         Self {
             shard: shard && !group.is_alone(),
@@ -181,13 +187,18 @@ impl Reduction {
         let buckets = self.flat.buckets(size);
         let mut pending = Vec::with_capacity(buckets.len());
         for bucket in &buckets {
-            let numbers = tensors.map(|tensors| self.numbers(bucket.clone(), tensors)).transpose()?;
+            let numbers = tensors
+                .map(|tensors| self.numbers(bucket.clone(), tensors))
+                .transpose()?;
             let shares: Vec<Range<usize>> = self.flat.shares(bucket, size);
             let shares: Vec<Range<usize>> = shares
                 .into_iter()
                 .map(|share| share.start - bucket.start..share.end - bucket.start)
                 .collect();
-            pending.push(self.group.start_sum(numbers.as_deref(), &shares, &has_numbers, self.wire));
+            pending.push(
+                self.group
+                    .start_sum(numbers.as_deref(), &shares, &has_numbers, self.wire),
+            );
         }
         let mut sums = Vec::with_capacity(pending.len());
         for pending in pending {
@@ -233,7 +244,11 @@ impl Reduction {
         let pieces = self.own_pieces();
         let mut cuts = Vec::new();
         let mut at = 0;
-        for cut in self.ranges_of(self.group.rank()).into_iter().flat_map(|range| self.flat.cuts(range)) {
+        for cut in self
+            .ranges_of(self.group.rank())
+            .into_iter()
+            .flat_map(|range| self.flat.cuts(range))
+        {
             while pieces[at].parameter != cut.parameter || pieces[at].elements.end <= cut.elements.start {
                 at += 1;
             }
@@ -267,7 +282,9 @@ impl Reduction {
             true => {
                 let buckets = self.flat.buckets(size);
                 let of = |rank: usize| {
-                    let shares = buckets.iter().map(|bucket| self.flat.shares(bucket, size)[rank].clone());
+                    let shares = buckets
+                        .iter()
+                        .map(|bucket| self.flat.shares(bucket, size)[rank].clone());
                     shares.map(|share| self.flat.cuts(share).len()).collect()
                 };
                 (0..size).map(of).collect()
@@ -308,7 +325,10 @@ impl Reduction {
         if !self.shard {
             return Ok(());
         }
-        let vars: Vec<Tensor> = params.iter().map(|parameter| parameter.var.as_detached_tensor()).collect();
+        let vars: Vec<Tensor> = params
+            .iter()
+            .map(|parameter| parameter.var.as_detached_tensor())
+            .collect();
         let (rank, size) = (self.group.rank(), self.group.size());
         let mut pending = Vec::new();
         for bucket in self.flat.buckets(size) {

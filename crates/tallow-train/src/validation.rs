@@ -143,10 +143,8 @@ impl Validation {
 pub struct ValidationOptions<'a> {
     /// The number of lines to show.
     pub samples: usize,
-    /// The number of threads of each process.
+    /// The number of threads.
     pub workers: usize,
-    /// The processes that share the work.
-    pub group: &'a Group,
     /// A program of the user's that scores the translations, too.
     pub command: Option<ValidCommand<'a>>,
     /// Gets the reason, in words, why this program gave no number.
@@ -158,7 +156,6 @@ impl fmt::Debug for ValidationOptions<'_> {
         f.debug_struct("ValidationOptions")
             .field("samples", &self.samples)
             .field("workers", &self.workers)
-            .field("group", &self.group)
             .field("command", &self.command)
             .finish_non_exhaustive()
     }
@@ -166,13 +163,27 @@ impl fmt::Debug for ValidationOptions<'_> {
 
 impl ValidationSet {
     /// Measures a model: the loss of the references, and the scores of the model's own translations. A model whose
-    /// scores are not finite has none. Validation does not decide whether such a run can be saved. All processes of the
-    /// group must call this, and the root gets the result.
+    /// scores are not finite has none. Validation does not decide whether such a run can be saved.
     ///
     /// # Errors
-    /// When the model or the search fails, or another process does not answer.
+    /// When the model or the search fails.
     pub fn validate(
         &self,
+        model: &Transformer,
+        tokenizers: &Tokenizers,
+        decode: &DecodeConfig,
+        options: ValidationOptions<'_>,
+        device: &Device,
+    ) -> Result<Validation, TrainError> {
+        self.validate_together(&Group::alone(), model, tokenizers, decode, options, device)?
+            .ok_or(TrainError::Worker)
+    }
+
+    /// Does the same with work that the processes of a group share. All of them must call this; the root gets the
+    /// result.
+    pub(crate) fn validate_together(
+        &self,
+        group: &Group,
         model: &Transformer,
         tokenizers: &Tokenizers,
         decode: &DecodeConfig,
@@ -182,7 +193,6 @@ impl ValidationSet {
         let ValidationOptions {
             samples,
             workers,
-            group,
             command,
             on_fault,
         } = options;

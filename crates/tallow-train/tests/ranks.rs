@@ -105,7 +105,10 @@ fn assert_same(place: &Path, expected: &BTreeMap<String, Vec<u8>>, of: &str) {
         expected.keys().collect::<Vec<_>>(),
         "{of}"
     );
-    let different: Vec<_> = found.iter().filter(|(name, bytes)| expected[*name] != **bytes).collect();
+    let different: Vec<_> = found
+        .iter()
+        .filter(|(name, bytes)| expected[*name] != **bytes)
+        .collect();
     let names: Vec<_> = different.iter().map(|(name, _)| name).collect();
     assert!(different.is_empty(), "{of}: {names:?}");
 }
@@ -169,7 +172,11 @@ fn ranks_without_sentences_take_part() {
             let mut parts = parts_of_rank(place, &config, group, ranks * workers);
             // Batches of one to three sentences.
             parts.data.batch_tokens = 8;
-            let trainer = if is_root { Trainer::new(parts) } else { Trainer::join(parts) };
+            let trainer = if is_root {
+                Trainer::new(parts)
+            } else {
+                Trainer::join(parts)
+            };
             trainer.unwrap().run(&Silent, &AtomicBool::new(false)).unwrap();
         });
         files(place)
@@ -221,10 +228,16 @@ fn other_workers_differ_by_rounding() {
     let alone = loss((1, 1), ReduceKind::F32);
     for dealing in [(3, 1), (3, 3), (5, 1), (2, 3)] {
         let together = loss(dealing, ReduceKind::F32);
-        assert!((together - alone).abs() < 2e-3 * alone, "{dealing:?}: {together} {alone}");
+        assert!(
+            (together - alone).abs() < 2e-3 * alone,
+            "{dealing:?}: {together} {alone}"
+        );
     }
     let rounded = loss((4, 1), ReduceKind::Bf16);
-    assert!(rounded != alone && (rounded - alone).abs() < 0.03 * alone, "{rounded} {alone}");
+    assert!(
+        rounded != alone && (rounded - alone).abs() < 0.03 * alone,
+        "{rounded} {alone}"
+    );
 }
 
 /// Setbacks with the same settings as in the tests of divergence.
@@ -308,5 +321,8 @@ fn a_fault_of_the_root_ends_all() {
         trainer.run(&Break(place.path()), &AtomicBool::new(false)).unwrap_err()
     });
     assert!(errors[0].to_string().contains("checkpoints"), "{errors:?}");
-    assert!(errors[1].to_string().contains("rank 0 ended before the work was done"), "{errors:?}");
+    assert!(
+        errors[1].to_string().contains("rank 0 ended before the work was done"),
+        "{errors:?}"
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use tallow_comm::CommError;
 use tallow_data::{DataError, WorkerLost};
 use tallow_decode::DecodeError;
 use tallow_model::ModelError;
@@ -138,6 +139,9 @@ pub enum Error {
     /// Training failed.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The other processes of a group do not answer.
+    #[error(transparent)]
+    Group(#[from] CommError),
     /// A score failed.
     #[error(transparent)]
     Score(#[from] ScoreError),

@@ -89,5 +89,5 @@ pub use saved_model::SavedModel;
 pub use tallow_decode::{DecodeConfig, Translation, Translator};
 pub use tallow_ops::{instruction_set, use_avx2_only};
 pub use tallow_train::{Ending, Event, Observer, RunDirectory, Silent};
-pub use training::{Begin, ReadyTraining, TestScores, Trained, Training, has_results, may_change};
+pub use training::{Begin, Member, ReadyTraining, TestScores, Trained, Training, has_results, may_change};
 pub use workers::{check_workers, cores, workers};

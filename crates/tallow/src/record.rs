@@ -115,7 +115,7 @@ fn note(path: &Path, line: &TimingLine) -> Result<()> {
 }
 
 /// Time and memory used by all processes that trained a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TimeSpent {
     /// Seconds of all processes except killed ones.
     pub seconds: f64,

@@ -5,13 +5,14 @@ use crate::commands::report::KeepReport;
 use crate::commands::resumable::no_run;
 use crate::hub::hub;
 use crate::progress::Progress;
-use crate::signals::stop_at_signals;
+use crate::signals::{stop_at_signals, stop_quietly_at_signals};
 use crate::ways_out::with_flags;
-use crate::{INTERRUPTED, threads};
+use crate::{INTERRUPTED, ranks, threads};
 use anyhow::{Context, Result, anyhow};
 use std::cell::Cell;
 use std::process::ExitCode;
-use tallow::{Begin, Config, DeviceChoice, Ending, Error, Training};
+use tallow::{Begin, Config, DeviceChoice, Ending, Error, Listener, Training};
+use tallow_train::Silent;
 
 pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     let (file, set) = (&arguments.config.config, &arguments.config.set);
@@ -27,25 +28,31 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         (false, true) => Begin::Overwrite,
         (false, false) => Begin::New,
     };
+    let (group, member) = ranks::group()?;
     let training = Training::new(composed)
+        .group(group.clone(), member)
         .device(arguments.device.open()?)
         .hub(hub(arguments.hub.offline))
         .begin(begin)
         .profile(arguments.profile);
     let progress = Progress::new();
-    let ready = match training.prepare(&progress) {
+    let listener: &dyn Listener = if group.is_root() { &progress } else { &Silent };
+    let ready = match training.prepare(listener) {
         Err(Error::NoRun { path }) => return Err(no_run(&path, &given, &arguments)),
         ready => ready?,
     };
-    let stop = stop_at_signals("finishing this update and saving")?;
-    let report = arguments.report.then(|| KeepReport {
+    let stop = match group.is_alone() {
+        true => stop_at_signals("finishing this update and saving")?,
+        false => stop_quietly_at_signals()?,
+    };
+    let report = (arguments.report && group.is_root()).then(|| KeepReport {
         listener: &progress,
         run: ready.run_directory().clone(),
         has_failed: Cell::new(false),
     });
     let trained = match &report {
         Some(report) => ready.run(report, &stop),
-        None => ready.run(&progress, &stop),
+        None => ready.run(listener, &stop),
     };
     progress.finish();
     // Also what came of a run that failed.
@@ -61,6 +68,10 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     };
+    group.leave()?;
+    if !group.is_root() {
+        return Ok(ExitCode::SUCCESS);
+    }
     if trained.ending == Ending::Interrupted {
         eprintln!(
             "stopped after update {}; everything is saved. Go on with\n  {resume}",

@@ -85,12 +85,7 @@ impl Trainer {
     }
 
     /// Decides whether the weights of a validation are the best so far, and keeps them if so.
-    fn judge(
-        &mut self,
-        validation: Validation,
-        begin: Instant,
-        journal: &mut Journal,
-    ) -> Result<bool, TrainError> {
+    fn judge(&mut self, validation: Validation, begin: Instant, journal: &mut Journal) -> Result<bool, TrainError> {
         let (update, metric) = (self.state.update, self.parts.train.metric);
         let before = self.decides();
         // Exploded weights must not replace the best model, whatever their score.
@@ -143,7 +138,6 @@ impl Trainer {
         let options = ValidationOptions {
             samples: parts.train.samples,
             workers: self.workers,
-            group: &parts.group,
             command: (!parts.train.valid_command.is_empty()).then_some(ValidCommand {
                 command: &parts.train.valid_command,
                 limit: Duration::from_secs(parts.train.valid_command_seconds),
@@ -151,7 +145,9 @@ impl Trainer {
             }),
             on_fault: &on_fault,
         };
-        let validate = |set: &ValidationSet| set.validate(&model, &parts.tokenizers, &decode, options, &parts.device);
+        let validate = |set: &ValidationSet| {
+            set.validate_together(&parts.group, &model, &parts.tokenizers, &decode, options, &parts.device)
+        };
         let validation = match parts.valid.as_slice() {
             [] => return Err(TrainError::Average("there is no validation set".into())),
             [one] => validate(one)?,

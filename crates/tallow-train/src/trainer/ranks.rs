@@ -131,7 +131,9 @@ fn set_numbers(params: &Params, message: &[u8]) -> Result<(), TrainError> {
             .split_at_checked(parameter.var.elem_count())
             .ok_or_else(|| misfit("too few numbers"))?;
         rest = after;
-        parameter.var.set(&Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?)?;
+        parameter
+            .var
+            .set(&Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?)?;
     }
     match rest.is_empty() {
         true => Ok(()),
@@ -151,7 +153,12 @@ fn bytes(numbers: &[f32]) -> Vec<u8> {
 }
 
 fn numbers(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect()
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|bytes| f32::from_ne_bytes(*bytes))
+        .collect()
 }
 
 impl Trainer {

@@ -1,6 +1,7 @@
 //! Training: a run from its config to its best model.
 
 mod place;
+mod ranks;
 mod test;
 
 use crate::config::{Composed, Config};
@@ -16,14 +17,19 @@ use crate::{Error, Result, card, check_workers, corpora, initial, record, worker
 use candle_core::Device;
 use place::{clear, place_to_begin, refuse_other_pairs, write_config};
 pub use place::{has_results, may_change};
+pub use ranks::Member;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tallow_comm::Group;
 use tallow_data::{Corpus, CorpusFiles, EvaluationSets, FileRecord, PairSource, ParallelText, PreparedCorpora};
 use tallow_score::Score;
 use tallow_text::Tokenizers;
-use tallow_train::{CARD_FILE, Ending, Outcome, RunDirectory, Trainer, TrainerParts, must_be_finite, read_state};
+use tallow_train::{
+    CARD_FILE, Ending, ModelCard, Outcome, RunDirectory, Silent, Trainer, TrainerParts, ValidationSet, must_be_finite,
+    read_state,
+};
 
 /// The treatment of a run that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -46,10 +52,12 @@ pub struct Training {
     hub: Hub,
     begin: Begin,
     profile: bool,
+    group: Group,
+    member: Member,
 }
 
 impl Training {
-    /// The run of a config. By default, it is a new run on the CPU without a network.
+    /// The run of a config. By default, it is a new run on the CPU without a network, trained by this process alone.
     pub fn new(config: Composed) -> Self {
         Self {
             config,
@@ -57,6 +65,8 @@ impl Training {
             hub: Hub::none(),
             begin: Begin::New,
             profile: false,
+            group: Group::alone(),
+            member: Member::default(),
         }
     }
 
@@ -81,6 +91,15 @@ impl Training {
     /// Sets whether to measure the time of updates by operation.
     pub fn profile(mut self, profile: bool) -> Self {
         self.profile = profile;
+        self
+    }
+
+    /// Sets the processes that train the run together, and what this one is called among them. All of them must
+    /// prepare and run the same training; the group's root reads and writes the run's directory, and its listener gets
+    /// the notices.
+    pub fn group(mut self, group: Group, member: Member) -> Self {
+        self.group = group;
+        self.member = member;
         self
     }
 
@@ -121,12 +140,23 @@ impl Training {
     /// directory.
     pub fn prepare(self, listener: &dyn Listener) -> Result<ReadyTraining> {
         let begin = Instant::now();
+        if !self.group.is_alone() && !self.device.is_cpu() {
+            bail!("several processes can train on CPUs only so far: start one process, or choose the CPU");
+        }
+        let limit = Duration::from_secs(self.config.config.train.rank_timeout);
+        let group = self.group.clone().with_limit(limit);
+        let agreement = ranks::agree(&group, &self.member, &self.config)?;
+        if !group.is_root() {
+            return self.join(group, begin);
+        }
         let Self {
             config: mut composed,
             device,
             hub,
             begin: how,
             profile,
+            member,
+            ..
         } = self;
         // The values that a run keeps are known once its checkpoint is found.
         if how != Begin::Resume {
@@ -169,21 +199,7 @@ impl Training {
         config.decode.forbidden_tokens(&tokenizers.target)?;
         texts.note_rewritten(&config, &tokenizers, listener)?;
         tell_corpora(&corpora, listener);
-        let valid = texts
-            .valid
-            .into_iter()
-            .map(|(name, text)| {
-                corpora::validation_set(
-                    name,
-                    text,
-                    &tokenizers,
-                    config.data.batch_tokens,
-                    config.model.position_limit(),
-                    &config.score,
-                    config.train.metric,
-                )
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let valid = validation_sets(texts.valid.clone(), &config, &tokenizers)?;
         let architecture = initial::architecture(&config, &tokenizers)?;
         let begun_with = match (&init, resume_from) {
             (Some(init), _) => Some(init.record.clone()),
@@ -191,12 +207,23 @@ impl Training {
             (None, None) => None,
         };
         let (params, logits_bias) = initial::weights(&config, init, &architecture, &device)?;
-        let workers = workers(&config, &device, params.elements());
+        let workers = match group.is_alone() {
+            true => workers(&config, &device, params.elements()),
+            false => {
+                let cores = agreement.cores / config.train.threads_per_worker;
+                config.train.workers.resolve(cores, params.elements())
+            }
+        };
         let valid_corpora: Vec<&Corpus> = valid.iter().map(|set| &set.corpus).collect();
         let train_files: Vec<&FileRecord> = corpora.files().collect();
-        let fingerprint = record::fingerprint(&config, &train_files, &valid_corpora, &tokenizers, workers)?;
+        let all_workers = workers * group.size();
+        let fingerprint = record::fingerprint(&config, &train_files, &valid_corpora, &tokenizers, all_workers)?;
         let files = files(&train_files, &valid_corpora, &texts.test);
         let pair_count = corpora.pair_count();
+        if !group.is_alone() {
+            ranks::Brief::new(&config, &fingerprint, &tokenizers, &texts.valid)?.send(&group)?;
+            ranks::agree_on_text(&group, &member, &fingerprint.data, pair_count)?;
+        }
         let pairs = PairCounts {
             train: Some(pair_count),
             valid: total(valid_corpora.iter().map(|corpus| corpus.len())),
@@ -231,6 +258,7 @@ impl Training {
             fingerprint,
             run: run.clone(),
             device: device.clone(),
+            group,
         };
         let mut trainer = match resume_from {
             Some(update) => {
@@ -254,9 +282,71 @@ impl Training {
             record,
             test: texts.test,
             begin,
-            _lock: lock,
+            is_root: true,
+            _lock: Some(lock),
         })
     }
+
+    /// Takes part in the run that the root has prepared.
+    fn join(self, group: Group, begin: Instant) -> Result<ReadyTraining> {
+        let mut brief = ranks::Brief::receive(&group)?;
+        let config: Config = toml::from_str(&brief.config)?;
+        let tokenizers = brief.tokenizers()?;
+        let prepared = prepare(&config, Some(tokenizers), &Hub::none(), Pipes::Kept, &Silent)?;
+        let Prepared { tokenizers, corpora } = prepared;
+        let hashes: Vec<String> = corpora.files().map(|file| file.sha256.clone()).collect();
+        ranks::agree_on_text(&group, &self.member, &hashes, corpora.pair_count())?;
+        let valid = validation_sets(brief.valid(), &config, &tokenizers)?;
+        let architecture = initial::architecture(&config, &tokenizers)?;
+        // The root's weights will replace these.
+        let (params, logits_bias) = initial::weights(&config, None, &architecture, &self.device)?;
+        let run = RunDirectory::new(config.run_directory());
+        let workers = brief.fingerprint.workers / group.size();
+        let record = RunRecord::new(&brief.fingerprint, &[], PairCounts::default(), None);
+        let trainer = Trainer::join(TrainerParts {
+            card: ModelCard::default(),
+            architecture,
+            params,
+            logits_bias,
+            tokenizers,
+            corpus: Arc::new(corpora),
+            valid,
+            train: config.train.clone(),
+            data: config.data.clone(),
+            decode: config.decode.clone(),
+            fingerprint: brief.fingerprint,
+            run: run.clone(),
+            device: self.device.clone(),
+            group,
+        })?;
+        Ok(ReadyTraining {
+            trainer,
+            config,
+            run,
+            device: self.device,
+            workers,
+            record,
+            test: Vec::new(),
+            begin,
+            is_root: false,
+            _lock: None,
+        })
+    }
+}
+
+fn validation_sets(texts: Vec<NamedText>, config: &Config, tokenizers: &Tokenizers) -> Result<Vec<ValidationSet>> {
+    let set = |(name, text)| {
+        corpora::validation_set(
+            name,
+            text,
+            tokenizers,
+            config.data.batch_tokens,
+            config.model.position_limit(),
+            &config.score,
+            config.train.metric,
+        )
+    };
+    texts.into_iter().map(set).collect()
 }
 
 /// A run that is open and checked, ready to train.
@@ -270,8 +360,10 @@ pub struct ReadyTraining {
     record: RunRecord,
     test: Vec<NamedText>,
     begin: Instant,
-    /// Held until training has ended.
-    _lock: File,
+    /// Whether this process is the root of its group, or alone.
+    is_root: bool,
+    /// Held by the root until training has ended.
+    _lock: Option<File>,
 }
 
 /// The result of a run.
@@ -283,9 +375,10 @@ pub struct Trained {
     pub update: u64,
     /// The run's directory.
     pub run: RunDirectory,
-    /// The scores of the best model on each set of `data.test`; none if the run was interrupted.
+    /// The scores of the best model on each set of `data.test`; none if the run was interrupted, or if this process is
+    /// not the root of its group.
     pub test: Vec<TestScores>,
-    /// Time and memory used by the run.
+    /// Time and memory used by the run; nothing if this process is not the root of its group.
     pub spent: TimeSpent,
 }
 
@@ -317,6 +410,16 @@ impl ReadyTraining {
     /// When training diverges, a file cannot be written or a tensor operation fails. If the run has a checkpoint, the
     /// error is [`Error::Saved`].
     pub fn run(mut self, listener: &dyn Listener, stop: &AtomicBool) -> Result<Trained> {
+        if !self.is_root {
+            let outcome = self.trainer.run(&Silent, stop)?;
+            return Ok(Trained {
+                ending: outcome.ending,
+                update: outcome.update,
+                run: self.run,
+                test: Vec::new(),
+                spent: TimeSpent::default(),
+            });
+        }
         record::began(&self.run.timing(), self.trainer.update())?;
         let outcome = self.trainer.run(listener, stop);
         let spent = record::spent(

@@ -1,0 +1,322 @@
+//! Training by several processes: they agree before they begin, and the root tells the others what to train.
+
+use super::NamedText;
+use crate::config::{Composed, Config};
+use crate::error::{WithContext, bail};
+use crate::{Error, Result, cores};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tallow_comm::Group;
+use tallow_data::{ParallelText, ReadReport};
+use tallow_text::Tokenizers;
+use tallow_train::Fingerprint;
+
+/// What tells one process of a group from the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The host and process, in words.
+    pub place: String,
+    /// The host alone: processes with the same one share its cores.
+    pub host: String,
+    /// A hash of the program. Programs that differ may train differently.
+    pub program: String,
+}
+
+impl Member {
+    /// A process of a program in a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn new(host: &str, process: u32, program: &Path) -> Result<Self> {
+        let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        Ok(Self {
+            place: format!("host {host}, process {process}"),
+            host: host.to_owned(),
+            program: Sha256::digest(&bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        })
+    }
+}
+
+/// What the processes must have in common.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claim {
+    member: Member,
+    version: String,
+    instructions: String,
+    config: Vec<(String, String)>,
+    cores: usize,
+}
+
+/// What all processes have agreed on.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Agreement {
+    /// Cores for each process.
+    pub(super) cores: usize,
+}
+
+/// Finds out whether all processes of a group have the same program, config and instruction set.
+///
+/// # Errors
+/// When they differ: on every rank, with the same text.
+pub(super) fn agree(group: &Group, member: &Member, composed: &Composed) -> Result<Agreement> {
+    let own = Claim {
+        member: member.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instructions: tallow_ops::instruction_set().to_owned(),
+        config: composed.config.flat()?,
+        cores: cores(),
+    };
+    if group.is_alone() {
+        return Ok(Agreement { cores: own.cores });
+    }
+    let claims = group.gather(serde_json::to_vec(&own)?)?;
+    let verdict: Result<Agreement, String> = match claims {
+        None => Ok(Agreement { cores: own.cores }),
+        Some(claims) => {
+            let claims: Vec<Claim> = claims
+                .iter()
+                .map(|claim| serde_json::from_slice(claim))
+                .collect::<Result<_, _>>()?;
+            judge(&claims)
+        }
+    };
+    let verdict = serde_json::to_vec(&verdict)?;
+    let verdict: Result<Agreement, String> = serde_json::from_slice(&group.broadcast(|| verdict)?)?;
+    verdict.map_err(Error::Other)
+}
+
+fn judge(claims: &[Claim]) -> Result<Agreement, String> {
+    let Some((first, others)) = claims.split_first() else {
+        return Err("there are no processes".to_owned());
+    };
+    for (rank, other) in others.iter().enumerate() {
+        let differences = differences(first, other);
+        if !differences.is_empty() {
+            return Err(format!(
+                "the processes cannot train together: rank {} ({}) differs from rank 0 ({}) in\n  {}",
+                rank + 1,
+                other.member.place,
+                first.member.place,
+                differences.join("\n  ")
+            ));
+        }
+    }
+    // A process that is bound to some cores knows only these; one that is not shares those of the host.
+    let mut hosts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for claim in claims {
+        let (most, processes) = hosts.entry(&claim.member.host).or_default();
+        *most = (*most).max(claim.cores);
+        *processes += 1;
+    }
+    let of_host = host_cores();
+    let share = |claim: &Claim| {
+        let (most, processes) = hosts[claim.member.host.as_str()];
+        // Hosts are alike, as their instruction sets are.
+        claim.cores.min((of_host.unwrap_or(most).max(most) / processes).max(1))
+    };
+    Ok(Agreement {
+        cores: claims.iter().map(share).min().unwrap_or(1),
+    })
+}
+
+fn differences(first: &Claim, other: &Claim) -> Vec<String> {
+    let mut differences = Vec::new();
+    if first.version != other.version {
+        differences.push(format!(
+            "the version of Tallow: {} instead of {}",
+            other.version, first.version
+        ));
+    } else if first.member.program != other.member.program {
+        differences.push("the program: another build of the same version".to_owned());
+    }
+    if first.instructions != other.instructions {
+        differences.push(format!(
+            "the vector instructions: {} instead of {}; choose, for all ranks, instructions that all of them have",
+            other.instructions, first.instructions
+        ));
+    }
+    let value = |claim: &Claim, key: &str| {
+        let found = claim.config.iter().find(|(known, _)| known == key);
+        found.map_or("(unset)".to_owned(), |(_, value)| value.clone())
+    };
+    let mut keys: Vec<&str> = first
+        .config
+        .iter()
+        .chain(&other.config)
+        .map(|(key, _)| key.as_str())
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        let (now, expected) = (value(other, key), value(first, key));
+        if now != expected {
+            differences.push(format!("the config: {key}: {now} instead of {expected}"));
+        }
+    }
+    differences
+}
+
+/// All cores of this host, if the system tells: not only those that this process may use.
+fn host_cores() -> Option<usize> {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    let of_range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(last.parse::<usize>().ok()? - first.parse::<usize>().ok()? + 1)
+    };
+    online.trim().split(',').map(of_range).sum()
+}
+
+/// What the root tells the others about the run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Brief {
+    /// The config as TOML, with everything that the run's checkpoint and model decide.
+    pub(super) config: String,
+    pub(super) fingerprint: Fingerprint,
+    /// The files of the tokenizers.
+    tokenizers: Vec<(String, Vec<u8>)>,
+    valid: Vec<(Option<String>, Vec<String>, Vec<String>)>,
+}
+
+impl Brief {
+    pub(super) fn new(
+        config: &Config,
+        fingerprint: &Fingerprint,
+        tokenizers: &Tokenizers,
+        valid: &[NamedText],
+    ) -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        tokenizers.save(folder.path())?;
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder.path())? {
+            let entry = entry?;
+            files.push((
+                entry.file_name().to_string_lossy().into_owned(),
+                std::fs::read(entry.path())?,
+            ));
+        }
+        Ok(Self {
+            config: config.to_toml()?,
+            fingerprint: fingerprint.clone(),
+            tokenizers: files,
+            valid: valid
+                .iter()
+                .map(|(name, text)| (name.clone(), text.source.clone(), text.target.clone()))
+                .collect(),
+        })
+    }
+
+    pub(super) fn send(&self, group: &Group) -> Result<()> {
+        let message = serde_json::to_vec(self)?;
+        group.broadcast(|| message)?;
+        Ok(())
+    }
+
+    pub(super) fn receive(group: &Group) -> Result<Self> {
+        Ok(serde_json::from_slice(&group.broadcast(Vec::new)?)?)
+    }
+
+    pub(super) fn tokenizers(&self) -> Result<Tokenizers> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        for (name, bytes) in &self.tokenizers {
+            std::fs::write(folder.path().join(name), bytes)?;
+        }
+        Ok(Tokenizers::open(folder.path())?)
+    }
+
+    pub(super) fn valid(&mut self) -> Vec<NamedText> {
+        let text = |(name, source, target)| {
+            let text = ParallelText {
+                source,
+                target,
+                weight: 1.0,
+                alignments: None,
+                report: ReadReport::default(),
+                files: Vec::new(),
+            };
+            (name, text)
+        };
+        std::mem::take(&mut self.valid).into_iter().map(text).collect()
+    }
+}
+
+/// Lets all ranks know whether all have the same training text, which each has prepared or found prepared.
+///
+/// # Errors
+/// When they differ: on every rank, with the same text.
+pub(super) fn agree_on_text(group: &Group, member: &Member, hashes: &[String], pairs: usize) -> Result<()> {
+    let own = (member, hashes, pairs);
+    let claims = group.gather(serde_json::to_vec(&own)?)?;
+    let mut verdict: Option<String> = None;
+    for (rank, claim) in claims.iter().flatten().enumerate() {
+        let (other, other_hashes, other_pairs): (Member, Vec<String>, usize) = serde_json::from_slice(claim)?;
+        if (other_hashes.as_slice(), other_pairs) != (hashes, pairs) {
+            let what = match other_hashes == hashes {
+                true => format!("{other_pairs} pairs of the training text instead of {pairs}"),
+                false => "another training text".to_owned(),
+            };
+            verdict.get_or_insert(format!(
+                "the processes cannot train together: rank {rank} ({}) has {what}; give all of them the same files",
+                other.place
+            ));
+        }
+    }
+    let verdict = serde_json::to_vec(&verdict)?;
+    let verdict: Option<String> = serde_json::from_slice(&group.broadcast(|| verdict)?)?;
+    match verdict {
+        Some(difference) => bail!("{difference}"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(host: &str, cores: usize) -> Claim {
+        Claim {
+            member: Member {
+                place: format!("host {host}, process 1"),
+                host: host.to_owned(),
+                program: "a".to_owned(),
+            },
+            version: "1".to_owned(),
+            instructions: "AVX2".to_owned(),
+            config: vec![("seed".to_owned(), "1".to_owned())],
+            cores,
+        }
+    }
+
+    #[test]
+    fn differences_are_named() {
+        assert!(judge(&[claim("a", 2), claim("b", 2)]).is_ok());
+        let mut other = claim("b", 2);
+        other.member.program = "b".to_owned();
+        other.instructions = "AVX-512".to_owned();
+        other.config = vec![("seed".to_owned(), "2".to_owned()), ("name".to_owned(), "x".to_owned())];
+        let said = judge(&[claim("a", 2), claim("a", 2), other]).unwrap_err();
+        for part in [
+            "rank 2 (host b, process 1) differs from rank 0 (host a, process 1)",
+            "another build",
+            "AVX-512 instead of AVX2",
+            "seed: 2 instead of 1",
+            "name: x instead of (unset)",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn processes_share_the_cores_of_their_host() {
+        let all = host_cores().unwrap_or(1);
+        let cores = |claims: &[Claim]| judge(claims).unwrap().cores;
+        assert_eq!(cores(&[claim("a", all), claim("b", all)]), all);
+        assert_eq!(cores(&[claim("a", all), claim("a", all)]), (all / 2).max(1));
+        // Bound to one core each.
+        assert_eq!(cores(&[claim("a", 1), claim("b", all)]), 1);
+    }
+}
