@@ -1,7 +1,7 @@
 //! Several processes that train together, started by `mpirun`. Needs the feature `mpi` and an MPI library; without
 //! them, only what the program says then is tested, and the other tests say that they are skipped. The same trainer is
 //! tested with threads in place of processes in `tallow-train`, always.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may panic like the test itself.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers may panic like the test itself.
 
 use std::collections::BTreeMap;
 use std::path::Path;
