@@ -13,7 +13,7 @@ echo "== tests (the README's command)"
 cargo test --workspace
 
 # The feature `mpi` needs an MPI library, and libclang to read its headers.
-if command -v mpicc mpirun >/dev/null && ls /usr/lib/llvm*/lib/libclang*.so* >/dev/null 2>&1; then
+if command -v mpicc >/dev/null && command -v mpirun >/dev/null && ls /usr/lib/llvm*/lib/libclang*.so* >/dev/null 2>&1; then
     echo "== several processes (MPI)"
     cargo clippy --workspace --all-targets --features tallow-cli/mpi --quiet -- -D warnings
     cargo test --workspace --features tallow-cli/mpi --test ranks
