@@ -4,16 +4,49 @@
 //! of parameters are as large as the model, so this is most of the cost of a graph. Inside [`gather_gradients`], the
 //! operations of this crate add to one buffer for each parameter instead.
 
-use candle_core::{Device, Result, Tensor, TensorId};
+use candle_core::{Device, Result, Tensor, TensorId, bail};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
-/// Gradient buffers for the parameters of this thread's pass; `None` until the first gradient arrives.
-type Buffers = HashMap<TensorId, Option<Vec<f32>>>;
+/// Gradient buffers for the parameters of this thread's pass.
+#[derive(Default)]
+struct Gathering {
+    buffers: HashMap<TensorId, Buffer>,
+    /// Takes complete gradients while the pass goes on.
+    complete: Option<OnComplete>,
+}
+
+struct Buffer {
+    /// The number of the parameter.
+    number: usize,
+    content: Content,
+}
+
+enum Content {
+    /// No gradient has arrived yet.
+    Empty,
+    Sum(Vec<f32>),
+    /// The gradient was complete, and has been passed on.
+    Completed,
+}
+
+/// Takes the number of a parameter and its complete gradient.
+pub type OnComplete = Box<dyn FnMut(usize, Vec<f32>)>;
+
+/// What a pass has gathered for a parameter.
+#[derive(Debug)]
+pub enum Gathered {
+    /// No gradient from the operations of this crate, or the parameter is not f32 in main memory.
+    Nothing,
+    /// A gradient; other operations may have given more.
+    Sum(Tensor),
+    /// The gradient was complete, and has been passed on during the pass.
+    Completed,
+}
 
 thread_local! {
-    static BUFFERS: RefCell<Buffers> = RefCell::new(HashMap::new());
+    static GATHERING: RefCell<Gathering> = RefCell::default();
 }
 
 /// Runs a forward and a backward pass on this thread, and returns the gradient of every parameter from the operations
@@ -23,31 +56,77 @@ thread_local! {
 /// # Errors
 /// When a gradient and its parameter differ in size.
 pub fn gather_gradients<R>(parameters: &[&Tensor], run: impl FnOnce() -> R) -> Result<(R, Vec<Option<Tensor>>)> {
+    let (result, gathered) = gather(parameters, None, run)?;
+    let sum = |gathered| match gathered {
+        Gathered::Sum(sum) => Some(sum),
+        Gathered::Nothing | Gathered::Completed => None,
+    };
+    Ok((result, gathered.into_iter().map(sum).collect()))
+}
+
+/// Does the same as [`gather_gradients`], and passes the gradients of sublayers on to `complete` during the backward
+/// pass, as soon as they are complete. Nothing but its sublayer may use such a parameter.
+///
+/// # Errors
+/// When a gradient and its parameter differ in size. When another operation of this crate uses the parameter of a
+/// sublayer, the pass fails.
+pub fn gather_gradients_early<R>(
+    parameters: &[&Tensor],
+    complete: OnComplete,
+    run: impl FnOnce() -> R,
+) -> Result<(R, Vec<Gathered>)> {
+    gather(parameters, Some(complete), run)
+}
+
+fn gather<R>(
+    parameters: &[&Tensor],
+    complete: Option<OnComplete>,
+    run: impl FnOnce() -> R,
+) -> Result<(R, Vec<Gathered>)> {
     /// Removes the buffers even when the pass panics.
     struct Forget;
     impl Drop for Forget {
         fn drop(&mut self) {
-            BUFFERS.take();
+            GATHERING.take();
         }
     }
     let _forget = Forget;
-    BUFFERS.set(parameters.iter().map(|parameter| (parameter.id(), None)).collect());
-    let result = run();
-    let mut buffers = BUFFERS.take();
-    let gradients = parameters.iter().map(|parameter| {
-        let values = buffers.get_mut(&parameter.id()).and_then(Option::take);
-        values
-            .map(|values| Tensor::from_vec(values, parameter.shape(), &Device::Cpu))
-            .transpose()
+    let buffers = parameters.iter().enumerate().map(|(number, parameter)| {
+        let content = Content::Empty;
+        (parameter.id(), Buffer { number, content })
     });
-    Ok((result, gradients.collect::<Result<_>>()?))
+    GATHERING.set(Gathering {
+        buffers: buffers.collect(),
+        complete,
+    });
+    let result = run();
+    let mut gathering = GATHERING.take();
+    let gradients = parameters.iter().map(|parameter| {
+        let content = gathering.buffers.remove(&parameter.id()).map(|buffer| buffer.content);
+        Ok(match content {
+            None | Some(Content::Empty) => Gathered::Nothing,
+            Some(Content::Completed) => Gathered::Completed,
+            Some(Content::Sum(values)) => Gathered::Sum(Tensor::from_vec(values, parameter.shape(), &Device::Cpu)?),
+        })
+    });
+    let gradients = gradients.collect::<Result<_>>()?;
+    Ok((result, gradients))
 }
 
 /// Takes the gradient that has been gathered for a parameter. Also returns whether its gradient is gathered at all.
 fn taken(parameter: &Tensor) -> (Option<Vec<f32>>, bool) {
-    let buffer = BUFFERS.with_borrow_mut(|buffers| buffers.get_mut(&parameter.id()).map(Option::take));
-    let is_gathered = buffer.is_some();
-    (buffer.flatten(), is_gathered)
+    GATHERING.with_borrow_mut(|gathering| match gathering.buffers.get_mut(&parameter.id()) {
+        None => (None, false),
+        Some(buffer) => match std::mem::replace(&mut buffer.content, Content::Empty) {
+            Content::Sum(values) => (Some(values), true),
+            Content::Empty => (None, true),
+            Content::Completed => {
+                // `finish` returns the error.
+                buffer.content = Content::Completed;
+                (None, true)
+            }
+        },
+    })
 }
 
 /// The gradient of an input, for an operation that adds to it.
@@ -96,11 +175,39 @@ impl Gradient {
     /// # Errors
     /// When the number of values differs from the size of the parameter.
     pub(crate) fn finish(self, parameter: &Tensor) -> Result<Option<Tensor>> {
-        if self.gathered {
-            BUFFERS.with_borrow_mut(|buffers| buffers.insert(parameter.id(), Some(self.values)));
-            return Ok(None);
+        if !self.gathered {
+            return Tensor::from_vec(self.values, parameter.shape(), &Device::Cpu).map(Some);
         }
-        Tensor::from_vec(self.values, parameter.shape(), &Device::Cpu).map(Some)
+        GATHERING.with_borrow_mut(|gathering| {
+            let Some(buffer) = gathering.buffers.get_mut(&parameter.id()) else {
+                bail!("gather: the pass has ended before its operations");
+            };
+            if let Content::Completed = buffer.content {
+                bail!("gather: a parameter of a sublayer has another gradient after its complete one");
+            }
+            buffer.content = Content::Sum(self.values);
+            Ok(None)
+        })
+    }
+
+    /// Does the same as [`Self::finish`] for an operation that nothing but itself uses the parameter with: its gradient
+    /// is complete.
+    pub(crate) fn finish_complete(self, parameter: &Tensor) -> Result<Option<Tensor>> {
+        let is_early = GATHERING.with_borrow(|gathering| gathering.complete.is_some());
+        if !is_early || !self.gathered {
+            return self.finish(parameter);
+        }
+        GATHERING.with_borrow_mut(|gathering| {
+            let Gathering { buffers, complete } = gathering;
+            match (buffers.get_mut(&parameter.id()), complete) {
+                (Some(buffer), Some(complete)) if !matches!(buffer.content, Content::Completed) => {
+                    buffer.content = Content::Completed;
+                    complete(buffer.number, self.values);
+                    Ok(None)
+                }
+                _ => bail!("gather: the parameter of a sublayer has two gradients"),
+            }
+        })
     }
 }
 

@@ -76,7 +76,7 @@ pub use attention::{
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy};
 pub use dropout::{Dropout, DropoutStream, dropout};
 pub use embedding::embed;
-pub use gather::gather_gradients;
+pub use gather::{Gathered, OnComplete, gather_gradients, gather_gradients_early};
 pub use gradient::sum_of_squares_no_grad;
 pub use layer_norm::layer_norm;
 pub use linear::linear;

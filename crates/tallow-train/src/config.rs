@@ -208,6 +208,9 @@ pub struct TrainConfig {
     pub shard_optimizer: bool,
     /// With several processes: the number format in which gradients travel between them. Default `f32`.
     pub reduce: ReduceKind,
+    /// With several processes: whether gradients travel while the backward pass goes on. Does not change the result.
+    /// Default `true`.
+    pub overlap_reduction: bool,
     /// With several processes: how many seconds they wait for each other before they take one for lost. Default 600.
     pub rank_timeout: u64,
 }
@@ -254,6 +257,7 @@ impl Default for TrainConfig {
             threads_per_worker: 1,
             shard_optimizer: true,
             reduce: ReduceKind::F32,
+            overlap_reduction: true,
             rank_timeout: 600,
         }
     }

@@ -1,8 +1,8 @@
 //! All parameters in one line of numbers, and the division of this line among ranks.
 //!
 //! The line has the parameters in the order in which a backward pass completes their gradients: the reverse of the
-//! forward pass. It is divided into *blocks* of the same length, which do not depend on the number of ranks, and runs of
-//! blocks are *buckets*, which are reduced one after another. Each rank owns a share of every bucket: whole blocks.
+//! forward pass. It is divided into *blocks* of the same length, which do not depend on the number of ranks, and runs
+//! of blocks are *buckets*, which are reduced one after another. Each rank owns a share of every bucket: whole blocks.
 
 use candle_core::{Device, Tensor};
 use std::ops::Range;

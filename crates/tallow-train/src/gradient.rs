@@ -3,13 +3,14 @@
 use crate::TrainError;
 use crate::flat::Flat;
 use crate::parallel::share;
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Shape, Tensor};
 use std::ops::Range;
+use std::sync::mpsc::Sender;
 use tallow_comm::tree_fold;
 use tallow_data::{Batch, Example, FlatBatch, in_order};
-use tallow_model::{GuidedAlignment, LossOptions, Params, Pass, Tokens, Transformer};
+use tallow_model::{GuidedAlignment, LossOptions, Parameter, Params, Pass, Tokens, Transformer};
 use tallow_ops::profile::{Operation, span};
-use tallow_ops::{Compute, DropoutStream, gather_gradients};
+use tallow_ops::{Compute, DropoutStream, Gathered, OnComplete, gather_gradients, gather_gradients_early};
 
 /// Sums over target tokens: the loss and its gradient for every parameter.
 #[derive(Clone, Debug)]
@@ -121,21 +122,33 @@ pub fn gradients(
     device: &Device,
 ) -> Result<Gradients, TrainError> {
     let workers = options.workers;
-    let slots = of_workers(model, params, batch, options, (0..workers, workers), device)?;
+    let slots = of_workers(model, params, batch, options, (0..workers, workers), None, device)?;
     if slots.is_empty() {
         return Err(TrainError::Data(tallow_data::DataError::NoCorpus));
     }
     sum_of_workers(params, slots, workers)?.ok_or(TrainError::Worker)
 }
 
+/// The gradient of a parameter, on its way from the worker that has computed it.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    /// The number of the worker among those of this rank.
+    pub(crate) worker: usize,
+    /// The number of the parameter.
+    pub(crate) parameter: usize,
+    pub(crate) gradient: Tensor,
+}
+
 /// The gradients of some workers, whose numbers among `all` workers are given. Workers beyond the number of sentences
-/// have none.
-fn of_workers(
+/// have none. With `on_the_way`, each gradient goes there as soon as it is complete, and those of the result have no
+/// tensors.
+pub(crate) fn of_workers(
     model: &Transformer,
     params: &Params,
     mut batch: Batch,
     options: GradientOptions,
     (numbers, all): (Range<usize>, usize),
+    on_the_way: Option<&Sender<Arrived>>,
     device: &Device,
 ) -> Result<Vec<Gradients>, TrainError> {
     let architecture = model.architecture();
@@ -145,7 +158,7 @@ fn of_workers(
             example.id = (key.micro_batch << 32) | row as u64;
         }
     }
-    let work = |shard: &Batch| -> Result<Gradients, TrainError> {
+    let work = |(worker, shard): &(usize, &Batch)| -> Result<Gradients, TrainError> {
         let of_batching = span(Operation::Batching);
         let flat = match options.r_drop {
             Some(_) => twice(shard).flatten(architecture.target_pad_id()),
@@ -153,13 +166,26 @@ fn of_workers(
         };
         drop(of_batching);
         let _span = span(Operation::Graph);
-        shard_gradients(model, params, &flat, options, device)
+        shard_gradients(
+            model,
+            params,
+            &flat,
+            options,
+            on_the_way.map(|to| (*worker, to)),
+            device,
+        )
     };
     let (of_source, of_target) = architecture.multiplications();
     let cost = |pair: &Example| pair.source.len() * of_source + pair.target.len() * of_target;
     let shards = batch.shards(all, cost);
     let own = &shards[numbers.start.min(shards.len())..numbers.end.min(shards.len())];
-    in_order(own.len(), own, work)
+    let own: Vec<(usize, &Batch)> = own.iter().enumerate().collect();
+    in_order(own.len(), &own, work)
+}
+
+/// How many of the workers with these numbers, among `all`, get sentences of a batch.
+pub(crate) fn workers_used(batch: &Batch, numbers: &Range<usize>) -> usize {
+    batch.examples.len().clamp(numbers.start, numbers.end) - numbers.start
 }
 
 /// The sum over workers, without frozen rows, in the order of [`tree_fold`]; `None` if there are none. The parameters
@@ -187,14 +213,7 @@ pub(crate) fn sum_of_workers(
         threads,
         |((parameter, _), _)| parameter.var.elem_count(),
         |((parameter, tensors), sum)| {
-            let _span = span(Operation::GradientSum);
-            *sum = tree_fold(tensors, |sum, other| {
-                *sum = (&*sum + other)?;
-                Ok::<_, TrainError>(())
-            })?;
-            if let (Some(row), Some(tensor)) = (parameter.frozen_row, sum) {
-                *tensor = without_row(tensor, row)?;
-            }
+            *sum = sum_of_parameter(parameter, tensors)?;
             Ok(())
         },
     )?;
@@ -202,51 +221,31 @@ pub(crate) fn sum_of_workers(
     Ok(Some(sum))
 }
 
-/// The gradients of an update, before workers are added up.
-#[derive(Debug)]
-pub(crate) struct OfWorkers {
-    /// The gradients of this rank's workers, without those that had no sentences.
-    pub(crate) gradients: Vec<Gradients>,
-    /// How many of all workers had sentences: the first ones.
-    pub(crate) used: usize,
+/// The sum of the gradients of a parameter over workers, without its frozen row, in the order of [`tree_fold`].
+pub(crate) fn sum_of_parameter(
+    parameter: &Parameter,
+    tensors: Vec<Option<Tensor>>,
+) -> Result<Option<Tensor>, TrainError> {
+    let _span = span(Operation::GradientSum);
+    let sum = tree_fold(tensors, |sum, other| {
+        *sum = (&*sum + other)?;
+        Ok::<_, TrainError>(())
+    })?;
+    match (parameter.frozen_row, sum) {
+        (Some(row), Some(sum)) => Ok(Some(without_row(&sum, row)?)),
+        (_, sum) => Ok(sum),
+    }
 }
 
-/// The gradients of an update, by workers. It covers `batches` batches, or as many as are left, each with its own
-/// dropout masks. `numbers` are the workers of this rank, among `all`.
-///
-/// # Errors
-/// Errors of `next`, which returns batches until none is left. Also when there was no batch at all, and when the model
-/// fails.
-pub(crate) fn accumulated(
-    model: &Transformer,
-    params: &Params,
-    batches: u64,
-    options: GradientOptions,
-    (numbers, all): (Range<usize>, usize),
-    mut next: impl FnMut() -> Result<Option<Batch>, TrainError>,
-    device: &Device,
-) -> Result<OfWorkers, TrainError> {
-    let mut sums: Vec<Gradients> = Vec::new();
-    let mut used = 0;
-    for micro_batch in 0..batches {
-        let Some(batch) = next()? else { break };
-        used = used.max(batch.examples.len().min(all));
-        let options = GradientOptions {
-            dropout: options.dropout.map(|key| DropoutKey { micro_batch, ..key }),
-            ..options
-        };
-        let of_batch = of_workers(model, params, batch, options, (numbers.clone(), all), device)?;
-        for (worker, gradient) in of_batch.into_iter().enumerate() {
-            match sums.get_mut(worker) {
-                Some(sum) => sum.add(&gradient)?,
-                None => sums.push(gradient),
-            }
+/// Adds the gradients of a batch to those of earlier ones, worker by worker.
+pub(crate) fn add_batch(sums: &mut Vec<Gradients>, of_batch: Vec<Gradients>) -> Result<(), TrainError> {
+    for (worker, gradient) in of_batch.into_iter().enumerate() {
+        match sums.get_mut(worker) {
+            Some(sum) => sum.add(&gradient)?,
+            None => sums.push(gradient),
         }
     }
-    match used {
-        0 => Err(TrainError::Worker),
-        _ => Ok(OfWorkers { gradients: sums, used }),
-    }
+    Ok(())
 }
 
 fn shard_gradients(
@@ -254,6 +253,7 @@ fn shard_gradients(
     params: &Params,
     flat: &FlatBatch,
     options: GradientOptions,
+    on_the_way: Option<(usize, &Sender<Arrived>)>,
     device: &Device,
 ) -> Result<Gradients, TrainError> {
     let source = Tokens::from_flat(&flat.source, &flat.source_lengths, device)?;
@@ -261,7 +261,7 @@ fn shard_gradients(
     let stream = options
         .dropout
         .map(|key| DropoutStream::new(key.seed, key.update, flat.ids.clone()));
-    let pass = Pass {
+    let settings = Pass {
         dropout: stream.as_ref(),
         record: None,
         compute: options.compute,
@@ -269,7 +269,7 @@ fn shard_gradients(
     // With two passes, the loss of a sentence is the mean of theirs.
     let passes = if options.r_drop.is_some() { 2 } else { 1 };
     let vars: Vec<&Tensor> = params.iter().map(|parameter| parameter.var.as_tensor()).collect();
-    let (passed, gathered) = gather_gradients(&vars, || -> Result<_, TrainError> {
+    let pass = || -> Result<_, TrainError> {
         let options = LossOptions {
             smoothing: options.label_smoothing,
             r_drop: options.r_drop,
@@ -281,21 +281,44 @@ fn shard_gradients(
                     links: &flat.links,
                 }),
         };
-        let loss = model.loss(&source, &target, &flat.labels, options, pass)?;
+        let loss = model.loss(&source, &target, &flat.labels, options, settings)?;
         let store = loss.total.backward()?;
         Ok((loss, store))
-    })?;
-    let (loss, mut store) = passed?;
-    let gradient = |(var, gathered): (&Tensor, Option<Tensor>)| match (gathered, store.remove(var)) {
-        (Some(gathered), Some(other)) => Ok((gathered + other)?),
-        (Some(gradient), None) | (None, Some(gradient)) => Ok(gradient),
-        (None, None) => Ok(var.zeros_like()?),
     };
-    let tensors = vars
-        .into_iter()
-        .zip(gathered)
-        .map(gradient)
-        .collect::<Result<_, TrainError>>()?;
+    let (passed, gathered) = match on_the_way {
+        // The loss that guides a head uses the parameters of a sublayer once more.
+        Some((worker, to)) if options.guided_alignment.is_none() || flat.links.is_empty() => {
+            gather_gradients_early(&vars, send_on_its_way(&vars, worker, to), pass)?
+        }
+        _ => {
+            let (passed, gathered) = gather_gradients(&vars, pass)?;
+            let of = |sum: Option<Tensor>| sum.map_or(Gathered::Nothing, Gathered::Sum);
+            (passed, gathered.into_iter().map(of).collect())
+        }
+    };
+    let (loss, mut store) = passed?;
+    let mut tensors = Vec::new();
+    for (parameter, (var, gathered)) in vars.into_iter().zip(gathered).enumerate() {
+        let gradient = match (gathered, store.remove(var)) {
+            (Gathered::Completed, None) => continue,
+            // It would be missing from the sum.
+            (Gathered::Completed, Some(_)) => return Err(TrainError::Worker),
+            (Gathered::Sum(gathered), Some(other)) => (gathered + other)?,
+            (Gathered::Sum(gradient), None) | (Gathered::Nothing, Some(gradient)) => gradient,
+            (Gathered::Nothing, None) => var.zeros_like()?,
+        };
+        match on_the_way {
+            None => tensors.push(gradient),
+            Some((worker, to)) => {
+                let arrived = Arrived {
+                    worker,
+                    parameter,
+                    gradient,
+                };
+                to.send(arrived).map_err(|_| TrainError::Worker)?;
+            }
+        }
+    }
     let number = |loss: &Tensor| -> Result<f64, TrainError> {
         Ok(f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?))
     };
@@ -308,6 +331,22 @@ fn shard_gradients(
         },
         linked_tokens: flat.links.chunk_by(|a, b| a.0 == b.0).count() / passes,
         tensors,
+    })
+}
+
+/// Sends the complete gradients of a worker's pass on their way.
+fn send_on_its_way(vars: &[&Tensor], worker: usize, to: &Sender<Arrived>) -> OnComplete {
+    let shapes: Vec<Shape> = vars.iter().map(|var| var.shape().clone()).collect();
+    let to = to.clone();
+    Box::new(move |parameter, values| {
+        // A gradient without its parameter's size, or without a receiver, does not arrive, which ends the update.
+        if let Ok(gradient) = Tensor::from_vec(values, &shapes[parameter], &Device::Cpu) {
+            let _ = to.send(Arrived {
+                worker,
+                parameter,
+                gradient,
+            });
+        }
     })
 }
 

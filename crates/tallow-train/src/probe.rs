@@ -1,11 +1,13 @@
 //! Measures how fast a run will be.
 
-use crate::gradient::{accumulated, sum_of_workers};
+use crate::optimizer::Step;
 use crate::proof::ModelSubject;
+use crate::reduction::Reduction;
 use crate::{Optimizer, TrainConfig, TrainError};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tallow_comm::Group;
 use tallow_data::{DataConfig, PairSource, Sampler};
 
 /// The timing of a few updates.
@@ -64,7 +66,8 @@ pub fn measure_speed(
     long: Duration,
 ) -> Result<Speed, TrainError> {
     let (params, model) = subject.copy()?;
-    let mut optimizer = Optimizer::new(&params)?;
+    let reduction = Reduction::new(Group::alone(), &params, subject.train, subject.workers, subject.device);
+    let mut optimizer = Optimizer::of_pieces(&params, reduction.own_pieces())?;
     let sampler = Sampler::new(pairs.clone(), data, subject.seed);
     let batches = sampler.epoch(0)?;
     let accumulate = subject.train.accumulate.max(1);
@@ -78,15 +81,20 @@ pub fn measure_speed(
             next.next()
                 .map_or(Err(TrainError::Worker), |number| Ok(Some(window.batch(number))))
         };
-        let workers = (0..subject.workers, subject.workers);
-        let of_workers = accumulated(&model, &params, accumulate, options, workers, batch, subject.device)?;
-        let sum = sum_of_workers(&params, of_workers.gradients, subject.workers)?.ok_or(TrainError::Worker)?;
-        let norm = sum.norm(subject.workers)?;
+        let sum = reduction.gradient((&model, &params), accumulate, options, batch, false)?;
+        let norm = sum.norm;
         let rate = subject
             .train
             .learning_rate_at(update, subject.architecture.model.d_model);
         if norm.is_finite() && sum.loss.is_finite() {
-            optimizer.update(&params, &sum, norm, (update, rate), subject.train, subject.workers)?;
+            let step = Step {
+                update,
+                learning_rate: rate,
+                norm,
+                target_tokens: sum.target_tokens,
+                workers: subject.workers,
+            };
+            optimizer.update_pieces(&params, &sum.gradients, step, subject.train)?;
         } else {
             not_finite += 1;
         }

@@ -3,16 +3,22 @@
 //! Every rank computes the gradients of its share of the sentences. For each bucket of the line of all parameters
 //! ([`Flat`]), a rank gets the sum of its share of the numbers. With `shard`, it keeps the moments of its share only,
 //! updates its share of the parameters, and sends these to the others (Rajbhandari et al. 2020, "ZeRO", stage 1);
-//! otherwise the ranks send each other their sums, and each updates everything. All sums follow the tree of
+//! otherwise the ranks send each other their sums, and each updates everything. A bucket is on its way as soon as the
+//! backward pass of the last batch has completed its gradients, while the pass goes on. All sums follow the tree of
 //! [`tallow_comm::tree_fold`] over the workers of all ranks, so they do not depend on which rank a worker belongs to.
 
 use crate::flat::{Flat, Piece};
-use crate::gradient::{OfWorkers, sum_of_workers, sums_of_squares};
-use crate::{Gradients, TrainError};
+use crate::gradient::{
+    Arrived, DropoutKey, add_batch, of_workers, sum_of_parameter, sum_of_workers, sums_of_squares, workers_used,
+};
+use crate::{GradientOptions, Gradients, TrainConfig, TrainError};
 use candle_core::{Device, Tensor};
 use std::ops::Range;
-use tallow_comm::{Group, Wire, tree_fold};
-use tallow_model::Params;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use tallow_comm::{Group, Pending, Wire, tree_fold};
+use tallow_data::Batch;
+use tallow_model::{Params, Transformer};
 
 /// The way in which the ranks of a group share updates.
 #[derive(Clone, Debug)]
@@ -21,9 +27,12 @@ pub(crate) struct Reduction {
     flat: Flat,
     /// Whether a rank has the moments of its share only.
     shard: bool,
+    /// Whether buckets are on their way before the backward pass has ended.
+    overlap: bool,
     wire: Wire,
     /// Threads of this rank.
     workers: usize,
+    device: Device,
 }
 
 /// The sums of an update, over all ranks.
@@ -90,20 +99,17 @@ impl Losses {
 }
 
 impl Reduction {
-    pub(crate) fn new(
-        group: Group,
-        params: &Params,
-        (shard, wire): (bool, Wire),
-        workers: usize,
-        device: &Device,
-    ) -> Self {
+    /// How a group shares the updates of a run, with so many threads of each rank.
+    pub(crate) fn new(group: Group, params: &Params, train: &TrainConfig, workers: usize, device: &Device) -> Self {
         let sizes: Vec<usize> = params.iter().map(|parameter| parameter.var.elem_count()).collect();
         Self {
-            shard: shard && !group.is_alone(),
+            shard: train.shard_optimizer && !group.is_alone(),
+            overlap: train.overlap_reduction && !group.is_alone(),
             group,
             flat: Flat::new(sizes.into_iter(), device),
-            wire,
+            wire: train.reduce.into(),
             workers,
+            device: device.clone(),
         }
     }
 
@@ -149,15 +155,56 @@ impl Reduction {
             .collect()
     }
 
-    /// Adds up the gradients of all workers of all ranks. `stop` says whether this rank was asked to stop.
-    pub(crate) fn reduce(&self, params: &Params, of_workers: OfWorkers, stop: bool) -> Result<Reduced, TrainError> {
-        let OfWorkers { gradients, used } = of_workers;
-        let sum = sum_of_workers(params, gradients, self.workers)?;
+    /// The gradient of an update. It covers `batches` batches, or as many as are left, each with its own dropout masks.
+    /// `next` returns batches until none is left; `stop` says whether this rank was asked to stop.
+    ///
+    /// # Errors
+    /// Errors of `next`. Also when there was no batch at all, when the model fails, and when a rank does not answer.
+    pub(crate) fn gradient(
+        &self,
+        (model, params): (&Transformer, &Params),
+        batches: u64,
+        options: GradientOptions,
+        mut next: impl FnMut() -> Result<Option<Batch>, TrainError>,
+        stop: bool,
+    ) -> Result<Reduced, TrainError> {
+        let places = (self.slots(), self.all_workers());
+        let mut sums: Vec<Gradients> = Vec::new();
+        // How many of all workers had sentences: the first ones.
+        let mut used = 0;
+        let mut pending = None;
+        for micro_batch in 0..batches {
+            let Some(batch) = next()? else { break };
+            used = used.max(batch.examples.len().min(places.1));
+            let options = GradientOptions {
+                dropout: options.dropout.map(|key| DropoutKey { micro_batch, ..key }),
+                ..options
+            };
+            if micro_batch + 1 == batches && self.overlap {
+                pending = Some(self.on_the_way((model, params), &mut sums, used, batch, options)?);
+            } else {
+                let of_batch = of_workers(model, params, batch, options, places.clone(), None, &self.device)?;
+                add_batch(&mut sums, of_batch)?;
+            }
+        }
+        if used == 0 {
+            return Err(TrainError::Worker);
+        }
+        let sum = sum_of_workers(params, sums, self.workers)?;
         let losses = sum.as_ref().map(Losses::of);
         let tensors = sum.as_ref().map(|sum| &sum.tensors[..]);
-        let gradients = match self.group.is_alone() {
-            true => self.whole(tensors.ok_or(TrainError::Worker)?)?,
-            false => self.sum_of_ranks(tensors, used)?,
+        let gradients = match (self.group.is_alone(), pending) {
+            (true, _) => self.whole(tensors.ok_or(TrainError::Worker)?)?,
+            (false, Some(pending)) => self.sum_of_ranks(pending)?,
+            // Not asked for; or there was no batch after those that seemed to be followed by others.
+            (false, None) => {
+                let mut pending = Vec::new();
+                let tensors: Option<Vec<_>> = tensors.map(|tensors| tensors.iter().cloned().map(Some).collect());
+                for bucket in self.flat.buckets(self.group.size()) {
+                    pending.push(self.start(&bucket, tensors.as_deref(), used)?);
+                }
+                self.sum_of_ranks(pending)?
+            }
         };
         let squares = self.squares(&gradients)?;
         let (losses, squares, stop) = self.agree(losses, squares, stop, used)?;
@@ -173,6 +220,107 @@ impl Reduction {
         })
     }
 
+    /// Computes the gradients of an update's last batch, and starts to add up buckets over ranks while they are
+    /// computed. `sums` are those of earlier batches, by worker; their losses become those of all batches.
+    fn on_the_way(
+        &self,
+        (model, params): (&Transformer, &Params),
+        sums: &mut Vec<Gradients>,
+        used: usize,
+        batch: Batch,
+        options: GradientOptions,
+    ) -> Result<Vec<Pending<Option<Vec<f32>>>>, TrainError> {
+        let before: Vec<Vec<Tensor>> = sums.iter_mut().map(|sum| std::mem::take(&mut sum.tensors)).collect();
+        let of_batch = workers_used(&batch, &self.slots());
+        let (sender, receiver) = channel();
+        let (computed, pending) = thread::scope(|scope| {
+            let collector = scope.spawn(|| self.collect_arrived(params, before, of_batch, used, receiver));
+            let places = (self.slots(), self.all_workers());
+            let computed = of_workers(model, params, batch, options, places, Some(&sender), &self.device);
+            drop(sender);
+            (computed, collector.join().unwrap_or(Err(TrainError::Worker)))
+        });
+        add_batch(sums, computed?)?;
+        pending
+    }
+
+    /// Adds up the gradients of this rank's workers as they arrive, and starts each bucket as soon as it is complete.
+    /// `of_batch` workers send gradients; `before` has the sums of earlier batches, by worker and parameter.
+    fn collect_arrived(
+        &self,
+        params: &Params,
+        before: Vec<Vec<Tensor>>,
+        of_batch: usize,
+        used: usize,
+        arrivals: Receiver<Arrived>,
+    ) -> Result<Vec<Pending<Option<Vec<f32>>>>, TrainError> {
+        let workers = before.len().max(of_batch);
+        let parameters: Vec<_> = params.iter().collect();
+        let mut of_workers: Vec<Vec<Option<Tensor>>> = vec![vec![None; workers]; parameters.len()];
+        let mut missing = vec![of_batch; parameters.len()];
+        for (worker, tensors) in before.iter().enumerate().skip(of_batch) {
+            for (of_workers, tensor) in of_workers.iter_mut().zip(tensors) {
+                of_workers[worker] = Some(tensor.clone());
+            }
+        }
+        let mut sums: Vec<Option<Tensor>> = vec![None; parameters.len()];
+        let mut buckets = self.flat.buckets(self.group.size()).into_iter().peekable();
+        let mut pending = Vec::new();
+        if of_batch == 0 && workers > 0 {
+            for (parameter, sum) in sums.iter_mut().enumerate() {
+                *sum = sum_of_parameter(parameters[parameter], std::mem::take(&mut of_workers[parameter]))?;
+            }
+        }
+        for Arrived {
+            worker,
+            parameter,
+            gradient,
+        } in arrivals
+        {
+            of_workers[parameter][worker] = Some(match before.get(worker) {
+                Some(before) => (&before[parameter] + gradient)?,
+                None => gradient,
+            });
+            missing[parameter] -= 1;
+            if missing[parameter] > 0 {
+                continue;
+            }
+            sums[parameter] = sum_of_parameter(parameters[parameter], std::mem::take(&mut of_workers[parameter]))?;
+            let is_complete = |bucket: &Range<usize>| {
+                let pieces = self.flat.pieces(bucket.clone());
+                pieces.iter().all(|piece| sums[piece.parameter].is_some())
+            };
+            while let Some(bucket) = buckets.next_if(is_complete) {
+                pending.push(self.start(&bucket, Some(&sums), used)?);
+            }
+        }
+        for bucket in buckets {
+            // Without sentences of any batch, this rank has nothing to add.
+            let sums = (workers > 0).then_some(&sums[..]);
+            pending.push(self.start(&bucket, sums, used)?);
+        }
+        Ok(pending)
+    }
+
+    /// Starts to add up a bucket over ranks. `sums` are those of this rank's workers; `used` of all workers have any.
+    fn start(
+        &self,
+        bucket: &Range<usize>,
+        sums: Option<&[Option<Tensor>]>,
+        used: usize,
+    ) -> Result<Pending<Option<Vec<f32>>>, TrainError> {
+        let size = self.group.size();
+        let has_numbers: Vec<bool> = (0..size).map(|rank| rank * self.workers < used).collect();
+        let numbers = sums.map(|sums| self.numbers(bucket.clone(), sums)).transpose()?;
+        let shares: Vec<Range<usize>> = self.flat.shares(bucket, size);
+        let shares: Vec<Range<usize>> = shares
+            .into_iter()
+            .map(|share| share.start - bucket.start..share.end - bucket.start)
+            .collect();
+        let numbers = numbers.as_deref();
+        Ok(self.group.start_sum(numbers, &shares, &has_numbers, self.wire))
+    }
+
     /// The pieces of this rank when it updates everything.
     fn whole(&self, tensors: &[Tensor]) -> Result<Vec<Tensor>, TrainError> {
         let pieces = self.own_pieces();
@@ -181,25 +329,8 @@ impl Reduction {
     }
 
     /// The pieces of this rank of the sum over all ranks.
-    fn sum_of_ranks(&self, tensors: Option<&[Tensor]>, used: usize) -> Result<Vec<Tensor>, TrainError> {
-        let size = self.group.size();
-        let has_numbers: Vec<bool> = (0..size).map(|rank| rank * self.workers < used).collect();
-        let buckets = self.flat.buckets(size);
-        let mut pending = Vec::with_capacity(buckets.len());
-        for bucket in &buckets {
-            let numbers = tensors
-                .map(|tensors| self.numbers(bucket.clone(), tensors))
-                .transpose()?;
-            let shares: Vec<Range<usize>> = self.flat.shares(bucket, size);
-            let shares: Vec<Range<usize>> = shares
-                .into_iter()
-                .map(|share| share.start - bucket.start..share.end - bucket.start)
-                .collect();
-            pending.push(
-                self.group
-                    .start_sum(numbers.as_deref(), &shares, &has_numbers, self.wire),
-            );
-        }
+    fn sum_of_ranks(&self, pending: Vec<Pending<Option<Vec<f32>>>>) -> Result<Vec<Tensor>, TrainError> {
+        let buckets = self.flat.buckets(self.group.size());
         let mut sums = Vec::with_capacity(pending.len());
         for pending in pending {
             sums.push(pending.wait()?.ok_or(TrainError::Worker)?);
@@ -225,11 +356,12 @@ impl Reduction {
         self.own_pieces().into_iter().map(of).collect()
     }
 
-    /// The numbers of a range of the line.
-    fn numbers(&self, range: Range<usize>, tensors: &[Tensor]) -> Result<Vec<f32>, TrainError> {
+    /// The numbers of a range of the line, of which there must be all.
+    fn numbers(&self, range: Range<usize>, tensors: &[Option<Tensor>]) -> Result<Vec<f32>, TrainError> {
         let mut numbers = Vec::with_capacity(range.len());
         for piece in self.flat.pieces(range) {
-            numbers.extend(piece.of(&tensors[piece.parameter])?.to_vec1::<f32>()?);
+            let tensor = tensors[piece.parameter].as_ref().ok_or(TrainError::Worker)?;
+            numbers.extend(piece.of(tensor)?.to_vec1::<f32>()?);
         }
         Ok(numbers)
     }
@@ -329,11 +461,12 @@ impl Reduction {
             .iter()
             .map(|parameter| parameter.var.as_detached_tensor())
             .collect();
+        let all: Vec<Option<Tensor>> = vars.iter().cloned().map(Some).collect();
         let (rank, size) = (self.group.rank(), self.group.size());
         let mut pending = Vec::new();
         for bucket in self.flat.buckets(size) {
             let shares = self.flat.shares(&bucket, size);
-            let own = self.numbers(shares[rank].clone(), &vars)?;
+            let own = self.numbers(shares[rank].clone(), &all)?;
             let collected = self.group.start_collecting(&own, &self.lengths(&bucket), Wire::F32);
             pending.push((shares, collected));
         }

@@ -139,6 +139,13 @@ fn any_dealing_of_the_same_workers_gives_the_same_bits() {
     );
     four_workers(
         &TrainConfig {
+            overlap_reduction: false,
+            ..plain.clone()
+        },
+        "one after another",
+    );
+    four_workers(
+        &TrainConfig {
             r_drop: 1.0,
             ema_decay: 0.9,
             accumulate: 3,

@@ -8,7 +8,6 @@ mod stages;
 use crate::checkpoint::{Saved, read_state};
 use crate::checksum;
 use crate::finiteness::must_be_finite;
-use crate::gradient::accumulated;
 use crate::journal::Journal;
 use crate::optimizer::Step;
 use crate::reduction::Reduction;
@@ -435,19 +434,13 @@ impl Trainer {
         };
         let options = train.gradient_options(self.parts.fingerprint.seed, update, self.workers);
         let parts = &self.parts;
-        let workers = (self.reduction.slots(), self.reduction.all_workers());
-        let of_workers = accumulated(
-            &self.model,
-            &parts.params,
+        let sum = self.reduction.gradient(
+            (&self.model, &parts.params),
             train.accumulate,
             options,
-            workers,
             next,
-            &parts.device,
+            stop.load(Ordering::Relaxed),
         )?;
-        let sum = self
-            .reduction
-            .reduce(&parts.params, of_workers, stop.load(Ordering::Relaxed))?;
         self.is_stopping = sum.stop;
         let (loss, norm) = (sum.loss / sum.target_tokens as f64, sum.norm);
         self.state.update = update;

@@ -34,13 +34,7 @@ pub(super) fn reduction(parts: &TrainerParts) -> Reduction {
     let train = &parts.train;
     // The fingerprint has the workers of all ranks.
     let workers = (parts.fingerprint.workers / parts.group.size()).max(1);
-    Reduction::new(
-        parts.group.clone(),
-        &parts.params,
-        (train.shard_optimizer, train.reduce.into()),
-        workers,
-        &parts.device,
-    )
+    Reduction::new(parts.group.clone(), &parts.params, train, workers, &parts.device)
 }
 
 /// Brings all ranks to the root's place in the run; returns the root's own part of the moments. `optimizer` has those

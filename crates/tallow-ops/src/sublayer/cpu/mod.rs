@@ -218,7 +218,7 @@ impl<'a> Gradients<'a> {
 
     /// The gradients of `x` and of the packed parameters.
     fn finish(self, x: &Tensor, packed: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((tensor(self.dx, x)?, self.d_packed.finish(packed)?))
+        Ok((tensor(self.dx, x)?, self.d_packed.finish_complete(packed)?))
     }
 }
 

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""How fast several processes train together, against one process, as a table in Markdown.
+
+    scripts/measure_ranks.py local --size S base --rounds 3
+    sudo scripts/measure_ranks.py hosts --size S --gbits 10 1 0.1 --rounds 2
+
+`local` alternates one process of two workers with two processes of one worker, which make the same updates, and with
+four processes that share the two cores. `hosts` makes a host for each process out of a network namespace (ip netns), a
+core, and a link that is shaped (tc) to a number of Gbit/s, and starts the processes with mpirun through
+`ip netns exec`; it needs root, iproute2 and Open MPI. Each round runs every variant once, so that the load of the machine
+falls on all of them; the figure is the median of its rounds, each the median of the updates of a short run, the first few
+left out. Efficiency is the speed over that of one process of as many workers without a network. Needs data/multi30k
+(scripts/fetch-multi30k.sh) and a binary with MPI (cargo build --release -p tallow-cli --features mpi).
+"""
+import argparse, json, os, statistics, subprocess, sys, tempfile
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+SIZES = {  # d_model, feed_forward, layers of each stack, heads
+    "S": (256, 1024, 3, 4),
+    "base": (512, 2048, 6, 8),
+}
+SKIPPED = 3
+MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none"]
+
+
+def config(arguments, size, directory):
+    d, f, layers, heads = SIZES[size]
+    return f"""name = "ranks"
+output = "{directory}/run"
+[text]
+vocabulary = 8000
+byte_fallback = false
+[data]
+train = [{{ source = "{arguments.data}/train.en", target = "{arguments.data}/train.de" }}]
+prepared = "{arguments.prepared}"
+batch_tokens = {arguments.tokens}
+[model]
+d_model = {d}
+feed_forward = {f}
+encoder_layers = {layers}
+decoder_layers = {layers}
+heads = {heads}
+dropout = 0.1
+[train]
+compute = "{arguments.compute}"
+max_updates = {arguments.updates}
+validate_every = 1000000
+checkpoint_every = 1000000
+log_every = 1
+rank_timeout = 120
+"""
+
+
+def run(arguments, size, launch, settings):
+    """The target tokens per second of a short run."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "ranks.toml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(config(arguments, size, directory))
+        command = launch + [arguments.binary, "train", path]
+        command += [word for setting in settings for word in ("--set", setting)]
+        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}\n{done.stderr}")
+        with open(os.path.join(directory, "run", "timing.jsonl"), encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file]
+    return statistics.median(line["target_tokens_per_second"] for line in lines if line.get("update", 0) > SKIPPED)
+
+
+def measure(arguments, variants):
+    results = {}
+    for size in arguments.size:
+        for number in range(1, arguments.rounds + 1):
+            for name, (launch, settings) in variants.items():
+                speed = run(arguments, size, launch, settings)
+                results.setdefault((size, name), []).append(speed)
+                print(f"{size} round {number}  {name:<60} {speed:8,.0f} tokens/s", flush=True)
+    return results
+
+
+def local(arguments):
+    variants = {
+        "1 process, 2 workers": ([], ["train.workers=2"]),
+        "2 processes, 1 worker": (MPIRUN + ["-n", "2"], ["train.workers=1"]),
+        "4 processes, 1 worker": (MPIRUN + ["-n", "4"], ["train.workers=1"]),
+    }
+    results = measure(arguments, variants)
+    print("\n| size | | tokens/s, each round | median | of the first |\n|---|---|---|---|---|")
+    for size in arguments.size:
+        first = statistics.median(results[size, "1 process, 2 workers"])
+        for name in variants:
+            speeds = results[size, name]
+            median = statistics.median(speeds)
+            each = ", ".join(f"{speed:,.0f}" for speed in speeds)
+            print(f"| {size} | {name} | {each} | {median:,.0f} | {median / first:.2f} |")
+
+
+class Hosts:
+    """Network namespaces on one bridge, each with a core of its own."""
+
+    def __init__(self, count):
+        self.names = [f"tallow{number}" for number in range(count)]
+        self.addresses = [f"10.77.0.{number + 1}" for number in range(count)]
+        self.remove()
+        self.ip("link", "add", "tallowbr", "type", "bridge")
+        self.ip("link", "set", "tallowbr", "up")
+        for name, address in zip(self.names, self.addresses):
+            self.ip("netns", "add", name)
+            self.ip("link", "add", f"{name}v", "type", "veth", "peer", "name", "eth0", "netns", name)
+            self.ip("link", "set", f"{name}v", "master", "tallowbr", "up")
+            self.ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+            self.ip("-n", name, "link", "set", "eth0", "up")
+            self.ip("-n", name, "link", "set", "lo", "up")
+        self.folder = tempfile.TemporaryDirectory()
+        self.agent = os.path.join(self.folder.name, "agent")
+        cases = "\n".join(
+            f"{address}) name={name}; core={number % os.cpu_count()};;"
+            for number, (name, address) in enumerate(zip(self.names, self.addresses))
+        )
+        with open(self.agent, "w", encoding="utf-8") as file:
+            # As ssh: options, a host, a command.
+            file.write(
+                '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\ncase "$1" in\n' + cases + "\nesac\nshift\n"
+                'exec ip netns exec $name unshare --uts sh -c "hostname $name; exec taskset -c $core sh -c \'$*\'"\n'
+            )
+        os.chmod(self.agent, 0o755)
+
+    @staticmethod
+    def ip(*words, check=True):
+        subprocess.run(["ip", *words], check=check, capture_output=not check)
+
+    def shape(self, gbits):
+        for name in self.names:
+            subprocess.run(["ip", "netns", "exec", name, "tc", "qdisc", "del", "dev", "eth0", "root"], capture_output=True)
+            rate = f"{gbits * 1000:.0f}mbit"
+            burst = str(max(64_000, int(gbits * 1e9 / 8 / 250)))
+            shaping = ["tbf", "rate", rate, "burst", burst, "latency", "50ms"]
+            subprocess.run(["ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", "eth0", "root", *shaping], check=True)
+
+    def launch(self):
+        first = ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "sh", "-c"]
+        words = ["mpirun", "-n", str(len(self.names)), "--host", ",".join(self.addresses), "--bind-to", "none"]
+        words += ["--mca", "plm_rsh_agent", self.agent, "--mca", "pml", "ob1", "--mca", "btl", "tcp,self"]
+        words += ["--mca", "btl_tcp_if_include", "10.77.0.0/24", "--mca", "oob_tcp_if_include", "10.77.0.0/24"]
+        script = f'hostname {self.names[0]}; exec taskset -c 0 {" ".join(words)} "$@"'
+        return first + [script, "sh"]
+
+    def remove(self):
+        for name in self.names:
+            self.ip("netns", "del", name, check=False)
+            self.ip("link", "del", f"{name}v", check=False)
+        self.ip("link", "del", "tallowbr", check=False)
+
+
+def hosts(arguments):
+    if os.geteuid() != 0:
+        sys.exit("network namespaces need root")
+    made = Hosts(arguments.hosts)
+    try:
+        # Workers of one process use the cores that the hosts have.
+        alone = ["taskset", "-c", f"0-{min(arguments.hosts, os.cpu_count()) - 1}"]
+        base = {"1 process": (alone, [f"train.workers={arguments.hosts}"])}
+        options = {
+            "as usual": [],
+            "without overlap": ["train.overlap_reduction=false"],
+            "without shards": ["train.shard_optimizer=false"],
+            "bf16": ["train.reduce=bf16"],
+            "bf16 without shards": ["train.reduce=bf16", "train.shard_optimizer=false"],
+        }
+        rows = {}
+        for gbits in arguments.gbits:
+            made.shape(gbits)
+            variants = dict(base)
+            variants |= {f"{name}": (made.launch(), ["train.workers=1", *settings]) for name, settings in options.items()}
+            rows[gbits] = measure(arguments, variants)
+    finally:
+        made.remove()
+    print(f"\nEfficiency of {arguments.hosts} hosts\n\n| size | | " + " | ".join(f"{gbits:g} Gbit/s" for gbits in arguments.gbits) + " |")
+    print("|---|---" + "|---" * len(arguments.gbits) + "|")
+    for size in arguments.size:
+        for name in options:
+            cells = []
+            for gbits in arguments.gbits:
+                results = rows[gbits]
+                cells.append(f"{statistics.median(results[size, name]) / statistics.median(results[size, '1 process']):.2f}")
+            print(f"| {size} | {name} | " + " | ".join(cells) + " |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["local", "hosts"])
+    parser.add_argument("--size", nargs="*", choices=SIZES, default=["S"])
+    parser.add_argument("--compute", default="bf16", choices=["f32", "bf16x3", "bf16"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--updates", type=int, default=14)
+    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--hosts", type=int, default=2)
+    parser.add_argument("--gbits", nargs="*", type=float, default=[10, 1, 0.1])
+    parser.add_argument("--data", default=os.path.join(ROOT, "data/multi30k"))
+    parser.add_argument("--binary", default=os.path.join(ROOT, "target/release/tallow"))
+    arguments = parser.parse_args()
+    arguments.data = os.path.abspath(arguments.data)
+    with tempfile.TemporaryDirectory() as prepared:
+        arguments.prepared = prepared
+        {"local": local, "hosts": hosts}[arguments.what](arguments)
+
+
+if __name__ == "__main__":
+    main()
