@@ -76,10 +76,11 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     if let Some(Launched { size, .. }) = Launched::from_environment()
-        && !matches!(command, Command::Train(_))
+        && !matches!(command, Command::Train(_) | Command::Translate(_) | Command::Ablate(_))
     {
         anyhow::bail!(
-            "{size} processes were started together, but only `tallow train` shares its work among processes"
+            "{size} processes were started together, but only `tallow train`, `translate` and `ablate` share their work \
+             among processes"
         );
     }
     match command {

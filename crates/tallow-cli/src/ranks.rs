@@ -82,6 +82,33 @@ pub(crate) fn group() -> Result<(Group, Member)> {
     Ok((group, member))
 }
 
+/// Refuses to share work with processes that have another program, or would do another job. `job` describes all that
+/// matters.
+pub(crate) fn must_agree(group: &Group, member: &Member, job: &str) -> Result<()> {
+    let claim = serde_json::to_vec(&(member, job))?;
+    let mut verdict: Option<String> = None;
+    for (rank, claim) in group.gather(claim)?.iter().flatten().enumerate() {
+        let (other, other_job): (Member, String) = serde_json::from_slice(claim)?;
+        if other.program != member.program || other_job != job {
+            let what = if other_job == job {
+                "another program"
+            } else {
+                "another model, search or setting"
+            };
+            verdict.get_or_insert(format!(
+                "the processes cannot work together: rank {rank} ({}) has {what}",
+                other.place
+            ));
+        }
+    }
+    let verdict = serde_json::to_vec(&verdict)?;
+    let verdict: Option<String> = serde_json::from_slice(&group.broadcast(|| verdict)?)?;
+    match verdict {
+        Some(difference) => bail!("{difference}"),
+        None => Ok(()),
+    }
+}
+
 #[cfg(feature = "mpi")]
 fn connect(_: Launched) -> Result<Group> {
     Ok(Group::of_mpi()?)

@@ -46,25 +46,31 @@ fn project() -> TempDir {
     folder
 }
 
-/// `tallow train run.toml` with so many processes, with other settings for each process if several are given.
-fn train(at: &Path, ranks: usize, of_processes: &[&[&str]]) -> Command {
+/// `mpirun` in a folder, with so many processes of each of some commands.
+fn mpirun(at: &Path, ranks: usize, commands: &[Vec<&str>]) -> Command {
     let mut command = Command::new("mpirun");
     command
         .current_dir(at)
         .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
         .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
         .args(["--oversubscribe", "--bind-to", "none"]);
-    let each = ranks / of_processes.len();
-    for (number, settings) in of_processes.iter().enumerate() {
+    for (number, arguments) in commands.iter().enumerate() {
         if number > 0 {
             command.arg(":");
         }
-        command
-            .args(["-n", &each.to_string(), TALLOW, "train", "run.toml"])
-            .args(*settings);
+        command.args(["-n", &ranks.to_string(), TALLOW]).args(arguments);
     }
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// `tallow train run.toml` with so many processes, with other settings for each process if several are given.
+fn train(at: &Path, ranks: usize, of_processes: &[&[&str]]) -> Command {
+    let commands: Vec<Vec<&str>> = of_processes
+        .iter()
+        .map(|settings| [&["train", "run.toml"], *settings].concat())
+        .collect();
+    mpirun(at, ranks / of_processes.len(), &commands)
 }
 
 fn said(output: &Output) -> String {
@@ -385,8 +391,11 @@ fn without_mpi_the_program_says_what_to_build() {
         "{text}"
     );
     assert!(!folder.path().join("runs").exists());
-    let text = launched(&["translate", "runs/run"]);
-    assert!(text.contains("only `tallow train` shares its work"), "{text}");
+    let text = launched(&["eval", "runs/run"]);
+    assert!(
+        text.contains("only `tallow train`, `translate` and `ablate` share their work"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -397,4 +406,87 @@ fn one_process_of_a_launcher_trains_alone() {
     let folder = project();
     let text = trained(train(folder.path(), 1, &[&["--set", "train.workers=1"]]));
     assert!(text.contains("training ends after update 12"), "{text}");
+}
+
+#[test]
+fn processes_share_a_translation_and_the_runs_of_an_ablation() {
+    if !can_start() {
+        return;
+    }
+    let folder = project();
+    let at = folder.path();
+    let alone = |arguments: &[&str]| {
+        let output = Command::new(TALLOW).current_dir(at).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        output.stdout
+    };
+    let together = |arguments: &[&str]| {
+        let output = mpirun(at, 3, &[arguments.to_vec()]).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        output.stdout
+    };
+    alone(&["train", "run.toml", "--set", "train.workers=1"]);
+    let sampled = [
+        "translate",
+        "runs/run",
+        "--input",
+        "a.en",
+        "--sample",
+        "--seed",
+        "3",
+        "--format",
+        "json",
+    ];
+    let expected = alone(&sampled);
+    assert!(together(&sampled) == expected);
+    let to_file = [
+        "translate",
+        "runs/run",
+        "--input",
+        "a.en",
+        "--beam",
+        "3",
+        "--alignments",
+    ];
+    alone(&[&to_file[..], &["one.align", "--output", "one"]].concat());
+    together(&[&to_file[..], &["three.align", "--output", "three"]].concat());
+    for (one, three) in [("one", "three"), ("one.align", "three.align")] {
+        let read = |name: &str| std::fs::read(at.join(name)).unwrap();
+        assert!(!read(one).is_empty() && read(one) == read(three), "{one}");
+    }
+    // Other searches are no common work.
+    let commands = [
+        vec!["translate", "runs/run", "--input", "a.en"],
+        vec!["translate", "runs/run", "--beam", "2"],
+    ];
+    let output = mpirun(at, 1, &commands).output().unwrap();
+    assert!(said(&output).contains("rank 1 (host ") && said(&output).contains("another model, search or setting"));
+
+    let ablation = |output: &str| {
+        let settings = [
+            "--set",
+            "train.max_updates=3",
+            "--set",
+            "train.workers=1",
+            "--set",
+            "train.average_last=0",
+        ];
+        let parts = ["--seeds", "2", "--only", "residual", "--json", "--output"];
+        let arguments = [&["ablate", "run.toml"], &settings[..], &parts, &[output]].concat();
+        let found = match output {
+            "alone" => alone(&arguments),
+            _ => together(&arguments),
+        };
+        let found: serde_json::Value = serde_json::from_slice(&found).unwrap();
+        let rows = found["rows"].as_array().unwrap().clone();
+        let mut runs: Vec<serde_json::Value> = rows
+            .iter()
+            .flat_map(|row| row["runs"].as_array().unwrap().clone())
+            .collect();
+        runs.sort_by_key(ToString::to_string);
+        runs
+    };
+    let expected = ablation("alone");
+    assert_eq!(expected.len(), 4);
+    assert_eq!(ablation("together"), expected);
 }

@@ -2,6 +2,7 @@
 
 use crate::humanize::agreeing;
 use crate::vocabulary::language_tags;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use tallow_decode::{DecodeConfig, Translation};
 use tallow_text::Tokenizers;
@@ -13,7 +14,7 @@ const SHOWN_TAGS: usize = 5;
 const SHOWN_CHARACTERS: usize = 40;
 
 /// Counts of lines that were not translated completely or as written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TranslationWarnings {
     cut: u64,
     split: u64,
@@ -29,6 +30,16 @@ impl TranslationWarnings {
         let mut all = Self::default();
         translations.iter().for_each(|translation| all.count(translation));
         all
+    }
+
+    /// Adds the counts for other translations.
+    pub fn add(&mut self, other: Self) {
+        self.cut += other.cut;
+        self.split += other.split;
+        self.unfinished += other.unfinished;
+        self.tagged += other.tagged;
+        let room = SHOWN_TAGS.saturating_sub(self.unknown_tags.len());
+        self.unknown_tags.extend(other.unknown_tags.into_iter().take(room));
     }
 
     /// Adds one more translation to the counts.

@@ -4,9 +4,9 @@ use crate::INTERRUPTED;
 use crate::activity::Activity;
 use crate::arguments::AblateArguments;
 use crate::notices::PrintNotices;
-use crate::signals::stop_at_signals;
+use crate::signals::{stop_at_signals, stop_quietly_at_signals};
 use crate::table::table;
-use crate::threads;
+use crate::{ranks, threads};
 use anyhow::Result;
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -37,9 +37,16 @@ pub(crate) fn run(arguments: AblateArguments) -> Result<ExitCode> {
         output: output.unwrap_or_else(|| Path::new("runs").join(format!("{}.ablation", config.name))),
     })?;
     let device = arguments.device.open()?;
-    let stop = stop_at_signals("finishing this update and saving")?;
-    let missing = ablation.missing();
-    let mut activity = Activity::new(true);
+    // The processes share the runs, each of which one process trains alone.
+    let (group, _) = ranks::group()?;
+    let stop = match group.is_alone() {
+        true => stop_at_signals("finishing this update and saving")?,
+        false => stop_quietly_at_signals()?,
+    };
+    let missing = ablation.missing().into_iter().skip(group.rank()).step_by(group.size());
+    let missing: Vec<_> = missing.collect();
+    let mut activity = Activity::new(group.is_root());
+    let mut is_interrupted = false;
     for (number, (row, seed)) in missing.iter().copied().enumerate() {
         let part = &ablation.rows[row].part;
         activity.begin(format!(
@@ -52,14 +59,25 @@ pub(crate) fn run(arguments: AblateArguments) -> Result<ExitCode> {
             activity: &activity,
             max_updates: config.train.max_updates,
         };
-        if ablation.train((row, seed), &device, &watch, &stop)? == Ending::Interrupted {
-            activity.end();
-            eprintln!("everything is saved; the same command goes on");
-            return Ok(ExitCode::from(INTERRUPTED));
+        is_interrupted = ablation.train((row, seed), &device, &watch, &stop)? == Ending::Interrupted;
+        if is_interrupted {
+            break;
         }
-        ablation.write_tables()?;
+        if group.is_root() {
+            ablation.read()?;
+            ablation.write_tables()?;
+        }
     }
     activity.end();
+    group.leave()?;
+    if !group.is_root() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if is_interrupted {
+        eprintln!("everything is saved; the same command goes on");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    ablation.read()?;
     ablation.write_tables()?;
     let mut writer = stdout().lock();
     match arguments.json {

@@ -13,6 +13,7 @@ use crate::{Begin, Config, Ending, Error, Listener, Result, Training};
 use candle_core::Device;
 pub use parts::{Part, WHOLE, parts};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use tallow_model::{Architecture, marian_mt_faults};
@@ -177,7 +178,11 @@ impl Ablation {
     }
 
     /// Reads the results so far.
-    fn read(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When they cannot be read, or are those of other settings.
+    pub fn read(&mut self) -> Result<()> {
+        self.rows.iter_mut().for_each(|row| row.runs.clear());
         let path = self.plan.output.join(RESULTS);
         if !path.exists() {
             return Ok(());
@@ -212,6 +217,11 @@ impl Ablation {
     /// Writes the results so far, those of other parts and seeds included.
     fn write(&self) -> Result<()> {
         let path = self.plan.output.join(RESULTS);
+        // Several processes may add results. Some network file systems have no locks; then one may be lost, and found
+        // again from its run.
+        let lock = File::create(self.plan.output.join("lock"))
+            .with_context(|| format!("cannot write into {}", self.plan.output.display()))?;
+        let _ = lock.lock();
         let mut runs: Vec<AblationRun> = self.rows.iter().flat_map(|row| row.runs.clone()).collect();
         if let Ok(text) = std::fs::read_to_string(&path)
             && let Ok(stored) = serde_json::from_str::<Stored>(&text)

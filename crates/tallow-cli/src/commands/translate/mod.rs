@@ -11,19 +11,22 @@ use crate::models::{Models, find_models, open_models, settings_of};
 use crate::notices::warn;
 use crate::signals::stop_at_signals;
 use crate::usage::wrong_usage;
-use crate::{INTERRUPTED, threads};
+use crate::{INTERRUPTED, ranks, threads};
 use anyhow::{Context, Result};
 use input::InputLines;
 use output::{OutputLines, pharaoh};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write, stderr, stdin, stdout};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tallow::warnings::TranslationWarnings;
 use tallow::{Begin, Job, SavedModel};
+use tallow_comm::Group;
 use tallow_data::LineReader;
 use tallow_decode::{Autoregressive, DecodeConfig, Input, Translation, Translator, TranslatorBuilder};
 use tallow_model::InferenceCompute;
@@ -129,7 +132,9 @@ fn translate<M: Autoregressive>(
         .workers(arguments.search.workers(device))
         .attention(arguments.attention || arguments.alignments.is_some())
         .build()?;
+    let (group, member) = ranks::group()?;
     let lines = Lines {
+        group,
         input: InputLines::of(arguments),
         output: OutputLines {
             format: arguments.format,
@@ -139,14 +144,24 @@ fn translate<M: Autoregressive>(
         aligns: arguments.alignments.is_some(),
         translator: &translator,
     };
+    let job = || described(arguments, saved, &translator);
+    if !lines.group.is_alone() {
+        ranks::must_agree(&lines.group, &member, &serde_json::to_string(&job()?)?)?;
+    }
+    if !lines.group.is_root() {
+        while lines.help()? {}
+        lines.group.leave()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut counts = Counts::default();
     let reader = input(&arguments.input)?;
     let code = if arguments.output == Path::new("-") {
         stream(arguments, &lines, reader, &mut counts)?
     } else {
-        let job = described(arguments, saved, &translator)?;
-        work(arguments, &lines, reader, job, &mut counts)?
+        work(arguments, &lines, reader, job()?, &mut counts)?
     };
+    lines.end()?;
+    lines.group.leave()?;
     let warnings = counts.warnings.lines(&config, translator.tokenizers());
     warnings.iter().for_each(|text| warn(text));
     // Pipelines print no summary.
@@ -160,6 +175,8 @@ fn translate<M: Autoregressive>(
 
 /// From lines of the input to lines of the output.
 struct Lines<'a, M> {
+    /// The processes that translate together.
+    group: Group,
     input: InputLines,
     output: OutputLines,
     aligns: bool,
@@ -167,7 +184,7 @@ struct Lines<'a, M> {
 }
 
 /// What has been translated.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Counts {
     warnings: TranslationWarnings,
     lines: u64,
@@ -176,6 +193,13 @@ struct Counts {
 }
 
 impl Counts {
+    /// Adds what another process has translated at the same time.
+    fn add(&mut self, other: Self) {
+        self.warnings.add(other.warnings);
+        self.lines += other.lines;
+        self.tokens += other.tokens;
+    }
+
     fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / self.spent.as_secs_f64()
     }
@@ -183,8 +207,55 @@ impl Counts {
 
 impl<M: Autoregressive> Lines<'_, M> {
     /// Translates lines, of which the first has the number `first`, and returns their outputs: translations and
-    /// alignments.
+    /// alignments. The processes of the group share the lines; the others [`help`](Self::help).
     fn translate(&self, block: &[String], first: u64, counts: &mut Counts) -> Result<[String; 2]> {
+        if self.group.is_alone() {
+            return self.translate_own(block, first, counts);
+        }
+        let order = serde_json::to_vec(&Some((block, first)))?;
+        self.group.broadcast(|| order)?;
+        let own = self.part_of(block.len());
+        let translated = self.translate_own(&block[own.clone()], first + own.start as u64, counts)?;
+        let of_ranks = self
+            .group
+            .gather(serde_json::to_vec(&(translated, Counts::default()))?)?;
+        let (mut texts, mut alignments) = (String::new(), String::new());
+        for of_rank in of_ranks.iter().flatten() {
+            let ([of_texts, of_alignments], of_counts): ([String; 2], Counts) = serde_json::from_slice(of_rank)?;
+            texts += &of_texts;
+            alignments += &of_alignments;
+            counts.add(of_counts);
+        }
+        Ok([texts, alignments])
+    }
+
+    /// Translates this process's part of the root's next lines. Says whether there were any.
+    fn help(&self) -> Result<bool> {
+        let order: Option<(Vec<String>, u64)> = serde_json::from_slice(&self.group.broadcast(Vec::new)?)?;
+        let Some((block, first)) = order else {
+            return Ok(false);
+        };
+        let mut counts = Counts::default();
+        let own = self.part_of(block.len());
+        let translated = self.translate_own(&block[own.clone()], first + own.start as u64, &mut counts)?;
+        self.group.gather(serde_json::to_vec(&(translated, counts))?)?;
+        Ok(true)
+    }
+
+    /// Tells the other processes that there are no more lines.
+    fn end(&self) -> Result<()> {
+        let order = serde_json::to_vec(&None::<(Vec<String>, u64)>)?;
+        self.group.broadcast(|| order)?;
+        Ok(())
+    }
+
+    /// This process's part of so many lines.
+    fn part_of(&self, lines: usize) -> Range<usize> {
+        let (rank, size) = (self.group.rank(), self.group.size());
+        lines * rank / size..lines * (rank + 1) / size
+    }
+
+    fn translate_own(&self, block: &[String], first: u64, counts: &mut Counts) -> Result<[String; 2]> {
         let begin = Instant::now();
         let read = |(i, line): (usize, &String)| self.input.read(line.clone(), first + i as u64 + 1);
         let inputs: Vec<Input> = block.iter().enumerate().map(read).collect::<Result<_>>()?;
