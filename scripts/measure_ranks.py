@@ -7,12 +7,13 @@
 `local` alternates one process of two workers with two processes of one worker, which make the same updates, and with
 four processes that share the two cores. `hosts` makes a host for each process out of a network namespace (ip netns), a
 core, and a link that is shaped (tc) to a number of Gbit/s, and starts the processes with mpirun through
-`ip netns exec`; it needs root, iproute2 and Open MPI. Each round runs every variant once, so that the load of the machine
+`ip netns exec`; it needs root, iproute2 and Open MPI. `cut` cuts the link of a host in the middle of a run, waits for the
+end, and compares the resumed run with one process. Each round runs every variant once, so that the load of the machine
 falls on all of them; the figure is the median of its rounds, each the median of the updates of a short run, the first few
 left out. Efficiency is the speed over that of one process of as many workers without a network. Needs data/multi30k
 (scripts/fetch-multi30k.sh) and a binary with MPI (cargo build --release -p tallow-cli --features mpi).
 """
-import argparse, json, os, statistics, subprocess, sys, tempfile
+import argparse, json, os, statistics, subprocess, sys, tempfile, time
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 SIZES = {  # d_model, feed_forward, layers of each stack, heads
@@ -138,10 +139,11 @@ class Hosts:
             shaping = ["tbf", "rate", rate, "burst", burst, "latency", "50ms"]
             subprocess.run(["ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", "eth0", "root", *shaping], check=True)
 
-    def launch(self):
+    def launch(self, arguments):
         first = ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "sh", "-c"]
         words = ["mpirun", "-n", str(len(self.names)), "--host", ",".join(self.addresses), "--bind-to", "none"]
         words += ["--mca", "plm_rsh_agent", self.agent, "--mca", "pml", "ob1", "--mca", "btl", "tcp,self"]
+        words += arguments.mpirun.split()
         words += ["--mca", "btl_tcp_if_include", "10.77.0.0/24", "--mca", "oob_tcp_if_include", "10.77.0.0/24"]
         script = f'hostname {self.names[0]}; exec taskset -c 0 {" ".join(words)} "$@"'
         return first + [script, "sh"]
@@ -172,7 +174,7 @@ def hosts(arguments):
         for gbits in arguments.gbits:
             made.shape(gbits)
             variants = dict(base)
-            variants |= {f"{name}": (made.launch(), ["train.workers=1", *settings]) for name, settings in options.items()}
+            variants |= {f"{name}": (made.launch(arguments), ["train.workers=1", *settings]) for name, settings in options.items()}
             rows[gbits] = measure(arguments, variants)
     finally:
         made.remove()
@@ -187,14 +189,72 @@ def hosts(arguments):
             print(f"| {size} | {name} | " + " | ".join(cells) + " |")
 
 
+def cut(arguments):
+    """Cuts the link of a host while gradients are on it, and resumes the run."""
+    made = Hosts(arguments.hosts)
+    size = arguments.size[0]
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            made.shape(arguments.gbits[-1])
+            settings = ["train.checkpoint_every=4", "train.rank_timeout=5"]
+            environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+
+            def command(name, launch, workers, extra=()):
+                path = os.path.join(directory, "ranks.toml")
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(config(arguments, size, directory))
+                words = launch + [arguments.binary, "train", path, "--set", f"output={directory}/{name}"]
+                words += ["--set", f"train.workers={workers}", *extra]
+                return words + [word for setting in settings for word in ("--set", setting)]
+
+            whole = command("whole", [], arguments.hosts)
+            subprocess.run(whole, check=True, capture_output=True, env=environment)
+            errors = os.path.join(directory, "errors")
+            with open(errors, "w", encoding="utf-8") as file:
+                words = command("cut", made.launch(arguments), 1)
+                running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=file, env=environment)
+            log = os.path.join(directory, "cut", "metrics.jsonl")
+            while not os.path.exists(log) or '"update":6,' not in open(log, encoding="utf-8").read():
+                time.sleep(0.05)
+            made.ip("link", "set", f"{made.names[-1]}v", "down")
+            begin = time.time()
+            pattern = f"^{arguments.binary} train {directory}"
+            while subprocess.run(["pgrep", "-f", pattern], capture_output=True).returncode == 0:
+                if time.time() - begin > 120:
+                    sys.exit("FAULTY: processes are left two minutes after the cut")
+                time.sleep(0.1)
+            print(f"all processes have ended {time.time() - begin:.1f} s after the cut; errors:")
+            time.sleep(1)
+            print("\n".join("  " + line for line in read(errors).decode().splitlines() if "error:" in line))
+            # mpirun itself waits for the daemon of the lost host.
+            subprocess.run(["pkill", "-KILL", "-f", f"mpirun.*{directory}"])
+            running.wait()
+            subprocess.run(["pkill", "-KILL", "orted"])
+            made.ip("link", "set", f"{made.names[-1]}v", "up")
+            time.sleep(1)
+            resumed = command("cut", made.launch(arguments), 1, ["--resume"])
+            subprocess.run(resumed, check=True, capture_output=True, env=environment)
+        finally:
+            made.remove()
+        files = [f"checkpoints/{arguments.updates}/{name}" for name in ("model.safetensors", "state/moments.safetensors")]
+        same = all(read(directory, "whole", name) == read(directory, "cut", name) for name in files + ["metrics.jsonl"])
+        print("resumed: the same bits as one process" if same else "FAULTY: resumed, the run has other bits")
+
+
+def read(*path):
+    with open(os.path.join(*path), "rb") as file:
+        return file.read()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["local", "hosts"])
+    parser.add_argument("what", choices=["local", "hosts", "cut"])
     parser.add_argument("--size", nargs="*", choices=SIZES, default=["S"])
     parser.add_argument("--compute", default="bf16", choices=["f32", "bf16x3", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=14)
     parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--mpirun", default="", help="further flags for the mpirun of hosts, in one argument")
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--gbits", nargs="*", type=float, default=[10, 1, 0.1])
     parser.add_argument("--data", default=os.path.join(ROOT, "data/multi30k"))
@@ -203,7 +263,7 @@ def main():
     arguments.data = os.path.abspath(arguments.data)
     with tempfile.TemporaryDirectory() as prepared:
         arguments.prepared = prepared
-        {"local": local, "hosts": hosts}[arguments.what](arguments)
+        {"local": local, "hosts": hosts, "cut": cut}[arguments.what](arguments)
 
 
 if __name__ == "__main__":

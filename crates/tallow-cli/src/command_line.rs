@@ -2,6 +2,7 @@
 
 use crate::arguments::Arguments;
 use crate::colour::Stream;
+use crate::ranks::Launched;
 use crate::{WRONG_USAGE, flags};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
@@ -24,6 +25,13 @@ pub(crate) fn arguments() -> Result<Arguments, ExitCode> {
         && let Some(name) = command_meant(Arguments::command(), &words)
     {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name]));
+    }
+    // Of processes that were started together, one prints help, and the others leave it to the first to print an error.
+    if let Some(launched) = Launched::from_environment().filter(|launched| launched.rank > 0) {
+        if !error.use_stderr() {
+            return Err(ExitCode::SUCCESS);
+        }
+        launched.hold_back();
     }
     let text = error.render();
     let plain = |stream: Stream| match stream.has_colours() {

@@ -149,6 +149,22 @@ pub(crate) fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, St
     text.parse().map_err(|error| expected::<T>(0, &error))
 }
 
+/// A number of processes, for a plan.
+pub(crate) fn ranks(text: &str) -> Result<usize, String> {
+    match at_least_one(text)? {
+        number if number <= 10_000 => Ok(number),
+        _ => Err("it takes 10,000 processes at most".to_owned()),
+    }
+}
+
+/// A number above zero.
+pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
+        _ => Err("it takes a number above 0".to_owned()),
+    }
+}
+
 /// A whole number of at least 1.
 pub(crate) fn at_least_one<T: FromStr<Err = ParseIntError> + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
     match text.parse() {

@@ -1,9 +1,10 @@
 //! Processes that `mpirun`, `srun` or the like has started together: ranks.
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::Duration;
-use tallow::Member;
+use tallow::{Member, cores_for_each};
 use tallow_comm::Group;
 
 /// The variables in which launchers tell each process its rank, and how many there are: Open MPI, MPICH and others with
@@ -83,30 +84,42 @@ pub(crate) fn group() -> Result<(Group, Member)> {
 }
 
 /// Refuses to share work with processes that have another program, or would do another job. `job` describes all that
-/// matters.
-pub(crate) fn must_agree(group: &Group, member: &Member, job: &str) -> Result<()> {
-    let claim = serde_json::to_vec(&(member, job))?;
-    let mut verdict: Option<String> = None;
-    for (rank, claim) in group.gather(claim)?.iter().flatten().enumerate() {
-        let (other, other_job): (Member, String) = serde_json::from_slice(claim)?;
-        if other.program != member.program || other_job != job {
-            let what = if other_job == job {
-                "another program"
-            } else {
-                "another model, search or setting"
-            };
-            verdict.get_or_insert(format!(
-                "the processes cannot work together: rank {rank} ({}) has {what}",
-                other.place
-            ));
+/// matters. Returns the cores for each process.
+pub(crate) fn must_agree(group: &Group, member: &Member, job: &Map<String, Value>) -> Result<usize> {
+    let claims = group.gather(serde_json::to_vec(&(member, job))?)?;
+    let claims: Vec<(Member, Map<String, Value>)> = claims
+        .iter()
+        .flatten()
+        .map(|claim| serde_json::from_slice(claim))
+        .collect::<Result<_, _>>()?;
+    let difference = claims.iter().enumerate().find_map(|(rank, (other, other_job))| {
+        let value = |job: &Map<String, Value>, key: &str| job.get(key).map_or("nothing".to_owned(), Value::to_string);
+        let differs = |key: &&String| job.get(*key) != other_job.get(*key);
+        let keys = job.keys().chain(other_job.keys().filter(|key| !job.contains_key(*key)));
+        let mut differences: Vec<String> = keys
+            .filter(differs)
+            .map(|key| format!("{key}: {} instead of {}", value(other_job, key), value(job, key)))
+            .collect();
+        if other.program != member.program {
+            differences.insert(0, "another build of the program".to_owned());
         }
-    }
+        (!differences.is_empty()).then(|| {
+            format!(
+                "the processes cannot work together: rank {rank} ({}) differs from rank 0 ({}) in\n  {}",
+                other.place,
+                member.place,
+                differences.join("\n  ")
+            )
+        })
+    });
+    let members: Vec<Member> = claims.into_iter().map(|(member, _)| member).collect();
+    let verdict = match difference {
+        Some(difference) => Err(difference),
+        None => Ok(cores_for_each(&members)),
+    };
     let verdict = serde_json::to_vec(&verdict)?;
-    let verdict: Option<String> = serde_json::from_slice(&group.broadcast(|| verdict)?)?;
-    match verdict {
-        Some(difference) => bail!("{difference}"),
-        None => Ok(()),
-    }
+    let verdict: Result<usize, String> = serde_json::from_slice(&group.broadcast(|| verdict)?)?;
+    verdict.map_err(anyhow::Error::msg)
 }
 
 #[cfg(feature = "mpi")]

@@ -123,7 +123,7 @@ fn parts_that_are_left_out_are_no_faults() {
 #[test]
 fn what_is_right_passes() {
     let folder = project();
-    let (code, report) = check(folder.path(), &[]);
+    let (code, report) = check(folder.path(), &["--ranks", "6", "--link", "1"]);
     assert_eq!(
         (code, findings(&report, "faulty"), findings(&report, "look")),
         (Some(0), vec![], vec![])
@@ -161,6 +161,16 @@ fn what_is_right_passes() {
         let speed = report["other_speeds"][name].as_f64();
         assert_eq!(speed.is_some_and(|speed| speed > 0.0), has, "{name}: {speed:?}");
     }
+    // More processes are never expected to be more efficient.
+    let expected = report["processes"]["expected"].as_array().unwrap();
+    let processes: Vec<u64> = expected.iter().map(|of| of["processes"].as_u64().unwrap()).collect();
+    assert_eq!(processes, [1, 2, 4, 6]);
+    let efficiency: Vec<f64> = expected.iter().map(|of| of["efficiency"].as_f64().unwrap()).collect();
+    assert!(
+        (efficiency[0] - 1.0).abs() < 1e-6 && efficiency.is_sorted_by(|a, b| a >= b),
+        "{efficiency:?}"
+    );
+    assert_eq!(report["processes"]["network"]["gbits"], 1.0);
     assert_eq!(report["tokens"][0]["pairs"], 1200);
     // No files are left behind.
     let mut names: Vec<_> = std::fs::read_dir(folder.path())

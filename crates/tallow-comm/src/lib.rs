@@ -4,7 +4,7 @@
 //! their group in the same order. Results depend on the ranks' values only, never on their speed: sums are added in a
 //! fixed tree ([`tree_sum`]), whatever connects the processes.
 //!
-//! Groups are connected by MPI (feature `mpi`, [`Group::of_mpi`]) or, within one process, by memory
+//! Groups are connected by MPI (feature `mpi`, `Group::of_mpi`) or, within one process, by memory
 //! ([`Group::of_threads`]). A process without others is a group, too ([`Group::alone`]).
 
 mod error;

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 const ROUND: i32 = 1;
 /// The tag of signs of life.
 const SIGN_OF_LIFE: i32 = 2;
-/// How often signs of life are sent.
-const SIGN_EVERY: Duration = Duration::from_secs(1);
+/// How often signs of life are sent: several times within the shortest limit, a second.
+const SIGN_EVERY: Duration = Duration::from_millis(200);
 /// MPI counts the bytes of a message in 32 bits: longer ones are sent in parts of this length.
 const LONGEST: usize = 1 << 30;
 /// The first questions to MPI follow each other without a pause, later ones with one of growing length.
@@ -92,6 +92,7 @@ fn serve(place: &Sender<Result<(usize, usize), CommError>>, orders: &Receiver<Or
     let (rank, size) = (world.rank() as usize, world.size() as usize);
     let mut life = Life::new(&world);
     if place.send(Ok((rank, size))).is_err() {
+        std::mem::forget((life, universe));
         return;
     }
     loop {
@@ -109,11 +110,15 @@ fn serve(place: &Sender<Result<(usize, usize), CommError>>, orders: &Receiver<Or
                 let _ = done.send(());
                 return;
             }
-            Err(RecvTimeoutError::Timeout) => life.show(),
+            Err(RecvTimeoutError::Timeout) => {
+                life.show();
+                life.listen();
+            }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    std::mem::forget(universe);
+    // Signs may be under way, whose memory is static; they must not be dropped.
+    std::mem::forget((life, universe));
 }
 
 /// Does a round. If a rank does not answer in time, `fail` gets the reason, and this never returns.
@@ -204,7 +209,7 @@ struct Life {
     sent: Instant,
     /// When the last sign of each rank came.
     heard: Vec<Instant>,
-    /// The last sign to each rank, as long as it is under way. A rank that takes none gets no more of them.
+    /// The last sign to each rank, as long as it is under way.
     under_way: Vec<(usize, Option<Sign>)>,
 }
 

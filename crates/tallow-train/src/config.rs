@@ -68,14 +68,15 @@ impl ComputeKind {
     }
 }
 
-/// The number format in which gradients travel between processes. Sums are always f32.
+/// The number format in which gradients travel between processes. They are added in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReduceKind {
     /// 32-bit floating point: the sum does not depend on the processes that the workers belong to.
     #[default]
     F32,
-    /// bfloat16: half of the traffic. Each process's gradient is rounded before it is added.
+    /// bfloat16: half of the traffic. Each process's gradient is rounded before it is added, and so is their sum where
+    /// it travels: if the optimizer is not sharded.
     Bf16,
 }
 
@@ -204,7 +205,7 @@ pub struct TrainConfig {
     /// The number of threads inside each operation of a worker. Default 1.
     pub threads_per_worker: usize,
     /// With several processes: whether each keeps the moments of a share of the parameters only and updates these.
-    /// Does not change the result. Default `true`.
+    /// With `reduce = "f32"`, this does not change the result. Default `true`.
     pub shard_optimizer: bool,
     /// With several processes: the number format in which gradients travel between them. Default `f32`.
     pub reduce: ReduceKind,

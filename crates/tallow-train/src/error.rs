@@ -77,8 +77,8 @@ pub enum TrainError {
     /// The root of the group has ended the run, and says why.
     #[error("rank 0 has ended the run")]
     EndedByRoot,
-    /// A message of another process has an unknown form.
-    #[error("rank 0 sent something else than a state of the run: {0}")]
+    /// A message between processes could not be written or read.
+    #[error("a message between the processes of this run has another form than expected: {0}")]
     Message(#[from] serde_json::Error),
     /// There is nothing to average.
     #[error("{0}")]

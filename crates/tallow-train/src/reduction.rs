@@ -230,7 +230,8 @@ impl Reduction {
         batch: Batch,
         options: GradientOptions,
     ) -> Result<Vec<Pending<Option<Vec<f32>>>>, TrainError> {
-        let before: Vec<Vec<Tensor>> = sums.iter_mut().map(|sum| std::mem::take(&mut sum.tensors)).collect();
+        let taken = |sum: &mut Gradients| std::mem::take(&mut sum.tensors).into_iter().map(Some).collect();
+        let before: Vec<Vec<Option<Tensor>>> = sums.iter_mut().map(taken).collect();
         let of_batch = workers_used(&batch, &self.slots());
         let (sender, receiver) = channel();
         let (computed, pending) = thread::scope(|scope| {
@@ -240,8 +241,14 @@ impl Reduction {
             drop(sender);
             (computed, collector.join().unwrap_or(Err(TrainError::Worker)))
         });
-        add_batch(sums, computed?)?;
-        pending
+        match (computed, pending) {
+            // Workers cannot send any more once adding up has failed, which is the cause.
+            (Err(TrainError::Worker), Err(cause)) => Err(cause),
+            (computed, pending) => {
+                add_batch(sums, computed?)?;
+                pending
+            }
+        }
     }
 
     /// Adds up the gradients of this rank's workers as they arrive, and starts each bucket as soon as it is complete.
@@ -249,7 +256,7 @@ impl Reduction {
     fn collect_arrived(
         &self,
         params: &Params,
-        before: Vec<Vec<Tensor>>,
+        mut before: Vec<Vec<Option<Tensor>>>,
         of_batch: usize,
         used: usize,
         arrivals: Receiver<Arrived>,
@@ -258,9 +265,9 @@ impl Reduction {
         let parameters: Vec<_> = params.iter().collect();
         let mut of_workers: Vec<Vec<Option<Tensor>>> = vec![vec![None; workers]; parameters.len()];
         let mut missing = vec![of_batch; parameters.len()];
-        for (worker, tensors) in before.iter().enumerate().skip(of_batch) {
+        for (worker, tensors) in before.iter_mut().enumerate().skip(of_batch) {
             for (of_workers, tensor) in of_workers.iter_mut().zip(tensors) {
-                of_workers[worker] = Some(tensor.clone());
+                of_workers[worker] = tensor.take();
             }
         }
         let mut sums: Vec<Option<Tensor>> = vec![None; parameters.len()];
@@ -277,8 +284,9 @@ impl Reduction {
             gradient,
         } in arrivals
         {
-            of_workers[parameter][worker] = Some(match before.get(worker) {
-                Some(before) => (&before[parameter] + gradient)?,
+            let sum_before = before.get_mut(worker).and_then(|before| before[parameter].take());
+            of_workers[parameter][worker] = Some(match sum_before {
+                Some(sum) => (sum + gradient)?,
                 None => gradient,
             });
             missing[parameter] -= 1;

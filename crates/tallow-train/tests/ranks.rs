@@ -126,6 +126,48 @@ fn four_workers(config: &TrainConfig, of: &str) {
     }
 }
 
+/// A second set, with its own name.
+fn with_two_sets(mut parts: TrainerParts) -> TrainerParts {
+    let other = toy::lines(9, 15);
+    let first = &mut parts.valid[0];
+    first.name = Some("first".into());
+    let second = tallow_train::ValidationSet {
+        name: Some("second".into()),
+        source: other.clone(),
+        target: other.clone(),
+        corpus: toy::corpus(toy::text(other), &parts.tokenizers),
+        batch_tokens: first.batch_tokens,
+        metrics: first.metrics.clone(),
+        score: first.score.clone(),
+    };
+    parts.valid.push(second);
+    parts
+}
+
+#[test]
+fn several_validation_sets() {
+    let config = TrainConfig {
+        average_last: 2,
+        ..train_config(40)
+    };
+    let run = |place: &Path, (ranks, workers): Dealing| {
+        on_ranks(ranks, |group| {
+            let is_root = group.is_root();
+            let parts = with_two_sets(parts_of_rank(place, &config, group, ranks * workers));
+            let trainer = if is_root {
+                Trainer::new(parts)
+            } else {
+                Trainer::join(parts)
+            };
+            trainer.unwrap().run(&Silent, &AtomicBool::new(false)).unwrap();
+        });
+        files(place)
+    };
+    let expected = run(TempDir::new().unwrap().path(), (1, 2));
+    let found = run(TempDir::new().unwrap().path(), (2, 1));
+    assert!(found == expected);
+}
+
 #[test]
 fn any_dealing_of_the_same_workers_gives_the_same_bits() {
     let plain = train_config(30);

@@ -72,6 +72,7 @@ pub mod record;
 pub mod report;
 mod run_record;
 mod saved_model;
+pub mod scaling;
 mod training;
 pub mod vocabulary;
 pub mod warnings;
@@ -89,5 +90,7 @@ pub use saved_model::SavedModel;
 pub use tallow_decode::{DecodeConfig, Translation, Translator};
 pub use tallow_ops::{instruction_set, use_avx2_only};
 pub use tallow_train::{Ending, Event, Observer, RunDirectory, Silent};
-pub use training::{Begin, Member, ReadyTraining, TestScores, Trained, Training, has_results, may_change};
+pub use training::{
+    Begin, Member, ReadyTraining, TestScores, Trained, Training, cores_for_each, has_results, may_change,
+};
 pub use workers::{check_workers, cores, workers};

@@ -28,5 +28,14 @@ pub fn workers(config: &Config, device: &Device, elements: usize) -> usize {
     } else {
         1
     };
-    config.train.workers.resolve(cores, elements)
+    config.train.workers.resolve(cores, gradient_elements(config, elements))
+}
+
+/// The numbers of gradients that a worker keeps, for a model with this many parameters. One that adds up several
+/// batches has the sums so far beside the gradients of the present batch.
+pub(crate) fn gradient_elements(config: &Config, elements: usize) -> usize {
+    match config.train.accumulate {
+        0 | 1 => elements,
+        _ => 2 * elements,
+    }
 }

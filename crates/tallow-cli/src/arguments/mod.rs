@@ -14,7 +14,7 @@ use crate::examples::{
     PREPARE_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES,
     TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
-use crate::flags::{at_least_one, number, time, two_codes, whole};
+use crate::flags::{above_zero, at_least_one, number, ranks, time, two_codes, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use scores::metric;
 use std::path::PathBuf;
@@ -253,6 +253,12 @@ pub(crate) struct CheckArguments {
     /// Print one JSON object
     #[arg(long, conflicts_with = "resume")]
     pub(crate) json: bool,
+    /// Also say what up to N processes would bring, each on a machine like this one
+    #[arg(long, value_name = "N", conflicts_with = "resume", value_parser = ranks)]
+    pub(crate) ranks: Option<usize>,
+    /// With --ranks: the speed of the network between them, in Gbit/s
+    #[arg(long, value_name = "GBITS", default_value_t = 10.0, requires = "ranks", value_parser = above_zero)]
+    pub(crate) link: f64,
     /// Only prove, at length, that a run that is killed and resumed equals an uninterrupted one
     #[arg(long)]
     pub(crate) resume: bool,

@@ -8,6 +8,7 @@ use crate::signals::{stop_at_signals, stop_quietly_at_signals};
 use crate::table::table;
 use crate::{ranks, threads};
 use anyhow::Result;
+use serde_json::Map;
 use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,13 +39,23 @@ pub(crate) fn run(arguments: AblateArguments) -> Result<ExitCode> {
     })?;
     let device = arguments.device.open()?;
     // The processes share the runs, each of which one process trains alone.
-    let (group, _) = ranks::group()?;
+    let (group, member) = ranks::group()?;
     let stop = match group.is_alone() {
         true => stop_at_signals("finishing this update and saving")?,
         false => stop_quietly_at_signals()?,
     };
-    let missing = ablation.missing().into_iter().skip(group.rank()).step_by(group.size());
-    let missing: Vec<_> = missing.collect();
+    let mut missing = ablation.missing();
+    if !group.is_alone() {
+        let mut job = Map::new();
+        job.insert("settings".into(), serde_json::to_value(&ablation.settings)?);
+        job.insert("seeds".into(), serde_json::to_value(&ablation.seeds)?);
+        job.insert("only".into(), serde_json::to_value(&arguments.only)?);
+        ranks::must_agree(&group, &member, &job)?;
+        // As the root sees them: others may be done by now.
+        let of_root = serde_json::to_vec(&missing)?;
+        missing = serde_json::from_slice(&group.broadcast(|| of_root)?)?;
+        missing = missing.into_iter().skip(group.rank()).step_by(group.size()).collect();
+    }
     let mut activity = Activity::new(group.is_root());
     let mut is_interrupted = false;
     for (number, (row, seed)) in missing.iter().copied().enumerate() {
@@ -73,11 +84,12 @@ pub(crate) fn run(arguments: AblateArguments) -> Result<ExitCode> {
     if !group.is_root() {
         return Ok(ExitCode::SUCCESS);
     }
-    if is_interrupted {
+    ablation.read()?;
+    // Also runs of other processes that were stopped.
+    if is_interrupted || !ablation.missing().is_empty() {
         eprintln!("everything is saved; the same command goes on");
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    ablation.read()?;
     ablation.write_tables()?;
     let mut writer = stdout().lock();
     match arguments.json {

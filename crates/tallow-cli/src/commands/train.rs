@@ -57,7 +57,15 @@ pub(crate) fn run(arguments: TrainArguments) -> Result<ExitCode> {
     progress.finish();
     // Also what came of a run that failed.
     report.iter().for_each(KeepReport::write);
-    let resume = resume_command(&arguments.config, &arguments);
+    let resume = match group.is_alone() {
+        true => resume_command(&arguments.config, &arguments),
+        // Any launcher may have been used.
+        false => format!(
+            "{}\n(started as before, with {} processes)",
+            resume_command(&arguments.config, &arguments),
+            group.size()
+        ),
+    };
     let trained = match trained {
         Ok(trained) => trained,
         // Names what is lost and what is saved.

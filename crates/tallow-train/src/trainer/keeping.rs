@@ -153,10 +153,12 @@ impl Trainer {
             [one] => validate(one)?,
             several => {
                 let name = |set: &ValidationSet| set.name.clone().unwrap_or_default();
+                // All sets, before the ranks without results part from the root.
                 let results = several
                     .iter()
                     .map(|set| Ok(validate(set)?.map(|result| (name(set), result))));
-                let results = results.collect::<Result<Option<Vec<_>>, TrainError>>()?;
+                let results = results.collect::<Result<Vec<Option<_>>, TrainError>>()?;
+                let results: Option<Vec<_>> = results.into_iter().collect();
                 results.map(|results| Validation::of_sets(results, parts.train.chosen_valid_set()))
             }
         };

@@ -13,11 +13,12 @@ use crate::preparation::{Pipes, Prepared, prepare};
 use crate::record::TimeSpent;
 use crate::run_record::{BestRecord, PairCounts, Results, RunRecord, TestRecord};
 use crate::vocabulary::rewritten_references;
+use crate::workers::gradient_elements;
 use crate::{Error, Result, card, check_workers, corpora, initial, record, workers};
 use candle_core::Device;
 use place::{clear, place_to_begin, refuse_other_pairs, write_config};
 pub use place::{has_results, may_change};
-pub use ranks::Member;
+pub use ranks::{Member, cores_for_each};
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -211,7 +212,10 @@ impl Training {
             true => workers(&config, &device, params.elements()),
             false => {
                 let cores = agreement.cores / config.train.threads_per_worker;
-                config.train.workers.resolve(cores, params.elements())
+                config
+                    .train
+                    .workers
+                    .resolve(cores, gradient_elements(&config, params.elements()))
             }
         };
         let valid_corpora: Vec<&Corpus> = valid.iter().map(|set| &set.corpus).collect();
@@ -291,7 +295,7 @@ impl Training {
     fn join(self, group: Group, begin: Instant) -> Result<ReadyTraining> {
         let mut brief = ranks::Brief::receive(&group)?;
         let config: Config = toml::from_str(&brief.config)?;
-        let tokenizers = brief.tokenizers()?;
+        let tokenizers = brief.tokenizers(&config)?;
         let prepared = prepare(&config, Some(tokenizers), &Hub::none(), Pipes::Kept, &Silent)?;
         let Prepared { tokenizers, corpora } = prepared;
         let hashes: Vec<String> = corpora.files().map(|file| file.sha256.clone()).collect();

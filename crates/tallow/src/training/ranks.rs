@@ -10,8 +10,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tallow_comm::Group;
 use tallow_data::{ParallelText, ReadReport};
+use tallow_model::InferenceCompute;
+use tallow_ops::Compute;
 use tallow_text::Tokenizers;
 use tallow_train::Fingerprint;
+use tempfile::TempDir;
 
 /// What tells one process of a group from the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,10 @@ pub struct Member {
     pub host: String,
     /// A hash of the program. Programs that differ may train differently.
     pub program: String,
+    /// The cores that this process may use, as the system names them: processes with the same ones share them.
+    pub allowed: String,
+    /// Their number.
+    pub cores: usize,
 }
 
 impl Member {
@@ -38,8 +45,28 @@ impl Member {
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
+            allowed: allowed_cores(),
+            cores: cores(),
         })
     }
+}
+
+/// The cores that this process may use, in the words of the system; empty if it does not tell.
+fn allowed_cores() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.unwrap_or_default().trim().to_owned()
+}
+
+/// The cores for each of some processes, the same number for all. Processes of a host that may use the same cores share
+/// them.
+pub fn cores_for_each(members: &[Member]) -> usize {
+    let mut sharing: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for member in members {
+        *sharing.entry((&member.host, &member.allowed)).or_default() += 1;
+    }
+    let of = |member: &Member| member.cores / sharing[&(member.host.as_str(), member.allowed.as_str())];
+    members.iter().map(of).min().unwrap_or(1).max(1)
 }
 
 /// What the processes must have in common.
@@ -49,7 +76,6 @@ struct Claim {
     version: String,
     instructions: String,
     config: Vec<(String, String)>,
-    cores: usize,
 }
 
 /// What all processes have agreed on.
@@ -67,16 +93,15 @@ pub(super) fn agree(group: &Group, member: &Member, composed: &Composed) -> Resu
     let own = Claim {
         member: member.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        instructions: tallow_ops::instruction_set().to_owned(),
+        instructions: instructions(&composed.config),
         config: composed.config.flat()?,
-        cores: cores(),
     };
     if group.is_alone() {
-        return Ok(Agreement { cores: own.cores });
+        return Ok(Agreement { cores: cores() });
     }
     let claims = group.gather(serde_json::to_vec(&own)?)?;
     let verdict: Result<Agreement, String> = match claims {
-        None => Ok(Agreement { cores: own.cores }),
+        None => Ok(Agreement { cores: 1 }),
         Some(claims) => {
             let claims: Vec<Claim> = claims
                 .iter()
@@ -106,22 +131,18 @@ fn judge(claims: &[Claim]) -> Result<Agreement, String> {
             ));
         }
     }
-    // A process that is bound to some cores knows only these; one that is not shares those of the host.
-    let mut hosts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for claim in claims {
-        let (most, processes) = hosts.entry(&claim.member.host).or_default();
-        *most = (*most).max(claim.cores);
-        *processes += 1;
-    }
-    let of_host = host_cores();
-    let share = |claim: &Claim| {
-        let (most, processes) = hosts[claim.member.host.as_str()];
-        // Hosts are alike, as their instruction sets are.
-        claim.cores.min((of_host.unwrap_or(most).max(most) / processes).max(1))
-    };
+    let members: Vec<Member> = claims.iter().map(|claim| claim.member.clone()).collect();
     Ok(Agreement {
-        cores: claims.iter().map(share).min().unwrap_or(1),
+        cores: cores_for_each(&members),
     })
+}
+
+/// The instructions with which this process would train and validate: those of vectors, and units for products.
+fn instructions(config: &Config) -> String {
+    let mut all = vec![tallow_ops::instruction_set()];
+    all.extend(Compute::from(config.train.compute).unit_name());
+    all.extend(InferenceCompute::from(config.decode.compute).unit_name());
+    all.join(" + ")
 }
 
 fn differences(first: &Claim, other: &Claim) -> Vec<String> {
@@ -136,7 +157,7 @@ fn differences(first: &Claim, other: &Claim) -> Vec<String> {
     }
     if first.instructions != other.instructions {
         differences.push(format!(
-            "the vector instructions: {} instead of {}; choose, for all ranks, instructions that all of them have",
+            "the instructions of the processor: {} instead of {}; choose, for all ranks, instructions that all of them have",
             other.instructions, first.instructions
         ));
     }
@@ -161,16 +182,6 @@ fn differences(first: &Claim, other: &Claim) -> Vec<String> {
     differences
 }
 
-/// All cores of this host, if the system tells: not only those that this process may use.
-fn host_cores() -> Option<usize> {
-    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
-    let of_range = |range: &str| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(last.parse::<usize>().ok()? - first.parse::<usize>().ok()? + 1)
-    };
-    online.trim().split(',').map(of_range).sum()
-}
-
 /// What the root tells the others about the run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Brief {
@@ -189,7 +200,7 @@ impl Brief {
         tokenizers: &Tokenizers,
         valid: &[NamedText],
     ) -> Result<Self> {
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let folder = temporary(config)?;
         tokenizers.save(folder.path())?;
         let mut files = Vec::new();
         for entry in std::fs::read_dir(folder.path())? {
@@ -220,8 +231,8 @@ impl Brief {
         Ok(serde_json::from_slice(&group.broadcast(Vec::new)?)?)
     }
 
-    pub(super) fn tokenizers(&self) -> Result<Tokenizers> {
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    pub(super) fn tokenizers(&self, config: &Config) -> Result<Tokenizers> {
+        let folder = temporary(config)?;
         for (name, bytes) in &self.tokenizers {
             std::fs::write(folder.path().join(name), bytes)?;
         }
@@ -242,6 +253,14 @@ impl Brief {
         };
         std::mem::take(&mut self.valid).into_iter().map(text).collect()
     }
+}
+
+/// A temporary folder beside the prepared text.
+fn temporary(config: &Config) -> Result<TempDir> {
+    let place = config.prepared_folder();
+    std::fs::create_dir_all(&place)
+        .and_then(|()| tempfile::tempdir_in(&place))
+        .with_context(|| format!("cannot make a folder in {}", place.display()))
 }
 
 /// Lets all ranks know whether all have the same training text, which each has prepared or found prepared.
@@ -277,28 +296,29 @@ pub(super) fn agree_on_text(group: &Group, member: &Member, hashes: &[String], p
 mod tests {
     use super::*;
 
-    fn claim(host: &str, cores: usize) -> Claim {
+    fn claim(host: &str, allowed: &str, cores: usize) -> Claim {
         Claim {
             member: Member {
                 place: format!("host {host}, process 1"),
                 host: host.to_owned(),
                 program: "a".to_owned(),
+                allowed: allowed.to_owned(),
+                cores,
             },
             version: "1".to_owned(),
             instructions: "AVX2".to_owned(),
             config: vec![("seed".to_owned(), "1".to_owned())],
-            cores,
         }
     }
 
     #[test]
     fn differences_are_named() {
-        assert!(judge(&[claim("a", 2), claim("b", 2)]).is_ok());
-        let mut other = claim("b", 2);
+        assert!(judge(&[claim("a", "0-1", 2), claim("b", "0-1", 2)]).is_ok());
+        let mut other = claim("b", "0-1", 2);
         other.member.program = "b".to_owned();
         other.instructions = "AVX-512".to_owned();
         other.config = vec![("seed".to_owned(), "2".to_owned()), ("name".to_owned(), "x".to_owned())];
-        let said = judge(&[claim("a", 2), claim("a", 2), other]).unwrap_err();
+        let said = judge(&[claim("a", "0-1", 2), claim("a", "0-1", 2), other]).unwrap_err();
         for part in [
             "rank 2 (host b, process 1) differs from rank 0 (host a, process 1)",
             "another build",
@@ -311,12 +331,14 @@ mod tests {
     }
 
     #[test]
-    fn processes_share_the_cores_of_their_host() {
-        let all = host_cores().unwrap_or(1);
+    fn processes_share_the_cores_that_they_may_use() {
         let cores = |claims: &[Claim]| judge(claims).unwrap().cores;
-        assert_eq!(cores(&[claim("a", all), claim("b", all)]), all);
-        assert_eq!(cores(&[claim("a", all), claim("a", all)]), (all / 2).max(1));
-        // Bound to one core each.
-        assert_eq!(cores(&[claim("a", 1), claim("b", all)]), 1);
+        assert_eq!(cores(&[claim("a", "0-7", 8), claim("b", "0-7", 8)]), 8);
+        assert_eq!(cores(&[claim("a", "0-7", 8), claim("a", "0-7", 8)]), 4);
+        // Bound to half of the cores each, and to one.
+        assert_eq!(cores(&[claim("a", "0-3", 4), claim("a", "4-7", 4)]), 4);
+        assert_eq!(cores(&[claim("a", "0", 1), claim("b", "0-7", 8)]), 1);
+        // More processes than cores.
+        assert_eq!(cores(&[claim("a", "0", 1), claim("a", "0", 1)]), 1);
     }
 }

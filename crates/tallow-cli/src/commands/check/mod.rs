@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     let config = with_kept_text(&config)?;
     place_of(&config)?;
     let mut report = Report::new(arguments.json);
+    let plan = arguments.ranks.map(|ranks| (ranks, arguments.link));
     let check = || -> Result<()> {
         match config.score.open_files() {
             Err(ScoreError::SentencePiece { reason, way_out }) => {
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: CheckArguments) -> Result<ExitCode> {
         if let Some(texts) = corpus::texts(&config, &mut report)?
             && let Some(encoded) = tokens::encoded(&config, texts, init.as_ref(), &hub, &mut report)?
         {
-            model::check(&config, encoded, init, &device, &mut report)?;
+            model::check(&config, encoded, init, &device, plan, &mut report)?;
         }
         Ok(())
     };

@@ -5,13 +5,14 @@ use crate::commands::check::{Report, place_of};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use serde_json::{Map, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tallow::Config;
 use tallow::advice::{RunFacts, remarks};
 use tallow::humanize::{duration, memory, thousands};
 use tallow::initial::{self, Initial};
 use tallow::record;
-use tallow_data::{Corpus, Example};
+use tallow::scaling::{Expected, Network, UpdateCost, expected, late_parameters, sentence_costs};
+use tallow_data::{Batch, Corpus, Example, Sampler};
 use tallow_ops::Compute;
 use tallow_train::proof::{
     ModelSubject, Proof, Subject, cached_decoding_is_exact, gradient_reaches_every_parameter,
@@ -29,6 +30,7 @@ pub(super) fn check(
     encoded: Encoded,
     init: Option<Initial>,
     device: &Device,
+    plan: Option<(usize, f64)>,
     report: &mut Report,
 ) -> Result<()> {
     let Encoded {
@@ -53,6 +55,9 @@ pub(super) fn check(
     size(&subject, report)?;
     let pairs: std::sync::Arc<dyn tallow_data::PairSource> = corpus.clone();
     let found = speed(config, &subject, &pairs, report)?;
+    if let Some(plan) = plan {
+        processes(config, &subject, &pairs, &found, plan, report)?;
+    }
     advice(config, &subject, (&*corpus, valid_pairs), &found, report)?;
 
     let sample = sample(&*pairs)?;
@@ -260,6 +265,69 @@ fn speed(
     }
     others(config, subject, pairs, report)?;
     Ok(found)
+}
+
+/// Seconds that a message between two machines takes at least, over TCP.
+const LATENCY: f64 = 5e-5;
+
+/// Batches of which the division among processes is looked at.
+const DIVIDED_BATCHES: usize = 20;
+
+/// Reports what up to so many processes, connected at so many Gbit/s, would bring.
+fn processes(
+    config: &Config,
+    subject: &ModelSubject,
+    pairs: &std::sync::Arc<dyn tallow_data::PairSource>,
+    speed: &Speed,
+    (most, gbits): (usize, f64),
+    report: &mut Report,
+) -> Result<()> {
+    report.stage("dividing batches among processes");
+    let sampler = Sampler::new(pairs.clone(), &config.data, config.seed);
+    let begin = Instant::now();
+    let window = sampler.window(0, 0)?;
+    let batches: Vec<Batch> = (0..window.len()).map(|number| window.batch(number)).collect();
+    let seconds_per_batch = begin.elapsed().as_secs_f64() / batches.len().max(1) as f64;
+    let costs = batches.iter().take(DIVIDED_BATCHES);
+    let cost = UpdateCost {
+        seconds: speed.seconds_per_update,
+        data_seconds: seconds_per_batch * config.train.accumulate as f64,
+        workers: subject.workers,
+        parameters: subject.params.elements(),
+        late_parameters: late_parameters(subject.params),
+        sentence_costs: costs.map(|batch| sentence_costs(batch, subject.architecture)).collect(),
+    };
+    let network = Network {
+        gbits,
+        latency: LATENCY,
+    };
+    let doubled = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|n| *n < most);
+    let all: Vec<Expected> = doubled
+        .chain([most])
+        .map(|processes| expected(config, &cost, network, processes))
+        .collect();
+    report.figure("processes", &json!({ "network": network, "expected": all }))?;
+    let updates = speed.updates_of_run(&config.train) as f64;
+    let line = |expected: &Expected| {
+        let limit = expected
+            .limit()
+            .map_or(String::new(), |limit| format!("; then {limit}"));
+        format!(
+            "{} of {} workers: {:.3} s an update, {} in all, {:.1} times one (efficiency {:.2}){limit}",
+            expected.processes,
+            subject.workers,
+            expected.seconds,
+            duration(updates * expected.seconds),
+            cost.seconds / expected.seconds,
+            expected.efficiency
+        )
+    };
+    let lines: Vec<String> = all.iter().map(line).collect();
+    let found = format!(
+        "expected at {gbits} Gbit/s, one process on each machine\n{}",
+        lines.join("\n")
+    );
+    report.ok("processes", found)
 }
 
 /// Reports what is unusual about sizes, epochs and schedule for this amount of text.

@@ -9,7 +9,7 @@ use crate::arguments::{OutputFormat, TranslateArguments};
 use crate::lines::{input, warn_of_repairs};
 use crate::models::{Models, find_models, open_models, settings_of};
 use crate::notices::warn;
-use crate::signals::stop_at_signals;
+use crate::signals::{stop_at_signals, stop_quietly_at_signals};
 use crate::usage::wrong_usage;
 use crate::{INTERRUPTED, ranks, threads};
 use anyhow::{Context, Result};
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tallow::warnings::TranslationWarnings;
-use tallow::{Begin, Job, SavedModel};
+use tallow::{Begin, Job, Member, SavedModel};
 use tallow_comm::Group;
 use tallow_data::LineReader;
 use tallow_decode::{Autoregressive, DecodeConfig, Input, Translation, Translator, TranslatorBuilder};
@@ -47,6 +47,7 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     threads::set_operation_threads(1);
     threads::keep_freed_memory();
     check_usage(&arguments)?;
+    let together = ranks::group()?;
     let device = arguments.device.open()?;
     let saved = find_models(&arguments.models, arguments.hub.offline)?;
     let config = settings_of(&saved, &arguments.search)?;
@@ -57,11 +58,11 @@ pub(crate) fn run(arguments: TranslateArguments) -> Result<ExitCode> {
     match models {
         Models::One(model) => {
             let builder = Translator::builder(model, tokenizers);
-            translate(&arguments, &saved, builder, config, &device)
+            translate(&arguments, &saved, builder, config, &device, together)
         }
         Models::Several(models) => {
             let builder = Translator::builder(models, tokenizers);
-            translate(&arguments, &saved, builder, config, &device)
+            translate(&arguments, &saved, builder, config, &device, together)
         }
     }
 }
@@ -124,15 +125,22 @@ fn translate<M: Autoregressive>(
     builder: TranslatorBuilder<M>,
     config: DecodeConfig,
     device: &tallow::Device,
+    (group, member): (Group, Member),
 ) -> Result<ExitCode> {
+    let workers = match group.is_alone() {
+        true => arguments.search.workers(device),
+        false => {
+            let cores = ranks::must_agree(&group, &member, &described(arguments, saved, &config)?)?;
+            arguments.search.workers.unwrap_or(cores)
+        }
+    };
     let translator = builder
         .config(config.clone())
         .device(device.clone())
         .seed(arguments.search.seed)
-        .workers(arguments.search.workers(device))
+        .workers(workers)
         .attention(arguments.attention || arguments.alignments.is_some())
         .build()?;
-    let (group, member) = ranks::group()?;
     let lines = Lines {
         group,
         input: InputLines::of(arguments),
@@ -144,11 +152,9 @@ fn translate<M: Autoregressive>(
         aligns: arguments.alignments.is_some(),
         translator: &translator,
     };
-    let job = || described(arguments, saved, &translator);
-    if !lines.group.is_alone() {
-        ranks::must_agree(&lines.group, &member, &serde_json::to_string(&job()?)?)?;
-    }
     if !lines.group.is_root() {
+        // The root alone stops when it is asked to, after the lines at hand.
+        let _ = stop_quietly_at_signals()?;
         while lines.help()? {}
         lines.group.leave()?;
         return Ok(ExitCode::SUCCESS);
@@ -158,7 +164,8 @@ fn translate<M: Autoregressive>(
     let code = if arguments.output == Path::new("-") {
         stream(arguments, &lines, reader, &mut counts)?
     } else {
-        work(arguments, &lines, reader, job()?, &mut counts)?
+        let job = described(arguments, saved, translator.config())?;
+        work(arguments, &lines, reader, job, &mut counts)?
     };
     lines.end()?;
     lines.group.leave()?;
@@ -371,7 +378,10 @@ fn work<M: Autoregressive>(
     }
     job.skip(&mut reader)?;
     let all = count_lines(&arguments.input);
-    let stop = stop_at_signals("finishing these lines")?;
+    let stop = match lines.group.is_alone() {
+        true => stop_at_signals("finishing these lines")?,
+        false => stop_quietly_at_signals()?,
+    };
     let mut activity = Activity::new(true);
     activity.begin("translating");
     activity.count(before, all, "lines");
@@ -432,16 +442,16 @@ fn count_lines(path: &Path) -> Option<u64> {
 }
 
 /// Everything that the output depends on, besides the input.
-fn described<M: Autoregressive>(
+fn described(
     arguments: &TranslateArguments,
     saved: &[SavedModel],
-    translator: &Translator<M>,
+    config: &DecodeConfig,
 ) -> Result<Map<String, Value>> {
     let format = |format: Option<clap::builder::PossibleValue>| format.map(|value| value.get_name().to_owned());
     let mut job = Map::new();
     let mut say = |key: &str, value: Value| drop(job.insert(key.to_owned(), value));
     say("version", env!("CARGO_PKG_VERSION").into());
-    let unit = InferenceCompute::from(translator.config().compute).unit_name();
+    let unit = InferenceCompute::from(config.compute).unit_name();
     say("instruction set", json!([tallow::instruction_set(), unit]));
     say("device", arguments.device.device.to_string().into());
     let hashes = saved
@@ -449,14 +459,14 @@ fn described<M: Autoregressive>(
         .map(SavedModel::sha256)
         .collect::<Result<Vec<String>, _>>()?;
     say("model", hashes.into());
-    let mut search = serde_json::to_value(translator.config())?;
+    let mut search = serde_json::to_value(config)?;
     if let Value::Object(keys) = &mut search {
         // The size of batches changes nothing, and of a shortlist the contents count.
         keys.remove("batch_tokens");
         keys.remove("shortlist");
     }
     say("search", search);
-    let shortlist = translator.config().shortlist.as_deref();
+    let shortlist = config.shortlist.as_deref();
     let sha256 = |path: &Path| tallow_train::sha256(path).with_context(|| format!("cannot read {}", path.display()));
     say("shortlist", json!(shortlist.map(sha256).transpose()?));
     say("seed", arguments.search.seed.into());
