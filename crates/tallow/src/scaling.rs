@@ -189,13 +189,13 @@ mod tests {
         let limit = |cost: UpdateCost, gbits: f64, processes: usize| {
             expected(&Config::default(), &cost, network(gbits), processes).limit()
         };
-        let small = UpdateCost {
-            parameters: 10_000,
-            late_parameters: 2_000,
+        // Two processes, three sentences: one of them has two.
+        let three = UpdateCost {
+            sentence_costs: vec![vec![1; 3]],
             ..cost()
         };
         let uneven = Some("sentences that cannot be divided evenly");
-        assert_eq!(limit(small, 100.0, 700), uneven);
+        assert_eq!(limit(three, 100.0, 2), uneven);
         let long = UpdateCost {
             data_seconds: 0.4,
             ..cost()
