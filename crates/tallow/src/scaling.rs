@@ -197,7 +197,7 @@ mod tests {
         let uneven = Some("sentences that cannot be divided evenly");
         assert_eq!(limit(three, 100.0, 2), uneven);
         let long = UpdateCost {
-            data_seconds: 0.4,
+            data_seconds: 4.0,
             ..cost()
         };
         assert_eq!(limit(long, 100.0, 8), Some("making batches"));
