@@ -8,7 +8,7 @@ use tallow_data::{Batch, Example};
 use tallow_model::{Architecture, Params};
 use tallow_train::ReduceKind;
 
-/// What Open MPI reaches of a link's nominal speed over TCP, both directions in use. Measured between 0.1 and 10 Gbit/s.
+/// What Open MPI reaches of a link's nominal speed over TCP, both directions in use. Measured from 0.1 to 10 Gbit/s.
 const NETWORK_SHARE: f64 = 0.6;
 /// Seconds of a core for each byte that a process sends or receives: copies, sums and the system's network. Measured
 /// over TCP, where it was between 0.8 and 2 nanoseconds.
