@@ -515,6 +515,8 @@ fn a_run_that_diverges_ends_all() {
         "train.workers=1",
         "--set",
         "train.metric=\"loss\"",
+        "--set",
+        "train.patience=0",
     ];
     let output = train(folder.path(), 3, &[&settings]).output().unwrap();
     let text = said(&output);
