@@ -18,8 +18,8 @@ const VARIABLES: [(&str, &str); 4] = [
 
 /// How long a rank leaves it to the ones before it to print an error. Usually it is ended meanwhile, because all ranks
 /// have the same error, or one that follows from it.
-const PATIENCE: Duration = Duration::from_secs(2);
-const MOST_PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(5);
+const MOST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The place of this process among those started with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
