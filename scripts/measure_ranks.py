@@ -15,51 +15,27 @@ left out. Efficiency is the speed over that of one process of as many workers wi
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile, time
 
+from bench_training import SIZES, config
+
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-SIZES = {  # d_model, feed_forward, layers of each stack, heads
-    "S": (256, 1024, 3, 4),
-    "base": (512, 2048, 6, 8),
-}
 SKIPPED = 3
 MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none"]
 
 
-def config(arguments, size, directory):
-    d, f, layers, heads = SIZES[size]
-    return f"""name = "ranks"
-output = "{directory}/run"
-[text]
-vocabulary = 8000
-byte_fallback = false
-[data]
-train = [{{ source = "{arguments.data}/train.en", target = "{arguments.data}/train.de" }}]
-prepared = "{arguments.prepared}"
-batch_tokens = {arguments.tokens}
-[model]
-d_model = {d}
-feed_forward = {f}
-encoder_layers = {layers}
-decoder_layers = {layers}
-heads = {heads}
-dropout = 0.1
-[train]
-compute = "{arguments.compute}"
-max_updates = {arguments.updates}
-validate_every = 1000000
-checkpoint_every = 1000000
-log_every = 1
-rank_timeout = 120
-"""
+def write_config(arguments, size, directory):
+    """The config of the other benchmark of training, in a folder, and the settings over it that all runs here have."""
+    path = os.path.join(directory, "ranks.toml")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(config(arguments, size, directory))
+    return path, [f"train.compute={arguments.compute}", f"data.prepared={arguments.prepared}", "train.rank_timeout=120"]
 
 
 def run(arguments, size, launch, settings):
     """The target tokens per second of a short run."""
     with tempfile.TemporaryDirectory() as directory:
-        path = os.path.join(directory, "ranks.toml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(config(arguments, size, directory))
+        path, common = write_config(arguments, size, directory)
         command = launch + [arguments.binary, "train", path]
-        command += [word for setting in settings for word in ("--set", setting)]
+        command += [word for setting in common + settings for word in ("--set", setting)]
         environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
@@ -200,12 +176,10 @@ def cut(arguments):
             environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
             def command(name, launch, workers, extra=()):
-                path = os.path.join(directory, "ranks.toml")
-                with open(path, "w", encoding="utf-8") as file:
-                    file.write(config(arguments, size, directory))
+                path, common = write_config(arguments, size, directory)
                 words = launch + [arguments.binary, "train", path, "--set", f"output={directory}/{name}"]
                 words += ["--set", f"train.workers={workers}", *extra]
-                return words + [word for setting in settings for word in ("--set", setting)]
+                return words + [word for setting in common + settings for word in ("--set", setting)]
 
             whole = command("whole", [], arguments.hosts)
             subprocess.run(whole, check=True, capture_output=True, env=environment)
@@ -254,6 +228,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=14)
     parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--mpirun", default="", help="further flags for the mpirun of hosts, in one argument")
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--gbits", nargs="*", type=float, default=[10, 1, 0.1])

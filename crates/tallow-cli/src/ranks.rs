@@ -86,40 +86,38 @@ pub(crate) fn group() -> Result<(Group, Member)> {
 /// Refuses to share work with processes that have another program, or would do another job. `job` describes all that
 /// matters. Returns the cores for each process.
 pub(crate) fn must_agree(group: &Group, member: &Member, job: &Map<String, Value>) -> Result<usize> {
-    let claims = group.gather(serde_json::to_vec(&(member, job))?)?;
-    let claims: Vec<(Member, Map<String, Value>)> = claims
-        .iter()
-        .flatten()
-        .map(|claim| serde_json::from_slice(claim))
-        .collect::<Result<_, _>>()?;
-    let difference = claims.iter().enumerate().find_map(|(rank, (other, other_job))| {
-        let value = |job: &Map<String, Value>, key: &str| job.get(key).map_or("nothing".to_owned(), Value::to_string);
-        let differs = |key: &&String| job.get(*key) != other_job.get(*key);
-        let keys = job.keys().chain(other_job.keys().filter(|key| !job.contains_key(*key)));
-        let mut differences: Vec<String> = keys
-            .filter(differs)
-            .map(|key| format!("{key}: {} instead of {}", value(other_job, key), value(job, key)))
-            .collect();
-        if other.program != member.program {
-            differences.insert(0, "another build of the program".to_owned());
+    let own = (member.clone(), job.clone());
+    let verdict: Result<usize, String> = group.decide(&own, |claims| {
+        for (rank, (other, other_job)) in claims.iter().enumerate() {
+            let differences = differences((member, job), (other, other_job));
+            if !differences.is_empty() {
+                return Err(format!(
+                    "the processes cannot work together: rank {rank} ({}) differs from rank 0 ({}) in\n  {}",
+                    other.place,
+                    member.place,
+                    differences.join("\n  ")
+                ));
+            }
         }
-        (!differences.is_empty()).then(|| {
-            format!(
-                "the processes cannot work together: rank {rank} ({}) differs from rank 0 ({}) in\n  {}",
-                other.place,
-                member.place,
-                differences.join("\n  ")
-            )
-        })
-    });
-    let members: Vec<Member> = claims.into_iter().map(|(member, _)| member).collect();
-    let verdict = match difference {
-        Some(difference) => Err(difference),
-        None => Ok(cores_for_each(&members)),
-    };
-    let verdict = serde_json::to_vec(&verdict)?;
-    let verdict: Result<usize, String> = serde_json::from_slice(&group.broadcast(|| verdict)?)?;
+        let members: Vec<Member> = claims.into_iter().map(|(member, _)| member).collect();
+        Ok(cores_for_each(&members))
+    })?;
     verdict.map_err(anyhow::Error::msg)
+}
+
+/// What another process has otherwise than the root.
+fn differences(root: (&Member, &Map<String, Value>), other: (&Member, &Map<String, Value>)) -> Vec<String> {
+    let value = |job: &Map<String, Value>, key: &str| job.get(key).map_or("nothing".to_owned(), Value::to_string);
+    let keys = root
+        .1
+        .keys()
+        .chain(other.1.keys().filter(|key| !root.1.contains_key(*key)));
+    let of_job = keys
+        .filter(|key| root.1.get(*key) != other.1.get(*key))
+        .map(|key| format!("{key}: {} instead of {}", value(other.1, key), value(root.1, key)));
+    let is_other_build = other.0.program != root.0.program;
+    let of_program = is_other_build.then(|| "another build of the program".to_owned());
+    of_program.into_iter().chain(of_job).collect()
 }
 
 #[cfg(feature = "mpi")]

@@ -4,6 +4,8 @@ use crate::link::{Link, Patience, Received, Round};
 use crate::threads::ThreadLink;
 use crate::tree::tree_sum;
 use crate::{CommError, Wire};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -247,6 +249,23 @@ impl Group {
         self.broadcast(Vec::new).map(|_| ())
     }
 
+    /// Lets the root judge what all ranks claim, in their order, and gives its verdict to all of them.
+    ///
+    /// # Errors
+    /// When a rank shows no sign of life, or claims something of another form.
+    pub fn decide<C, V>(&self, own: &C, judge: impl FnOnce(Vec<C>) -> V) -> Result<V, CommError>
+    where
+        C: Serialize + DeserializeOwned,
+        V: Serialize + DeserializeOwned,
+    {
+        let mut verdict = Vec::new();
+        if let Some(claims) = self.gather(to_json(self.rank(), own)?)? {
+            let claims = claims.iter().enumerate().map(|(rank, claim)| from_json(rank, claim));
+            verdict = to_json(self.rank(), &judge(claims.collect::<Result<_, _>>()?))?;
+        }
+        from_json(0, &self.broadcast(|| verdict)?)
+    }
+
     /// Starts to add up the numbers of all ranks, in the order of [`tree_sum`]. Each rank gets a share of the sum.
     ///
     /// - `numbers`: those of this rank, as many as the shares cover; none if this rank has nothing to add;
@@ -361,6 +380,19 @@ fn exchange(link: &dyn Link, round: Round) -> Received {
 fn with_own<T>(mut others: Vec<T>, rank: usize, own: T) -> Vec<T> {
     others.insert(rank, own);
     others
+}
+
+fn to_json(rank: usize, value: &impl Serialize) -> Result<Vec<u8>, CommError> {
+    serde_json::to_vec(value).map_err(|error| unexpected(rank, &error))
+}
+
+fn from_json<T: DeserializeOwned>(rank: usize, bytes: &[u8]) -> Result<T, CommError> {
+    serde_json::from_slice(bytes).map_err(|error| unexpected(rank, &error))
+}
+
+fn unexpected(rank: usize, error: &serde_json::Error) -> CommError {
+    let reason = error.to_string();
+    CommError::Unexpected { rank, reason }
 }
 
 fn read_length(bytes: &[u8]) -> usize {

@@ -21,7 +21,8 @@ impl Wire {
         }
     }
 
-    pub(crate) fn encode(self, numbers: &[f32]) -> Vec<u8> {
+    /// Numbers as bytes.
+    pub fn encode(self, numbers: &[f32]) -> Vec<u8> {
         match self {
             Wire::F32 => bytemuck::cast_slice(numbers).to_vec(),
             Wire::Bf16 => {
@@ -31,7 +32,8 @@ impl Wire {
         }
     }
 
-    pub(crate) fn decode(self, bytes: &[u8]) -> Vec<f32> {
+    /// The numbers of bytes that [`Self::encode`] has made.
+    pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
         match self {
             Wire::F32 => bytes
                 .as_chunks()

@@ -64,6 +64,36 @@ fn values_come_to_all_to_the_root_and_from_the_root() {
     }
 }
 
+#[test]
+fn the_root_decides_by_what_all_claim() {
+    for size in 1..5 {
+        let verdicts = on_ranks(size, |group| {
+            group.decide(&format!("rank {}", group.rank()), |claims: Vec<String>| {
+                assert!(group.is_root());
+                claims.join(", ")
+            })
+        });
+        let all: Vec<String> = (0..size).map(|rank| format!("rank {rank}")).collect();
+        assert_eq!(verdicts, vec![Ok(all.join(", ")); size]);
+    }
+    // A rank that claims something of another form.
+    let errors = on_ranks(2, |group| match group.rank() {
+        0 => group
+            .decide(&1, |claims: Vec<usize>| claims.len())
+            .unwrap_err()
+            .to_string(),
+        _ => group
+            .decide(&"one".to_owned(), |_: Vec<String>| 0)
+            .unwrap_err()
+            .to_string(),
+    });
+    assert!(
+        errors[0].starts_with("rank 1 sent a message that does not fit"),
+        "{errors:?}"
+    );
+    assert!(errors[1].starts_with("rank 0 ended"), "{errors:?}");
+}
+
 fn numbers(rank: usize, count: usize) -> Vec<f32> {
     (0..count)
         .map(|i| ((rank * 31 + i * 7) as f32 * 0.713).sin() * 100.0)

@@ -126,6 +126,26 @@ fn four_workers(config: &TrainConfig, of: &str) {
     }
 }
 
+/// Trains on all ranks of a dealing, with other parts than usual. The files of the run.
+fn files_with(
+    config: &TrainConfig,
+    (ranks, workers): Dealing,
+    other: impl Fn(TrainerParts) -> TrainerParts + Sync,
+) -> BTreeMap<String, Vec<u8>> {
+    let place = TempDir::new().unwrap();
+    on_ranks(ranks, |group| {
+        let is_root = group.is_root();
+        let parts = other(parts_of_rank(place.path(), config, group, ranks * workers));
+        let trainer = if is_root {
+            Trainer::new(parts)
+        } else {
+            Trainer::join(parts)
+        };
+        trainer.unwrap().run(&Silent, &AtomicBool::new(false)).unwrap();
+    });
+    files(place.path())
+}
+
 /// A second set, with its own name.
 fn with_two_sets(mut parts: TrainerParts) -> TrainerParts {
     let other = toy::lines(9, 15);
@@ -150,22 +170,8 @@ fn several_validation_sets() {
         average_last: 2,
         ..train_config(40)
     };
-    let run = |place: &Path, (ranks, workers): Dealing| {
-        on_ranks(ranks, |group| {
-            let is_root = group.is_root();
-            let parts = with_two_sets(parts_of_rank(place, &config, group, ranks * workers));
-            let trainer = if is_root {
-                Trainer::new(parts)
-            } else {
-                Trainer::join(parts)
-            };
-            trainer.unwrap().run(&Silent, &AtomicBool::new(false)).unwrap();
-        });
-        files(place)
-    };
-    let expected = run(TempDir::new().unwrap().path(), (1, 2));
-    let found = run(TempDir::new().unwrap().path(), (2, 1));
-    assert!(found == expected);
+    let expected = files_with(&config, (1, 2), with_two_sets);
+    assert!(files_with(&config, (2, 1), with_two_sets) == expected);
 }
 
 #[test]
@@ -215,25 +221,14 @@ fn any_dealing_of_the_same_workers_gives_the_same_bits() {
 #[test]
 fn ranks_without_sentences_take_part() {
     let config = train_config(12);
-    let run = |place: &Path, (ranks, workers): Dealing| {
-        on_ranks(ranks, |group| {
-            let is_root = group.is_root();
-            let mut parts = parts_of_rank(place, &config, group, ranks * workers);
-            // Batches of one to three sentences.
-            parts.data.batch_tokens = 8;
-            let trainer = if is_root {
-                Trainer::new(parts)
-            } else {
-                Trainer::join(parts)
-            };
-            trainer.unwrap().run(&Silent, &AtomicBool::new(false)).unwrap();
-        });
-        files(place)
+    // Batches of one to three sentences.
+    let small = |mut parts: TrainerParts| {
+        parts.data.batch_tokens = 8;
+        parts
     };
-    let expected = run(TempDir::new().unwrap().path(), (1, 8));
+    let expected = files_with(&config, (1, 8), small);
     for dealing in [(2, 4), (4, 2), (8, 1)] {
-        let found = run(TempDir::new().unwrap().path(), dealing);
-        assert!(found == expected, "{dealing:?}");
+        assert!(files_with(&config, dealing, small) == expected, "{dealing:?}");
     }
 }
 

@@ -23,8 +23,13 @@ pub fn check_workers(config: &Config, device: &Device) -> Result<()> {
 
 /// The number of workers that share an update of a model with this many parameters.
 pub fn workers(config: &Config, device: &Device, elements: usize) -> usize {
+    workers_on(cores(), config, device, elements)
+}
+
+/// The number of workers of a process that may use so many cores.
+pub(crate) fn workers_on(cores: usize, config: &Config, device: &Device, elements: usize) -> usize {
     let cores = if device.is_cpu() {
-        cores() / config.train.threads_per_worker
+        cores / config.train.threads_per_worker
     } else {
         1
     };
@@ -33,7 +38,7 @@ pub fn workers(config: &Config, device: &Device, elements: usize) -> usize {
 
 /// The numbers of gradients that a worker keeps, for a model with this many parameters. One that adds up several
 /// batches has the sums so far beside the gradients of the present batch.
-pub(crate) fn gradient_elements(config: &Config, elements: usize) -> usize {
+fn gradient_elements(config: &Config, elements: usize) -> usize {
     match config.train.accumulate {
         0 | 1 => elements,
         _ => 2 * elements,

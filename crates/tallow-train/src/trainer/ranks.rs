@@ -9,7 +9,7 @@ use crate::{Ema, Optimizer, TrainError, TrainState, TrainerParts};
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tallow_comm::{CommError, Group};
+use tallow_comm::{CommError, Group, Wire};
 use tallow_model::Params;
 
 /// The beginning of a message from the root that brings a rank to the root's place in the run.
@@ -63,7 +63,7 @@ pub(super) fn send(
     let mut shares = Vec::with_capacity(group.size());
     for rank in 0..group.size() {
         let part = optimizer.part(&parts.params, reduction.pieces_of(rank))?;
-        shares.push(bytes(&part.numbers()?));
+        shares.push(Wire::F32.encode(&part.numbers()?));
     }
     group.scatter(|| shares)?;
     optimizer.part(&parts.params, reduction.own_pieces())
@@ -79,7 +79,7 @@ pub(super) fn receive(reduction: &Reduction, parts: &TrainerParts) -> Result<Rec
     let moments = group.scatter(Vec::new)?;
     let logits_bias = header
         .logits_bias
-        .map(|shape| Tensor::from_vec(numbers(&bias), shape, &Device::Cpu))
+        .map(|shape| Tensor::from_vec(Wire::F32.decode(&bias), shape, &Device::Cpu))
         .transpose()?;
     let ema = match header.has_ema {
         true => {
@@ -91,7 +91,7 @@ pub(super) fn receive(reduction: &Reduction, parts: &TrainerParts) -> Result<Rec
     };
     let pieces = reduction.own_pieces();
     let mut optimizer = Optimizer::of_pieces(&parts.params, pieces.clone())?;
-    optimizer.set_numbers(&pieces, &numbers(&moments))?;
+    optimizer.set_numbers(&pieces, &Wire::F32.decode(&moments))?;
     Ok(Received {
         state: header.state,
         logits_bias,
@@ -111,14 +111,14 @@ pub(super) fn share_values(group: &Group, params: &Params) -> Result<(), TrainEr
 fn send_numbers<'a>(group: &Group, tensors: impl Iterator<Item = &'a Tensor>) -> Result<(), TrainError> {
     let mut message = Vec::new();
     for tensor in tensors {
-        message.extend(bytes(&tensor.flatten_all()?.to_vec1::<f32>()?));
+        message.extend(Wire::F32.encode(&tensor.flatten_all()?.to_vec1::<f32>()?));
     }
     group.broadcast(|| message)?;
     Ok(())
 }
 
 fn set_numbers(params: &Params, message: &[u8]) -> Result<(), TrainError> {
-    let all = numbers(message);
+    let all = Wire::F32.decode(message);
     let mut rest = &all[..];
     for parameter in params.iter() {
         let (values, after) = rest
@@ -140,19 +140,6 @@ fn misfit(reason: &str) -> TrainError {
         rank: 0,
         reason: reason.into(),
     })
-}
-
-fn bytes(numbers: &[f32]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
-}
-
-fn numbers(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|bytes| f32::from_ne_bytes(*bytes))
-        .collect()
 }
 
 impl Trainer {
@@ -179,17 +166,10 @@ impl Trainer {
     /// What the first rank that has something to say says.
     pub(super) fn first_of_ranks(&self, own: Option<String>) -> Result<Option<String>, TrainError> {
         let group = &self.reduction.group;
-        if group.is_alone() {
-            return Ok(own);
+        match group.is_alone() {
+            true => Ok(own),
+            false => Ok(group.decide(&own, |said| said.into_iter().flatten().next())?),
         }
-        let gathered = group.gather(serde_json::to_vec(&own)?)?;
-        let mut first = None;
-        for of_rank in gathered.iter().flatten() {
-            let said: Option<String> = serde_json::from_slice(of_rank)?;
-            first = first.or(said);
-        }
-        let first = serde_json::to_vec(&first)?;
-        Ok(serde_json::from_slice(&group.broadcast(|| first)?)?)
     }
 
     /// The moments of all parameters, if this is the root.
@@ -198,12 +178,12 @@ impl Trainer {
         if !reduction.is_sharded() {
             return Ok(reduction.group.is_root().then(|| self.optimizer.clone()));
         }
-        let Some(shares) = reduction.group.gather(bytes(&self.optimizer.numbers()?))? else {
+        let Some(shares) = reduction.group.gather(Wire::F32.encode(&self.optimizer.numbers()?))? else {
             return Ok(None);
         };
         let mut whole = Optimizer::new(params)?;
         for (rank, share) in shares.iter().enumerate() {
-            whole.set_numbers(&reduction.pieces_of(rank), &numbers(share))?;
+            whole.set_numbers(&reduction.pieces_of(rank), &Wire::F32.decode(share))?;
         }
         Ok(Some(whole))
     }

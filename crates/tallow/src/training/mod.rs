@@ -13,8 +13,8 @@ use crate::preparation::{Pipes, Prepared, prepare};
 use crate::record::TimeSpent;
 use crate::run_record::{BestRecord, PairCounts, Results, RunRecord, TestRecord};
 use crate::vocabulary::rewritten_references;
-use crate::workers::gradient_elements;
-use crate::{Error, Result, card, check_workers, corpora, initial, record, workers};
+use crate::workers::workers_on;
+use crate::{Error, Result, card, check_workers, corpora, initial, record};
 use candle_core::Device;
 use place::{clear, place_to_begin, refuse_other_pairs, write_config};
 pub use place::{has_results, may_change};
@@ -28,8 +28,7 @@ use tallow_data::{Corpus, CorpusFiles, EvaluationSets, FileRecord, PairSource, P
 use tallow_score::Score;
 use tallow_text::Tokenizers;
 use tallow_train::{
-    CARD_FILE, Ending, ModelCard, Outcome, RunDirectory, Silent, Trainer, TrainerParts, ValidationSet, must_be_finite,
-    read_state,
+    CARD_FILE, Ending, Outcome, RunDirectory, Silent, Trainer, TrainerParts, ValidationSet, must_be_finite, read_state,
 };
 
 /// The treatment of a run that exists already.
@@ -208,16 +207,7 @@ impl Training {
             (None, None) => None,
         };
         let (params, logits_bias) = initial::weights(&config, init, &architecture, &device)?;
-        let workers = match group.is_alone() {
-            true => workers(&config, &device, params.elements()),
-            false => {
-                let cores = agreement.cores / config.train.threads_per_worker;
-                config
-                    .train
-                    .workers
-                    .resolve(cores, gradient_elements(&config, params.elements()))
-            }
-        };
+        let workers = workers_on(agreement.cores, &config, &device, params.elements());
         let valid_corpora: Vec<&Corpus> = valid.iter().map(|set| &set.corpus).collect();
         let train_files: Vec<&FileRecord> = corpora.files().collect();
         let all_workers = workers * group.size();
@@ -288,52 +278,6 @@ impl Training {
             begin,
             is_root: true,
             _lock: Some(lock),
-        })
-    }
-
-    /// Takes part in the run that the root has prepared.
-    fn join(self, group: Group, begin: Instant) -> Result<ReadyTraining> {
-        let mut brief = ranks::Brief::receive(&group)?;
-        let config: Config = toml::from_str(&brief.config)?;
-        let tokenizers = brief.tokenizers(&config)?;
-        let prepared = prepare(&config, Some(tokenizers), &Hub::none(), Pipes::Kept, &Silent)?;
-        let Prepared { tokenizers, corpora } = prepared;
-        let hashes: Vec<String> = corpora.files().map(|file| file.sha256.clone()).collect();
-        ranks::agree_on_text(&group, &self.member, &hashes, corpora.pair_count())?;
-        let valid = validation_sets(brief.valid(), &config, &tokenizers)?;
-        let architecture = initial::architecture(&config, &tokenizers)?;
-        // The root's weights will replace these.
-        let (params, logits_bias) = initial::weights(&config, None, &architecture, &self.device)?;
-        let run = RunDirectory::new(config.run_directory());
-        let workers = brief.fingerprint.workers / group.size();
-        let record = RunRecord::new(&brief.fingerprint, &[], PairCounts::default(), None);
-        let trainer = Trainer::join(TrainerParts {
-            card: ModelCard::default(),
-            architecture,
-            params,
-            logits_bias,
-            tokenizers,
-            corpus: Arc::new(corpora),
-            valid,
-            train: config.train.clone(),
-            data: config.data.clone(),
-            decode: config.decode.clone(),
-            fingerprint: brief.fingerprint,
-            run: run.clone(),
-            device: self.device.clone(),
-            group,
-        })?;
-        Ok(ReadyTraining {
-            trainer,
-            config,
-            run,
-            device: self.device,
-            workers,
-            record,
-            test: Vec::new(),
-            begin,
-            is_root: false,
-            _lock: None,
         })
     }
 }

@@ -1,19 +1,24 @@
 //! Training by several processes: they agree before they begin, and the root tells the others what to train.
 
-use super::NamedText;
+use super::{NamedText, ReadyTraining, Training, validation_sets};
 use crate::config::{Composed, Config};
 use crate::error::{WithContext, bail};
-use crate::{Error, Result, cores};
+use crate::hub::Hub;
+use crate::preparation::{Pipes, Prepared, prepare};
+use crate::run_record::{PairCounts, RunRecord};
+use crate::{Error, Result, cores, initial};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 use tallow_comm::Group;
-use tallow_data::{ParallelText, ReadReport};
+use tallow_data::{PairSource, ParallelText, ReadReport};
 use tallow_model::InferenceCompute;
 use tallow_ops::Compute;
 use tallow_text::Tokenizers;
-use tallow_train::Fingerprint;
+use tallow_train::{Fingerprint, ModelCard, RunDirectory, Silent, Trainer, TrainerParts};
 use tempfile::TempDir;
 
 /// What tells one process of a group from the others.
@@ -99,19 +104,7 @@ pub(super) fn agree(group: &Group, member: &Member, composed: &Composed) -> Resu
     if group.is_alone() {
         return Ok(Agreement { cores: cores() });
     }
-    let claims = group.gather(serde_json::to_vec(&own)?)?;
-    let verdict: Result<Agreement, String> = match claims {
-        None => Ok(Agreement { cores: 1 }),
-        Some(claims) => {
-            let claims: Vec<Claim> = claims
-                .iter()
-                .map(|claim| serde_json::from_slice(claim))
-                .collect::<Result<_, _>>()?;
-            judge(&claims)
-        }
-    };
-    let verdict = serde_json::to_vec(&verdict)?;
-    let verdict: Result<Agreement, String> = serde_json::from_slice(&group.broadcast(|| verdict)?)?;
+    let verdict: Result<Agreement, String> = group.decide(&own, |claims| judge(&claims))?;
     verdict.map_err(Error::Other)
 }
 
@@ -268,27 +261,74 @@ fn temporary(config: &Config) -> Result<TempDir> {
 /// # Errors
 /// When they differ: on every rank, with the same text.
 pub(super) fn agree_on_text(group: &Group, member: &Member, hashes: &[String], pairs: usize) -> Result<()> {
-    let own = (member, hashes, pairs);
-    let claims = group.gather(serde_json::to_vec(&own)?)?;
-    let mut verdict: Option<String> = None;
-    for (rank, claim) in claims.iter().flatten().enumerate() {
-        let (other, other_hashes, other_pairs): (Member, Vec<String>, usize) = serde_json::from_slice(claim)?;
-        if (other_hashes.as_slice(), other_pairs) != (hashes, pairs) {
-            let what = match other_hashes == hashes {
-                true => format!("{other_pairs} pairs of the training text instead of {pairs}"),
-                false => "another training text".to_owned(),
-            };
-            verdict.get_or_insert(format!(
-                "the processes cannot train together: rank {rank} ({}) has {what}; give all of them the same files",
-                other.place
-            ));
-        }
-    }
-    let verdict = serde_json::to_vec(&verdict)?;
-    let verdict: Option<String> = serde_json::from_slice(&group.broadcast(|| verdict)?)?;
+    let own = (member.clone(), hashes.to_vec(), pairs);
+    let verdict: Option<String> = group.decide(&own, |claims| {
+        let others = claims.into_iter().enumerate();
+        others
+            .filter(|(_, (_, other_hashes, other_pairs))| other_hashes != hashes || *other_pairs != pairs)
+            .map(|(rank, (other, other_hashes, other_pairs))| {
+                let what = match other_hashes == hashes {
+                    true => format!("{other_pairs} pairs of the training text instead of {pairs}"),
+                    false => "another training text".to_owned(),
+                };
+                format!(
+                    "the processes cannot train together: rank {rank} ({}) has {what}; give all of them the same files",
+                    other.place
+                )
+            })
+            .next()
+    })?;
     match verdict {
         Some(difference) => bail!("{difference}"),
         None => Ok(()),
+    }
+}
+
+impl Training {
+    /// Takes part in the run that the root has prepared.
+    pub(super) fn join(self, group: Group, begin: Instant) -> Result<ReadyTraining> {
+        let mut brief = Brief::receive(&group)?;
+        let config: Config = toml::from_str(&brief.config)?;
+        let tokenizers = brief.tokenizers(&config)?;
+        let prepared = prepare(&config, Some(tokenizers), &Hub::none(), Pipes::Kept, &Silent)?;
+        let Prepared { tokenizers, corpora } = prepared;
+        let hashes: Vec<String> = corpora.files().map(|file| file.sha256.clone()).collect();
+        agree_on_text(&group, &self.member, &hashes, corpora.pair_count())?;
+        let valid = validation_sets(brief.valid(), &config, &tokenizers)?;
+        let architecture = initial::architecture(&config, &tokenizers)?;
+        // The root's weights will replace these.
+        let (params, logits_bias) = initial::weights(&config, None, &architecture, &self.device)?;
+        let run = RunDirectory::new(config.run_directory());
+        let workers = brief.fingerprint.workers / group.size();
+        let record = RunRecord::new(&brief.fingerprint, &[], PairCounts::default(), None);
+        let trainer = Trainer::join(TrainerParts {
+            card: ModelCard::default(),
+            architecture,
+            params,
+            logits_bias,
+            tokenizers,
+            corpus: Arc::new(corpora),
+            valid,
+            train: config.train.clone(),
+            data: config.data.clone(),
+            decode: config.decode.clone(),
+            fingerprint: brief.fingerprint,
+            run: run.clone(),
+            device: self.device.clone(),
+            group,
+        })?;
+        Ok(ReadyTraining {
+            trainer,
+            config,
+            run,
+            device: self.device,
+            workers,
+            record,
+            test: Vec::new(),
+            begin,
+            is_root: false,
+            _lock: None,
+        })
     }
 }
 
