@@ -62,21 +62,26 @@ fn badly(folder: &Path, arguments: &[&str]) -> String {
     said
 }
 
-/// The prepared files with this ending, by name.
-fn prepared(folder: &Path, ending: &str) -> BTreeMap<String, Vec<u8>> {
+/// The names of prepared files with this ending.
+fn names_of_prepared(folder: &Path, ending: &str) -> Vec<String> {
     let entries = std::fs::read_dir(folder.join("runs/prepared")).unwrap();
     let files = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
-    let named = files.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), path));
-    named
-        .filter(|(name, _)| name.ends_with(ending))
-        .map(|(name, path)| (name, std::fs::read(path).unwrap()))
-        .collect()
+    let names = files.map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(ending)).collect()
+}
+
+/// The prepared files with this ending, by name. Nothing may be writing them.
+fn prepared(folder: &Path, ending: &str) -> BTreeMap<String, Vec<u8>> {
+    let read = |name: String| {
+        let contents = std::fs::read(folder.join("runs/prepared").join(&name)).unwrap();
+        (name, contents)
+    };
+    names_of_prepared(folder, ending).into_iter().map(read).collect()
 }
 
 fn pairs_of(folder: &Path, corpus: &str) -> PathBuf {
-    let name = prepared(folder, ".pairs")
-        .into_keys()
-        .find(|name| name.starts_with(corpus));
+    let mut names = names_of_prepared(folder, ".pairs").into_iter();
+    let name = names.find(|name| name.starts_with(corpus));
     folder.join("runs/prepared").join(name.unwrap())
 }
 
@@ -210,7 +215,7 @@ fn killed_preparations_and_runs_end_with_the_same_bits() {
     let (pairs, offsets) = (prepared(at, ".pairs"), prepared(at, ".offsets"));
     let model = std::fs::read(at.join("runs/run/best/model.safetensors")).unwrap();
     std::fs::remove_dir_all(at.join("runs")).unwrap();
-    let has_state = || at.join("runs/prepared").exists() && !prepared(at, ".state.json").is_empty();
+    let has_state = || at.join("runs/prepared").exists() && !names_of_prepared(at, ".state.json").is_empty();
     let train = || {
         let begin = if at.join("runs/run/run.json").exists() {
             "--resume"

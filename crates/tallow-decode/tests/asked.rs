@@ -4,9 +4,7 @@
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code, reason = "each test file uses a part")]
-mod small_translator;
-
+use crate::small_translator;
 use small_translator::{LINES, config, model, subwords, translator};
 use tallow_decode::{DecodeConfig, DecodeError, Hypothesis, Input, Translator, UnknownPieces, Unscored, Utility};
 

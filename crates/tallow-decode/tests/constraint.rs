@@ -3,8 +3,7 @@
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod specimen;
-
+use crate::specimen;
 use candle_core::Device;
 use specimen::{batch, model, sentence};
 use std::collections::HashSet;

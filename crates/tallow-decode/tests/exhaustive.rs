@@ -3,9 +3,8 @@
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod enumeration;
-mod specimen;
-
+use crate::enumeration;
+use crate::specimen;
 use candle_core::{DType, Device};
 use enumeration::{MAX_LENGTH, Sequence, VOCABULARY, enumerate};
 use specimen::{batch, model, model_of, sentence};

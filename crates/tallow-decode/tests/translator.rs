@@ -3,9 +3,7 @@
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code, reason = "each test file uses a part")]
-mod small_translator;
-
+use crate::small_translator;
 use candle_core::{DType, Device};
 use small_translator::{LINES, config, model, subwords, tokenizers};
 use tallow_decode::{DecodeConfig, LongLines, Translation, Translator};

@@ -3,9 +3,7 @@
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code)] // Other tests stop their runs.
-mod toy;
-
+use crate::toy;
 use candle_core::{Device, Tensor};
 use std::time::Duration;
 use tallow_data::{Batch, Example};

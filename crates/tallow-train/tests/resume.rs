@@ -3,8 +3,7 @@
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod toy;
-
+use crate::toy;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;

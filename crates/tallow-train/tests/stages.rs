@@ -3,8 +3,7 @@
 // Helpers outside `#[test]` functions unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod toy;
-
+use crate::toy;
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;

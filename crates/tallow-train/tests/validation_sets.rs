@@ -4,9 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(unix)]
 
-#[allow(dead_code)] // Not every test stops runs.
-mod toy;
-
+use crate::toy;
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
