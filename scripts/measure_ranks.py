@@ -3,17 +3,21 @@
 
     scripts/measure_ranks.py local --size S base --rounds 3
     sudo scripts/measure_ranks.py hosts --size S --gbits 10 1 0.1 --rounds 2
+    scripts/measure_ranks.py kills --kills 20
 
 `local` alternates one process of two workers with two processes of one worker, which make the same updates, and with
 four processes that share the two cores. `hosts` makes a host for each process out of a network namespace (ip netns), a
 core, and a link that is shaped (tc) to a number of Gbit/s, and starts the processes with mpirun through
 `ip netns exec`; it needs root, iproute2 and Open MPI. `cut` cuts the link of a host in the middle of a run, waits for the
-end, and compares the resumed run with one process. Each round runs every variant once, so that the load of the machine
-falls on all of them; the figure is the median of its rounds, each the median of the updates of a short run, the first few
-left out. Efficiency is the speed over that of one process of as many workers without a network. Needs data/multi30k
-(scripts/fetch-multi30k.sh) and a binary with MPI (cargo build --release -p tallow-cli --features mpi).
+end, and compares the resumed run with one process. `kills` trains the shipped toy corpus, kills a random process again
+and again, and resumes: with the same number of workers the end has the same bits, with others nearly the same loss.
+
+Each round of `local` and `hosts` runs every variant once, so that the load of the machine falls on all of them; the figure
+is the median of its rounds, each the median of the updates of a short run, the first few left out. Efficiency is the speed
+over that of one process of as many workers without a network. Needs data/multi30k (scripts/fetch-multi30k.sh), but for
+`kills`, and a binary with MPI (cargo build --release -p tallow-cli --features mpi).
 """
-import argparse, json, os, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, random, statistics, subprocess, sys, tempfile, time
 
 from bench_training import SIZES, config
 
@@ -215,6 +219,68 @@ def cut(arguments):
         print("resumed: the same bits as one process" if same else "FAULTY: resumed, the run has other bits")
 
 
+# What shares an update in each attempt: processes and the workers of each.
+SAME = [(2, 1), (1, 2)]
+OTHERS = [(2, 1), (3, 1), (1, 1)]
+
+
+def kills(arguments):
+    """Kills a random process at a random moment, and resumes, until so many are killed and the run is done."""
+    random.seed(arguments.seed)
+    config = os.path.join(ROOT, "configs", "numbers-en-de.toml")
+    environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    settings = ["train.max_updates=300", "train.validate_every=100", "train.checkpoint_every=25", "train.rank_timeout=10"]
+
+    def start(output, processes, workers, *flags):
+        words = MPIRUN + ["-n", str(processes)] if processes > 1 else []
+        words = words + [arguments.binary, "train", config, "--set", f"output={output}", *flags]
+        words += [word for setting in settings + [f"train.workers={workers}"] for word in ("--set", setting)]
+        return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def last_loss(output):
+        lines = [json.loads(line) for line in read(output, "metrics.jsonl").splitlines()]
+        return [line["valid"]["loss"] for line in lines if "valid" in line][-1]
+
+    with tempfile.TemporaryDirectory() as directory:
+        settings.append(f"data.prepared={directory}/prepared")
+        whole = os.path.join(directory, "whole")
+        begin = time.time()
+        errors = start(whole, 1, 2).communicate()[1]
+        seconds = time.time() - begin
+        if not os.path.exists(os.path.join(whole, "run.json")):
+            sys.exit(errors.decode())
+        for dealings in (SAME, OTHERS):
+            killed, runs, slowest = 0, 0, 0.0
+            while killed < arguments.kills:
+                output = os.path.join(directory, f"run{len(dealings)}-{runs}")
+                flags, runs, attempt = [], runs + 1, 0
+                while True:
+                    running = start(output, *dealings[attempt % len(dealings)], *flags)
+                    attempt += 1
+                    time.sleep(random.uniform(0.2, 0.6 * seconds))
+                    found = subprocess.run(["pgrep", "-f", f"^{arguments.binary} train .*{output} "], capture_output=True, text=True)
+                    victims = found.stdout.split()
+                    if victims and killed < arguments.kills:
+                        subprocess.run(["kill", "-KILL", random.choice(victims)], capture_output=True)
+                        killed += 1
+                        begin = time.time()
+                        running.communicate(timeout=120)
+                        slowest = max(slowest, time.time() - begin)
+                    else:
+                        running.communicate()
+                    flags = ["--resume"]
+                    if running.returncode == 0:
+                        break
+                if dealings is SAME:
+                    names = ["checkpoints/300/model.safetensors", "checkpoints/300/state/moments.safetensors", "metrics.jsonl"]
+                    same = all(read(whole, name) == read(output, name) for name in names)
+                    told = "the bits of the whole run" if same else "FAULTY: other bits than the whole run"
+                else:
+                    told = f"valid loss {last_loss(output):.4f}, that of the whole run is {last_loss(whole):.4f}"
+                print(f"{dealings}: run {runs} has ended after {attempt} starts, {killed} kills so far: {told}", flush=True)
+            print(f"{dealings}: {killed} kills; the other processes ended within {slowest:.1f} s", flush=True)
+
+
 def read(*path):
     with open(os.path.join(*path), "rb") as file:
         return file.read()
@@ -222,7 +288,7 @@ def read(*path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["local", "hosts", "cut"])
+    parser.add_argument("what", choices=["local", "hosts", "cut", "kills"])
     parser.add_argument("--size", nargs="*", choices=SIZES, default=["S"])
     parser.add_argument("--compute", default="bf16", choices=["f32", "bf16x3", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
@@ -232,13 +298,15 @@ def main():
     parser.add_argument("--mpirun", default="", help="further flags for the mpirun of hosts, in one argument")
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--gbits", nargs="*", type=float, default=[10, 1, 0.1])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1, help="of the moments and victims of kills")
     parser.add_argument("--data", default=os.path.join(ROOT, "data/multi30k"))
     parser.add_argument("--binary", default=os.path.join(ROOT, "target/release/tallow"))
     arguments = parser.parse_args()
     arguments.data = os.path.abspath(arguments.data)
     with tempfile.TemporaryDirectory() as prepared:
         arguments.prepared = prepared
-        {"local": local, "hosts": hosts, "cut": cut}[arguments.what](arguments)
+        {"local": local, "hosts": hosts, "cut": cut, "kills": kills}[arguments.what](arguments)
 
 
 if __name__ == "__main__":
