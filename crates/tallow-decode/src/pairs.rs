@@ -2,7 +2,7 @@
 
 use crate::source::MOST_BYTES;
 use crate::{
-    Autoregressive, DecodeConfig, DecodeError, Hypothesis, SentenceRequest, Translator, Utility, says_nothing,
+    Autoregressive, DecodeConfig, DecodeError, Hypothesis, Sentence, SentenceRequest, Translator, Utility, says_nothing,
 };
 
 /// Why a pair has no score.
@@ -64,11 +64,13 @@ impl<M: Autoregressive> Translator<M> {
             source.push(eos);
             faults.push(fault);
         }
-        let scored: Vec<usize> = (0..faults.len()).filter(|pair| faults[*pair].is_none()).collect();
-        let sentences: Vec<&[u32]> = scored.iter().map(|pair| encoded[*pair].as_slice()).collect();
-        let requests: Vec<SentenceRequest> = scored
-            .iter()
-            .map(|pair| SentenceRequest::forced(targets[*pair].clone()))
+        let pairs = encoded.into_iter().zip(targets).zip(&faults);
+        let sentences: Vec<Sentence> = pairs
+            .filter(|(_, fault)| fault.is_none())
+            .map(|((tokens, target), _)| Sentence {
+                tokens,
+                request: SentenceRequest::forced(target),
+            })
             .collect();
         // Nothing is searched for, so one hypothesis suffices, and no rule changes its score.
         let config = DecodeConfig {
@@ -88,7 +90,7 @@ impl<M: Autoregressive> Translator<M> {
         forced.config = config;
         // A shortlist would make other pieces impossible.
         forced.shortlist = None;
-        let mut found = forced.search_all(&sentences, &requests)?.into_iter().flatten();
+        let mut found = forced.search_all(&sentences)?.into_iter().flatten();
         faults
             .into_iter()
             .map(|fault| match fault {

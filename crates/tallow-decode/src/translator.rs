@@ -3,14 +3,11 @@
 use crate::alignment::{copy_unknown, pieces};
 use crate::beam_record::BeamObserver;
 use crate::hypothesis::TextOf;
-use crate::keep::kept;
 use crate::minimum_risk::{drawing, rank};
-use crate::pieces::{continuing, phrase_tokens};
-use crate::source::{Reader, Source};
-use crate::translation::{append, empty_hypothesis};
+use crate::pieces::continuing;
 use crate::{
-    Autoregressive, Candidate, DecodeCompute, DecodeConfig, DecodeError, Hypothesis, Part, Search, SentenceRequest,
-    Shortlist, Translation, UnknownPieces, Utility,
+    Autoregressive, DecodeCompute, DecodeConfig, DecodeError, Hypothesis, Part, ReadLines, Search, Sentence,
+    SentenceRequest, Shortlist, Translation, UnknownPieces, Utility,
 };
 use candle_core::Device;
 use std::sync::{Arc, OnceLock};
@@ -200,6 +197,20 @@ impl<M: Autoregressive> Translator<M> {
         }
     }
 
+    /// A builder with the parts and settings of this translator, for one of the same model with other settings.
+    pub fn to_builder(&self) -> TranslatorBuilder<M> {
+        TranslatorBuilder {
+            model: self.model.clone(),
+            tokenizers: self.tokenizers.clone(),
+            config: self.config.clone(),
+            device: self.device.clone(),
+            seed: self.seed,
+            workers: self.workers,
+            attention: self.attention,
+            observer: self.observer.clone(),
+        }
+    }
+
     /// The search settings.
     pub fn config(&self) -> &DecodeConfig {
         &self.config
@@ -225,7 +236,8 @@ impl<M: Autoregressive> Translator<M> {
         lines: &[S],
         first_line: u64,
     ) -> Result<Vec<Translation>, DecodeError> {
-        self.translate_with(lines, first_line, |_, _, _| Ok(()))
+        let sentences = self.read_lines(lines, first_line, |_, _, _| Ok(()))?;
+        self.translate_read(sentences)
     }
 
     /// Translates lines, each with what is asked of its translation; otherwise as [`Self::translate`].
@@ -233,87 +245,22 @@ impl<M: Autoregressive> Translator<M> {
     /// # Errors
     /// When a translation cannot be as it is asked for, or the tokenizer or the model fails.
     pub fn translate_inputs(&self, inputs: &[Input], first_line: u64) -> Result<Vec<Translation>, DecodeError> {
-        let tokenizer = &self.tokenizers.target;
-        self.translate_with(inputs, first_line, |input, parts, requests| {
-            let line = requests.first().map_or(0, SentenceRequest::line);
-            if !input.phrases.is_empty() && parts > 1 {
-                return Err(DecodeError::PhrasesOfParts { line });
-            }
-            if let Some(first) = requests.first_mut() {
-                first.prefix = tokenizer.encode(&input.prefix)?;
-                let tokens = |phrase: &String| phrase_tokens(phrase, tokenizer);
-                first.phrases = input.phrases.iter().map(tokens).collect::<Result<_, _>>()?;
-                let unknown = tokenizer.unk_id();
-                let texts = std::iter::once(&input.prefix).chain(&input.phrases);
-                let tokens = std::iter::once(&first.prefix).chain(&first.phrases);
-                if let Some((text, _)) = texts.zip(tokens).find(|(_, tokens)| tokens.contains(&unknown)) {
-                    return Err(DecodeError::UnknownText {
-                        line,
-                        text: text.clone(),
-                    });
-                }
-            }
-            Ok(())
-        })
+        self.translate_read(self.read(inputs, first_line)?)
     }
 
-    /// Translates lines. `ask` gets a line, the number of its parts, and their requests.
-    fn translate_with<S: AsRef<str> + Sync>(
-        &self,
-        lines: &[S],
-        first_line: u64,
-        ask: impl Fn(&S, usize, &mut [SentenceRequest]) -> Result<(), DecodeError>,
-    ) -> Result<Vec<Translation>, DecodeError> {
-        let reader = Reader {
-            tokenizer: &self.tokenizers.source,
-            config: &self.config,
-            eos: self.model.architecture().eos_id,
-            threads: self.workers,
-        };
-        let sources = reader.read(lines, first_line)?;
-        // Every part is a separate sentence with its own number.
-        let (mut sentences, mut requests) = (Vec::new(), Vec::new());
-        for (line, source) in sources.iter().enumerate() {
-            let number = first_line + line as u64;
-            let parts = 0..source.parts.len();
-            let mut of_line: Vec<SentenceRequest> = parts.map(|part| SentenceRequest::of_part(number, part)).collect();
-            ask(&lines[line], source.parts.len(), &mut of_line)?;
-            for (part, request) in source.parts.iter().zip(&mut of_line) {
-                self.keep(&part.text, request)?;
-            }
-            sentences.extend(source.parts.iter().map(|part| part.tokens.as_slice()));
-            requests.extend(of_line);
-        }
-        let mut hypotheses = self.search_all(&sentences, &requests)?.into_iter();
-        let finish = |source: Source| {
-            let found: Vec<Vec<Hypothesis>> = hypotheses.by_ref().take(source.parts.len()).collect();
-            self.put_together(source, found)
-        };
-        sources.into_iter().map(finish).collect()
-    }
-
-    /// Asks for the stretches of a source that are kept, as far as they can be written and there is room.
-    fn keep(&self, source: &str, request: &mut SentenceRequest) -> Result<(), DecodeError> {
-        let tokenizer = &self.tokenizers.target;
-        for text in kept(source, &self.config.keep) {
-            let tokens = phrase_tokens(text, tokenizer)?;
-            let is_written = !tokens.is_empty() && !tokens.contains(&tokenizer.unk_id());
-            let is_new = !request.phrases.contains(&tokens);
-            if is_written && is_new && request.least_length() + tokens.len() <= self.config.max_length {
-                request.phrases.push(tokens);
-            }
-        }
-        Ok(())
+    fn translate_read(&self, lines: ReadLines) -> Result<Vec<Translation>, DecodeError> {
+        let found = self.search_all(lines.sentences())?;
+        self.finish(lines, found)
     }
 
     /// Searches for the translations of sentences, in batches; the results are in the order of the sentences.
-    pub(crate) fn search_all(
-        &self,
-        sentences: &[&[u32]],
-        requests: &[SentenceRequest],
-    ) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
-        let batches = self.batches(sentences);
-        let found = self.run(&batches, sentences, requests)?;
+    pub(crate) fn search_all(&self, sentences: &[Sentence]) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
+        let lengths: Vec<usize> = sentences.iter().map(|sentence| sentence.tokens.len()).collect();
+        let batches = self.batches(&lengths);
+        let found = in_order(self.workers, &batches, |batch| {
+            let batch: Vec<&Sentence> = batch.iter().map(|sentence| &sentences[*sentence]).collect();
+            self.search(&batch)
+        })?;
         let mut hypotheses: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences.len()];
         for (batch, results) in batches.iter().zip(found) {
             for (sentence, result) in batch.iter().zip(results) {
@@ -323,89 +270,45 @@ impl<M: Autoregressive> Translator<M> {
         Ok(hypotheses)
     }
 
-    /// Joins the translations of a line's parts.
-    fn put_together(&self, source: Source, found: Vec<Vec<Hypothesis>>) -> Result<Translation, DecodeError> {
-        let best = |hypotheses: &Vec<Hypothesis>| hypotheses.first().cloned().unwrap_or_else(empty_hypothesis);
-        let best_of_parts: Vec<Hypothesis> = found.iter().map(best).collect();
-        let most = found.iter().map(Vec::len).max().unwrap_or_default();
-        let mut candidates: Vec<Candidate> = Vec::with_capacity(most);
-        for rank in 0..most {
-            let mut text = String::new();
-            let mut whole = empty_hypothesis();
-            let mut scores = Vec::new();
-            for (part, hypotheses) in source.parts.iter().zip(&found) {
-                // A part may have fewer translations than another.
-                let Some(hypothesis) = hypotheses.get(rank).or(hypotheses.last()) else {
-                    continue;
-                };
-                if part.is_apart && !text.is_empty() {
-                    text.push(' ');
-                }
-                text += &self.text_of_part(hypothesis, part)?;
-                scores.push(hypothesis.score);
-                if found.len() == 1 {
-                    whole = hypothesis.clone();
-                } else {
-                    append(&mut whole, hypothesis, &self.config);
-                }
-            }
-            // Utilities are no log-probabilities.
-            if self.config.mbr != Utility::None {
-                whole.score = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-            }
-            // Different parts may give the same text when joined.
-            if !self.tells_texts_apart() || candidates.iter().all(|other| other.text != text) {
-                candidates.push(Candidate {
-                    text,
-                    hypothesis: whole,
-                });
-            }
-        }
-        if candidates.is_empty() {
-            candidates.push(Candidate {
-                text: String::new(),
-                hypothesis: empty_hypothesis(),
-            });
-        }
-        Ok(Translation {
-            parts: source.parts,
-            best: best_of_parts,
-            cut_tokens: source.cut_tokens,
-            unknown_tag: source.unknown_tag,
-            candidates,
-        })
-    }
-
-    /// Groups sentences of similar length into batches of similar size within the token limit, longest first. There are
-    /// as many for each worker, so that no worker waits long for the last batch of another.
-    fn batches(&self, encoded: &[&[u32]]) -> Vec<Vec<usize>> {
-        let rows = match (self.config.mbr, self.config.sample) {
+    /// The number of rows of the model's input that the search for one sentence keeps going.
+    pub fn rows(&self) -> usize {
+        match (self.config.mbr, self.config.sample) {
             (Utility::None, false) => self.config.beam,
             (Utility::None, true) => self.config.n_best,
             (Utility::Chrf | Utility::Bleu, _) => self.config.mbr_samples,
-        };
-        let limit = match self.config.compute {
+        }
+    }
+
+    /// The most source tokens of a batch, padded, times [`Self::rows`].
+    pub fn batch_limit(&self) -> usize {
+        match self.config.compute {
             // 8-bit weights are read so fast that few rows suffice, and the keys and values of few rows stay in a
             // cache.
             DecodeCompute::Int8 => self.config.batch_tokens.div_ceil(4),
             DecodeCompute::F32 | DecodeCompute::Bf16 => self.config.batch_tokens,
-        };
-        let mut order: Vec<usize> = (0..encoded.len()).collect();
-        order.sort_by_key(|i| (std::cmp::Reverse(encoded[*i].len()), *i));
-        let all: usize = encoded.iter().map(|sentence| sentence.len() * rows).sum();
+        }
+    }
+
+    /// Groups sentences of similar length into batches of similar size within the token limit, longest first. There are
+    /// as many for each worker, so that no worker waits long for the last batch of another.
+    fn batches(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+        let (rows, limit) = (self.rows(), self.batch_limit());
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.sort_by_key(|i| (std::cmp::Reverse(lengths[*i]), *i));
+        let all: usize = lengths.iter().map(|length| length * rows).sum();
         // Several batches for each worker, unless they would have so few rows that reading the weights takes the time.
-        let several = (SHARES * self.workers).min(encoded.len() * rows / LEAST_ROWS);
+        let several = (SHARES * self.workers).min(lengths.len() * rows / LEAST_ROWS);
         let count = all.div_ceil(limit).max(several).next_multiple_of(self.workers);
         let mut batches: Vec<Vec<usize>> = Vec::new();
         let mut so_far = 0;
         for line in order {
             // The batch in which the first token of this line lies if the tokens of all lines are divided evenly.
             let own = so_far * count / all.max(1);
-            so_far += encoded[line].len() * rows;
+            so_far += lengths[line] * rows;
             let batches_so_far = batches.len();
             match batches.last_mut() {
                 // The first line of a batch is its longest.
-                Some(batch) if (batch.len() + 1) * encoded[batch[0]].len() * rows <= limit && own < batches_so_far => {
+                Some(batch) if (batch.len() + 1) * lengths[batch[0]] * rows <= limit && own < batches_so_far => {
                     batch.push(line);
                 }
                 _ => batches.push(vec![line]),
@@ -414,47 +317,44 @@ impl<M: Autoregressive> Translator<M> {
         batches
     }
 
-    /// Searches all batches; each free worker takes the next one. Results are in the order of the batches.
-    fn run(
-        &self,
-        batches: &[Vec<usize>],
-        encoded: &[&[u32]],
-        requests: &[SentenceRequest],
-    ) -> Result<Vec<Vec<Vec<Hypothesis>>>, DecodeError> {
-        in_order(self.workers, batches, |batch| {
-            let sentences: Vec<&[u32]> = batch.iter().map(|sentence| encoded[*sentence]).collect();
-            let source = Tokens::new(&sentences, &self.device)?;
-            let requests: Vec<SentenceRequest> = batch.iter().map(|sentence| requests[*sentence].clone()).collect();
-            let text_of = |tokens: &[u32]| self.text_of(tokens);
-            let texts: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
-            let continuing: &[bool] = match requests.iter().all(|request| request.phrases.is_empty()) {
-                true => &[],
-                false => self.continuing.get_or_init(|| continuing(&self.tokenizers.target)),
-            };
-            let run = |config: &DecodeConfig, texts| {
-                let search = Search::new(config).seed(self.seed).forbidden(&self.forbidden);
-                let search = search
-                    .continuing(continuing)
-                    .shortlist(self.shortlist.as_deref())
-                    .attention(self.attention)
-                    .observer(self.observer.as_deref())
-                    .texts(texts);
-                search.run(&*self.model, &source, &requests)
-            };
-            if self.config.mbr == Utility::None {
-                return run(&self.config, texts);
-            }
-            let choose = |samples| {
-                let mut ranked = rank(samples, self.config.mbr, &text_of)?;
-                ranked.truncate(self.config.n_best);
-                Ok(ranked)
-            };
-            run(&drawing(&self.config), None)?.into_iter().map(choose).collect()
-        })
+    /// Searches for the translations of sentences in one batch, in the calling thread; the results are in the order of
+    /// the sentences, best first. A sentence's translations do not depend on the others.
+    ///
+    /// # Errors
+    /// When a translation cannot be as it is asked for, or the model fails.
+    pub fn search(&self, batch: &[&Sentence]) -> Result<Vec<Vec<Hypothesis>>, DecodeError> {
+        let sentences: Vec<&[u32]> = batch.iter().map(|sentence| &sentence.tokens[..]).collect();
+        let source = Tokens::new(&sentences, &self.device)?;
+        let requests: Vec<SentenceRequest> = batch.iter().map(|sentence| sentence.request.clone()).collect();
+        let text_of = |tokens: &[u32]| self.text_of(tokens);
+        let texts: Option<&TextOf> = self.tells_texts_apart().then_some(&text_of);
+        let continuing: &[bool] = match requests.iter().all(|request| request.phrases.is_empty()) {
+            true => &[],
+            false => self.continuing.get_or_init(|| continuing(&self.tokenizers.target)),
+        };
+        let run = |config: &DecodeConfig, texts| {
+            let search = Search::new(config).seed(self.seed).forbidden(&self.forbidden);
+            let search = search
+                .continuing(continuing)
+                .shortlist(self.shortlist.as_deref())
+                .attention(self.attention)
+                .observer(self.observer.as_deref())
+                .texts(texts);
+            search.run(&*self.model, &source, &requests)
+        };
+        if self.config.mbr == Utility::None {
+            return run(&self.config, texts);
+        }
+        let choose = |samples| {
+            let mut ranked = rank(samples, self.config.mbr, &text_of)?;
+            ranked.truncate(self.config.n_best);
+            Ok(ranked)
+        };
+        run(&drawing(&self.config), None)?.into_iter().map(choose).collect()
     }
 
     /// Whether candidates with the same text count as one. With only one candidate there is nothing to compare.
-    fn tells_texts_apart(&self) -> bool {
+    pub(crate) fn tells_texts_apart(&self) -> bool {
         self.config.distinct && self.config.n_best > 1
     }
 

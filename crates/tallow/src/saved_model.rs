@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::error::{WithContext, bail};
 use crate::hub::{Hub, Reference, Wanted};
 use crate::job::hexadecimal;
+use crate::languages::languages_of;
 use crate::notice::{Listener, Notice};
 use candle_core::Device;
 use serde_json::Value;
@@ -23,6 +24,9 @@ const GENERATION_FILE: &str = "generation_config.json";
 
 /// Its key for the heads that align target tokens with source tokens, as in Hugging Face's models of speech.
 const ALIGNMENT_HEADS: &str = "alignment_heads";
+
+/// How many folders upwards a name may tell the languages: in the cache of the Hub, that of the model is the third.
+const NAME_DEPTH: usize = 3;
 
 /// A model directory and the run that it belongs to.
 #[derive(Debug)]
@@ -233,6 +237,19 @@ impl SavedModel {
             .position_limit()
     }
 
+    /// The codes of the languages that the model translates between: those of its run, or those at the end of a name
+    /// such as `opus-mt-de-en`.
+    pub fn languages(&self) -> Option<[String; 2]> {
+        if let Some(config) = &self.config
+            && let [Some(source), Some(target)] = languages_of(config)
+        {
+            return Some([source, target]);
+        }
+        let folders = self.directory.ancestors().take(NAME_DEPTH);
+        let names = folders.filter_map(|folder| folder.file_name()?.to_str());
+        names.into_iter().find_map(languages_in_name)
+    }
+
     /// The search settings that come with the model: those of its run, or those of `generation_config.json`, which
     /// older models keep in `config.json`. No length exceeds the positions of the model.
     pub fn decode_config(&self) -> DecodeConfig {
@@ -302,6 +319,14 @@ impl SavedModel {
     }
 }
 
+/// The languages at the end of a name such as `opus-mt-de-en`.
+fn languages_in_name(name: &str) -> Option<[String; 2]> {
+    let is_code = |code: &&str| matches!(code.len(), 2 | 3) && code.chars().all(|c| c.is_ascii_lowercase());
+    let mut parts = name.rsplit('-');
+    let (target, source) = (parts.next().filter(is_code)?, parts.next().filter(is_code)?);
+    Some([source.to_owned(), target.to_owned()])
+}
+
 fn run_config(run: &RunDirectory) -> Result<Config> {
     Config::of_run(&run.config()).with_context(|| format!("{}: the run's config", run.path().display()))
 }
@@ -323,6 +348,20 @@ mod tests {
     impl Listener for Memory {
         fn notice(&self, notice: &Notice) {
             self.0.borrow_mut().push(notice.to_string());
+        }
+    }
+
+    #[test]
+    fn names_tell_languages() {
+        for (name, languages) in [
+            ("opus-mt-de-en", Some(["de", "en"])),
+            ("numbers-eng-deu", Some(["eng", "deu"])),
+            ("best", None),
+            ("a-de-EN", None),
+            ("-de", None),
+        ] {
+            let languages = languages.map(|codes| codes.map(str::to_owned));
+            assert_eq!(languages_in_name(name), languages, "{name}");
         }
     }
 
