@@ -6,7 +6,7 @@
 A copy of each page gets a script that clicks and presses keys as a person would, and writes what it saw into the
 document, which a headless Chromium then prints. Without Chromium it says so and succeeds.
 """
-import html, json, os, re, shutil, subprocess, sys, tempfile
+import html, http.server, json, os, re, shutil, subprocess, sys, tempfile, threading, urllib.error, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -158,25 +158,126 @@ const errors = [];
 window.addEventListener("error", event => errors.push(String(event.message)));
 </script>"""
 
+# What a person does on the page of a server.
+SERVE = """
+const seen = [];
+const expect = (what, is) => seen.push([what, Boolean(is)]);
+const until = async (what, is) => {
+  for (let i = 0; i < 400 && !is(); i++) await new Promise(done => setTimeout(done, 25));
+  expect(what, is());
+};
+const at = id => document.getElementById(id), output = () => at("output").textContent;
+await until("languages are there", () => at("from").options.length === 3 && at("to").options.length > 0);
+expect("a language has its name", [...at("from").options].some(option => option.text === "German"));
+const write = text => { at("text").value = text; at("text").dispatchEvent(new Event("input")); };
+write("Ein Hund rennt <b>schnell</b>.\\nWir");
+await until("a text is translated", () => output().split("\\n").length === 2 && output().length > 5);
+expect("its model is told", at("status").textContent.startsWith("de-en"));
+const words = () => [...document.querySelectorAll("#output .word")], first = output();
+words()[0].dispatchEvent(new MouseEvent("mouseenter"));
+expect("a word shows where it comes from", document.querySelectorAll("#source .on").length > 0);
+expect("the text stays text", document.querySelectorAll("#source b, #output b").length === 0 &&
+  at("source").textContent.includes("<b>"));
+words()[0].dispatchEvent(new MouseEvent("mouseleave"));
+expect("the source is hidden again", at("source").textContent === "");
+words()[0].click();
+await until("other ways are offered", () => document.querySelectorAll("#choices button").length > 0);
+const choice = document.querySelector("#choices button"), chosen = choice.textContent;
+choice.click();
+await until("a choice is taken", () => output().startsWith(chosen) && output() !== first);
+expect("the other line stays", output().split("\\n")[1] === first.split("\\n")[1]);
+at("from").value = "auto";
+at("from").dispatchEvent(new Event("change"));
+write("Der Hund steht auf der Stra\\u00dfe und bellt.");
+await until("a language is detected", () => at("status").textContent.includes("from de"));
+write("");
+await until("no text has no translation", () => output() === "");
+expect("the page is not wider than its window", document.documentElement.scrollWidth <= window.innerWidth);
+"""
 
-def work(browser, page, script, width):
-    """Runs a script on a page and returns what it saw."""
-    text = open(page, encoding="utf-8").read()
+
+def prepared(text, script, is_async=False):
+    """A page with a script that works with it."""
     # The listener for errors comes first, what a person does comes last.
     text = text.replace("<body>", "<body>" + WRAP, 1)
     # In braces, because the page has names of its own.
-    end = ("<script>{let found = []; try {" + script + "found = seen; } catch (error) { errors.push(String(error)); }"
-           "document.getElementById('result').textContent = JSON.stringify([found, errors]);}</script>")
-    copy = os.path.join(os.path.dirname(page), f"work-{width}.html")
-    with open(copy, "w", encoding="utf-8") as file:
-        file.write(text.replace("</body>", end + "</body>", 1))
+    work = ("let found = []; try {" + script + "found = seen; } catch (error) { errors.push(String(error)); }"
+            "document.getElementById('result').textContent = JSON.stringify([found, errors]);")
+    work = "(async () => {" + work + "})();" if is_async else "{" + work + "}"
+    return text.replace("</body>", "<script>" + work + "</script></body>", 1)
+
+
+def seen_by(browser, address, width, *flags):
+    """What a script on a page saw."""
     found = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom",
-         "file://" + copy], capture_output=True, text=True, timeout=120)
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", *flags, "--dump-dom", address],
+        capture_output=True, text=True, timeout=120)
     result = re.search(r'<pre id="result">(.*?)</pre>', found.stdout, re.S)
     if not result or not result.group(1):
-        sys.exit(f"{page}: the page or the script stopped early:\n{found.stderr[-2000:]}")
+        sys.exit(f"{address}: the page or the script stopped early:\n{found.stderr[-2000:]}")
     return json.loads(html.unescape(result.group(1)))
+
+
+def work(browser, page, script, width):
+    """Runs a script on a page and returns what it saw."""
+    text = prepared(open(page, encoding="utf-8").read(), script)
+    copy = os.path.join(os.path.dirname(page), f"work-{width}.html")
+    with open(copy, "w", encoding="utf-8") as file:
+        file.write(text)
+    return seen_by(browser, "file://" + copy, width)
+
+
+class Between(http.server.BaseHTTPRequestHandler):
+    """Passes everything on to a server, but puts a script into its page."""
+
+    behind = ""
+
+    def do_GET(self):
+        self.pass_on(None)
+
+    def do_POST(self):
+        self.pass_on(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def pass_on(self, body):
+        headers = {"Content-Type": self.headers.get("Content-Type", "")}
+        try:
+            with urllib.request.urlopen(urllib.request.Request(self.behind + self.path, body, headers)) as answer:
+                status, kind, text = answer.status, answer.headers["Content-Type"], answer.read()
+        except urllib.error.HTTPError as error:
+            status, kind, text = error.code, error.headers["Content-Type"], error.read()
+        if self.path == "/":
+            text = prepared(text.decode(), SERVE, is_async=True).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind or "")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+def check_server(binary, browser, at):
+    """Works with the page of a server."""
+    words = [binary, "serve", "de-en=model", "cs-en=model", "--listen", "127.0.0.1:0", "--log", "json"]
+    server = subprocess.Popen(words, cwd=at, stderr=subprocess.PIPE, text=True)
+    try:
+        events = (json.loads(line) for line in server.stderr)
+        Between.behind = "http://" + next(event["address"] for event in events if event["event"] == "listening")
+        # Nobody reads the log any more.
+        threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
+        between = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Between)
+        threading.Thread(target=between.serve_forever, daemon=True).start()
+        for width in (1280, 400):
+            address = f"http://127.0.0.1:{between.server_port}/"
+            seen, errors = seen_by(browser, address, width, "--virtual-time-budget=60000")
+            faults = errors + [what for what, is_true in seen if not is_true]
+            if faults or not seen:
+                sys.exit(f"the page of a server at {width} pixels: " + "; ".join(faults))
+            print(f"pages: the page of a server at {width} pixels: {len(seen)} checks")
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def small_model(at):
@@ -205,6 +306,7 @@ def main():
         for name, lines in texts.items():
             with open(os.path.join(at, name), "w", encoding="utf-8") as file:
                 file.writelines(line + "\n" for line in lines)
+        check_server(binary, browser, at)
         check(binary, browser, at, LOOK, "look.html",
               ["look", "model", "The <i>old</i> harbour sleeps.", "-o", "look.html"])
         subprocess.run([binary, "toy", "reverse", "--output", "data/reverse", "--train", "200", "--valid", "20", "--test", "20"],

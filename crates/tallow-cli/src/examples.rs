@@ -51,6 +51,17 @@ owner/name@revision. Fetched files are in the Hub's cache (HF_HUB_CACHE, or in H
 models.
 Every input line gives one output line. From a terminal, each line is translated when you press Enter.";
 
+pub(crate) const SERVE_EXAMPLES: &str = "\
+EXAMPLES
+  tallow serve runs/multi30k-de-en                      # then open http://127.0.0.1:5000/
+  tallow serve runs/multi30k-de-en runs/multi30k-en-de --compute int8
+  tallow serve fr-en=models/mine --listen 0.0.0.0:8080 --keys keys.toml
+  tallow serve --keys keys.toml --new-key shop          # prints a new key, and keeps its hash
+  curl -s localhost:5000/translate -d q='Ein Hund rennt.' -d source=de -d target=en
+
+The server speaks LibreTranslate's interface, its own (/v1, see /docs), and the WebSocket of marian-server. SIGTERM and
+Ctrl-C end it after the requests at hand; SIGHUP loads models whose files have changed. docs/serving.md tells more.";
+
 pub(crate) const EVAL_EXAMPLES: &str = "\
 EXAMPLES
   tallow eval runs/numbers-en-de                        # the test set of its config

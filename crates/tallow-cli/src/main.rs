@@ -89,6 +89,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Clean(arguments) => commands::clean::run(arguments),
         Command::Prepare(arguments) => commands::prepare::run(arguments),
         Command::Translate(arguments) => commands::translate::run(arguments),
+        Command::Serve(arguments) => commands::serve::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Compare(arguments) => commands::compare::run(arguments),
         Command::Score(arguments) => commands::score::run(arguments),

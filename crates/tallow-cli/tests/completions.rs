@@ -88,16 +88,17 @@ fn bash_completes_keys_configs_and_models() {
 fn zsh_and_fish_know_the_keys() {
     let zsh = script("zsh");
     assert!(zsh.contains("local -a keys=(name= seed= ") && zsh.contains("local -a keys=(decode.beam= "));
-    // train, clean, prepare, check, ablate, cost, explain, tokenizer train; translate, eval, compare, score-pairs.
+    // train, clean, prepare, check, ablate, cost, explain, tokenizer train; translate, serve, eval, compare,
+    // score-pairs.
     assert_eq!(zsh.matches(":KEY=VALUE:_tallow_keys'").count(), 8);
-    assert_eq!(zsh.matches(":KEY=VALUE:_tallow_decode_keys'").count(), 4);
+    assert_eq!(zsh.matches(":KEY=VALUE:_tallow_decode_keys'").count(), 5);
     assert_eq!(zsh.matches("file:_files -g \"*.toml\"'").count(), 8);
     let fish = script("fish");
     assert!(fish.contains(
         "\"__fish_tallow_using_subcommand train clean prepare check ablate cost explain\" -l set -x -a \"name= seed= "
     ));
     assert!(fish.contains(
-        "\"__fish_tallow_using_subcommand translate eval compare score-pairs\" -l set -x -a \"decode.beam= "
+        "\"__fish_tallow_using_subcommand translate serve eval compare score-pairs\" -l set -x -a \"decode.beam= "
     ));
     for (script, shell) in [(zsh, "zsh"), (fish, "fish"), (script("bash"), "bash")] {
         let open = ["@KEYS@", "@DECODE_KEYS@", "COMMANDS@", "@OPTIONS@"];

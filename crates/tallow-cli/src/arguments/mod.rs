@@ -2,17 +2,19 @@
 
 mod scores;
 mod search;
+mod serve;
 mod translation;
 
 pub(crate) use scores::{CompareArguments, EvalArguments, MetricArguments, PairedTestName, ScoreArguments};
 pub(crate) use search::SearchArguments;
+pub(crate) use serve::{LogFormat, ServeArguments};
 pub(crate) use translation::{InputFormat, OutputFormat, ScorePairsArguments, TranslateArguments};
 
 use crate::examples::{
     ABLATE_EXAMPLES, ALIGNMENT_HEADS_EXAMPLES, AVERAGE_EXAMPLES, CHART_EXAMPLES, CHECK_EXAMPLES, CLEAN_EXAMPLES,
     COMPARE_EXAMPLES, COMPLETION_EXAMPLES, COST_EXAMPLES, EVAL_EXAMPLES, EXPORT_EXAMPLES, INIT_EXAMPLES, LOOK_EXAMPLES,
-    PREPARE_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SHORTLIST_EXAMPLES, TOY_EXAMPLES,
-    TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
+    PREPARE_EXAMPLES, REPORT_EXAMPLES, SCORE_EXAMPLES, SCORE_PAIRS_EXAMPLES, SERVE_EXAMPLES, SHORTLIST_EXAMPLES,
+    TOY_EXAMPLES, TRAIN_EXAMPLES, TRANSLATE_EXAMPLES, VERIFY_EXAMPLES,
 };
 use crate::flags::{above_zero, at_least_one, number, ranks, time, two_codes, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -62,6 +64,9 @@ pub(crate) enum Command {
     /// Translate lines from standard input or a file
     #[command(after_long_help = TRANSLATE_EXAMPLES)]
     Translate(TranslateArguments),
+    /// Serve translations over HTTP
+    #[command(after_long_help = SERVE_EXAMPLES)]
+    Serve(ServeArguments),
     /// Translate a test set with a model and score the result
     #[command(after_long_help = EVAL_EXAMPLES)]
     Eval(EvalArguments),

@@ -18,6 +18,7 @@ pub(crate) mod prepare;
 pub(crate) mod report;
 pub(crate) mod score;
 pub(crate) mod score_pairs;
+pub(crate) mod serve;
 pub(crate) mod shortlist;
 pub(crate) mod tokenizer;
 pub(crate) mod toy;

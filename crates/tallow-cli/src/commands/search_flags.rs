@@ -141,7 +141,7 @@ impl SearchArguments {
 }
 
 /// Key and value of `decode.key=value`.
-fn decode_key(assignment: &str) -> Result<(&str, &str)> {
+pub(super) fn decode_key(assignment: &str) -> Result<(&str, &str)> {
     let Some((key, value)) = assignment.split_once('=') else {
         return Err(wrong_usage(format!("--set {assignment}: write it as decode.key=value")));
     };
