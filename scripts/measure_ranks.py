@@ -267,8 +267,11 @@ def kills(arguments):
                         running.communicate(timeout=120)
                         slowest = max(slowest, time.time() - begin)
                     else:
-                        running.communicate()
-                    flags = ["--resume"]
+                        errors = running.communicate()[1]
+                        if running.returncode:
+                            sys.exit(f"FAULTY: a run that was not killed has failed:\n{errors.decode()}")
+                    # A run that was killed before it began has nothing to resume.
+                    flags = ["--resume"] if os.path.exists(os.path.join(output, "config.toml")) else []
                     if running.returncode == 0:
                         break
                 if dealings is SAME:
