@@ -15,6 +15,16 @@ import sentencepiece
 TYPES = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 
+def converted(model, kind):
+    """The model in CTranslate2's form, beside the model; made at the first call."""
+    path = model.rstrip("/") + "-ct2-" + kind
+    if not os.path.exists(path):
+        converter = os.path.join(os.path.dirname(sys.executable), "ct2-transformers-converter")
+        subprocess.run([converter, "--model", model, "--output_dir", path, "--quantization", kind],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return path
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
@@ -24,18 +34,13 @@ def main():
     parser.add_argument("--length", type=int, default=20)
     o = parser.parse_args()
     kind = TYPES[o.compute]
-    converted = o.model.rstrip("/") + "-ct2-" + kind
-    if not os.path.exists(converted):
-        converter = os.path.join(os.path.dirname(sys.executable), "ct2-transformers-converter")
-        subprocess.run([converter, "--model", o.model, "--output_dir", converted, "--quantization", kind],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pieces = sentencepiece.SentencePieceProcessor(model_file=os.path.join(o.model, "source.spm"))
     with open(o.input, encoding="utf-8") as file:
         source = [pieces.encode(line.rstrip("\n"), out_type=str) + ["</s>"] for line in file]
     cores, speeds = os.cpu_count(), {}
     for inter, intra in sorted({(1, cores), (cores, 1)}):
         translator = ctranslate2.Translator(
-            converted, device="cpu", inter_threads=inter, intra_threads=intra, compute_type=kind)
+            converted(o.model, kind), device="cpu", inter_threads=inter, intra_threads=intra, compute_type=kind)
 
         def translate(lines):
             return translator.translate_batch(lines, beam_size=o.beam, max_batch_size=64,
@@ -49,4 +54,5 @@ def main():
     print(json.dumps({"tokens_per_second": speeds[layout], "layout": layout, "all": speeds}))
 
 
-main()
+if __name__ == "__main__":
+    main()

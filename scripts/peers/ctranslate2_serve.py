@@ -7,7 +7,7 @@ MODEL is a MarianMT directory, converted at the first start. --layout is the num
 Answers LibreTranslate's POST /translate. Needs ctranslate2, sentencepiece, fastapi, uvicorn, and for the conversion
 transformers and torch.
 """
-import argparse, os, subprocess, sys
+import argparse, os
 
 import ctranslate2
 import fastapi
@@ -15,7 +15,7 @@ import pydantic
 import sentencepiece
 import uvicorn
 
-TYPES = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
+from ctranslate2_decode import TYPES, converted
 
 
 class Body(pydantic.BaseModel):
@@ -34,15 +34,11 @@ def main():
     parser.add_argument("--layout", default=f"{os.cpu_count()}x1")
     o = parser.parse_args()
     kind = TYPES[o.compute]
-    converted = o.model.rstrip("/") + "-ct2-" + kind
-    if not os.path.exists(converted):
-        converter = os.path.join(os.path.dirname(sys.executable), "ct2-transformers-converter")
-        subprocess.run([converter, "--model", o.model, "--output_dir", converted, "--quantization", kind],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     source = sentencepiece.SentencePieceProcessor(model_file=os.path.join(o.model, "source.spm"))
     target = sentencepiece.SentencePieceProcessor(model_file=os.path.join(o.model, "target.spm"))
     inter, intra = map(int, o.layout.split("x"))
-    translator = ctranslate2.Translator(converted, device="cpu", inter_threads=inter, intra_threads=intra, compute_type=kind)
+    translator = ctranslate2.Translator(converted(o.model, kind), device="cpu", inter_threads=inter, intra_threads=intra,
+                                        compute_type=kind)
     app = fastapi.FastAPI()
 
     # Not async: FastAPI calls it on threads, and the translator lets go of Python's lock.

@@ -80,7 +80,9 @@ pub use language::Language;
 pub use lexicon::Lexicon;
 pub use line_alignment::{LineAlignment, Stretch};
 pub use line_sample::LineSample;
-pub use lines::{Compression, FileRecord, LineReader, ReadReport, TextFile, is_blank, read_lines, read_lines_from};
+pub use lines::{
+    Compression, FileRecord, LineReader, ReadReport, TextFile, hexadecimal, is_blank, read_lines, read_lines_from,
+};
 pub use pair_reader::{PairOfLines, PairReader, Side, SideReader};
 pub use pair_source::{Pair, PairSource, PartOfPairs};
 pub use parallel::{ParallelText, name_of};

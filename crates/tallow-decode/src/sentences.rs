@@ -33,11 +33,6 @@ impl ReadLines {
     pub fn sentences(&self) -> &[Sentence] {
         &self.sentences
     }
-
-    /// For each line, the number of its sentences.
-    pub fn sentences_of_lines(&self) -> impl Iterator<Item = usize> {
-        self.sources.iter().map(|source| source.parts.len())
-    }
 }
 
 impl<M: Autoregressive> Translator<M> {

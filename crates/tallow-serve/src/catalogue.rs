@@ -287,3 +287,65 @@ pub(crate) fn name_of(code: &str) -> &str {
         None => code,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// The small model of the tests of the command line.
+    fn model(at: &Path) -> String {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let weights = crates.join("tallow-cli/tests/fixtures/opus/model");
+        let tokenizer = crates.join("tallow-text/tests/fixtures/marian/languages");
+        for (folder, name) in [
+            (&weights, "config.json"),
+            (&weights, "generation_config.json"),
+            (&weights, "model.safetensors"),
+            (&tokenizer, "source.spm"),
+            (&tokenizer, "target.spm"),
+            (&tokenizer, "vocab.json"),
+            (&tokenizer, "tokenizer_config.json"),
+        ] {
+            std::fs::copy(folder.join(name), at.join(name)).unwrap();
+        }
+        at.to_str().unwrap().to_owned()
+    }
+
+    /// The model that was used least recently leaves, and comes back when it is needed.
+    #[test]
+    fn models_stay_within_their_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = model(folder.path());
+        let entry = |source: &str| ModelEntry {
+            path: path.clone(),
+            source: source.to_owned(),
+            target: "en".to_owned(),
+            ..ModelEntry::default()
+        };
+        let entries = ["de", "cs", "fr"].map(entry);
+        let open = |limit| {
+            let metrics = Arc::new(Metrics::new());
+            Catalogue::open(&entries, Hub::none(), limit, metrics, Arc::new(|_: &ServeEvent| ())).unwrap()
+        };
+        let loaded = |catalogue: &Catalogue| {
+            let slots = catalogue.slots().iter().filter(|slot| slot.loaded().is_some());
+            slots.map(|slot| slot.source.clone()).collect::<Vec<String>>()
+        };
+        let all = open(0);
+        assert_eq!(loaded(&all), ["de", "cs", "fr"]);
+        let bytes = all.bytes() / 3;
+        assert!(bytes > 0);
+        let catalogue = open(2 * bytes);
+        assert_eq!(loaded(&catalogue), ["de", "cs"]);
+        let get = |name: &str| catalogue.get(catalogue.named(name).unwrap()).unwrap();
+        let held = get("de-en");
+        get("fr-en");
+        assert_eq!(loaded(&catalogue), ["de", "fr"]);
+        get("cs-en");
+        assert_eq!(loaded(&catalogue), ["cs", "fr"]);
+        // Whoever has a model keeps it.
+        assert_eq!(held.bytes, bytes);
+        assert!(catalogue.bytes() <= 2 * bytes);
+    }
+}

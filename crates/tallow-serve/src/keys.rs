@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::Path;
 use subtle::ConstantTimeEq;
+use tallow_data::hexadecimal;
 
 /// The random bytes of a key.
 const KEY_BYTES: usize = 32;
@@ -87,10 +88,6 @@ impl Key {
         };
         Ok((key, secret))
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bytes_of(text: &str) -> Option<[u8; 32]> {

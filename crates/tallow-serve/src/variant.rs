@@ -61,11 +61,6 @@ impl Variant {
             translator,
         }
     }
-
-    /// The translator.
-    pub(crate) fn translator(&self) -> &Translator {
-        &self.translator
-    }
 }
 
 /// The searches of a model, each made when it is first asked for.

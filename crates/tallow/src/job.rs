@@ -269,11 +269,7 @@ fn lock(journal: &File, output: &Path) -> Result<()> {
 
 /// The hash so far, in hexadecimal.
 pub(crate) fn hexadecimal(hash: &Sha256) -> String {
-    hash.clone()
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    tallow_data::hexadecimal(&hash.clone().finalize())
 }
 
 /// The keys whose values differ; of sections, the keys in them.

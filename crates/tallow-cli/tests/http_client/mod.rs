@@ -1,9 +1,10 @@
-//! A server in a process of its own, and a client that can misbehave.
+//! A server in a process of its own, a client that can misbehave, and work for the server.
 
-// Helpers of a test may panic like the test itself.
-#![allow(clippy::unwrap_used, clippy::panic)]
+// Helpers of a test may panic like the test itself; not every test needs all of them.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
-use serde_json::Value;
+use crate::small_model;
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -171,3 +172,68 @@ fn unchunked(mut body: &str) -> String {
     }
     whole
 }
+
+pub(crate) fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    small_model::model(folder.path());
+    folder
+}
+
+pub(crate) fn server(at: &Path, more: &[&str]) -> Served {
+    Served::start(at, &[&["de-en=model"][..], more].concat())
+}
+
+/// A server with settings of a file.
+pub(crate) fn configured(at: &Path, settings: &str) -> Served {
+    let model = "\n[[model]]\npath = \"model\"\nsource = \"de\"\ntarget = \"en\"\n";
+    std::fs::write(at.join("serve.toml"), settings.to_owned() + model).unwrap();
+    Served::start(at, &["--config", "serve.toml"])
+}
+
+/// What `tallow translate` makes of lines.
+pub(crate) fn translated(at: &Path, lines: &[&str], flags: &[&str]) -> Vec<String> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tallow"))
+        .current_dir(at)
+        .args(["translate", "model"])
+        .args(flags)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+pub(crate) fn ask(q: impl Into<Value>) -> Value {
+    json!({ "q": q.into(), "source": "de", "target": "en" })
+}
+
+/// Work that takes a while: what is asked for while it is done, and what becomes of it.
+pub(crate) fn long_text() -> Value {
+    let lines: Vec<String> = (0..400)
+        .map(|i| {
+            format!(
+                "Ein Hund rennt {i} mal am Meer. {}",
+                "Die alte Stadt am Meer ist schön!"
+            )
+        })
+        .collect();
+    ask(lines)
+}
+
+pub(crate) fn metric(server: &Served, name: &str) -> f64 {
+    let text = server.get("/metrics").body;
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+    line.unwrap_or_else(|| panic!("{name}: {text}")).parse().unwrap()
+}
+
+/// The head of a WebSocket's beginning.
+pub(crate) const UPGRADE: &str = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

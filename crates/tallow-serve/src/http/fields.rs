@@ -178,10 +178,13 @@ impl Fields {
         let no_number = || ApiError::bad(format!("Invalid request: {name} parameter is not a number"));
         let number = match self.get(name) {
             None => return Ok(None),
-            Some(Value::String(text)) => text.trim().parse::<i64>().map_err(|_| no_number())?,
-            Some(value) => whole(value.clone()).as_i64().ok_or_else(no_number)?,
+            Some(Value::String(text)) => text.trim().parse::<f64>().map_err(|_| no_number())?,
+            Some(value) => value.as_f64().ok_or_else(no_number)?,
         };
-        // A negative number means none, as in LibreTranslate.
-        Ok(Some(usize::try_from(number).unwrap_or_default()))
+        if number.fract() != 0.0 {
+            return Err(no_number());
+        }
+        // A negative number means none, as in LibreTranslate; the cast takes numbers of any size to the nearest one.
+        Ok(Some(number.max(0.0) as usize))
     }
 }

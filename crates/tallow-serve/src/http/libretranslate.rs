@@ -74,7 +74,8 @@ async fn translated(
         return Ok((texts, none));
     };
     let wish = Wish {
-        n_best: (most > 0).then_some(most + 1),
+        // Markup has no alternatives, as in LibreTranslate.
+        n_best: (most > 0 && format == Format::Text).then_some(most + 1),
         ..Wish::default()
     };
     let translated = app.translate(ask, slot, wish, texts, format).await?;

@@ -310,7 +310,7 @@ impl App {
             let texts: Vec<Text> = texts.iter().map(|text| Text::new(text, format)).collect();
             let mut inputs: Vec<Input> = texts.iter().flat_map(|text| text.inputs.iter().cloned()).collect();
             let (lines, limit) = (inputs.len(), app.config.limits.lines);
-            let most = limit / variant.translator().config().n_best.max(1);
+            let most = limit / variant.translator.config().n_best.max(1);
             if lines > most {
                 return Err(Refusal::TooMuch(format!(
                     "Invalid request: request ({lines} lines) exceeds text limit ({most} lines with so many translations of each)"
@@ -353,7 +353,7 @@ fn put_together(texts: Vec<Text>, found: Vec<Translation>, variant: &Variant) ->
     let mut found = found.into_iter();
     let translated = |text: Text| {
         let of_text = found.by_ref().take(text.inputs.len()).collect();
-        text.translated(of_text, variant.translator())
+        text.translated(of_text, &variant.translator)
     };
     texts.into_iter().map(translated).collect()
 }
@@ -411,7 +411,9 @@ async fn watch(State(app): State<Arc<App>>, request: Request<Body>, next: Next) 
     let begin = Instant::now();
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let is_fine = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-    let id = id.filter(is_fine).map_or_else(|| app.next_id(), str::to_owned);
+    // Counts requests, too, so it is taken in any case.
+    let own = app.next_id();
+    let id = id.filter(is_fine).map_or(own, str::to_owned);
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", |path| path.as_str()).to_owned();
     let method = request.method().clone();

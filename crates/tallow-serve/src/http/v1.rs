@@ -18,14 +18,15 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tallow_decode::{Candidate, Input, Translation};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
-/// The shortest time that a client may set.
-const LEAST_TIMEOUT_MS: u64 = 100;
+/// The times that a client may set, in milliseconds: up to a day.
+const TIMEOUTS_MS: RangeInclusive<u64> = 100..=86_400_000;
 
 /// One text or several.
 #[derive(Clone, Debug, Deserialize)]
@@ -90,8 +91,9 @@ impl FromRequest<Arc<App>> for Body {
 
 /// `POST /v1/translate`.
 pub(super) async fn translate(State(app): State<Arc<App>>, caller: Caller, body: Body) -> Result<Response, ApiError> {
-    if body.timeout_ms.is_some_and(|timeout| timeout < LEAST_TIMEOUT_MS) {
-        return Err(ApiError::bad(format!("timeout_ms: {LEAST_TIMEOUT_MS} or more")));
+    if body.timeout_ms.is_some_and(|timeout| !TIMEOUTS_MS.contains(&timeout)) {
+        let (least, most) = (TIMEOUTS_MS.start(), TIMEOUTS_MS.end());
+        return Err(ApiError::bad(format!("timeout_ms: from {least} to {most}")));
     }
     let timeout = body.timeout_ms.map(Duration::from_millis);
     let mut ask = app.ask(&caller, body.api_key.as_deref(), timeout)?;
@@ -228,7 +230,7 @@ fn candidate_to_json(
     candidate: &Candidate,
     shows: Shows,
 ) -> Result<Value, Refusal> {
-    let translator = variant.translator();
+    let translator = &variant.translator;
     let hypothesis = &candidate.hypothesis;
     let mut shown = json!({
         "text": candidate.text,
@@ -327,7 +329,7 @@ pub(super) async fn models(State(app): State<Arc<App>>) -> Json<Value> {
             "source": slot.source,
             "target": slot.target,
             "loaded": loaded.is_some(),
-            "search": loaded.map(|model| model.plain().translator().config().summary()),
+            "search": loaded.map(|model| model.plain().translator.config().summary()),
         })
     };
     Json(json!({ "models": app.catalogue.slots().iter().map(model).collect::<Vec<Value>>() }))
